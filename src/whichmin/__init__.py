@@ -1,0 +1,75 @@
+"""Which minimizer does my network converge to, what put it there, and how do I get a better one?
+
+``predict`` says where training goes without training, ``train`` goes there for real, ``explain`` takes a network's test
+outputs apart into named terms that add up exactly. Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from whichmin._version import __version__
+
+if TYPE_CHECKING:
+    from whichmin import data, errors, networks
+    from whichmin.dynamics.predict import predict
+    from whichmin.dynamics.prediction import Certificate, Prediction
+    from whichmin.explain.decompose import explain
+    from whichmin.explain.explanation import Explanation
+    from whichmin.spectrum import Spectrum, spectrum
+    from whichmin.tangent.kernel import tangent_kernel
+    from whichmin.tangent.linearize import Tangent
+    from whichmin.task import Task
+    from whichmin.training.run import Run
+    from whichmin.training.train import train
+
+_HOME = {
+    "Task": "whichmin.task",
+    "tangent_kernel": "whichmin.tangent.kernel",
+    "Tangent": "whichmin.tangent.linearize",
+    "spectrum": "whichmin.spectrum",
+    "Spectrum": "whichmin.spectrum",
+    "predict": "whichmin.dynamics.predict",
+    "Prediction": "whichmin.dynamics.prediction",
+    "Certificate": "whichmin.dynamics.prediction",
+    "train": "whichmin.training.train",
+    "Run": "whichmin.training.run",
+    "explain": "whichmin.explain.decompose",
+    "Explanation": "whichmin.explain.explanation",
+}
+_MODULES = ("data", "errors", "networks")
+
+__all__ = [
+    "Certificate",
+    "Explanation",
+    "Prediction",
+    "Run",
+    "Spectrum",
+    "Tangent",
+    "Task",
+    "__version__",
+    "data",
+    "errors",
+    "explain",
+    "networks",
+    "predict",
+    "spectrum",
+    "tangent_kernel",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        value = getattr(importlib.import_module(_HOME[name]), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"whichmin.{name}")
+    else:
+        raise AttributeError(f"module 'whichmin' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

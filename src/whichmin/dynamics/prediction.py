@@ -1,0 +1,170 @@
+"""The result of :func:`whichmin.predict`."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import ResultError
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The network evaluated at its one-shot predicted parameters θ* = θ₀ + Jᵀc: how lazy is it?
+
+    Attributes:
+        train_mse: mean square of f(θ*, X) − Y.
+        test_deviation: mean square, over test points and outputs, of f(θ*, x') minus the linearized prediction.
+    """
+
+    train_mse: float
+    test_deviation: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A training curve: mean square training error against the number of steps.
+
+    Attributes:
+        steps: (T,), float64.
+        mse: (T,), float64.
+    """
+
+    steps: Tensor
+    mse: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Where training goes, without having trained.
+
+    Attributes:
+        train: predicted training outputs, (N, C), or (T, N, C) where several step counts were asked for.
+        test: predicted test outputs, (N_test, C) or (T, N_test, C); None without test inputs.
+        steps: the step counts of these outputs: a number (``math.inf`` for the limit) or a (T,) tensor.
+        learning_rate: the learning rate, with ``"best"`` resolved.
+        flow: whether this is gradient flow at time lr·steps.
+        method: ``"linearized"`` or ``"followed"``.
+        intervals: how many linearizations were used.
+        error: the estimated root mean square distance on the test points (training points without a test set) between
+            prediction and trained network, in the units of the outputs. One linearization and a followed path are
+            estimated alike, from how far the tangent features turned over each interval.
+        spread: the standard deviation of the targets, which ``tol`` is relative to.
+        terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
+            ``initialization``, ``unconverged``, and for a followed path ``curvature`` and ``drift``.
+        certificate: see :class:`Certificate`.
+        eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
+        max_lr: the limit of stability 2/(γ λ_max) at θ₀.
+        curve: the predicted training curve.
+        seconds: what the prediction took.
+        notes: what the caller should know, such as a limit of stability that the path ran into.
+    """
+
+    train: Tensor
+    test: Tensor | None
+    steps: float | Tensor
+    learning_rate: float
+    flow: bool
+    method: str
+    intervals: int
+    error: float
+    spread: float
+    terms: dict[str, Tensor]
+    certificate: Certificate
+    eigenvalues: Tensor
+    max_lr: float
+    curve: Curve
+    seconds: float
+    notes: tuple[str, ...] = ()
+    _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    _network: nn.Module | None = field(default=None, repr=False)
+
+    @property
+    def relative_error(self) -> float:
+        """``error`` divided by ``spread``: what ``tol`` bounds."""
+        return self.error / self.spread
+
+    @property
+    def best_lr(self) -> float:
+        """2/(γ(λ_min + λ_max)), the rate at which the slowest mode of the linearized network falls fastest."""
+        positive = self.eigenvalues[self.eigenvalues > 0]
+        return self.max_lr * float(self.eigenvalues[0] / (self.eigenvalues[0] + positive[-1]))
+
+    def parameters(self) -> dict[str, Tensor]:
+        """The predicted parameters θ*, a state dict that loads into the model (buffers included)."""
+        return {name: value.clone() for name, value in self._state.items()}
+
+    def model(self) -> nn.Module:
+        """A copy of the network at the predicted minimizer."""
+        if self._network is None:
+            raise ResultError("a loaded prediction holds no network: model.load_state_dict(prediction.parameters()).")
+        network = copy.deepcopy(self._network)
+        network.load_state_dict(self._state)
+        return network
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per test point and output: ``point``, ``output``, ``predicted`` and a column per term."""
+        import pandas as pd
+
+        if self.test is None:
+            raise ResultError("this prediction has no test points: pass a Task with X_test.")
+        test = self.test if self.test.ndim == 2 else self.test[-1]
+        n, outputs = test.shape
+        point = torch.arange(n).repeat_interleave(outputs).numpy()
+        columns = {"point": point, "output": torch.arange(outputs).repeat(n).numpy()}
+        columns["predicted"] = test.reshape(-1).double().cpu().numpy()
+        for name, term in self.terms.items():
+            columns[name] = term.reshape(-1).double().cpu().numpy()
+        return pd.DataFrame(columns)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
+        from whichmin.storage import save_folder
+
+        arrays = {"train": self.train, "eigenvalues": self.eigenvalues}
+        arrays |= {"curve.steps": self.curve.steps, "curve.mse": self.curve.mse}
+        if self.test is not None:
+            arrays["test"] = self.test
+        if isinstance(self.steps, Tensor):
+            arrays["steps"] = self.steps
+        arrays |= {f"term.{k}": v for k, v in self.terms.items()} | {f"state.{k}": v for k, v in self._state.items()}
+        config = {
+            "kind": "prediction",
+            "steps": None if isinstance(self.steps, Tensor) else self.steps,
+            "terms": list(self.terms),
+            "certificate": [self.certificate.train_mse, self.certificate.test_deviation],
+            "notes": list(self.notes),
+        }
+        config |= {k: getattr(self, k) for k in _SCALARS}
+        save_folder(path, config, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Prediction:
+        """Read a folder that :meth:`save` wrote."""
+        from whichmin.storage import load_folder
+
+        config, arrays, _ = load_folder(path, "prediction")
+        return cls(
+            train=arrays["train"],
+            test=arrays.get("test"),
+            steps=arrays["steps"] if config["steps"] is None else float(config["steps"]),
+            terms={k: arrays[f"term.{k}"] for k in config["terms"]},
+            certificate=Certificate(*config["certificate"]),
+            eigenvalues=arrays["eigenvalues"],
+            curve=Curve(arrays["curve.steps"], arrays["curve.mse"]),
+            notes=tuple(config["notes"]),
+            _state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},
+            **{k: config[k] for k in _SCALARS},
+        )
+
+
+_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "spread", "max_lr", "seconds")

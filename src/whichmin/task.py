@@ -1,0 +1,126 @@
+"""A task: what the network is trained on and where its predictions are looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whichmin.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """Training inputs and targets, and test inputs with or without targets.
+
+    The loss is that of ``torch.nn.MSELoss()``: L = (1/(N·C)) Σ (f − y)².
+
+    Args:
+        X: training inputs, (N, …), finite.
+        y: training targets, (N,) or (N, C), finite; stored as (N, C), a floating-point type.
+        X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
+            predicted.
+        y_test: test targets, (N_test,) or (N_test, C); none means that no test error is known.
+
+    Raises:
+        DataError: an array that is empty, not finite (the message names the array and the first such row), of a length
+            or shape that does not match, or of an integer type where a floating-point type is needed.
+    """
+
+    X: Tensor
+    y: Tensor
+    X_test: Tensor | None = None
+    y_test: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Validate once; afterwards every array is finite and the shapes agree."""
+        X = _tensor(self.X, "X")
+        y = _targets(self.y, "y", len(X), "X", X)
+        X_test = None if self.X_test is None else _tensor(self.X_test, "X_test")
+        y_test = None
+        if X_test is not None:
+            _same_rows(X, X_test)
+        if self.y_test is not None:
+            if X_test is None:
+                raise DataError("got y_test without X_test: pass the test inputs that these targets belong to.")
+            y_test = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test)
+            if y_test.shape[1] != y.shape[1]:
+                raise DataError(
+                    f"y_test has {y_test.shape[1]} outputs per row and y has {y.shape[1]}: encode both alike."
+                )
+        for name, value in (("X", X), ("y", y), ("X_test", X_test), ("y_test", y_test)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def n(self) -> int:
+        """The number of training points N."""
+        return len(self.X)
+
+    @property
+    def n_test(self) -> int:
+        """The number of test points; 0 without a test set."""
+        return 0 if self.X_test is None else len(self.X_test)
+
+    @property
+    def outputs(self) -> int:
+        """The number of outputs per point, C."""
+        return self.y.shape[1]
+
+    def to(self, *args: object, **kwargs: object) -> Task:
+        """The task on another device or in another floating-point type, as ``Tensor.to``; integer inputs keep theirs."""
+
+        def move(t: Tensor | None) -> Tensor | None:
+            if t is None:
+                return None
+            moved = t.to(*args, **kwargs)  # type: ignore[call-overload]
+            return moved if t.is_floating_point() else moved.to(t.dtype)
+
+        return Task(move(self.X), move(self.y), move(self.X_test), move(self.y_test))  # type: ignore[arg-type]
+
+
+def _tensor(value: object, name: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(f"{name} is a {type(value).__name__} that torch.as_tensor cannot read: {error}") from error
+    tensor = tensor.detach()
+    if tensor.ndim == 0:
+        raise DataError(f"{name} is a single number; expected one row per example, shape (N, …).")
+    if tensor.numel() == 0:
+        raise DataError(f"{name} is empty, shape {tuple(tensor.shape)}; expected at least one row and one feature.")
+    if tensor.is_complex():
+        raise DataError(f"{name} is complex ({tensor.dtype}); whichmin works on real numbers.")
+    if tensor.is_floating_point():
+        bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
+        if bad.any():
+            row = int(bad.nonzero()[0, 0])
+            raise DataError(
+                f"{name} holds NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row {row}: "
+                "drop or impute those rows."
+            )
+    return tensor
+
+
+def _targets(value: object, name: str, n: int, inputs: str, X: Tensor) -> Tensor:
+    y = _tensor(value, name)
+    if len(y) != n:
+        raise DataError(f"{name} has {len(y)} rows and {inputs} has {n}: one target per input is expected.")
+    if y.ndim > 2:
+        raise DataError(f"{name} has shape {tuple(y.shape)}; expected (N,) or (N, C).")
+    y = y.reshape(len(y), -1)
+    if not y.is_floating_point():
+        y = y.to(X.dtype if X.is_floating_point() else torch.get_default_dtype())
+    return y
+
+
+def _same_rows(X: Tensor, X_test: Tensor) -> None:
+    if X.shape[1:] != X_test.shape[1:]:
+        raise DataError(
+            f"the rows of X_test have shape {tuple(X_test.shape[1:])} and those of X {tuple(X.shape[1:])}: "
+            "preprocess both alike."
+        )
+    if X.dtype != X_test.dtype:
+        raise DataError(f"X is {X.dtype} and X_test {X_test.dtype}: convert one, for example X_test.to(X.dtype).")
+    if X.device != X_test.device:
+        raise DataError(f"X is on {X.device} and X_test on {X_test.device}: move them to one device.")
