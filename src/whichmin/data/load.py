@@ -1,0 +1,136 @@
+"""A task from the name of a data set or from files."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from whichmin.data.cifar import cifar_pool
+from whichmin.data.digits import digits_pool
+from whichmin.data.idx import find_images, idx_pool
+from whichmin.data.npz import npz_pool
+from whichmin.data.pool import Examples, Pool
+from whichmin.data.select import choose
+from whichmin.errors import DataError
+from whichmin.task import Task
+
+#: The environment variable that says where the folders of the named data sets are.
+FOLDER = "WHICHMIN_DATA"
+
+#: The named data sets that are folders, each with the names that its folder may have.
+_FOLDERS = {
+    "mnist": ("mnist", "MNIST"),
+    "fashion-mnist": ("fashion-mnist", "FashionMNIST"),
+    "cifar-10": ("cifar-10", "cifar-10-batches-bin"),
+}
+_NAMES = ("digits", *_FOLDERS)
+
+
+def load(
+    name_or_path: str | os.PathLike[str],
+    *,
+    classes: Sequence[int | str] | None = None,
+    n_train: int = 100,
+    n_test: int = 100,
+    seed: int = 0,
+    flat: bool | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> Task:
+    """A task from a data set: a seeded draw of examples, as balanced over the classes as possible.
+
+    Two classes become the targets −1 (the first of ``classes``) and +1, shape (N, 1); C > 2 classes become one-hot
+    rows minus 1/C, shape (N, C), so that every row sums to 0. Pixels are scaled to [0, 1]. The draw is one seeded order
+    per data set: training examples from its front and test examples from its back, disjoint always.
+
+    Args:
+        name_or_path: "digits" (scikit-learn's, 8×8), "mnist", "fashion-mnist" or "cifar-10" (folders within the one
+            that the environment variable WHICHMIN_DATA names); or a path: a folder or a file of IDX images, a folder
+            or a file of CIFAR-10's binary version, or an ``.npz`` file with X, y and perhaps X_test, y_test.
+        classes: labels, or names where the data set has them, of the classes to tell apart; None means all of them.
+        n_train: how many training examples, N.
+        n_test: how many test examples; 0 for a task without a test set. Without a test part of its own a data set is
+            split into two disjoint parts.
+        seed: of the draw.
+        flat: whether images are flattened; by default digits and IDX images are ((N, 64), (N, 784)), and CIFAR-10's
+            are not ((N, 3, 32, 32)). False keeps (N, channels, height, width).
+        dtype: of inputs and targets.
+
+    Returns:
+        The task. In an ``.npz`` file integer y are classes and other y are kept as they are; uint8 X are pixels.
+
+    Raises:
+        DataError: an unknown name, a missing or damaged file, a class that is not there, or fewer examples than asked
+            for; the message says how many there are.
+    """
+    if n_train < 1 or n_test < 0:
+        raise DataError(f"n_train is {n_train} and n_test {n_test}; expected n_train ≥ 1 and n_test ≥ 0.")
+    pool = _pool(name_or_path)
+    train, test, labels = choose(pool, classes, n_train, n_test, seed)
+    flat = pool.flat if flat is None else flat
+    X, y = _inputs(train, pool, flat, dtype), _targets(train, labels, dtype)
+    assert y is not None, "every reader supplies training targets"
+    if n_test == 0:
+        return Task(X, y)
+    return Task(X, y, _inputs(test, pool, flat, dtype), _targets(test, labels, dtype))
+
+
+def _pool(name_or_path: str | os.PathLike[str]) -> Pool:
+    name = os.fspath(name_or_path)
+    if name == "digits":
+        return digits_pool()
+    path = _folder_of(name) if name in _FOLDERS else Path(name).expanduser()
+    if not path.exists():
+        raise DataError(_unknown(name))
+    if path.suffix == ".npz":
+        return npz_pool(path, name)
+    if path.is_file():
+        return cifar_pool(path, name) if path.suffix == ".bin" else idx_pool(path, name)
+    if any(path.glob("*_batch*.bin")):
+        return cifar_pool(path, name)
+    if find_images(path, "train") or find_images(path, "t10k"):
+        return idx_pool(path, name)
+    raise DataError(
+        f"{path} is a folder without data that whichmin reads: expected IDX files (train-images-idx3-ubyte, "
+        "t10k-images-idx3-ubyte and their labels, plain or .gz) or CIFAR-10's (data_batch_*.bin, test_batch.bin)."
+    )
+
+
+def _folder_of(name: str) -> Path:
+    root = os.environ.get(FOLDER)
+    if not root:
+        raise DataError(
+            f"the environment variable {FOLDER} is not set: set it to the folder that holds the folder "
+            f"{' or '.join(_FOLDERS[name])}, or pass the path of the data instead of {name!r}."
+        )
+    candidates = [Path(root).expanduser() / folder for folder in _FOLDERS[name]]
+    for candidate in candidates:
+        if candidate.is_dir():
+            return candidate
+    raise DataError(f"{name!r} is not in {FOLDER}={root}: expected the folder {' or '.join(map(str, candidates))}.")
+
+
+def _unknown(name: str) -> str:
+    if os.sep in name or Path(name).suffix or name.startswith(("~", ".")):
+        return f"there is no file or folder {name}."
+    close = difflib.get_close_matches(name.lower(), _NAMES, n=1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    return f"there is no data set {name!r}, nor a file or folder of that name; known are {', '.join(_NAMES)}.{hint}"
+
+
+def _inputs(part: Examples, pool: Pool, flat: bool, dtype: torch.dtype) -> Tensor:
+    X = part.X.to(dtype) / pool.white if part.X.dtype == torch.uint8 else part.X.to(dtype)
+    return X.flatten(1) if flat else X
+
+
+def _targets(part: Examples, labels: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+    if part.y is None or not labels:
+        return None if part.y is None else part.y.to(dtype)
+    hot = part.y[:, None] == torch.tensor(labels)
+    if len(labels) == 2:
+        return hot[:, 1:].to(dtype) * 2 - 1
+    return hot.to(dtype) - 1 / len(labels)
