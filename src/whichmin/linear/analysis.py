@@ -1,0 +1,175 @@
+"""``analyze``: what is known about a linear network's training before it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from torch import Tensor, nn
+
+from whichmin.linear import _checks, assumptions, imbalance
+from whichmin.linear._checks import tensor
+from whichmin.linear._problem import Problem, Reduced, pose, reduce
+from whichmin.linear.assumptions import Assumption
+from whichmin.linear.modules import factors
+from whichmin.linear.rates import Rates, grown
+from whichmin.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, eq=False)
+class LinearAnalysis:
+    """Guarantees for gradient flow on L = ½‖Y − XUVᵀ‖²_F, and where the network stands now.
+
+    Times are those of U̇ = −∂L/∂U: after k small steps of size lr on L, t = lr·k; with ``torch.nn.MSELoss`` over N points
+    and m outputs, t = 2·lr·k/(N·m).
+
+    Attributes:
+        imbalance_spectrum: the eigenvalues of Λ = U₁ᵀU₁ − VᵀV, (h,), descending.
+        imbalance_level: c = [λ_n(Λ)]₊ + [λ_m(−Λ)]₊.
+        singular_values: σ_1 … σ_n of X, (n,).
+        rank: n, the rank of X.
+        rate: 2σ_n²c: L(t) − L* ≤ e^{−rate·t}(L(0) − L*).
+        tight_rate: the same from imbalance and product together, never below ``rate``.
+        final_rate: the rate guaranteed once the loss is near the optimum.
+        current_rate: −d log(L − L*)/dt now, measured; nothing guarantees that it lasts.
+        invariant_distances: (‖V U₂ᵀ‖_F, ‖U₁U₂ᵀ‖_F); both are zero on the invariant set.
+        invariant_distance: δ, the root of the sum of their squares.
+        on_invariant_set: whether δ is zero up to rounding.
+        minimum_norm: Θ̂ = X⁺Y, (d, m).
+        distance: ‖UVᵀ − Θ̂‖_F now.
+        bound: on the distance at the end: δ·exp(σ_1√(2L(0))/(σ_n²c)); infinite where c = 0.
+        tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``rates.Rates``), never above ``bound``.
+        loss: L now.
+        optimum: L*.
+        assumptions: what the theorems need, which of it holds, and what still holds where it does not.
+    """
+
+    imbalance_spectrum: Tensor
+    imbalance_level: float
+    singular_values: Tensor
+    rank: int
+    rate: float
+    tight_rate: float
+    final_rate: float
+    current_rate: float
+    invariant_distances: tuple[float, float]
+    invariant_distance: float
+    on_invariant_set: bool
+    minimum_norm: Tensor
+    distance: float
+    bound: float
+    tight_bound: float
+    loss: float
+    optimum: float
+    assumptions: tuple[Assumption, ...]
+    _rates: Rates = field(repr=False)
+    _reduced: Reduced = field(repr=False)
+
+    @property
+    def imbalance(self) -> Tensor:
+        """Λ = U₁ᵀU₁ − VᵀV, (h, h), formed when asked for."""
+        basis = self._reduced.basis
+        return tensor(basis @ imbalance.gram(self._rates.problem, self._reduced.state) @ basis.T)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What fails of the assumptions and what still holds, one sentence each."""
+        return tuple(a.detail for a in self.assumptions if not a.holds)
+
+    def loss_bound(self, times: Any) -> Tensor:
+        """L* + e^{−rate·t}(L(0) − L*), (T,)."""
+        t = _checks.time_grid(times)
+        return tensor(self.optimum + (self.loss - self.optimum) * np.exp(-self.rate * t))
+
+    def tight_loss_bound(self, times: Any) -> Tensor:
+        """The upper bound on L(t) whose rate rises from ``tight_rate`` to ``final_rate`` as the loss falls, (T,)."""
+        return tensor(self.optimum + self._rates.loss_bound(_checks.time_grid(times)))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per quantity: ``quantity`` and ``value``."""
+        import pandas as pd
+
+        names = (
+            "loss optimum rank imbalance_level rate tight_rate final_rate current_rate "
+            "invariant_distance distance bound tight_bound"
+        ).split()
+        return pd.DataFrame({"quantity": names, "value": [float(getattr(self, name)) for name in names]})
+
+
+@overload
+def analyze(U: nn.Module, V: Task, *, rcond: float | None = None) -> LinearAnalysis: ...
+@overload
+def analyze(U: Any, V: Any, X: Any, Y: Any, *, rcond: float | None = None) -> LinearAnalysis: ...
+def analyze(U: Any, V: Any, X: Any = None, Y: Any = None, *, rcond: float | None = None) -> LinearAnalysis:
+    """What gradient flow on a single-hidden-layer linear network f(x) = V Uᵀ x is sure to do.
+
+    The loss converges exponentially at a rate that depends on the level of imbalance of the initialization; on the
+    invariant set {VU₂ᵀ = 0, U₁U₂ᵀ = 0} it ends at the minimum-norm solution; off it, no further away than ``bound``.
+
+    Args:
+        U: first layer, (d, h); or a module of two linear layers without biases.
+        V: second layer, (m, h); or, after a module, the task.
+        X: inputs, (N, d), of any rank.
+        Y: targets, (N, m) or (N,).
+        rcond: singular values of X up to rcond·σ_1 count as zero.
+
+    Returns:
+        A :class:`LinearAnalysis`, in float64 on the CPU. Costs one thin SVD of X and O(h(n + m)² + dhn).
+
+    Raises:
+        ModelError: weights that do not chain or are not finite; a module that is not linear, has biases or another depth.
+        DataError: X or Y not finite, of different lengths, or X zero.
+
+    Min, Tarmoun, Vidal, Mallada, *On the Explicit Role of Initialization on the Convergence and Implicit Bias of
+    Overparametrized Linear Networks*, ICML 2021, arXiv 2105.06351.
+    """
+    u, v, inputs, targets = factors(U, V, X, Y)
+    problem = pose(inputs, targets, rcond)
+    reduced = reduce(problem, u, v)
+    return _package(problem, reduced, len(reduced.basis))
+
+
+def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
+    state = reduced.state
+    eigenvalues = imbalance.spectrum(problem, state, width)
+    levels = imbalance.levels(problem, state, eigenvalues)
+    gap = float(problem.gap(state))
+    rates = Rates(problem, levels, gap)
+    invariants = reduced.invariants(problem)
+    delta = float(np.hypot(*invariants))
+    on_set = delta <= 1e-12 * float(np.linalg.norm(reduced.still) * np.linalg.norm(state))
+    lower, upper = (0.0, 0.0) if on_set else invariants
+    bound = tight = float("inf")
+    if levels.total > 0:
+        exponent = problem.sigma[0] * np.sqrt(2 * (gap + problem.floor)) / (problem.sigma[-1] ** 2 * levels.total)
+        bound = grown(float(np.hypot(lower, upper)), float(exponent))
+    travel = rates.travel()
+    if np.isfinite(travel):
+        tight = 0.5 * (grown(lower + upper, travel) + (lower - upper) * float(np.exp(-travel)))
+    speed = float((problem.velocity(state) ** 2).sum())
+    return LinearAnalysis(
+        imbalance_spectrum=tensor(eigenvalues),
+        imbalance_level=levels.total,
+        singular_values=tensor(problem.sigma),
+        rank=problem.rank,
+        rate=rates.rate,
+        tight_rate=float(rates.at(gap)),
+        final_rate=float(rates.at(0.0)),
+        current_rate=speed / gap if gap > 0 else float("nan"),
+        invariant_distances=invariants,
+        invariant_distance=delta,
+        on_invariant_set=on_set,
+        minimum_norm=tensor(problem.row_space @ problem.solution),
+        distance=float(reduced.distances(problem, state)),
+        bound=bound,
+        tight_bound=tight,
+        loss=gap + problem.floor,
+        optimum=problem.floor,
+        assumptions=assumptions.check(problem, levels, width, on_set, float(rates.at(gap))),
+        _rates=rates,
+        _reduced=reduced,
+    )

@@ -1,0 +1,225 @@
+"""Gradient flow on a single-hidden-layer linear network, integrated with error control."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from whichmin.errors import WhichminError
+from whichmin.linear import _checks, imbalance
+from whichmin.linear._checks import Array, tensor
+from whichmin.linear._problem import Problem, Reduced, pose, reduce
+from whichmin.linear.modules import factors
+from whichmin.linear.rates import Rates
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Method = Literal["DOP853", "RK45", "Radau", "BDF", "LSODA"]
+Velocity = Callable[[Array], Array]
+
+
+@dataclass(frozen=True, eq=False)
+class LinearFlow:
+    """A trajectory of gradient flow, or of gradient descent (times are then lr·steps).
+
+    Attributes:
+        times: (T,).
+        losses: L = ½‖Y − XUVᵀ‖²_F, (T,).
+        gaps: L − L*, (T,), without the cancellation of ``losses`` − ``optimum``.
+        distances: ‖UVᵀ − X⁺Y‖_F, (T,).
+        imbalance_drift: ‖Λ(t) − Λ(0)‖_F, (T,): zero for the exact flow, so it measures the integrator; for gradient
+            descent it measures the step.
+        still_drift: ‖U₂(t) − U₂(0)‖_F, (T,); identically zero where only the moving part was integrated.
+        optimum: L*.
+        evaluations: of the gradient.
+    """
+
+    times: Tensor
+    losses: Tensor
+    gaps: Tensor
+    distances: Tensor
+    imbalance_drift: Tensor
+    still_drift: Tensor
+    optimum: float
+    evaluations: int
+    _states: Array = field(repr=False)
+    _problem: Problem = field(repr=False)
+    _reduced: Reduced = field(repr=False)
+
+    def at(self, index: int) -> tuple[Tensor, Tensor]:
+        """The weights U (d, h) and V (m, h) at ``times[index]``."""
+        u, v = self._reduced.expand(self._problem, self._states[index])
+        return tensor(u), tensor(v)
+
+    @property
+    def U(self) -> Tensor:
+        """The first layer at all times, (T, d, h)."""
+        return tensor(self._reduced.expand(self._problem, self._states)[0])
+
+    @property
+    def V(self) -> Tensor:
+        """The second layer at all times, (T, m, h)."""
+        return tensor(self._reduced.expand(self._problem, self._states)[1])
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per time: ``time``, ``loss``, ``gap``, ``distance``, ``imbalance_drift``."""
+        import pandas as pd
+
+        columns = {"time": self.times, "loss": self.losses, "gap": self.gaps, "distance": self.distances}
+        columns["imbalance_drift"] = self.imbalance_drift
+        return pd.DataFrame({name: value.numpy() for name, value in columns.items()})
+
+
+def flow(
+    U: Any,
+    V: Any,
+    X: Any = None,
+    Y: Any = None,
+    times: Any = None,
+    *,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    method: Method = "DOP853",
+    reduced: bool = True,
+    progress: bool = False,
+) -> LinearFlow:
+    """Gradient flow U̇ = XᵀE V, V̇ = Eᵀ X U, E = Y − XUVᵀ.
+
+    The moving part keeps its row space, so that it is integrated in n + m coordinates at most instead of h, exactly:
+    each evaluation costs O(nm·min(h, n + m)) at any width.
+
+    Args:
+        U: first layer, (d, h); or a module of two linear layers without biases.
+        V: second layer, (m, h); or, after a module, the task.
+        X: inputs, (N, d).
+        Y: targets, (N, m) or (N,).
+        times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought the
+            loss to 1e-12 of what it was (or, where nothing is guaranteed, 40 times the slowest time constant at the end).
+        rtol: relative tolerance of the integrator.
+        atol: its absolute tolerance, times the size of the weights.
+        method: of ``scipy.integrate.solve_ivp``; the implicit ones pay for badly conditioned small problems.
+        reduced: whether to use the reduced coordinates; without, all weights are integrated as they are, which checks
+            that U₂ stays still instead of using it.
+        progress: whether to show a progress bar on stderr.
+
+    Returns:
+        A :class:`LinearFlow`, float64 on the CPU.
+
+    Raises:
+        ModelError: see :func:`whichmin.linear.analyze`.
+        DataError: see there; or times that do not increase from 0, or tolerances that are not positive.
+        WhichminError: the integrator gave up; the message says when and why.
+    """
+    u, v, inputs, targets = factors(U, V, X, Y)
+    problem = pose(inputs, targets)
+    network = reduce(problem, u, v)
+    grid = _horizon(problem, network) if times is None else _checks.time_grid(times)
+    rtol, atol = _checks.positive(rtol, "rtol"), _checks.positive(atol, "atol")
+    tolerances = {"rtol": rtol, "atol": atol, "method": method, "progress": progress}
+    if reduced:
+        states, evaluations = integrate(problem.velocity, network.state, grid, **tolerances)
+        return package(problem, network, grid, states, evaluations)
+    return _whole(problem, network, (u, v, inputs, targets), grid, tolerances)
+
+
+def _whole(
+    problem: Problem, network: Reduced, arrays: tuple[Array, Array, Array, Array], grid: Array, tolerances: dict[str, Any]
+) -> LinearFlow:
+    """The flow of all weights in their own coordinates."""
+    u, v, inputs, targets = arrays
+    d = len(u)
+
+    def velocity(state: Array) -> Array:
+        back = inputs.T @ (targets - inputs @ (state[:d] @ state[d:].T))
+        return np.concatenate([back @ state[d:], back.T @ state[:d]])
+
+    states, evaluations = integrate(velocity, np.concatenate([u, v]), grid, **tolerances)
+    upper = problem.row_space.T @ states[:, :d]
+    still = states[:, :d] - problem.row_space @ upper
+    drift = np.sqrt(((still - network.still) ** 2).sum((-2, -1)))
+    moving = np.concatenate([upper, states[:, d:]], axis=1)
+    whole = Reduced(moving[0], np.eye(u.shape[1]), network.still, network.still)
+    return package(problem, whole, grid, moving, evaluations, drift)
+
+
+def package(
+    problem: Problem, network: Reduced, times: Array, states: Array, evaluations: int, drift: Array | None = None
+) -> LinearFlow:
+    """A trajectory of states (T, n + m, k) with what is measured on it."""
+    gaps = problem.gap(states)
+    turned = imbalance.gram(problem, states) - imbalance.gram(problem, network.state)
+    return LinearFlow(
+        times=tensor(times),
+        losses=tensor(gaps + problem.floor),
+        gaps=tensor(gaps),
+        distances=tensor(network.distances(problem, states)),
+        imbalance_drift=tensor(np.sqrt((turned**2).sum((-2, -1)))),
+        still_drift=tensor(np.zeros(len(times)) if drift is None else drift),
+        optimum=problem.floor,
+        evaluations=evaluations,
+        _states=states,
+        _problem=problem,
+        _reduced=network,
+    )
+
+
+def integrate(
+    velocity: Velocity, start: Array, times: Array, *, rtol: float, atol: float, method: Method, progress: bool
+) -> tuple[Array, int]:
+    """States (T, …) of ẏ = velocity(y) at the times, from ``start`` at time 0, and the number of evaluations."""
+    from scipy.integrate import solve_ivp
+
+    if times[-1] == 0:
+        return start[None].copy(), 0
+    size = float(np.sqrt((start**2).mean())) or 1.0
+    with _bar(times[-1], progress) as tick:
+
+        def rate(t: float, y: Array) -> Array:
+            tick(t)
+            return velocity(y.reshape(start.shape)).ravel()
+
+        with np.errstate(over="ignore", invalid="ignore"):
+            run = solve_ivp(
+                rate, (0.0, times[-1]), start.ravel(), method=method, t_eval=times, rtol=max(rtol, 3e-14), atol=atol * size
+            )
+    if not run.success or not np.isfinite(run.y).all():
+        reached = run.t[-1] if len(run.t) else 0.0
+        raise WhichminError(
+            f"the integrator {method} stopped at time {reached:.4g} of {times[-1]:.4g}: {run.message} "
+            "Loosen rtol, shorten times, or try method='Radau' on a badly conditioned problem."
+        )
+    return run.y.T.reshape(len(times), *start.shape), int(run.nfev)
+
+
+@contextmanager
+def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
+    """A progress bar in per cent of the time to integrate over."""
+    if not show:
+        yield lambda t: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=100, desc="gradient flow", unit="%") as bar:
+
+        def tick(t: float) -> None:
+            done = int(100 * t / end)
+            if done > bar.n:
+                bar.update(done - bar.n)
+
+        yield tick
+
+
+def _horizon(problem: Problem, network: Reduced) -> Array:
+    eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
+    gap = float(problem.gap(network.state))
+    rates = Rates(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
+    guaranteed, final = float(rates.at(gap)), float(rates.at(0.0))
+    if guaranteed > 0:
+        return np.linspace(0.0, np.log(1e12) / guaranteed, 201)
+    return np.linspace(0.0, 40.0 / (final or float(problem.sigma[-1]) ** 2), 201)

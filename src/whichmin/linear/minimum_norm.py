@@ -1,0 +1,29 @@
+"""The solution of least squares with the smallest norm."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from whichmin.linear._checks import tensor
+from whichmin.linear._problem import pose
+
+
+def minimum_norm(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
+    """Θ̂ = X⁺Y, the smallest of the matrices that minimize ½‖Y − XΘ‖²_F.
+
+    Args:
+        X: inputs, (N, d).
+        Y: targets, (N, m) or (N,).
+        rcond: singular values of X up to rcond times the largest count as zero; max(N, d) times the rounding unit by
+            default.
+
+    Returns:
+        (d, m), float64. One thin SVD of X, O(Nd·min(N, d)).
+
+    Raises:
+        DataError: not finite, of different lengths, or X zero.
+    """
+    problem = pose(X, Y, rcond)
+    return tensor(problem.row_space @ problem.solution)

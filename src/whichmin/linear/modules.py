@@ -1,0 +1,95 @@
+"""The weights of linear networks that come as modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import DataError, ModelError
+from whichmin.linear import _checks
+from whichmin.linear._checks import Array
+from whichmin.task import Task
+
+
+def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Array, Array]:
+    """(U, V, X, Y) in float64 from four arrays, or from a module and a task.
+
+    Raises:
+        ModelError: see :func:`layers`; or a depth other than two.
+        DataError: what is not a task after a module, or data that are missing or cannot be used.
+    """
+    if isinstance(U, nn.Module):
+        if not isinstance(V, Task):
+            raise DataError(f"got a module and a {type(V).__name__}: pass a whichmin.Task after a module.")
+        inputs, targets = _checks.data(V.X, V.y)
+        weights = layers(U, V.X)
+        if len(weights) != 2:
+            raise ModelError(
+                f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
+                "For other depths see deep_flow and deep_imbalances."
+            )
+        return *_checks.network(weights[0].T, weights[1], inputs, targets), inputs, targets
+    if X is None or Y is None:
+        raise DataError("X or Y is missing: pass U (d, h), V (m, h), X (N, d) and Y (N, m), or a module and a Task.")
+    inputs, targets = _checks.data(X, Y)
+    return *_checks.network(U, V, inputs, targets), inputs, targets
+
+
+def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
+    """The weights W_1 … W_L of a module that computes W_L ⋯ W_1 x, checked on the inputs X and on random ones.
+
+    Raises:
+        ModelError: biases or other parameters that are not matrices, fewer than two weights, or outputs that are not
+            the product of the weights: an activation, a factor, a skip connection, layers used in another order.
+    """
+    named = list(module.named_parameters())
+    other = [f"{name} {tuple(p.shape)}" for name, p in named if p.ndim != 2]
+    if other:
+        raise ModelError(
+            f"the module has parameters that are not weight matrices: {', '.join(other)}. A linear network has none: "
+            "build its layers with bias=False."
+        )
+    weights = [p.detach() for _, p in named]
+    _checks.chain(weights)
+    _verify(module, weights, X)
+    return weights
+
+
+def _verify(module: nn.Module, weights: Sequence[Tensor], X: Tensor) -> None:
+    generator = torch.Generator().manual_seed(0)
+    dtype, device = weights[0].dtype, weights[0].device
+    shape = (8, *X.shape[1:])
+    probe = torch.randn(shape, generator=generator, dtype=torch.float64).to(device, dtype)
+    probe = torch.cat([probe, -3.0 * probe, X[:8].to(device, dtype)])
+    product = probe.flatten(1)
+    if weights[0].shape[1] != product.shape[1]:
+        raise ModelError(f"the first layer takes {weights[0].shape[1]} inputs and X has {product.shape[1]} columns.")
+    for weight in weights:
+        product = product @ weight.T
+    with torch.no_grad():
+        try:
+            output = module(probe)
+        except RuntimeError as error:
+            raise ModelError(f"the module does not run on inputs of shape {tuple(probe.shape)}: {error}") from error
+    if output.shape != product.shape:
+        raise ModelError(f"the module's outputs have shape {tuple(output.shape)}; its weights give {tuple(product.shape)}.")
+    scale = float(product.abs().max())
+    difference = float((output - product).abs().max())
+    if not difference <= 1e3 * torch.finfo(dtype).eps * max(scale, torch.finfo(dtype).tiny):
+        raise ModelError(_why(output, product, difference, scale))
+
+
+def _why(output: Tensor, product: Tensor, difference: float, scale: float) -> str:
+    factor = float((output * product).sum() / (product * product).sum())
+    if torch.allclose(output, factor * product, rtol=1e-3, atol=1e-4 * abs(factor) * scale):
+        return (
+            f"the module's output is {factor:.6g} times the product of its weights, and factors in front of weights change "
+            "their gradient flow: use the standard parametrization, with the factors inside the weights."
+        )
+    return (
+        f"the module does not compute the product of its weights (off by {difference:.3g} where outputs are up to {scale:.3g}): "
+        "remove activations and skip connections, and define the layers in the order in which they are used."
+    )
