@@ -1,0 +1,23 @@
+"""Infinitely wide fully connected networks in closed form: their kernels, and where training takes them."""
+
+from whichmin.infinite.description import FullyConnected
+from whichmin.infinite.distance import distance
+from whichmin.infinite.interpolators import minimum_complexity, minimum_norm
+from whichmin.infinite.limit import Layer, Limit
+from whichmin.infinite.modules import ErfActivation
+from whichmin.infinite.predict import InfinitePrediction, predict
+from whichmin.infinite.reading import describe, kernel
+
+__all__ = [
+    "ErfActivation",
+    "FullyConnected",
+    "InfinitePrediction",
+    "Layer",
+    "Limit",
+    "describe",
+    "distance",
+    "kernel",
+    "minimum_complexity",
+    "minimum_norm",
+    "predict",
+]

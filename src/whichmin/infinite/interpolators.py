@@ -1,0 +1,127 @@
+"""The two faces of the minimizer that training from zero outputs reaches: smallest complexity, and smallest step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from whichmin.errors import DataError, SingularKernelError
+
+#: Part of the targets, relative, that may be out of reach before there is no interpolator.
+_REACH = 1e-6
+
+
+def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> Tensor:
+    """The interpolator of smallest norm in the kernel's Hilbert space, K(x', X) K⁻¹ Y.
+
+    It is where gradient descent on the linearized network ends that starts from zero outputs, and the same function as
+    :func:`minimum_norm` (Nonnenmacher, Reeb and Steinwart 2021, Lemmas 2 and 3). Costs an eigendecomposition of K;
+    eigenvalues below N·C·ε·λ_max count as zero.
+
+    Args:
+        kernel_train: K(X, X), (N, N) where outputs share it, else (N, N, C, C) as from ``whichmin.tangent_kernel``.
+        kernel_test: K(x', X), (n_test, N) or (n_test, N, C, C).
+        y: targets, (N,) or (N, C).
+
+    Returns:
+        (n_test, C), float64; C = 1 for y of one axis.
+
+    Raises:
+        DataError: shapes that do not match, numbers that are not finite.
+        SingularKernelError: no function of the kernel's space meets the targets, as for identical inputs with different
+            targets.
+    """
+    train, test, y = _real(kernel_train, "kernel_train"), _real(kernel_test, "kernel_test"), _targets(y)
+    n, outputs = y.shape
+    stacked = train.ndim == 4
+    if tuple(train.shape) != ((n, n, outputs, outputs) if stacked else (n, n)):
+        raise DataError(
+            f"kernel_train has shape {tuple(train.shape)}; expected ({n}, {n}) or ({n}, {n}, {outputs}, {outputs}) for "
+            f"y of shape {tuple(y.shape)}."
+        )
+    expected = (len(test), *train.shape[1:]) if test.ndim else ()
+    if tuple(test.shape) != expected:
+        raise DataError(
+            f"kernel_test has shape {tuple(test.shape)}; expected (n_test, {', '.join(map(str, train.shape[1:]))}), "
+            "the rows of K(x', X) beside the K(X, X) given."
+        )
+    if stacked:
+        train, test, target = _flat(train), _flat(test), y.reshape(-1, 1)
+    else:
+        target = y
+    values, vectors = torch.linalg.eigh((train + train.mT) / 2)
+    kept = values > len(values) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0.0)
+    basis = vectors[:, kept]
+    coordinates = basis.mT @ target
+    _check_reached(target, basis @ coordinates)
+    return (test @ (basis @ (coordinates / values[kept, None]))).reshape(-1, outputs)
+
+
+def minimum_norm(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
+    """The least-2-norm solution of the linearized model, J(x') J(X)⁺ Y.
+
+    Of all δ with J δ = Y the shortest, evaluated on test inputs: J(x') δ. The same function as
+    :func:`minimum_complexity` of K = J Jᵀ, at the square root of its condition number. Costs a thin singular value
+    decomposition of J; singular values below max(N·C, P)·ε·σ_max count as zero.
+
+    Args:
+        J: the Jacobian at the training inputs, (N, P) for one output or features that all outputs share, or (N, C, P).
+        J_test: at the test inputs, (n_test, P) or (n_test, C, P).
+        y: targets of the linearized part, (N,) or (N, C).
+
+    Returns:
+        (n_test, C), float64; C = 1 for y of one axis.
+
+    Raises:
+        DataError: shapes that do not match, numbers that are not finite.
+        SingularKernelError: no δ meets the targets.
+    """
+    train, test, y = _real(J, "J"), _real(J_test, "J_test"), _targets(y)
+    n, outputs = y.shape
+    if train.ndim not in (2, 3) or len(train) != n or (train.ndim == 3 and train.shape[1] != outputs):
+        raise DataError(
+            f"J has shape {tuple(train.shape)}; expected ({n}, P) or ({n}, {outputs}, P) for y of shape "
+            f"{tuple(y.shape)}."
+        )
+    if test.ndim != train.ndim or test.shape[1:] != train.shape[1:]:
+        raise DataError(
+            f"J_test has shape {tuple(test.shape)}; expected (n_test, {', '.join(map(str, train.shape[1:]))}), like J."
+        )
+    target = y if train.ndim == 2 else y.reshape(-1, 1)
+    left, values, right = torch.linalg.svd(train.flatten(0, -2), full_matrices=False)
+    kept = values > max(left.shape[0], right.shape[1]) * torch.finfo(torch.float64).eps * values[0]
+    coordinates = left[:, kept].mT @ target
+    _check_reached(target, left[:, kept] @ coordinates)
+    step = right[kept].mT @ (coordinates / values[kept, None])
+    return (test.flatten(0, -2) @ step).reshape(-1, outputs)
+
+
+def _flat(kernel: Tensor) -> Tensor:
+    """(n1, n2, C, C) → (n1·C, n2·C)."""
+    n1, n2, outputs, _ = kernel.shape
+    return kernel.transpose(1, 2).reshape(n1 * outputs, n2 * outputs)
+
+
+def _real(value: Tensor, name: str) -> Tensor:
+    tensor = torch.as_tensor(value).detach().to(torch.float64)
+    if tensor.numel() == 0:
+        raise DataError(f"{name} is empty, shape {tuple(tensor.shape)}; expected one row or more.")
+    if not torch.isfinite(tensor).all():
+        raise DataError(f"{name} holds NaN or infinity: look for the inputs or weights that led to it.")
+    return tensor
+
+
+def _targets(y: Tensor) -> Tensor:
+    y = _real(y, "y")
+    if y.ndim not in (1, 2):
+        raise DataError(f"y has shape {tuple(y.shape)}; expected (N,) or (N, C).")
+    return y.reshape(len(y), -1)
+
+
+def _check_reached(target: Tensor, reached: Tensor) -> None:
+    missed = torch.linalg.vector_norm(target - reached)
+    if missed > _REACH * torch.linalg.vector_norm(target):
+        raise SingularKernelError(
+            f"no parameters meet the targets: {float(missed / torch.linalg.vector_norm(target)):.2g} of their norm is "
+            "out of reach of the linearized network. Look for identical inputs with different targets, or widen it."
+        )

@@ -1,0 +1,134 @@
+"""The kernels of one tile of pairs, computed in place: what keeps memory bounded and the arithmetic in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from whichmin.infinite.activations import Activation
+
+if TYPE_CHECKING:
+    from whichmin.infinite.limit import Layer
+
+#: Rows and columns of a tile: on a CPU it stays in the cache, on a GPU it is large enough to keep it busy.
+_TILE = {"cpu": 512, "cuda": 4096}
+#: Below this deficit 1 − x·x'/(|x||x'|) a pair is taken apart by differences: the product's rounding, some 1e-15, moves
+#: the angle √(2D) by less than 1e-12 above it.
+_NEAR = 1e-5
+#: Numbers held at a time while near pairs are recomputed.
+_CHUNK = 2**22
+
+
+@dataclass(frozen=True)
+class Side:
+    """The rows or the columns of a kernel: unit inputs, and the signal's second moments layer by layer.
+
+    Args:
+        unit: x/‖x‖, (n, d), zero for a zero input.
+        before: second moments of each layer's input, (n,) each.
+        after: second moments of each hidden layer's output before its activation, (n,) each.
+    """
+
+    unit: Tensor
+    before: tuple[Tensor, ...]
+    after: tuple[Tensor, ...]
+
+    def part(self, rows: slice) -> Side:
+        """Some of the rows."""
+        return Side(self.unit[rows], tuple(p[rows] for p in self.before), tuple(p[rows] for p in self.after))
+
+
+def tiles(n1: int, n2: int, *, symmetric: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """Slices that cover an (n1, n2) matrix, or the diagonal and what is above it."""
+    size = _TILE.get(device.type, _TILE["cuda"])
+    for i in range(0, n1, size):
+        for j in range(i if symmetric else 0, n2, size):
+            yield slice(i, min(i + size, n1)), slice(j, min(j + size, n2))
+
+
+def kernel_tile(
+    layers: Sequence[Layer], activations: Sequence[Activation], rows: Side, columns: Side, kind: str, same: bool
+) -> Tensor:
+    """The kernel of some rows and columns, (n1, n2).
+
+    Args:
+        layers: the laws of the layers.
+        activations: one fewer.
+        rows: n1 inputs.
+        columns: n2 inputs.
+        kind: "ntk" or "nngp".
+        same: rows and columns are the same inputs, whose deficits on the diagonal are zero.
+    """
+    deficit = _deficit(rows.unit, columns.unit, same)
+    work = (torch.empty_like(deficit), torch.empty_like(deficit), torch.empty_like(deficit))
+    tangent = torch.zeros_like(deficit) if kind == "ntk" else None
+    last = len(layers) - 1
+    for index, layer in enumerate(layers):
+        if tangent is not None:
+            if index:
+                tangent.mul_(layer.weight_variance)
+            _add_moment(tangent, deficit, rows.before[index], columns.before[index], layer.weight_tangent, work)
+            if layer.bias_tangent:
+                tangent.add_(layer.bias_tangent)
+        if index == last:
+            break
+        if layer.bias_variance:
+            _through_bias(deficit, layer, rows, columns, index, work)
+        activations[index].apply_(deficit, rows.after[index], columns.after[index], tangent, work)
+        if same:
+            deficit.fill_diagonal_(0.0)
+    if tangent is not None:
+        return tangent
+    out = torch.zeros_like(deficit)
+    _add_moment(out, deficit, rows.before[last], columns.before[last], layers[last].weight_variance, work)
+    return out.add_(layers[last].bias_variance)
+
+
+def _deficit(unit1: Tensor, unit2: Tensor, same: bool) -> Tensor:
+    """1 − u·u' for unit vectors, (n1, n2); near-(anti)parallel pairs from ½‖u ∓ u'‖², which does not cancel."""
+    deficit = torch.addmm(unit1.new_ones(()), unit1, unit2.T, alpha=-1.0)
+    if same:
+        deficit.fill_diagonal_(1.0)
+    for sign, near in ((-1.0, deficit < _NEAR), (1.0, deficit > 2.0 - _NEAR)):
+        if not near.any():
+            continue
+        pairs = near.nonzero()
+        for part in pairs.split(max(1, _CHUNK // unit1.shape[1])):
+            i, j = part.unbind(1)
+            half = unit1[i].add_(unit2[j], alpha=sign).square_().sum(1).mul_(0.5)
+            deficit[i, j] = half if sign < 0 else 2.0 - half
+    if same:
+        deficit.fill_diagonal_(0.0)
+    return deficit
+
+
+def _add_moment(out: Tensor, deficit: Tensor, p1: Tensor, p2: Tensor, factor: float, work: Sequence[Tensor]) -> None:
+    """Add factor · √p₁√p₂ (1 − D), the second moment of two signals, to ``out``."""
+    if not factor:
+        return
+    rho = torch.sub(deficit.new_tensor(1.0), deficit, out=work[0])
+    rho.mul_((factor * p1.sqrt())[:, None])
+    out.addcmul_(rho, p2.sqrt()[None, :])
+
+
+def _through_bias(deficit: Tensor, layer: Layer, rows: Side, columns: Side, index: int, work: Sequence[Tensor]) -> None:
+    """The deficit of σ_w·signal plus a common σ_b, in place.
+
+    With (s, c) = (σ_w√p, σ_b)/√(σ_w²p + σ_b²) on each side, D ← s s' D + ½(s − s')² + ½(c − c')².
+    """
+    side = [
+        (
+            (layer.weight_variance * x.before[index] / x.after[index]).sqrt(),
+            (layer.bias_variance / x.after[index]).sqrt(),
+        )
+        for x in (rows, columns)
+    ]
+    (s1, c1), (s2, c2) = side
+    deficit.mul_(s1[:, None]).mul_(s2[None, :])
+    for a, b in ((s1, s2), (c1, c2)):
+        gap = torch.sub(a[:, None], b[None, :], out=work[0])
+        deficit.addcmul_(gap, gap, value=0.5)
