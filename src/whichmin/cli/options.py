@@ -1,0 +1,123 @@
+"""The options that the commands share, and how they and a configuration file become an experiment."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from whichmin.errors import ConfigError
+from whichmin.experiment.config import Experiment, read_config
+
+_DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
+
+
+def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
+    """An option of an experiment's field; its help ends with the experiment's own default."""
+    shown = str(_DEFAULTS[field]) if default is None else default
+    return Parameter(name=names or None, help=f"{text} [default: {shown}]", show_default=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Question:
+    """Options that describe an experiment; None where the command line says nothing."""
+
+    data: Annotated[
+        str | None,
+        _option("data", "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file."),
+    ] = None
+    classes: Annotated[
+        str | None, _option("classes", "The classes to tell apart, such as 3,8; or all.", default="0,1")
+    ] = None
+    n_train: Annotated[int | None, _option("n_train", "Training points.")] = None
+    n_test: Annotated[int | None, _option("n_test", "Test points.")] = None
+    data_seed: Annotated[int | None, _option("data_seed", "Seed of the draw of both.")] = None
+    network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
+    hidden: Annotated[
+        str | None,
+        _option(
+            "hidden",
+            "Widths of the hidden layers, such as 600,600; for a cnn the channels.",
+            "--hidden",
+            "--width",
+            default="2048; for a cnn 64,64,64",
+        ),
+    ] = None
+    parametrization: Annotated[str | None, _option("parametrization", "ntk or standard.")] = None
+    activation: Annotated[str | None, _option("activation", "relu, leaky_relu, erf, tanh, gelu or linear.")] = None
+    bias: Annotated[bool | None, _option("bias", "Whether layers have biases.", default="no")] = None
+    scale: Annotated[float | None, _option("scale", "The factor in front of every layer.")] = None
+    model: Annotated[
+        str | None,
+        _option("model", "Your own network, package.module:factory, called with the seed.", default="none"),
+    ] = None
+    seeds: Annotated[int | None, _option("seeds", "How many initializations.")] = None
+    lr: Annotated[str | None, _option("lr", "Learning rate of gradient descent, a number or best.")] = None
+    until: Annotated[float | None, _option("until", "Training mean square error to stop at.")] = None
+    max_steps: Annotated[int | None, _option("max_steps", "Steps to stop at.", default="none")] = None
+    tol: Annotated[
+        float | None, _option("tol", "Tolerance of the prediction, relative to the targets' standard deviation.")
+    ] = None
+    dtype: Annotated[str | None, _option("dtype", "float32 or float64.")] = None
+    device: Annotated[str | None, _option("device", "As torch names it: cpu, cuda, cuda:1.")] = None
+    config: Annotated[
+        Path | None,
+        Parameter(
+            help="A .toml or .json file of these options (n_train = 100); the command line wins.", show_default=False
+        ),
+    ] = None
+
+    def experiment(self, **fixed: Any) -> Experiment:
+        """The experiment: the command line over the file over the defaults.
+
+        Args:
+            **fixed: what the command itself says, over all of them.
+
+        Raises:
+            ConfigError: an unknown key, or a value that cannot be used.
+        """
+        said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "config"}
+        said = {name: _parsed(name, value) for name, value in said.items() if value is not None}
+        if self.config is None:
+            return Experiment.from_mapping(said | fixed, "the command line")
+        values = {name.replace("-", "_"): value for name, value in read_config(self.config).items()}
+        return Experiment.from_mapping(values | said | fixed, str(self.config))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Output:
+    """Where the answer goes."""
+
+    out: Annotated[Path, Parameter(help="Folder of report.html and of the finished seeds.")] = Path("whichmin-out")
+    json: Annotated[
+        bool,
+        Parameter(help="One JSON object on standard output instead of the table.", negative="", show_default=False),
+    ] = False
+
+
+def _parsed(name: str, value: Any) -> Any:
+    if name == "classes":
+        return value if value == "all" else tuple(_number(part) for part in value.split(","))
+    if name == "hidden":
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            raise ConfigError(f"--hidden is {value!r}; expected widths such as 2048 or 600,600.") from None
+    if name == "lr" and value != "best":
+        try:
+            return float(value)
+        except ValueError:
+            raise ConfigError(f"--lr is {value!r}; expected 'best' or a positive number.") from None
+    return value
+
+
+def _number(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:
+        return text.strip()
