@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from whichmin.dynamics.prediction import Prediction
 from whichmin.explain.explanation import Explanation
+from whichmin.task import Task
 from whichmin.training.run import Run
 
 
@@ -19,6 +20,7 @@ class Entry:
         followed: the prediction along the path.
         run: the real training.
         explanation: the terms.
+        task: the task, needed only where neither a run nor an explanation brings it.
     """
 
     label: str
@@ -26,3 +28,4 @@ class Entry:
     followed: Prediction | None = None
     run: Run | None = None
     explanation: Explanation | None = None
+    task: Task | None = None

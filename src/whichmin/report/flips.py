@@ -1,0 +1,186 @@
+"""The test points on which entries disagree: those that another seed or optimizer would decide differently."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whichmin.report.numbers import number, percent
+from whichmin.report.thumbnails import thumbnail
+from whichmin.report.view import Array, View, array
+from whichmin.task import Task
+
+SOURCES = {
+    "trained": "trained networks",
+    "followed": "predictions along the path",
+    "linearized": "linearized predictions",
+}
+SHOWN = 12
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How outputs are turned into a class: one output by its side of a threshold, several by the largest.
+
+    Attributes:
+        threshold: between the two values that the targets take, or 0.
+        classes: whether the targets are classes: two values, or one hot row per point.
+    """
+
+    threshold: float
+    classes: bool
+
+    @classmethod
+    def of(cls, task: Task) -> Decision:
+        """The rule that the training targets of a task suggest."""
+        y = array(task.y)
+        values = np.unique(y)
+        if y.shape[1] > 1:
+            top = y == y.max(axis=1, keepdims=True)
+            return cls(0.0, bool(len(values) == 2 and (top.sum(axis=1) == 1).all()))
+        return cls(float(values.mean()), True) if len(values) == 2 else cls(0.0, False)
+
+    def __call__(self, outputs: Array) -> NDArray[np.int64]:
+        """The class of each row of (n, C) outputs: 0 or 1 for one output, 0 … C − 1 for several."""
+        if outputs.shape[1] > 1:
+            return outputs.argmax(axis=1)
+        return (outputs[:, 0] > self.threshold).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One contested test point.
+
+    Attributes:
+        index: its row in ``X_test``.
+        image: a data URI of its picture, or None where the inputs are no pictures.
+        target: its target as text, or None.
+        votes: how many entries decide how, as text.
+        cells: per entry the text of its output and the class that it decides for.
+        strip: per entry the place on a strip, from 0 to 100, and the class; empty for several outputs.
+        middle: the threshold's place on that strip.
+    """
+
+    index: int
+    image: str | None
+    target: str | None
+    votes: str
+    cells: tuple[tuple[str, int], ...]
+    strip: tuple[tuple[float, int], ...]
+    middle: float
+
+
+@dataclass(frozen=True)
+class Flips:
+    """The contested points, the most evenly split first, and sentences about them."""
+
+    text: str
+    labels: tuple[str, ...]
+    points: tuple[Point, ...]
+    total: int
+
+
+@dataclass(frozen=True)
+class _Scale:
+    """Places on the strips, the same for all points: from 5 to 95 between the extremes of the outputs shown."""
+
+    low: float
+    high: float
+    threshold: float
+
+    @classmethod
+    def over(cls, outputs: Array, threshold: float) -> _Scale:
+        values = np.append(outputs, threshold)
+        return cls(float(values.min()), float(values.max()), threshold)
+
+    def __call__(self, value: float) -> float:
+        return 5 + 90 * (value - self.low) / ((self.high - self.low) or 1.0)
+
+
+def flips(shown: Sequence[View]) -> Flips | None:
+    """The points that entries decide differently; None where there are no two entries with the same test points."""
+    source, members = _comparable(shown)
+    if source is None:
+        return None
+    task = members[0].task
+    rule = Decision.of(task) if task is not None else Decision(0.0, True)
+    outputs = np.stack([view.outputs[source] for view in members])
+    decided = np.stack([rule(o) for o in outputs])
+    contested = np.flatnonzero((decided != decided[0]).any(axis=0))
+    order = sorted(contested, key=lambda i: (max(Counter(decided[:, i].tolist()).values()), i))
+    scale = _Scale.over(outputs[:, order[:SHOWN]], rule.threshold)
+    points = tuple(_point(int(i), members, outputs[:, i], decided[:, i], scale) for i in order[:SHOWN])
+    text = _sentences(source, members, decided, len(contested), rule)
+    return Flips(text, tuple(view.label for view in members), points, len(contested))
+
+
+def _comparable(shown: Sequence[View]) -> tuple[str | None, list[View]]:
+    """The best kind of outputs that at least two entries have for the same test points, and those entries."""
+    for source in SOURCES:
+        members = [view for view in shown if source in view.outputs]
+        members = [v for v in members if v.outputs[source].shape == members[0].outputs[source].shape]
+        if len(members) > 1 and len(members[0].outputs[source]):
+            return source, members
+    return None, []
+
+
+def _sentences(source: str, members: Sequence[View], decided: NDArray[np.int64], contested: int, rule: Decision) -> str:
+    n = decided.shape[1]
+    how = "the largest output" if members[0].outputs[source].shape[1] > 1 else f"the side of {number(rule.threshold)}"
+    text = f"Deciding by {how}, the {len(members)} {SOURCES[source]} "
+    if not contested:
+        text += f"agree on every one of the {n:,} test points: none would be flipped."
+    else:
+        text += f"disagree on {contested:,} of {n:,} test points ({percent(contested / n)})."
+    if not rule.classes:
+        text += " The targets are not two classes or one-hot rows, so read the decisions as a sign, no more."
+    agreement = _foreseen(source, members, decided, rule)
+    return text + (f" {agreement}" if agreement else "")
+
+
+def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], rule: Decision) -> str:
+    """How often the prediction decides as the trained network does."""
+    if source != "trained":
+        return ""
+    for kind in ("followed", "linearized"):
+        if all(kind in v.outputs and v.outputs[kind].shape == v.outputs[source].shape for v in members):
+            predicted = np.stack([rule(v.outputs[kind]) for v in members])
+            contested, foreseen = (decided != decided[0]).any(axis=0), (predicted != predicted[0]).any(axis=0)
+            share = percent(float((predicted == decided).mean()))
+            text = f"The {SOURCES[kind]} decide as the trained networks in {share} of all cases"
+            if contested.any():
+                hit, total = int((contested & foreseen).sum()), int(contested.sum())
+                text += (
+                    f" and foresee {'all of these points' if hit == total else f'{hit:,} of these {total:,} points'}"
+                )
+            return text + "."
+    return ""
+
+
+def _point(i: int, members: Sequence[View], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
+    """One row of the table; ``outputs`` is (entries, C)."""
+    view = next((v for v in members if v.target is not None), None)
+    task, single = members[0].task, outputs.shape[1] == 1
+    target = None
+    if view is not None and view.target is not None:
+        row = view.target[i]
+        target = f"{float(row[0]):g}".replace("-", "−") if single else f"class {int(row.argmax())}"
+    counts = sorted(Counter(decided.tolist()).items())
+    names = {0: "below", 1: "above"} if single else {c: f"class {c}" for c, _ in counts}
+    strip = [(scale(float(o[0])), int(d)) for o, d in zip(outputs, decided, strict=True)]
+    return Point(
+        index=i,
+        image=thumbnail(task.X_test[i]) if task is not None and task.X_test is not None else None,
+        target=target,
+        votes=", ".join(f"{count} {names[c]}" for c, count in counts),
+        cells=tuple(
+            (number(float(o[0])) if single else f"{int(d)} ({number(float(o[d]))})", int(d))
+            for o, d in zip(outputs, decided, strict=True)
+        ),
+        strip=tuple(strip) if single else (),
+        middle=scale(scale.threshold),
+    )

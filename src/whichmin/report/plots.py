@@ -1,0 +1,341 @@
+"""The figures, drawn with matplotlib's objects alone: no window, no pyplot, no state left behind.
+
+Each is about 4.6 inches wide, so that two stand side by side on a page and one is legible on a phone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from numpy.typing import NDArray
+
+from whichmin.explain.explanation import Explanation
+from whichmin.report.entry import Entry
+from whichmin.report.numbers import number, percent, signed, superscript
+from whichmin.report.palette import BLUE, FOLLOWED, GREEN, INK, LINEARIZED, MUTED, RED, SKY, TRAINED, styled
+from whichmin.report.view import Array, View, array, term_names, views
+
+WIDTH = 4.6
+_POINTS = 700
+_CURVE_POINTS = 900
+
+
+@styled
+def explanation_figure(explanation: Explanation) -> Figure:
+    """The waterfall of the test error (with test targets), and each term at each test point.
+
+    Args:
+        explanation: what :func:`whichmin.explain` gave.
+    """
+    shown = views([Entry("", explanation=explanation)])
+    names = term_names(shown)
+    known = explanation.task.y_test is not None
+    figure = Figure(figsize=(WIDTH * (2 if known else 1), _height(len(names) + 1)))
+    axes = figure.subplots(1, 2 if known else 1, squeeze=False)[0]
+    if known:
+        _waterfall(axes[0], shown, names)
+    _spread_of_terms(axes[-1], explanation, names)
+    return figure
+
+
+@styled
+def waterfall_figure(shown: Sequence[View]) -> Figure | None:
+    """The test error of the partial sums of the terms, mean over entries, each entry a dot."""
+    shown = [v for v in shown if v.explanation is not None and v.explanation.task.y_test is not None]
+    if not shown:
+        return None
+    names = term_names(shown)
+    figure = Figure(figsize=(WIDTH, _height(len(names) + 1)))
+    _waterfall(figure.subplots(), shown, names)
+    return figure
+
+
+@styled
+def terms_figure(explanation: Explanation) -> Figure:
+    """Each term's value at each test point."""
+    names = term_names(views([Entry("", explanation=explanation)]))
+    figure = Figure(figsize=(WIDTH, _height(len(names) + 1)))
+    _spread_of_terms(figure.subplots(), explanation, names)
+    return figure
+
+
+@styled
+def agreement_figure(shown: Sequence[View]) -> Figure | None:
+    """Predicted against trained test outputs, with the identity."""
+    return _against(shown, "predicted output", difference=False)
+
+
+@styled
+def difference_figure(shown: Sequence[View]) -> Figure | None:
+    """Predicted minus trained against trained test outputs."""
+    return _against(shown, "predicted − trained", difference=True)
+
+
+@styled
+def curves_figure(shown: Sequence[View]) -> Figure | None:
+    """Training error against steps, predicted and real, on logarithmic axes."""
+    figure = Figure(figsize=(WIDTH, 3.3))
+    ax = figure.subplots()
+    alpha = max(0.25, 1 / math.sqrt(len(shown)))
+    drawn: dict[str, bool] = {}
+    for view in shown:
+        lines = {}
+        if view.run is not None:
+            losses = array(view.run.losses)
+            lines["trained"] = (np.arange(len(losses)), losses, TRAINED, "-", 2.2, 0.55 * alpha)
+        for name, p, colour, dash in (
+            ("linearized", view.lazy, LINEARIZED, (0, (4, 2))),
+            ("along the path", view.followed, FOLLOWED, "-"),
+        ):
+            if p is not None:
+                lines[name] = (array(p.curve.steps), array(p.curve.mse), colour, dash, 1.2, alpha)
+        for name, (steps, mse, colour, dash, width, opacity) in lines.items():
+            x, y = _thin(steps, mse, _CURVE_POINTS // len(shown))
+            if len(x):
+                label = name if name not in drawn else None
+                ax.plot(x, y, color=colour, linestyle=dash, linewidth=width, alpha=opacity, label=label)
+                drawn[name] = True
+    if not drawn:
+        return None
+    _logarithmic(ax, "x")
+    _logarithmic(ax, "y")
+    ax.set(xlabel="steps", ylabel="training error (mean square)")
+    _legend(ax, len(drawn))
+    return figure
+
+
+@styled
+def spectrum_figure(shown: Sequence[View]) -> Figure | None:
+    """Eigenvalues of the tangent kernel at the start, with the effective rank and what the learning rate allows."""
+    spectra = [(v, array(p.eigenvalues)) for v in shown if (p := v.lazy or v.followed) is not None]
+    spectra = [(v, values[values > 0]) for v, values in spectra]
+    spectra = [(v, values) for v, values in spectra if len(values)]
+    if not spectra:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.3))
+    ax = figure.subplots()
+    alpha = max(0.3, 1 / math.sqrt(len(spectra)))
+    for _, values in spectra:
+        index = np.unique(np.geomspace(1, len(values), max(40, _CURVE_POINTS // len(spectra))).astype(int))
+        marker = "." if len(values) <= 300 and len(spectra) == 1 else ""
+        ax.plot(index, values[index - 1], color=BLUE, alpha=alpha, linewidth=1.2, marker=marker, markersize=4)
+    _logarithmic(ax, "x")
+    _logarithmic(ax, "y")
+    _limit_line(ax, spectra)
+    _rank_line(ax, [values for _, values in spectra])
+    ax.set(xlabel="eigenvalue, by rank", ylabel="size")
+    return figure
+
+
+def effective_rank(values: Array) -> float:
+    """The exponential of the entropy of the normalized eigenvalues (Roy and Vetterli 2007)."""
+    shares = values[values > 0] / values[values > 0].sum()
+    return float(np.exp(-(shares * np.log(shares)).sum()))
+
+
+def largest_allowed(view: View) -> float | None:
+    """The largest eigenvalue at which plain gradient descent at the entry's learning rate is stable, 2/(γη).
+
+    None where training was by another rule, where the prediction is of gradient flow, or nothing is known of the limit.
+    """
+    p = view.lazy or view.followed
+    if p is None or p.flow or (view.run is not None and view.run.optimizer != "SGD"):
+        return None
+    values = (p.max_lr, p.learning_rate, float(p.eigenvalues.max()))
+    if not all(math.isfinite(v) and v > 0 for v in values):
+        return None
+    return values[2] * p.max_lr / p.learning_rate
+
+
+def limit_is_near(fraction: float) -> bool:
+    """Whether a learning rate that is this fraction of its limit has the limit drawn."""
+    return fraction >= 0.01
+
+
+def _rank_line(ax: Axes, spectra: Sequence[Array]) -> None:
+    """From the spectrum down to the axis at the mean effective rank."""
+    rank = float(np.mean([effective_rank(values) for values in spectra]))
+    low, high = ax.get_ylim()
+    longest = max(spectra, key=len)
+    ax.plot([rank, rank], [low, longest[min(len(longest), round(rank)) - 1]], color=MUTED, linewidth=0.9, dashes=(2, 2))
+    ax.set_ylim(low, high)
+    right = rank > math.sqrt(len(longest))
+    ax.annotate(
+        f"effective rank {number(rank, 2)}",
+        (rank, 0.03),
+        xycoords=("data", "axes fraction"),
+        xytext=(-4 if right else 4, 0),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        color=MUTED,
+    )
+
+
+def _limit_line(ax: Axes, spectra: Sequence[tuple[View, Array]]) -> None:
+    limits = [limit for view, _ in spectra if (limit := largest_allowed(view)) is not None]
+    limit = float(np.mean(limits)) if limits else math.inf
+    if not limit_is_near(max(values[0] for _, values in spectra) / limit):
+        return
+    ax.axhline(limit, color=RED, linewidth=0.9, linestyle=(0, (2, 2)))
+    ax.annotate(
+        "the learning rate’s limit",
+        (0.99, limit),
+        xycoords=("axes fraction", "data"),
+        xytext=(0, 3),
+        textcoords="offset points",
+        ha="right",
+        color=RED,
+    )
+    low, high = ax.get_ylim()
+    ax.set_ylim(low, max(high, 4 * limit))
+
+
+def _height(rows: int) -> float:
+    return 0.9 + 0.37 * rows
+
+
+def _waterfall(ax: Axes, shown: Sequence[View], names: Sequence[str]) -> None:
+    """Horizontal bars from one partial sum's error to the next, numbers in a column on the right."""
+    partial = np.stack([errors for v in shown if (errors := v.partial_errors(names)) is not None])
+    ends = partial.mean(axis=0)
+    starts = np.concatenate([[0.0], ends[:-1]])
+    total = len(names)
+    for k, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        colour = SKY if k == 0 else (RED if end >= start else GREEN)
+        ax.barh(k, end - start, left=start, height=0.62, color=colour)
+        ax.plot([end, end], [k - 0.31, k + 1.31], color=MUTED, linewidth=0.7)
+        text = number(end, 2) if k == 0 else signed(end - start, 2)
+        if ends[-1] > 0:
+            text += f" ({percent((end - start) / ends[-1])})"
+        ax.annotate(text, (1.02, k), xycoords=("axes fraction", "data"), va="center", annotation_clip=False)
+    ax.barh(total, ends[-1], height=0.62, color=MUTED)
+    ax.annotate(
+        number(float(ends[-1]), 2), (1.02, total), xycoords=("axes fraction", "data"), va="center", fontweight="bold"
+    )
+    if len(partial) > 1:
+        offsets = np.linspace(-0.2, 0.2, len(partial))
+        for k in range(total + 1):
+            at = partial[:, min(k, total - 1)]
+            ax.plot(at, k + offsets, "o", color=INK, markersize=3, alpha=max(0.4, 1 - len(partial) / 40), mew=0)
+    last = "trained network" if all(v.run is not None for v in shown) else "network"
+    ax.set_yticks(range(total + 1), [_plain(n) for n in names] + [last])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.invert_yaxis()
+    ax.set_xlim(0, max(1.05 * float(partial.max()), 1e-300))
+    ax.xaxis.set_major_locator(MaxNLocator(4))
+    ax.grid(axis="x")
+    ax.set_xlabel("test error (mean square) of the sum so far")
+
+
+def _spread_of_terms(ax: Axes, explanation: Explanation, names: Sequence[str]) -> None:
+    """One row of dots per term: its value at each test point and output."""
+    rows = {name: array(explanation.terms[name]).ravel() for name in names}
+    rows["sum"] = array(explanation.total).ravel()
+    for k, (name, values) in enumerate(rows.items()):
+        values = values[_every(len(values), _POINTS // 3)]
+        offsets = 0.26 * np.sin(2.4 * np.arange(len(values)))
+        colour = MUTED if name == "sum" else (SKY if k == 0 else BLUE)
+        ax.plot(values, k + offsets, "o", color=colour, markersize=2.6, alpha=0.6, mew=0)
+    ax.axvline(0, color=MUTED, linewidth=0.7)
+    ax.set_yticks(range(len(rows)), [_plain(n) for n in rows])
+    ax.tick_params(axis="y", length=0)
+    ax.spines["left"].set_visible(False)
+    ax.invert_yaxis()
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.grid(axis="x")
+    ax.set_xlabel("value at each test point")
+
+
+def _against(shown: Sequence[View], ylabel: str, *, difference: bool) -> Figure | None:
+    """Both predictions against what stands for the truth: the trained network, or else the followed path."""
+    truth = "trained" if any("trained" in v.outputs for v in shown) else "followed"
+    series = {}
+    for kind, label, colour, marker, size in (
+        ("linearized", "linearized", LINEARIZED, "o", 4.2),
+        ("followed", "along the path", FOLLOWED, "o", 2.4),
+    ):
+        both = [v for v in shown if kind != truth and truth in v.outputs and kind in v.outputs]
+        both = [v for v in both if v.outputs[kind].shape == v.outputs[truth].shape]
+        if both:
+            x = np.concatenate([v.outputs[truth].ravel() for v in both])
+            y = np.concatenate([v.outputs[kind].ravel() for v in both])
+            series[label] = (x, y - x if difference else y, colour, marker, size)
+    if not series:
+        return None
+    figure = Figure(figsize=(WIDTH, 3.5))
+    ax = figure.subplots()
+    for label, (x, y, colour, marker, size) in series.items():
+        chosen = _every(len(x), _POINTS)
+        hollow = label == "linearized"
+        ax.plot(
+            x[chosen],
+            y[chosen],
+            marker,
+            color=colour,
+            markersize=size,
+            markerfacecolor="none" if hollow else colour,
+            markeredgewidth=0.8 if hollow else 0,
+            alpha=0.75,
+            label=label,
+            zorder=3,
+        )
+    if difference:
+        ax.axhline(0, color=INK, linewidth=0.8)
+    else:
+        ax.axline((0, 0), slope=1, color=INK, linewidth=0.8)
+    ax.set(xlabel="trained output" if truth == "trained" else "output along the path", ylabel=ylabel)
+    ax.xaxis.set_major_locator(MaxNLocator(6))
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.grid()
+    _legend(ax, len(series))
+    return figure
+
+
+def _legend(ax: Axes, columns: int) -> None:
+    legend = ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, markerscale=1.4)
+    for handle in legend.legend_handles:
+        if handle is not None:
+            handle.set_alpha(None)
+
+
+def _logarithmic(ax: Axes, which: str) -> None:
+    """A logarithmic axis, its ticks written with superscripts that any font has."""
+    getattr(ax, f"set_{which}scale")("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_major_locator(LogLocator(base=10, numticks=6))
+    axis.set_major_formatter(FuncFormatter(_power_of_ten))
+    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    ax.grid(axis=which)  # type: ignore[arg-type]
+
+
+def _power_of_ten(value: float, _: object) -> str:
+    exponent = round(math.log10(value)) if value > 0 else 0
+    return number(int(value)) if 0 <= exponent <= 3 else f"10{superscript(exponent)}"
+
+
+def _thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
+    """At most so many points of a curve, evenly on a logarithmic axis, without what it cannot show."""
+    good = (steps >= 1) & np.isfinite(steps) & np.isfinite(mse) & (mse > 0)
+    x, y = steps[good], mse[good]
+    if len(x) <= points:
+        return x, y
+    at = np.unique(np.searchsorted(x, np.geomspace(x[0], x[-1], max(40, points))).clip(max=len(x) - 1))
+    return x[at], y[at]
+
+
+def _every(n: int, most: int) -> NDArray[np.int64]:
+    """Some of n rows, at most ``most``, spread evenly without a period that could fall in with that of the outputs."""
+    if n <= most:
+        return np.arange(n)
+    return np.unique(np.floor(n * ((np.arange(most) * 0.6180339887498949) % 1.0)).astype(np.int64))
+
+
+def _plain(text: str) -> str:
+    """A label in which nothing is read as mathematics."""
+    return text.replace("$", r"\$")

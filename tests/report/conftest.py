@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from whichmin import Task
+from whichmin.dynamics.prediction import Certificate, Curve, Prediction
+from whichmin.explain.explanation import Explanation
+from whichmin.report import Entry
+from whichmin.training.run import Run
+
+N, N_TEST, STEPS = 40, 60, 3000
+
+
+def make_task(outputs: int = 1, features: int = 784, targets: bool = True) -> Task:
+    """Two classes as ±1, or one-hot rows."""
+    g = torch.Generator().manual_seed(7)
+    X, X_test = torch.randn(N, features, generator=g), torch.randn(N_TEST, features, generator=g)
+    if outputs == 1:
+        y, y_test = torch.arange(N) % 2 * 2.0 - 1, torch.arange(N_TEST) % 2 * 2.0 - 1
+    else:
+        y, y_test = (torch.eye(outputs)[torch.arange(n) % outputs] for n in (N, N_TEST))
+    return Task(X, y, X_test, y_test if targets else None)
+
+
+def make_prediction(
+    task: Task, terms: dict[str, torch.Tensor], seed: int, method: str = "linearized", **given
+) -> Prediction:
+    """A prediction whose terms add up to its test outputs."""
+    eigenvalues = torch.logspace(2, -3, N * task.outputs, dtype=torch.float64)
+    steps = torch.logspace(0, math.log10(STEPS), 50, dtype=torch.float64)
+    values = {
+        "train": task.y + 1e-3,
+        "test": sum(terms.values()),
+        "steps": math.inf,
+        "learning_rate": 0.4,
+        "flow": False,
+        "method": method,
+        "intervals": 1 if method == "linearized" else 12 + seed,
+        "error": 0.06 if method == "linearized" else 0.008,
+        "spread": 1.0,
+        "terms": terms,
+        "certificate": Certificate(2e-3, 1.5e-3 * (1 + seed)),
+        "eigenvalues": eigenvalues,
+        "max_lr": 0.9,
+        "curve": Curve(steps, 1.1 / (1 + steps / 20) ** 2.2),
+        "seconds": 0.031 if method == "linearized" else 0.12,
+        "notes": ("the path ran into the limit of stability at step 120",) if method == "followed" else (),
+    }
+    return Prediction(**(values | given))
+
+
+def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label: str | None = None) -> Entry:
+    """An entry with everything: initialization differs by seed, the interpolant does not."""
+    task = task or make_task(outputs)
+    g = torch.Generator().manual_seed(100 + seed)
+    shared = torch.Generator().manual_seed(1)
+
+    def noise(size: float, generator: torch.Generator = g) -> torch.Tensor:
+        return size * torch.randn(N_TEST, task.outputs, generator=generator)
+
+    base = make_task(outputs).y_test
+    terms = {
+        "interpolant": 0.7 * base + noise(0.3, shared),
+        "initialization": noise(0.45),
+        "unconverged": noise(0.004),
+    }
+    lazy = make_prediction(task, terms, seed)
+    extra = {"curvature": noise(0.03), "drift": noise(0.05) - 0.1 * (sum(terms.values()) - base)}
+    followed = make_prediction(task, {k: v + noise(0.003) for k, v in (terms | extra).items()}, seed, "followed")
+    trained = terms | extra
+    steps = torch.arange(STEPS + 1, dtype=torch.float64)
+    run = Run(
+        task=task,
+        train=task.y + 0.003 * (1 + 0.1 * seed),
+        test=sum(trained.values()),
+        steps=STEPS + 17 * seed,
+        losses=1.2 / (1 + steps / 18) ** 2.3,
+        converged=True,
+        reason="the training error reached 1e-05",
+        optimizer="SGD",
+        learning_rate=0.4,
+        until=1e-5,
+        seconds=4.2 + 0.3 * seed,
+        initial={},
+        final={},
+    )
+    explanation = Explanation(trained, task, lazy, run)
+    return Entry(label or f"seed {seed}", lazy, followed, run, explanation)
+
+
+@pytest.fixture
+def entry() -> Callable[..., Entry]:
+    return make_entry
