@@ -1,19 +1,28 @@
-"""Linear networks: conserved imbalance, exponential convergence, and how far from the minimum-norm solution they end."""
+"""Linear networks: conserved imbalance, exponential convergence, distance to the minimum-norm solution."""
 
 from whichmin.linear.analysis import LinearAnalysis, analyze
 from whichmin.linear.assumptions import Assumption
+from whichmin.linear.deep import DeepFlow, deep_flow, deep_imbalances
 from whichmin.linear.descent import descend
 from whichmin.linear.flow import LinearFlow, flow
 from whichmin.linear.initialize import initialize
 from whichmin.linear.minimum_norm import minimum_norm
+from whichmin.linear.sweep import PowerFit, WidthSweep, example, width_sweep
 
 __all__ = [
     "Assumption",
+    "DeepFlow",
     "LinearAnalysis",
     "LinearFlow",
+    "PowerFit",
+    "WidthSweep",
     "analyze",
+    "deep_flow",
+    "deep_imbalances",
     "descend",
+    "example",
     "flow",
     "initialize",
     "minimum_norm",
+    "width_sweep",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -72,10 +73,10 @@ def chain(weights: Sequence[Any], inputs: Array | None = None, targets: Array | 
     layers = [matrix(w, f"weights[{i}]", ModelError) for i, w in enumerate(weights)]
     if len(layers) < 2:
         raise ModelError(
-            f"got {len(layers)} weight matrix; a linear network of depth 2 or more is expected. Depth 1 is least squares: "
-            "gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see minimum_norm."
+            f"got {len(layers)} weight matrix; a linear network of depth 2 or more is expected. Depth 1 is least "
+            "squares: gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see minimum_norm."
         )
-    for i, (lower, upper) in enumerate(zip(layers[:-1], layers[1:], strict=True)):
+    for i, (lower, upper) in enumerate(pairwise(layers)):
         if upper.shape[1] != lower.shape[0]:
             raise ModelError(
                 f"weights[{i + 1}] has {upper.shape[1]} columns and weights[{i}] has {lower.shape[0]} rows: expected "

@@ -1,4 +1,4 @@
-"""The problem in the coordinates of the data's singular value decomposition, and the hidden layer reduced to what moves.
+"""The problem in the data's singular vectors, and the hidden layer reduced to what moves.
 
 X = W Σ Φ₁ᵀ (rank n). With U₁ = Φ₁ᵀU, A = WᵀY and E₁ = A − Σ U₁ Vᵀ the loss is ½‖E₁‖² + L*, U₂ (U off the row space of
 X) never moves, and M = [U₁; V], (n + m) × h, obeys Ṁ = B M with B = [0, ΣE₁; E₁ᵀΣ, 0]. So M keeps its row space: with
@@ -20,7 +20,10 @@ from whichmin.linear._checks import Array
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """Least squares, diagonalized: ``sigma`` (n,), ``row_space`` Φ₁ (d, n), ``targets`` A = WᵀY (n, m), ``floor`` L*."""
+    """Least squares, diagonalized.
+
+    ``sigma`` (n,), ``row_space`` Φ₁ (d, n), ``targets`` A = WᵀY (n, m), ``floor`` L*.
+    """
 
     sigma: Array
     row_space: Array
@@ -124,5 +127,5 @@ def reduce(problem: Problem, u: Array, v: Array) -> Reduced:
         basis, state = np.eye(moving.shape[1]), moving
     shadow = still @ basis
     if shadow.shape[0] > shadow.shape[1]:
-        shadow = np.linalg.qr(shadow, mode="r")
+        shadow = np.asarray(np.linalg.qr(shadow, mode="r"))
     return Reduced(state, basis, still, shadow)

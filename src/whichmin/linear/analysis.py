@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class LinearAnalysis:
     """Guarantees for gradient flow on L = ½‖Y − XUVᵀ‖²_F, and where the network stands now.
 
-    Times are those of U̇ = −∂L/∂U: after k small steps of size lr on L, t = lr·k; with ``torch.nn.MSELoss`` over N points
-    and m outputs, t = 2·lr·k/(N·m).
+    Times are those of U̇ = −∂L/∂U: after k small steps of size lr on L, t = lr·k; with ``torch.nn.MSELoss`` over
+    N points and m outputs, t = 2·lr·k/(N·m).
 
     Attributes:
         imbalance_spectrum: the eigenvalues of Λ = U₁ᵀU₁ − VᵀV, (h,), descending.
@@ -93,11 +93,13 @@ class LinearAnalysis:
         """One row per quantity: ``quantity`` and ``value``."""
         import pandas as pd
 
-        names = (
-            "loss optimum rank imbalance_level rate tight_rate final_rate current_rate "
-            "invariant_distance distance bound tight_bound"
-        ).split()
-        return pd.DataFrame({"quantity": names, "value": [float(getattr(self, name)) for name in names]})
+        return pd.DataFrame({"quantity": _NUMBERS, "value": [float(getattr(self, name)) for name in _NUMBERS]})
+
+
+_NUMBERS = [
+    *("loss", "optimum", "rank", "imbalance_level", "rate", "tight_rate", "final_rate", "current_rate"),
+    *("invariant_distance", "distance", "bound", "tight_bound"),
+]
 
 
 @overload
@@ -121,7 +123,7 @@ def analyze(U: Any, V: Any, X: Any = None, Y: Any = None, *, rcond: float | None
         A :class:`LinearAnalysis`, in float64 on the CPU. Costs one thin SVD of X and O(h(n + m)² + dhn).
 
     Raises:
-        ModelError: weights that do not chain or are not finite; a module that is not linear, has biases or another depth.
+        ModelError: weights that do not chain or are not finite; a module not linear, with biases or of another depth.
         DataError: X or Y not finite, of different lengths, or X zero.
 
     Min, Tarmoun, Vidal, Mallada, *On the Explicit Role of Initialization on the Convergence and Implicit Bias of

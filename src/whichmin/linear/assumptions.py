@@ -40,8 +40,8 @@ def _width(problem: Problem, width: int) -> Assumption:
         detail = f"width {width} ≥ n + m − 1 = {needed}: a random initialization is imbalanced almost surely."
         return Assumption("width", True, detail)
     detail = (
-        f"width {width} is below n + m − 1 = {needed} (rank of X plus outputs minus one): a random initialization need not "
-        "have a positive level of imbalance. The imbalance and U₂ are still conserved, and the rates reported hold as they are."
+        f"width {width} is below n + m − 1 = {needed} (n the rank of X, m outputs): a random initialization need not "
+        "have a positive level of imbalance. Λ and U₂ are still conserved, and the rates reported hold as they are."
     )
     if width < min(n, m):
         detail += f" A width below min(n, m) = {min(n, m)} also limits the rank: the optimum may be out of reach."
@@ -50,8 +50,10 @@ def _width(problem: Problem, width: int) -> Assumption:
 
 def _imbalance(levels: Levels, tight_rate: float) -> Assumption:
     if levels.total > 0:
-        return Assumption("imbalance", True, f"level of imbalance c = {levels.total:.4g} > 0: the loss falls exponentially.")
-    detail = "the level of imbalance is zero: the rate by imbalance is 0 and the bound on the distance is infinite (vacuous)."
+        return Assumption(
+            "imbalance", True, f"level of imbalance c = {levels.total:.4g} > 0: the loss falls exponentially."
+        )
+    detail = "the level of imbalance is zero: the rate is 0 and the bound on the distance is infinite (vacuous)."
     if tight_rate > 0:
         detail += f" The product's singular values still guarantee the rate {tight_rate:.4g} and the tight bound."
     else:
@@ -62,8 +64,12 @@ def _imbalance(levels: Levels, tight_rate: float) -> Assumption:
 def _overparametrized(problem: Problem) -> Assumption:
     n, d = problem.rank, problem.inputs
     if n < d:
-        return Assumption("overparametrized", True, f"rank {n} < {d} inputs: many minimizers, of which Θ̂ is the smallest.")
-    detail = f"X has full column rank {d}: least squares has one minimizer, Θ̂, and every run that reaches L* ends there."
+        return Assumption(
+            "overparametrized", True, f"rank {n} < {d} inputs: many minimizers, of which Θ̂ is the smallest."
+        )
+    detail = (
+        f"X has full column rank {d}: least squares has one minimizer, Θ̂, and every run that reaches L* ends there."
+    )
     return Assumption("overparametrized", False, detail)
 
 

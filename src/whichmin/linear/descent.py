@@ -20,8 +20,8 @@ def descend(
     """Gradient descent on L = ½‖Y − XUVᵀ‖²_F with step ``lr``.
 
     U₂ stays still and the row space of [U₁; V] is kept as in the flow, so that a step costs O(nm·min(h, n + m)). The
-    imbalance is no longer conserved: a step changes it by lr²(VᵀGᵀGV − U₁ᵀGGᵀU₁), G = ΣE₁, which adds up to O(lr) over a
-    run. With ``torch.nn.MSELoss`` the same step is lr·N·m/2.
+    imbalance is no longer conserved: a step changes it by lr²(VᵀGᵀGV − U₁ᵀGGᵀU₁), G = ΣE₁, which adds up to O(lr) over
+    a run. With ``torch.nn.MSELoss`` the same step is lr·N·m/2.
 
     Args:
         U: first layer, (d, h); or a module of two linear layers without biases.
@@ -36,8 +36,8 @@ def descend(
         A :class:`LinearFlow` whose times are lr·step.
 
     Raises:
-        DivergenceError: the loss is no longer finite, or has grown a million-fold; ``limit`` is the largest step that is
-            stable on the network linearized at the start, 2/λ_max of its tangent kernel, O((nm)³).
+        DivergenceError: the loss is no longer finite, or has grown a million-fold; ``limit`` is the largest step that
+            is stable on the network linearized at the start, 2/λ_max of its tangent kernel, O((nm)³).
         ModelError: see :func:`whichmin.linear.analyze`.
         DataError: see there; or ``lr``, ``steps`` or ``every`` not positive.
     """
@@ -78,6 +78,6 @@ def largest_step(problem: Problem, state: Array) -> float:
 def _diverged(problem: Problem, start: Array, lr: float, step: int) -> str:
     limit = largest_step(problem, start)
     return (
-        f"gradient descent with lr = {lr:.4g} diverged by step {step}; linearized at the start the limit of stability is "
-        f"{limit:.4g}: take lr below that, for example {limit / 2:.2g}."
+        f"gradient descent with lr = {lr:.4g} diverged by step {step}; linearized at the start the limit of "
+        f"stability is {limit:.4g}: take lr below that, for example {limit / 2:.2g}."
     )

@@ -99,8 +99,8 @@ def flow(
         V: second layer, (m, h); or, after a module, the task.
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
-        times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought the
-            loss to 1e-12 of what it was (or, where nothing is guaranteed, 40 times the slowest time constant at the end).
+        times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought
+            the loss to 1e-12 of what it was; where nothing is guaranteed, up to 40 of the end's slowest time constant.
         rtol: relative tolerance of the integrator.
         atol: its absolute tolerance, times the size of the weights.
         method: of ``scipy.integrate.solve_ivp``; the implicit ones pay for badly conditioned small problems.
@@ -129,7 +129,11 @@ def flow(
 
 
 def _whole(
-    problem: Problem, network: Reduced, arrays: tuple[Array, Array, Array, Array], grid: Array, tolerances: dict[str, Any]
+    problem: Problem,
+    network: Reduced,
+    arrays: tuple[Array, Array, Array, Array],
+    grid: Array,
+    tolerances: dict[str, Any],
 ) -> LinearFlow:
     """The flow of all weights in their own coordinates."""
     u, v, inputs, targets = arrays
@@ -186,7 +190,13 @@ def integrate(
 
         with np.errstate(over="ignore", invalid="ignore"):
             run = solve_ivp(
-                rate, (0.0, times[-1]), start.ravel(), method=method, t_eval=times, rtol=max(rtol, 3e-14), atol=atol * size
+                rate,
+                (0.0, times[-1]),
+                start.ravel(),
+                method=method,
+                t_eval=times,
+                rtol=max(rtol, 3e-14),
+                atol=atol * size,
             )
     if not run.success or not np.isfinite(run.y).all():
         reached = run.t[-1] if len(run.t) else 0.0

@@ -42,9 +42,9 @@ class Levels:
         σ_n(W)² ≤ ‖Wᵀz‖² = p² − p·uᵀΛu. If λ₊ = 0, Λ ⪰ −μ gives p² + μp. Otherwise let P project on the first n
         eigenvectors of Λ and κ = λ₊ + μ: Λ ⪰ κP − μ, so σ_n(W)² ≤ p² + μp − κp‖Pu‖², and it remains to see that
         κp‖Pu‖² ≥ λ₊(p + μ). Since U₁ᵀU₁ ⪰ Λ ⪰ κP − μ, the matrix (U₁ᵀU₁ + μ)⁻¹ restricted to the range of P is at most
-        1/κ. Written in the eigenvectors u_i of U₁ᵀU₁ (eigenvalues p_i > 0 on an n-dimensional range, T_ij = u_iᵀq_j with
-        q_j a basis of the range of P) that is Tᵀ diag(p_i/(p_i + μ)) T ⪰ λ₊/κ. T is square and invertible, so
-        TTᵀ ⪰ (λ₊/κ) diag((p_i + μ)/p_i), whose last diagonal entry says ‖Pu‖² ≥ (λ₊/κ)(p + μ)/p. (μ = 0 by continuity.) ∎
+        1/κ. Written in the eigenvectors u_i of U₁ᵀU₁ (eigenvalues p_i > 0 on an n-dimensional range, T_ij = u_iᵀq_j
+        with q_j a basis of the range of P) that is Tᵀ diag(p_i/(p_i + μ)) T ⪰ λ₊/κ. T is square and invertible, so
+        TTᵀ ⪰ (λ₊/κ) diag((p_i + μ)/p_i), whose last diagonal entry says ‖Pu‖² ≥ (λ₊/κ)(p + μ)/p. (μ = 0 by limit.) ∎
         """
         return _root(self.upper, self.bottom, product_n) + _root(self.lower, self.top, product_m)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ def initialize(
     orthogonal: bool = False,
     near: float | None = None,
     exponent: float = 0.5,
-    seed: int = 0,
+    seed: int | Sequence[int] = 0,
 ) -> tuple[Tensor, Tensor]:
     """Weights U (d, h) and V (m, h) with independent entries N(0, h^{−2a}), moved where asked.
 
@@ -39,7 +40,7 @@ def initialize(
         near: at this distance δ = ‖[VU₂ᵀ; U₁U₂ᵀ]‖_F of the invariant set: that part is scaled instead.
         exponent: a. The theory needs 1/4 < a ≤ 1/2: then the level of imbalance grows like h^{1−2a} and the distance to
             the invariant set falls like h^{1/2−2a}.
-        seed: of NumPy's default generator.
+        seed: of NumPy's default generator; a sequence of integers is one seed, too.
 
     Returns:
         (U, V), float64.
@@ -92,7 +93,9 @@ def _balance(v: Array, n: int, generator: np.random.Generator) -> tuple[Array, A
 def _place(still: Array, moving: Array, near: float, full_rank: bool) -> Array:
     if full_rank:
         if near:
-            raise DataError(f"near is {near}, but X has full column rank: there is no U₂ and every network is on the set.")
+            raise DataError(
+                f"near is {near}, but X has full column rank: there is no U₂ and every network is on the set."
+            )
         return np.zeros_like(still)
     _, values, right = np.linalg.svd(moving, full_matrices=False)
     basis = right[values > values[0] * 1e-13]

@@ -75,7 +75,9 @@ def _verify(module: nn.Module, weights: Sequence[Tensor], X: Tensor) -> None:
         except RuntimeError as error:
             raise ModelError(f"the module does not run on inputs of shape {tuple(probe.shape)}: {error}") from error
     if output.shape != product.shape:
-        raise ModelError(f"the module's outputs have shape {tuple(output.shape)}; its weights give {tuple(product.shape)}.")
+        raise ModelError(
+            f"the module's outputs have shape {tuple(output.shape)}; its weights give {tuple(product.shape)}."
+        )
     scale = float(product.abs().max())
     difference = float((output - product).abs().max())
     if not difference <= 1e3 * torch.finfo(dtype).eps * max(scale, torch.finfo(dtype).tiny):
@@ -86,10 +88,10 @@ def _why(output: Tensor, product: Tensor, difference: float, scale: float) -> st
     factor = float((output * product).sum() / (product * product).sum())
     if torch.allclose(output, factor * product, rtol=1e-3, atol=1e-4 * abs(factor) * scale):
         return (
-            f"the module's output is {factor:.6g} times the product of its weights, and factors in front of weights change "
-            "their gradient flow: use the standard parametrization, with the factors inside the weights."
+            f"the module's output is {factor:.6g} times the product of its weights, and factors in front of weights "
+            "change their gradient flow: use the standard parametrization, with the factors inside the weights."
         )
     return (
-        f"the module does not compute the product of its weights (off by {difference:.3g} where outputs are up to {scale:.3g}): "
-        "remove activations and skip connections, and define the layers in the order in which they are used."
+        f"the module does not compute the product of its weights (off by {difference:.3g} where outputs reach "
+        f"{scale:.3g}): remove activations and skip connections, and define the layers in the order of their use."
     )

@@ -23,8 +23,8 @@ class Rates:
 
     - d/dt (L − L*) = −‖∇L‖² ≤ −2σ_n² s (L − L*). By the imbalance alone s = c at all times.
     - While L − L* ≤ y, ‖E₁‖ ≤ √(2y), so the k-th singular value of W = U₁Vᵀ = Σ⁻¹(A − E₁) is at least
-      (σ_k(A) − √(2y))/σ_1 and at least σ_k(Σ⁻¹A) − √(2y)/σ_n; with Levels.factors this gives s(y), at least c and larger
-      the smaller y: the tight rate holds from the start on with s(L(0) − L*), and s(y) from loss y on.
+      (σ_k(A) − √(2y))/σ_1 and at least σ_k(Σ⁻¹A) − √(2y)/σ_n; with Levels.factors this gives s(y), at least c and
+      larger the smaller y: the tight rate holds from the start on with s(L(0) − L*), and s(y) from loss y on.
     - Z = [VU₂ᵀ; U₁U₂ᵀ] obeys Ż = [0, E₁ᵀΣ; ΣE₁, 0] Z, so with κ = ∫‖ΣE₁‖dt the end satisfies
       ‖V(∞)U₂ᵀ‖ ≤ cosh κ ‖V(0)U₂ᵀ‖ + sinh κ ‖U₁(0)U₂ᵀ‖ ≤ e^κ δ. The paper bounds κ by σ_1√(2L(0))/(σ_n² c). Tighter, as
       dt = dL/‖∇L‖² and ‖ΣE₁‖/‖∇L‖² ≤ 1/(s‖ΣE₁‖) ≤ 1/(s σ_n √(2y)):  κ ≤ ∫ dy/(s(y) σ_n √(2y)), at most
@@ -48,7 +48,7 @@ class Rates:
 
     def at(self, gap: Array | float) -> Array:
         """The guaranteed exponential rate of the loss from L* + ``gap`` on: 2σ_n² s(gap)."""
-        return 2.0 * self.problem.sigma[-1] ** 2 * self.factors(gap)
+        return 2.0 * float(self.problem.sigma[-1]) ** 2 * self.factors(gap)
 
     @property
     def rate(self) -> float:
@@ -59,7 +59,7 @@ class Rates:
         """An upper bound on L(t) − L* by a rate that grows as the loss falls; never above that by ``rate``."""
         gaps, rates, clock = self._ladder
         rung = np.clip(np.searchsorted(clock, times, side="right") - 1, 0, len(gaps) - 1)
-        return gaps[rung] * np.exp(-rates[rung] * (times - clock[rung]))
+        return np.asarray(gaps[rung] * np.exp(-rates[rung] * (times - clock[rung])))
 
     def travel(self) -> float:
         """The tighter upper bound on κ = ∫‖ΣE₁‖dt; infinite where nothing is guaranteed."""
@@ -83,15 +83,15 @@ class Rates:
 
     @cached_property
     def _targets(self) -> Array:
-        return np.linalg.svd(self.problem.targets, compute_uv=False)
+        return np.linalg.svd(self.problem.targets, compute_uv=False).astype(np.float64)
 
     @cached_property
     def _solution(self) -> Array:
-        return np.linalg.svd(self.problem.solution, compute_uv=False)
+        return np.linalg.svd(self.problem.solution, compute_uv=False).astype(np.float64)
 
 
 def grown(level: float, exponent: float) -> float:
-    """level · e^exponent, with 0 · ∞ = 0 and no overflow."""
+    """``level`` · e^exponent, with 0 · ∞ = 0 and no overflow."""
     if level == 0:
         return 0.0
     return float(level * np.exp(exponent)) if exponent < 700 else float("inf")

@@ -1,0 +1,207 @@
+"""Width sweeps: how the level of imbalance, the distance to the invariant set and the end of training scale with h."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+from whichmin.errors import DataError, ModelError
+from whichmin.linear import _checks
+from whichmin.linear._checks import Array, tensor
+from whichmin.linear.analysis import analyze
+from whichmin.linear.flow import flow
+from whichmin.linear.initialize import initialize
+
+if TYPE_CHECKING:
+    import os
+
+    import pandas as pd
+
+Quantity = Literal["distances", "invariant", "levels"]
+WIDTHS = (100, 200, 400, 800, 1600, 3200, 6400)
+EXPONENTS = (0.3, 0.35, 0.4, 0.5)
+
+
+@dataclass(frozen=True)
+class PowerFit:
+    """A least-squares line through log(quantity) against log(width), mean over seeds at each width.
+
+    Attributes:
+        exponent: a of the initialization N(0, h^{−2a}).
+        slope: of the line.
+        standard_error: of the slope, from the spread over seeds.
+        expected: by the theory; NaN for a outside (1/4, 1/2].
+        prefactor: the line at width 1.
+    """
+
+    exponent: float
+    slope: float
+    standard_error: float
+    expected: float
+    prefactor: float
+
+
+@dataclass(frozen=True, eq=False)
+class WidthSweep:
+    """What was measured over exponents (E), widths (W) and seeds (S).
+
+    Attributes:
+        widths: (W,).
+        exponents: (E,).
+        distances: ‖UVᵀ − Θ̂‖_F at the end of the flow, (E, W, S).
+        invariant: δ at the start, the distance to the invariant set, (E, W, S).
+        levels: the level of imbalance c, (E, W, S).
+        bounds: the bound on the distance, (E, W, S).
+        tight_bounds: the tight bound, (E, W, S).
+        remaining: (L − L*) at the end relative to the start, (E, W, S): how far each flow was followed.
+    """
+
+    widths: Tensor
+    exponents: Tensor
+    distances: Tensor
+    invariant: Tensor
+    levels: Tensor
+    bounds: Tensor
+    tight_bounds: Tensor
+    remaining: Tensor
+
+    def fits(self, quantity: Quantity = "distances") -> tuple[PowerFit, ...]:
+        """A power of the width for each exponent a.
+
+        Expected are h^{1/2−2a} for ``distances`` and ``invariant`` and h^{1−2a} for ``levels``, in the limit of large
+        widths. Before it the end distance has a share of ‖U₁U₂ᵀ‖ of order ‖Θ̂‖/h^{1−2a}, which bends the curve for large
+        targets, and the smallest eigenvalues of a random Λ are low by a factor of about (1 − √((n + m)/h))², which
+        makes ``levels`` look steeper at small widths.
+        """
+        values = getattr(self, quantity).numpy()
+        return tuple(
+            _fit(float(a), self.widths.numpy(), values[i], quantity) for i, a in enumerate(self.exponents.tolist())
+        )
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per exponent, width and seed, with a column per quantity."""
+        import pandas as pd
+
+        index = pd.MultiIndex.from_product(
+            [self.exponents.tolist(), self.widths.long().tolist(), range(self.distances.shape[2])],
+            names=["exponent", "width", "seed"],
+        )
+        return pd.DataFrame({name: getattr(self, name).reshape(-1).numpy() for name in _MEASURED}, index).reset_index()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a result folder (see ``whichmin.storage``)."""
+        from whichmin.storage import save_folder
+
+        arrays = {name: getattr(self, name) for name in ("widths", "exponents", *_MEASURED)}
+        save_folder(path, {"kind": "width_sweep"}, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> WidthSweep:
+        """Read a folder that :meth:`save` wrote."""
+        from whichmin.storage import load_folder
+
+        return cls(**load_folder(path, "width_sweep")[1])
+
+
+_MEASURED = ("distances", "invariant", "levels", "bounds", "tight_bounds", "remaining")
+
+
+def example(n: int = 10, d: int = 25, m: int = 3, *, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Random data (X, Y) for experiments: X (n, d) with entries N(0, 1), Y (n, m) with entries N(0, 1)."""
+    generator = np.random.default_rng(seed)
+    return tensor(generator.standard_normal((n, d))), tensor(generator.standard_normal((n, m)))
+
+
+def width_sweep(
+    widths: Sequence[int] = WIDTHS,
+    exponents: Sequence[float] = EXPONENTS,
+    seeds: int | Sequence[int] = 20,
+    *,
+    X: Any = None,
+    Y: Any = None,
+    rtol: float = 1e-8,
+    executor: Executor | None = None,
+    progress: bool = False,
+) -> WidthSweep:
+    """Gradient flow to its end from random initializations N(0, h^{−2a}), for each width, exponent and seed.
+
+    Each flow runs until the guaranteed rate has brought the loss to 1e-12 of what it was. Every combination has its own
+    draw, so that the fits are independent.
+
+    Args:
+        widths: h, two or more different ones, each at least rank(X) + m − 1.
+        exponents: a.
+        seeds: the seeds, or how many (0, 1, …).
+        X: inputs, (N, d); the data of :func:`example` by default.
+        Y: targets, (N, m).
+        rtol: of the integrator.
+        executor: where to run the flows, such as a ``concurrent.futures.ProcessPoolExecutor``; here by default.
+        progress: whether to show a progress bar on stderr.
+
+    Returns:
+        A :class:`WidthSweep`; some 10 ms per flow at any width.
+
+    Raises:
+        DataError: data that cannot be used, X without Y, or no seeds.
+        ModelError: widths that are too few or too small for the theorem.
+    """
+    if (X is None) != (Y is None):
+        raise DataError("got one of X and Y: pass both, or none for random data.")
+    inputs, targets = example() if X is None else map(tensor, _checks.data(X, Y))
+    drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
+    sizes = sorted({int(h) for h in widths})
+    _validate(sizes, exponents, drawn, int(np.linalg.matrix_rank(inputs.numpy())) + targets.shape[1] - 1)
+    jobs = [(inputs, targets, h, float(a), s, rtol) for a in exponents for h in sizes for s in drawn]
+    results = (map if executor is None else executor.map)(_measure, jobs)
+    if progress:
+        from tqdm import tqdm
+
+        results = tqdm(results, total=len(jobs), desc="width sweep", unit="flow")
+    measured = np.array(list(results)).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))
+    columns = {name: tensor(measured[..., i]) for i, name in enumerate(_MEASURED)}
+    return WidthSweep(tensor(np.array(sizes, float)), tensor(np.array(exponents, float)), **columns)
+
+
+def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], needed: int) -> None:
+    if len(sizes) < 2:
+        raise ModelError(f"widths are {sizes}; expected two different ones at least, to fit a power.")
+    if sizes[0] < needed:
+        raise ModelError(
+            f"width {sizes[0]} is below rank(X) + m − 1 = {needed}: the loss need not converge. Take larger widths."
+        )
+    if not seeds or not len(exponents):
+        raise DataError(f"got {len(seeds)} seeds and {len(exponents)} exponents: pass one of each at least.")
+
+
+def _measure(job: tuple[Tensor, Tensor, int, float, int, float]) -> tuple[float, ...]:
+    X, Y, h, a, seed, rtol = job
+    U, V = initialize(X.shape[1], h, Y.shape[1], exponent=a, seed=(seed, h, round(1e6 * abs(a))))
+    known = analyze(U, V, X, Y)
+    end = np.log(1e12) / known.rate if known.rate > 0 else 40.0 / max(known.final_rate, 1e-3)
+    run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol)
+    gap = float(run.gaps[0])
+    remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
+    measured = (known.invariant_distance, known.imbalance_level, known.bound, known.tight_bound, remaining)
+    return (float(run.distances[-1]), *measured)
+
+
+def _fit(a: float, widths: Array, values: Array, quantity: Quantity) -> PowerFit:
+    x, y = np.log(widths), np.log(np.maximum(values, np.finfo(np.float64).tiny))
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    mean = y.mean(axis=1)
+    slope = float(weights @ mean)
+    seeds = values.shape[1]
+    variance = y.var(axis=1, ddof=1) / seeds if seeds > 1 else np.full(len(x), np.nan)
+    theory = 1.0 - 2.0 * a if quantity == "levels" else 0.5 - 2.0 * a
+    return PowerFit(
+        exponent=a,
+        slope=slope,
+        standard_error=float(np.sqrt(weights**2 @ variance)),
+        expected=theory if 0.25 < a <= 0.5 else float("nan"),
+        prefactor=float(np.exp(mean.mean() - slope * x.mean())),
+    )
