@@ -48,7 +48,7 @@ class _Scaled(nn.Module):
         factor = weight_std / math.sqrt(math.prod(shape[1:]))
         weight = torch.randn(shape, **draw)
         bias = None if bias_std is None else torch.randn(shape[0], **draw)
-        # Factors go in front of the input (the smaller side of a wide layer) and, where there is a bias, of the output.
+        # The factors multiply the narrower side of the layer; where there is a bias, both.
         self.before, self.after = 1.0, scale
         if parametrization == "ntk":
             self.before = factor
@@ -60,7 +60,8 @@ class _Scaled(nn.Module):
             weight = weight * factor
             bias = None if bias is None else bias * float(bias_std or 0.0)
         if bias is None:
-            self.before, self.after = self.before * self.after, 1.0
+            factor = self.before * self.after
+            self.before, self.after = (1.0, factor) if shape[0] < shape[1] else (factor, 1.0)
         self.weight = nn.Parameter(weight.to(dtype))
         self.bias = None if bias is None else nn.Parameter(bias.to(dtype))
 
