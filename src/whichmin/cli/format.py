@@ -29,9 +29,9 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         "distance to the trained network (mean square)",
         (
             ("distance_linearized", "one linearization"),
-            ("estimated_linearized", "  as estimated"),
+            ("estimated_linearized", "one linearization, as estimated"),
             ("distance_followed", "path followed"),
-            ("estimated_followed", "  as estimated"),
+            ("estimated_followed", "path followed, as estimated"),
         ),
     ),
     ("size of each term (mean square)", tuple((f"share_{name}", name) for name in MEANINGS)),
@@ -86,7 +86,7 @@ def format_table(frame: pd.DataFrame) -> str:
         for text, (*values, mean, sd) in lines:
             known = [value for value in values if not math.isnan(value)]
             cells = [number(value) for value in (values if few else (min(known), max(known)))]
-            rows.append([f"  {text}", *cells, *([f"{number(mean)} ± {number(sd)}"] if several else [])])
+            rows.append([f"  {text}", *cells, *([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])])
     return "\n".join(_aligned(rows))
 
 
@@ -112,6 +112,13 @@ def number(value: float) -> str:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
     return f"{value:#.3g}".rstrip(".")
+
+
+def _spread(mean: float, sd: float) -> str:
+    """Two digits of a standard deviation; one that is only rounding is 0."""
+    if sd <= 1e-9 * abs(mean):
+        return "0"
+    return number(sd) if sd < 1e-3 or sd >= 100 else f"{sd:#.2g}".rstrip(".")
 
 
 def to_json(frame: pd.DataFrame) -> dict[str, Any]:

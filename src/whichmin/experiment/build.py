@@ -87,14 +87,15 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
 
 def _foreign(path: str, seed: int) -> nn.Module:
     factory = _find(path)
+    arguments = _seed_argument(factory, path, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = factory(**_seed_argument(factory, path, seed))
+            model = factory(**arguments)
         except Exception as error:
             raise ConfigError(f"model {path!r} failed with {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
-        raise ConfigError(f"model {path!r} returned a {type(model).__name__}; expected a torch.nn.Module.")
+        raise ConfigError(f"model {path!r} returned {type(model).__name__}; expected a torch.nn.Module.")
     return model
 
 
@@ -108,10 +109,8 @@ def _find(path: str) -> Callable[..., Any]:
             f"model {path!r}: importing {module_name} failed with {type(error).__name__}: {error}"
         ) from error
     if not callable(factory):
-        what = "nothing" if factory is None else f"a {type(factory).__name__}"
-        raise ConfigError(
-            f"model {path!r}: {module_name} has {what} of the name {name!r}; expected a function or class."
-        )
+        what = "does not have it" if factory is None else f"has {factory!r} there"
+        raise ConfigError(f"model {path!r}: expected a function or a class {name!r}; {module_name} {what}.")
     return factory
 
 

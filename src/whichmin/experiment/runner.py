@@ -20,6 +20,8 @@ from whichmin.report.entry import Entry
 from whichmin.task import Task
 from whichmin.training.train import train
 
+_DELAY = 2.0
+
 
 def run(experiment: Experiment, *, out: str | Path | None = None, progress: bool = False) -> list[Entry]:
     """All seeds of an experiment: the list of what :func:`iterate` yields."""
@@ -45,37 +47,42 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
     """
     runs = None if out is None else prepare(Path(out))
     task = build_task(experiment)
-    bar = tqdm(total=experiment.seeds, unit="seed", delay=2, leave=False, disable=not progress)
-    with bar:
+    with tqdm(total=experiment.seeds, unit="seed", delay=_DELAY, leave=False, disable=not progress) as bar:
         for seed in range(experiment.seeds):
-            bar.set_description(f"seed {seed}")
-            yield _seed(experiment, task, seed, runs, progress)
+            yield _seed(experiment, task, seed, runs, bar)
             bar.update()
 
 
-def _seed(experiment: Experiment, task: Task, seed: int, runs: Path | None, progress: bool) -> Entry:
+def _seed(experiment: Experiment, task: Task, seed: int, runs: Path | None, bar: tqdm) -> Entry:
     """One seed, from disk if it is there."""
     model, label = build_network(experiment, task, seed), f"seed {seed}"
     if runs is None:
-        return _answer(experiment, task, model, label, progress)
+        return _answer(experiment, task, model, label, bar)
     path = runs / fingerprint(experiment, task, model, seed)
     entry = load_entry(path, label)
     if entry is None:
-        entry = _answer(experiment, task, model, label, progress)
+        entry = _answer(experiment, task, model, label, bar)
         save_entry(entry, path, experiment.to_dict() | {"seed": seed})
     return entry
 
 
-def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, progress: bool) -> Entry:
+def _stage(bar: tqdm, text: str) -> None:
+    bar.set_description(text, refresh=not bar.disable and bar.format_dict["elapsed"] > _DELAY)
+
+
+def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, bar: tqdm) -> Entry:
     steps, until = experiment.max_steps, experiment.until
     reach = {"until": until} if steps is None else {"until": until, "steps": steps}
     ask = partial(predict, model, task, tol=experiment.tol, **reach)
     lr: Any = experiment.lr
+    _stage(bar, f"{label}: predicting")
     lazy = ask(partial(torch.optim.SGD, lr=lr), relinearize="never")
     sgd = partial(torch.optim.SGD, lr=lazy.learning_rate)
     followed = ask(sgd, relinearize="auto")
     if not experiment.train:
         explanation = explain(model, task, sgd, trained=False, until=until)
         return Entry(label, lazy=lazy, followed=followed, explanation=explanation)
-    trained = train(model, task, sgd, until=until, max_steps=steps, progress=progress)
+    _stage(bar, f"{label}: training")
+    trained = train(model, task, sgd, until=until, max_steps=steps, progress=not bar.disable)
+    _stage(bar, f"{label}: explaining")
     return Entry(label, lazy=lazy, followed=followed, run=trained, explanation=explain(trained))

@@ -1,0 +1,143 @@
+"""The commands on small problems, with everything real."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from whichmin.experiment import Experiment, run, runner, table
+
+from .conftest import SMALL
+
+TERMS = ("interpolant", "initialization", "unconverged", "curvature", "drift")
+TINY = Experiment(hidden=(64,), n_train=20, n_test=10, seeds=2, until=1e-2, dtype="float64")
+
+
+def test_explain_prints_a_table_and_writes_a_report(cli, tmp_path):
+    code, out, err = cli("explain", *SMALL, "--seeds", "2")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].startswith("digits 0 against 1 · 20 training and 10 test points · mlp 64")
+    assert all(any(term in line for line in lines) for term in TERMS)
+    assert max(map(len, lines[:-1])) <= 100
+    assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'report.html'}"
+    assert "<html" in (tmp_path / "whichmin-out" / "report.html").read_text()[:2000].lower()
+
+
+def test_explain_as_json(cli_json):
+    said = cli_json("explain")
+    (seed,) = said["seeds"]
+    assert seed["steps_trained"] > 0
+    assert seed["distance_followed"] < seed["distance_linearized"]
+    assert seed["distance_followed"] == pytest.approx(0, abs=1e-2)
+    assert seed["speedup"] == pytest.approx(seed["seconds_train"] / seed["seconds_predict"])
+    assert said["config"]["hidden"] == [64]
+    assert Path(said["report"]).is_file()
+    assert Experiment.from_mapping(said["config"]).layers == (64,)
+
+
+@pytest.mark.parametrize("tokens", [("predict",), ("explain", "--no-train")])
+def test_without_training(cli_json, tokens):
+    said = cli_json(*tokens)
+    (seed,) = said["seeds"]
+    assert said["config"]["train"] is False
+    assert seed["steps_trained"] is seed["test_mse_trained"] is seed["seconds_train"] is None
+    assert seed["test_mse_followed"] > 0
+    assert seed["share_interpolant"] > 0
+
+
+def test_prediction_is_that_of_explain(cli_json):
+    with_training, without = cli_json("explain")["seeds"][0], cli_json("predict")["seeds"][0]
+    for name in ("test_mse_linearized", "test_mse_followed", "learning_rate", "steps_predicted"):
+        assert without[name] == pytest.approx(with_training[name], rel=1e-9)
+
+
+def test_only_json_on_standard_output(tmp_path):
+    (tmp_path / "loud.py").write_text(
+        "from whichmin.networks import MLP\n"
+        "def make(seed):\n    print('hello')\n    return MLP((64, 16, 1), seed=seed)\n"
+    )
+    tokens = ["explain", "--model", "loud:make", "--json", "--seeds", "1", *SMALL[2:]]
+    code = f"import sys; from whichmin.cli.main import main; sys.exit(main({tokens!r}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["config"]["model"] == "loud:make"
+    assert "hello" in done.stderr
+
+
+def test_finished_seeds_are_read_back(tmp_path, monkeypatch):
+    first = run(TINY, out=tmp_path)
+    monkeypatch.setattr(runner, "predict", lambda *_, **__: pytest.fail("computed again"))
+    again = run(TINY, out=tmp_path)
+    assert table(again).equals(table(first))
+    torch.testing.assert_close(again[1].explanation.total, first[1].explanation.total, rtol=0, atol=0)
+
+
+def test_a_damaged_seed_is_computed_again(tmp_path):
+    (first,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}), out=tmp_path)
+    (folder,) = (tmp_path / "runs").iterdir()
+    (folder / "lazy" / "arrays.safetensors").write_bytes(b"")
+    (again,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}), out=tmp_path)
+    torch.testing.assert_close(again.lazy.test, first.lazy.test)
+    assert (folder / "lazy" / "arrays.safetensors").stat().st_size > 0
+
+
+def test_nothing_is_kept_unless_asked(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(Experiment(**TINY.to_dict() | {"seeds": 1, "train": False}))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_leaves_finished_seeds(cli, tmp_path, monkeypatch):
+    train, calls = runner.train, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return train(*arguments, **options)
+
+    tokens = ["explain", *SMALL, "--seeds", "3"]
+    monkeypatch.setattr(runner, "train", interrupted)
+    code, out, err = cli(*tokens)
+    assert code == 130
+    assert out == ""
+    assert "whichmin: interrupted: 1 of 3 seeds finished, kept in whichmin-out/runs; the same command" in err
+    assert [path.name.startswith(".") for path in (tmp_path / "whichmin-out" / "runs").iterdir()] == [False]
+    assert cli(*tokens)[0] == 0
+    assert len(calls) == 4
+
+
+def test_table_sums_up_the_entries():
+    frame = table(run(TINY))
+    assert list(frame.index) == ["seed 0", "seed 1", "mean", "sd"]
+    pair = frame.loc[["seed 0", "seed 1"], "test_mse_trained"]
+    assert frame.loc["mean", "test_mse_trained"] == pytest.approx(pair.mean())
+    assert frame.loc["sd", "test_mse_trained"] == pytest.approx(abs(pair.diff().iloc[1]) / 2**0.5)
+
+
+def test_the_table_is_about_the_outputs():
+    (entry,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}))
+    row = table([entry]).loc[entry.label]
+    assert row["test_mse_trained"] == pytest.approx(float((entry.run.test - entry.run.task.y_test).square().mean()))
+    assert row["distance_followed"] == pytest.approx(float((entry.run.test - entry.followed.test).square().mean()))
+    assert row["estimated_followed"] == pytest.approx(entry.followed.error**2)
+    assert row["share_drift"] == pytest.approx(float(entry.explanation.terms["drift"].square().mean()))
+
+
+def test_max_steps_ends_training(cli_json):
+    said = cli_json("explain", "--max-steps", "7")
+    assert said["seeds"][0]["steps_trained"] == said["seeds"][0]["steps_predicted"] == 7
+    assert said["notes"]
+
+
+@pytest.mark.slow
+def test_the_default_question(cli):
+    code, out, err = cli("explain", "--seeds", "1")
+    assert code == 0, err
+    assert "interpolant" in out

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import json
+import math
+
+import pandas as pd
+import pytest
+
+from whichmin.cli.format import format_table, headline, number, to_json
+from whichmin.experiment.config import Experiment
+
+
+def frame(entries: int) -> pd.DataFrame:
+    columns = {
+        "learning_rate": 0.123456,
+        "steps_trained": 12345.0,
+        "test_mse_trained": 0.0838,
+        "test_mse_followed": 1.23e-5,
+        "distance_linearized": math.nan,
+        "share_interpolant": 1.0,
+    }
+    values = pd.DataFrame([{k: v * (1 + 0.1 * i) for k, v in columns.items()} for i in range(entries)])
+    values.index = pd.Index([f"seed {i}" for i in range(entries)])
+    return pd.concat([values, pd.DataFrame({"mean": values.mean(), "sd": values.std(ddof=1)}).T])
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0"),
+        (0.08384, "0.0838"),
+        (1.0, "1.00"),
+        (123.4, "123"),
+        (12345.0, "12,345"),
+        (1.234e-5, "1.2e-5"),
+        (3.2e9, "3.2e9"),
+        (math.nan, "–"),
+        (math.inf, "∞"),
+    ],
+)
+def test_number(value, text):
+    assert number(value) == text
+
+
+def test_three_entries_side_by_side():
+    lines = format_table(frame(3)).splitlines()
+    assert lines[0].split() == ["seed", "0", "seed", "1", "seed", "2", "mean", "±", "sd"]
+    trained = next(line for line in lines if line.startswith("  trained"))
+    assert trained.split()[1:] == ["0.0838", "0.0922", "0.101", "0.0922", "±", "0.0084"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_unknown_quantities_and_their_title_are_left_out():
+    text = format_table(frame(3))
+    assert "distance" not in text
+    assert "one linearization" not in text
+
+
+def test_one_entry_has_no_mean():
+    text = format_table(frame(1))
+    assert "±" not in text
+    assert "nan" not in text
+
+
+def test_many_entries_are_summed_up():
+    lines = format_table(frame(20)).splitlines()
+    assert lines[0].split() == ["least", "greatest", "mean", "±", "sd"]
+    trained = next(line for line in lines if line.startswith("  trained"))
+    assert trained.split()[1:3] == ["0.0838", "0.243"]
+    assert max(map(len, lines)) <= 100
+
+
+def test_json_has_no_nan():
+    said = json.loads(json.dumps(to_json(frame(1)), allow_nan=False))
+    assert said["seeds"] == [
+        {"label": "seed 0", "learning_rate": 0.123456, "steps_trained": 12345.0, "test_mse_trained": 0.0838}
+        | {"test_mse_followed": 1.23e-5, "distance_linearized": None, "share_interpolant": 1.0}
+    ]
+    assert said["sd"]["learning_rate"] is None
+    assert said["mean"]["learning_rate"] == 0.123456
+
+
+def test_headline():
+    assert headline(Experiment()) == (
+        "digits 0 against 1 · 100 training and 100 test points · mlp 2048, relu · gradient descent"
+    )
+    assert "mnist 1, 2, 3" in headline(Experiment(data="mnist", classes=(1, 2, 3)))
+    assert "m:f" in headline(Experiment(model="m:f"))
