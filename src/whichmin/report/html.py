@@ -172,7 +172,7 @@ def _range(values: Iterable[float]) -> str:
     """One text for values that are mostly alike: ``3``, or ``3 to 5``."""
     kept = list(values)
     low, high = (
-        f"{v:,}" if isinstance(v, int) else _said(float(v)).replace("inf", "∞") for v in (min(kept), max(kept))
+        f"{v:,.0f}" if float(v).is_integer() else _said(float(v)).replace("inf", "∞") for v in (min(kept), max(kept))
     )
     return low if low == high else f"{low} to {high}"
 

@@ -45,8 +45,9 @@ def percent(fraction: float) -> str:
     if not math.isfinite(value):
         return number(value)
     if 0 < abs(value) < 0.05:
-        return "< 0.1 %" if value > 0 else "> −0.1 %"
-    return (f"{value:,.0f} %" if abs(value) >= 9.95 else f"{value:.1f} %").replace("-", "−").replace(".0 %", " %")
+        return "<\u00a00.1\u00a0%" if value > 0 else ">\u00a0−0.1\u00a0%"
+    text = f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.1f}".removesuffix(".0")
+    return text.replace("-", "−") + "\u00a0%"
 
 
 def duration(seconds: float) -> str:
@@ -54,12 +55,12 @@ def duration(seconds: float) -> str:
     if not math.isfinite(seconds):
         return number(seconds)
     if seconds < 0.0995:
-        return f"{max(1, round(1000 * seconds))} ms"
+        return f"{max(1, round(1000 * seconds))}\u00a0ms"
     if seconds < 99.5:
-        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+        return f"{seconds:.1f}\u00a0s" if seconds < 9.95 else f"{seconds:.0f}\u00a0s"
     if seconds < 5970:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+        return f"{seconds / 60:.0f}\u00a0min"
+    return f"{seconds / 3600:.1f}\u00a0h"
 
 
 def mean_sd(values: Sequence[float]) -> str:
@@ -74,7 +75,7 @@ def mean_sd(values: Sequence[float]) -> str:
     exponent = int(f"{size:.2e}".split("e")[1])
     if -3 <= exponent < 5:
         decimals = max(0, (1 if all(isinstance(v, int) for v in values) else 2) - exponent)
-        text = f"{mean:,.{decimals}f} ± {sd:,.{decimals}f}"
+        text = f"{mean:,.{decimals}f}\u00a0±\u00a0{sd:,.{decimals}f}"
     else:
-        text = f"({mean / 10.0**exponent:.2f} ± {sd / 10.0**exponent:.2f})×10{superscript(exponent)}"
+        text = f"({mean / 10.0**exponent:.2f}\u00a0±\u00a0{sd / 10.0**exponent:.2f})×10{superscript(exponent)}"
     return text.replace("-", "−")

@@ -37,9 +37,9 @@ def themed(svg: str, name: str, title: str) -> str:
 
 
 def _bare(svg: str) -> str:
-    """Only the drawing: no prolog, namespaces, metadata or fixed size."""
+    """Only the drawing: no prolog, namespaces, metadata, fixed size, or styles that would hold for the whole page."""
     svg = svg[svg.index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     head = re.match(r"<svg[^>]*>", svg)
     assert head is not None

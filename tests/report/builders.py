@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
-import pytest
 import torch
 
 from whichmin import Task
@@ -90,8 +88,3 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
     )
     explanation = Explanation(trained, task, lazy, run)
     return Entry(label or f"seed {seed}", lazy, followed, run, explanation)
-
-
-@pytest.fixture
-def entry() -> Callable[..., Entry]:
-    return make_entry

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+
+from whichmin import Task
+from whichmin.report import Entry
+from whichmin.report.flips import SHOWN, Decision, flips
+from whichmin.report.thumbnails import thumbnail
+from whichmin.report.view import views
+
+from .builders import N_TEST, make_entry, make_task
+
+
+def with_outputs(*columns: torch.Tensor, task: Task | None = None):
+    """Entries whose trained networks have these test outputs."""
+    base = make_entry(task=task)
+    runs = [dataclasses.replace(base.run, test=c.reshape(N_TEST, -1).float()) for c in columns]
+    return views([Entry(f"seed {i}", run=run) for i, run in enumerate(runs)])
+
+
+def test_exactly_the_points_that_differ():
+    a = torch.ones(N_TEST)
+    b = a.clone()
+    b[[3, 17]] = -0.2
+    got = flips(with_outputs(a, b, a))
+    assert got is not None
+    assert [p.index for p in got.points] == [3, 17]
+    assert got.total == 2
+    assert got.points[0].votes == "1 below, 2 above"
+    assert [text for text, _ in got.points[0].cells] == ["1.00", "−0.200", "1.00"]
+    assert [side for _, side in got.points[0].cells] == [1, 0, 1]
+
+
+def test_none_when_they_agree():
+    a = torch.linspace(0.1, 1, N_TEST)
+    got = flips(with_outputs(a, 2 * a))
+    assert got is not None
+    assert got.points == ()
+    assert "none would be flipped" in got.text
+
+
+def test_no_section_where_there_is_nothing_to_compare():
+    assert flips(views([make_entry()])) is None
+    assert flips(views([Entry("a"), Entry("b")])) is None
+
+
+def test_zero_one_targets_are_decided_at_a_half():
+    task = make_task()
+    half = Task(task.X, (task.y + 1) / 2, task.X_test, (task.y_test + 1) / 2)
+    assert Decision.of(half) == Decision(0.5, True)
+    got = flips(with_outputs(torch.full((N_TEST,), 0.4), torch.full((N_TEST,), 0.6), task=half))
+    assert got is not None
+    assert got.total == N_TEST
+    assert len(got.points) == SHOWN
+
+
+def test_regression_is_called_so():
+    task = make_task()
+    smooth = Task(task.X, torch.linspace(-1, 1, task.n), task.X_test, torch.linspace(-1, 1, task.n_test))
+    got = flips(with_outputs(torch.ones(N_TEST), -torch.ones(N_TEST), task=smooth))
+    assert got is not None
+    assert "not two classes" in got.text
+
+
+def test_argmax_of_several_outputs():
+    rule = Decision.of(make_task(outputs=3))
+    assert rule.classes
+    assert rule(torch.tensor([[0.1, 0.5, 0.2], [0.9, 0.5, 0.2]]).numpy()).tolist() == [1, 0]
+
+
+def test_predictions_are_compared_where_nothing_was_trained():
+    entries = [make_entry(seed) for seed in range(3)]
+    got = flips(views([Entry(e.label, lazy=e.lazy) for e in entries]))
+    assert got is not None
+    assert "linearized predictions" in got.text
+    assert got.points[0].image is None
+
+
+def test_the_prediction_foresees():
+    got = flips(views([make_entry(seed) for seed in range(3)]))
+    assert got is not None
+    assert "foresee" in got.text
+
+
+def test_thumbnails():
+    for shape in ((64,), (784,), (3072,), (8, 8), (1, 28, 28), (3, 32, 32)):
+        picture = thumbnail(torch.randn(shape))
+        assert picture is not None
+        assert picture.startswith("data:image/png;base64,iVBOR")
+    for shape in ((10,), (100,), (2, 8, 8), (3, 8, 9), (3, 3)):
+        assert thumbnail(torch.randn(shape)) is None
+    assert thumbnail(torch.zeros(64)) is not None
