@@ -23,7 +23,7 @@ def matrix(value: Any, name: str, error: type[DataError] | type[ModelError] = Da
         DataError: (or the error given) not readable as real numbers, of the wrong number of axes, empty or not finite.
     """
     try:
-        tensor = torch.as_tensor(value).detach().cpu()
+        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as cause:
         raise error(f"{name} is a {type(value).__name__} that torch.as_tensor cannot read: {cause}") from cause
     if tensor.is_complex():

@@ -143,7 +143,8 @@ def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
     rates = Rates(problem, levels, gap)
     invariants = reduced.invariants(problem)
     delta = float(np.hypot(*invariants))
-    on_set = delta <= 1e-12 * float(np.linalg.norm(reduced.still) * np.linalg.norm(state))
+    size = float(np.linalg.norm(state))
+    on_set = delta <= 1e-12 * size * float(np.hypot(size, np.linalg.norm(reduced.still)))
     lower, upper = (0.0, 0.0) if on_set else invariants
     bound = tight = float("inf")
     if levels.total > 0:

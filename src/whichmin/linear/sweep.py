@@ -75,8 +75,8 @@ class WidthSweep:
 
         Expected are h^{1/2−2a} for ``distances`` and ``invariant`` and h^{1−2a} for ``levels``, in the limit of large
         widths. Before it the end distance has a share of ‖U₁U₂ᵀ‖ of order ‖Θ̂‖/h^{1−2a}, which bends the curve for large
-        targets, and the smallest eigenvalues of a random Λ are low by a factor of about (1 − √((n + m)/h))², which
-        makes ``levels`` look steeper at small widths.
+        targets; and the level of imbalance is about h^{1−2a}[(1 − √(n/h))² + (1 − √(m/h))²], the edge of a random
+        spectrum, which looks steeper than its limit.
         """
         values = getattr(self, quantity).numpy()
         return tuple(

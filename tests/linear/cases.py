@@ -1,0 +1,20 @@
+"""Random problems for the tests of linear networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from whichmin.linear import initialize
+
+
+def problem(d, h, m, points, rank, condition=4.0, size=1.0, exponent=0.5, seed=0, balanced=False):
+    """(U, V, X, Y): data of the given rank and condition number, targets of the given size, a random network."""
+    generator = np.random.default_rng(seed)
+    rank = min(rank, points, d)
+    left, _ = np.linalg.qr(generator.standard_normal((points, rank)))
+    right, _ = np.linalg.qr(generator.standard_normal((d, rank)))
+    X = (left * np.exp(generator.uniform(0, np.log(condition), rank))) @ right.T
+    Y = size * generator.standard_normal((points, m))
+    U, V = initialize(d, h, m, X=X, exponent=exponent, seed=seed + 1, balanced=balanced)
+    return U, V, torch.as_tensor(X), torch.as_tensor(Y)

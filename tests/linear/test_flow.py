@@ -1,0 +1,149 @@
+"""Laws of the flow and of gradient descent."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from linear.cases import problem
+from whichmin import linear
+from whichmin.errors import DivergenceError, WhichminError
+
+
+@pytest.fixture
+def case():
+    return problem(d=12, h=30, m=3, points=7, rank=5, seed=5)
+
+
+def test_at_time_zero_nothing_has_moved(case):
+    U, V, X, Y = case
+    run = linear.flow(U, V, X, Y, [0.0])
+    torch.testing.assert_close(run.at(0)[0], U, atol=1e-13, rtol=0)
+    torch.testing.assert_close(run.at(0)[1], V, atol=1e-13, rtol=0)
+    known = linear.analyze(U, V, X, Y)
+    assert float(run.losses[0]) == pytest.approx(known.loss, rel=1e-12)
+    assert float(run.distances[0]) == pytest.approx(known.distance, rel=1e-12)
+
+
+def test_the_velocity_is_minus_the_gradient(case):
+    U, V, X, Y = (t.clone() for t in case)
+    U.requires_grad_()
+    V.requires_grad_()
+    (0.5 * ((Y - X @ U @ V.T) ** 2).sum()).backward()
+    step = 1e-7
+    run = linear.flow(U, V, X, Y, [0.0, step])
+    for moved, start, gradient in ((run.U[1], U, U.grad), (run.V[1], V, V.grad)):
+        torch.testing.assert_close((moved - start.detach()) / step, -gradient, atol=1e-4, rtol=1e-4)
+
+
+def test_reduced_and_whole_coordinates_agree(case):
+    times = torch.linspace(0, 1, 5)
+    fast, whole = linear.flow(*case, times), linear.flow(*case, times, reduced=False)
+    torch.testing.assert_close(fast.U, whole.U, atol=1e-8, rtol=0)
+    torch.testing.assert_close(fast.V, whole.V, atol=1e-8, rtol=0)
+    torch.testing.assert_close(fast.distances, whole.distances, atol=1e-8, rtol=0)
+    assert float(whole.still_drift.max()) < 1e-8
+    assert float(whole.imbalance_drift.max()) < 1e-8
+
+
+@pytest.mark.parametrize("method", ["DOP853", "LSODA", "Radau"])
+def test_imbalance_is_conserved_to_1e_8(case, method):
+    run = linear.flow(*case, torch.linspace(0, 1, 5), method=method, rtol=1e-11, atol=1e-13)
+    assert 0 < float(run.imbalance_drift.max()) < 1e-8
+
+
+def test_a_restart_in_the_middle_changes_nothing(case):
+    U, V, X, Y = case
+    whole = linear.flow(U, V, X, Y, [0.0, 0.3, 1.0])
+    rest = linear.flow(*whole.at(1), X, Y, [0.7])
+    torch.testing.assert_close(rest.U[0], whole.U[2], atol=1e-8, rtol=0)
+
+
+def test_turning_the_hidden_layer_turns_the_weights(case):
+    U, V, X, Y = case
+    Q, _ = torch.linalg.qr(torch.randn(30, 30, dtype=torch.float64))
+    run, turned = linear.flow(U, V, X, Y, [0.5]), linear.flow(U @ Q, V @ Q, X, Y, [0.5])
+    torch.testing.assert_close(run.U[0] @ Q, turned.U[0], atol=1e-8, rtol=0)
+
+
+def test_one_weight_each_has_a_closed_form():
+    # u = v = √w: ẇ = 2σ w (y − σ w) with X = σ, so w is a logistic curve.
+    sigma, y, w0 = 1.5, 2.0, 0.01
+    times = np.linspace(0, 3, 7)
+    run = linear.flow([[w0**0.5]], [[w0**0.5]], [[sigma]], [[y]], times)
+    end = y / sigma
+    w = end / (1 + (end / w0 - 1) * np.exp(-2 * sigma * y * times))
+    np.testing.assert_allclose((run.U * run.V).ravel(), w, rtol=1e-8)
+
+
+@pytest.mark.parametrize("h", [6, 20, 40])
+def test_the_invariant_set_leads_to_the_minimum_norm_solution(h):
+    _, _, X, Y = problem(d=9, h=h, m=2, points=4, rank=4)
+    U, V = linear.initialize(9, h, 2, X=X, orthogonal=True, seed=7)
+    known = linear.analyze(U, V, X, Y)
+    run = linear.flow(U, V, X, Y)
+    assert known.on_invariant_set
+    assert float(run.distances[-1]) < 1e-7
+    assert float((U @ V.T - linear.minimum_norm(X, Y)).norm()) > 0.1
+
+
+def test_the_end_interpolates_and_its_distance_is_what_is_off_the_row_space(case):
+    U, V, X, Y = case
+    run = linear.flow(U, V, X, Y)
+    U, V = run.at(-1)
+    theta = linear.minimum_norm(X, Y)
+    assert float(run.losses[-1]) == pytest.approx(run.optimum, rel=1e-9)
+    assert float((U @ V.T - theta).norm()) == pytest.approx(float(run.distances[-1]), rel=1e-7)
+    assert run.to_frame().shape == (201, 5)
+
+
+def test_gradient_descent_is_torch_sgd():
+    U, V, X, Y = problem(d=6, h=7, m=2, points=4, rank=4)
+    module = nn.Sequential(nn.Linear(6, 7, bias=False), nn.Linear(7, 2, bias=False)).double()
+    with torch.no_grad():
+        module[0].weight.copy_(U.T)
+        module[1].weight.copy_(V)
+    lr = 0.05
+    optimizer = torch.optim.SGD(module.parameters(), lr=lr)
+    for _ in range(25):
+        optimizer.zero_grad()
+        nn.MSELoss()(module(X), Y).backward()
+        optimizer.step()
+    run = linear.descend(U, V, X, Y, lr=2 * lr / Y.numel(), steps=25)
+    torch.testing.assert_close(run.at(-1)[0], module[0].weight.detach().T, atol=1e-12, rtol=0)
+    torch.testing.assert_close(run.at(-1)[1], module[1].weight.detach(), atol=1e-12, rtol=0)
+
+
+def test_gradient_descent_tends_to_the_flow_and_its_imbalance_drifts_in_proportion_to_the_step(case):
+    flow = linear.flow(*case, [0.0, 0.2])
+    runs = [linear.descend(*case, lr=lr, steps=round(0.2 / lr)) for lr in (1e-3, 5e-4, 2.5e-4)]
+    errors = [float((run.U[-1] - flow.U[-1]).norm()) for run in runs]
+    drifts = [float(run.imbalance_drift[-1]) for run in runs]
+    for values in (errors, drifts):
+        assert values[0] / values[1] == pytest.approx(2, rel=0.1)
+        assert values[1] / values[2] == pytest.approx(2, rel=0.1)
+
+
+def test_reports_of_gradient_descent(case):
+    run = linear.descend(*case, lr=1e-3, steps=7, every=3)
+    torch.testing.assert_close(run.times, 1e-3 * torch.tensor([0, 3, 6, 7], dtype=torch.float64))
+
+
+def test_a_step_that_is_too_large_names_the_limit(case):
+    with pytest.raises(DivergenceError, match=r"diverged by step \d+; linearized at the start") as caught:
+        linear.descend(*case, lr=5.0, steps=100)
+    limit = caught.value.limit
+    assert 0 < limit < 5
+    linear.descend(*case, lr=0.5 * limit, steps=100)
+
+
+def test_a_failing_integrator_says_when():
+    with pytest.raises(WhichminError, match="stopped at time"):
+        linear.flow([[1e110]], [[1e110]], [[1e3]], [[1.0]], [1.0])
+
+
+def test_progress_goes_to_stderr(case, capsys):
+    linear.flow(*case, [1.0], progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "gradient flow" in captured.err

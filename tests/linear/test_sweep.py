@@ -1,0 +1,66 @@
+"""Powers of the width."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from whichmin import linear
+
+
+@pytest.fixture(scope="module")
+def sweep():
+    X, Y = linear.example(5, 12, 2)
+    return linear.width_sweep((100, 400, 1600, 6400), (0.3, 0.35, 0.4, 0.5), 8, X=X, Y=Y)
+
+
+def test_the_end_distance_and_the_invariant_distance_fall_as_the_theory_says(sweep):
+    for quantity in ("distances", "invariant"):
+        for fit in sweep.fits(quantity):
+            assert fit.expected == pytest.approx(0.5 - 2 * fit.exponent)
+            assert fit.slope == pytest.approx(fit.expected, abs=0.06)
+            assert fit.standard_error < 0.04
+
+
+def test_the_level_of_imbalance_grows_as_the_theory_says_up_to_the_edge_of_the_spectrum(sweep):
+    h = sweep.widths
+    edge = (1 - (5 / h).sqrt()) ** 2 + (1 - (2 / h).sqrt()) ** 2
+    for i, a in enumerate(sweep.exponents.tolist()):
+        scaled = sweep.levels[i].mean(1) / edge / h ** (1 - 2 * a)
+        assert float(scaled.min()) > 0.97
+        assert float(scaled.max()) < 1.2
+        assert float(scaled[-1]) < 1.03
+        assert sweep.fits("levels")[i].expected == pytest.approx(1 - 2 * a)
+
+
+def test_bounds_hold_and_flows_are_followed_to_their_end(sweep):
+    assert (sweep.distances <= sweep.tight_bounds * (1 + 1e-6)).all()
+    assert (sweep.tight_bounds <= sweep.bounds).all()
+    assert float(sweep.remaining.max()) < 1e-10
+
+
+def test_outside_the_theory_nothing_is_expected():
+    X, Y = linear.example(3, 6, 1)
+    fit = linear.width_sweep((10, 20), (0.6,), [3], X=X, Y=Y).fits()[0]
+    assert np.isnan(fit.expected)
+    assert np.isnan(fit.standard_error)
+
+
+def test_saved_and_loaded_and_in_a_frame(sweep, tmp_path):
+    sweep.save(tmp_path / "sweep")
+    again = linear.WidthSweep.load(tmp_path / "sweep")
+    assert torch.equal(again.distances, sweep.distances)
+    frame = sweep.to_frame()
+    assert len(frame) == 4 * 4 * 8
+    row = frame[(frame.exponent == 0.35) & (frame.width == 400) & (frame.seed == 2)]
+    assert float(row.distances.iloc[0]) == float(sweep.distances[1, 1, 2])
+
+
+def test_an_executor_gives_the_same(capsys):
+    X, Y = linear.example(3, 6, 1)
+    here = linear.width_sweep((10, 20), (0.5,), 2, X=X, Y=Y, progress=True)
+    assert "width sweep" in capsys.readouterr().err
+    with ThreadPoolExecutor(2) as executor:
+        there = linear.width_sweep((10, 20), (0.5,), 2, X=X, Y=Y, executor=executor)
+    assert torch.equal(here.distances, there.distances)
