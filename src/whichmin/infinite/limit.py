@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whichmin.errors import DataError, InputError
 from whichmin.infinite.activations import Activation
-from whichmin.infinite.tiles import Side, kernel_tile, tiles
+from whichmin.infinite.tiles import Buffers, Side, kernel_tile, tiles
 
 Kind = Literal["ntk", "nngp"]
 
@@ -84,11 +84,15 @@ class Limit:
                 "x2.to(x1.device)."
             )
         out = rows.unit.new_empty(len(rows.unit), len(columns.unit))
+        buffers = Buffers(out.shape[0], out.shape[1], out)
         for i, j in tiles(len(rows.unit), len(columns.unit), symmetric=x2 is None, device=out.device):
             same = x2 is None and i == j
-            out[i, j] = kernel_tile(self.layers, self.activations, rows.part(i), columns.part(j), kind, same)
+            tile = kernel_tile(
+                self.layers, self.activations, rows.part(i), columns.part(j), kind=kind, same=same, buffers=buffers
+            )
+            out[i, j] = tile.triu().add_(tile.triu(1).mT) if same else tile
             if x2 is None and not same:
-                out[j, i] = out[i, j].T
+                out[j, i] = tile.mT
         return out
 
     def _side(self, x: Tensor) -> Side:

@@ -53,10 +53,11 @@ def _sequential(model: nn.Module) -> tuple[list[Dense], tuple[Activation, ...]]:
                 activations.append(Linear())
             layers.append(module)
         elif not isinstance(module, nn.Identity | nn.Flatten):
+            activation = _activation(module, name)
             if len(activations) == len(layers):
                 where = "after another activation" if layers else "in front of the first nn.Linear"
                 raise ModelError(f"layer {name!r} ({type(module).__name__}) comes {where}: put an nn.Linear between.")
-            activations.append(_activation(module, name))
+            activations.append(activation)
         elif isinstance(module, nn.Flatten) and (layers or module.start_dim != 1 or module.end_dim != -1):
             raise ModelError(
                 f"layer {name!r} ({module}) is supported in front of the first nn.Linear, with its defaults."

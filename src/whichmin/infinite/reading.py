@@ -91,7 +91,8 @@ def _laws(model: nn.Module, layers: list[Dense]) -> list[_Law]:
         bias = 0.0 if layer.bias is None else float(layer.bias.detach().double().square().mean())
         weight = measured
         if isinstance(layer, nn.Linear) and _agree(measured, 1.0 / (3.0 * n), layer.weight.numel()):
-            weight, bias = 1.0 / (3.0 * n), 1.0 / (3.0 * n)
+            weight = 1.0 / (3.0 * n)
+            bias = 0.0 if layer.bias is None else weight
         elif isinstance(layer, ScaledLinear) and _agree(measured, 1.0, layer.weight.numel()):
             weight, bias = 1.0, float(bias > 0.0)
         elif isinstance(model, MLP):

@@ -50,8 +50,27 @@ def tiles(n1: int, n2: int, *, symmetric: bool, device: torch.device) -> Iterato
             yield slice(i, min(i + size, n1)), slice(j, min(j + size, n2))
 
 
+class Buffers:
+    """The memory of one tile at a time: fresh memory for each would cost as much as the arithmetic."""
+
+    def __init__(self, n1: int, n2: int, like: Tensor) -> None:
+        size = _TILE.get(like.device.type, _TILE["cuda"])
+        self._flat = [like.new_empty(min(n1, size) * min(n2, size)) for _ in range(5)]
+
+    def shaped(self, n1: int, n2: int) -> list[Tensor]:
+        """Five (n1, n2) tensors with anything in them."""
+        return [flat[: n1 * n2].view(n1, n2) for flat in self._flat]
+
+
 def kernel_tile(
-    layers: Sequence[Layer], activations: Sequence[Activation], rows: Side, columns: Side, kind: str, same: bool
+    layers: Sequence[Layer],
+    activations: Sequence[Activation],
+    rows: Side,
+    columns: Side,
+    *,
+    kind: str,
+    same: bool,
+    buffers: Buffers,
 ) -> Tensor:
     """The kernel of some rows and columns, (n1, n2).
 
@@ -62,10 +81,13 @@ def kernel_tile(
         columns: n2 inputs.
         kind: "ntk" or "nngp".
         same: rows and columns are the same inputs, whose deficits on the diagonal are zero.
+        buffers: memory to work in, which the result shares.
     """
-    deficit = _deficit(rows.unit, columns.unit, same)
-    work = (torch.empty_like(deficit), torch.empty_like(deficit), torch.empty_like(deficit))
-    tangent = torch.zeros_like(deficit) if kind == "ntk" else None
+    deficit, out, *three = buffers.shaped(len(rows.unit), len(columns.unit))
+    work = (three[0], three[1], three[2])
+    _deficit(deficit, rows.unit, columns.unit, same)
+    out.zero_()
+    tangent = out if kind == "ntk" else None
     last = len(layers) - 1
     for index, layer in enumerate(layers):
         if tangent is not None:
@@ -82,28 +104,27 @@ def kernel_tile(
         if same:
             deficit.fill_diagonal_(0.0)
     if tangent is not None:
-        return tangent
-    out = torch.zeros_like(deficit)
+        return out
     _add_moment(out, deficit, rows.before[last], columns.before[last], layers[last].weight_variance, work)
     return out.add_(layers[last].bias_variance)
 
 
-def _deficit(unit1: Tensor, unit2: Tensor, same: bool) -> Tensor:
+def _deficit(deficit: Tensor, unit1: Tensor, unit2: Tensor, same: bool) -> None:
     """1 − u·u' for unit vectors, (n1, n2); near-(anti)parallel pairs from ½‖u ∓ u'‖², which does not cancel."""
-    deficit = torch.addmm(unit1.new_ones(()), unit1, unit2.T, alpha=-1.0)
+    torch.addmm(unit1.new_ones(()), unit1, unit2.mT, alpha=-1.0, out=deficit)
     if same:
         deficit.fill_diagonal_(1.0)
-    for sign, near in ((-1.0, deficit < _NEAR), (1.0, deficit > 2.0 - _NEAR)):
-        if not near.any():
+    low, high = deficit.aminmax()
+    for sign, any_near in ((-1.0, low < _NEAR), (1.0, high > 2.0 - _NEAR)):
+        if not any_near:
             continue
-        pairs = near.nonzero()
+        pairs = (deficit < _NEAR if sign < 0 else deficit > 2.0 - _NEAR).nonzero()
         for part in pairs.split(max(1, _CHUNK // unit1.shape[1])):
             i, j = part.unbind(1)
             half = unit1[i].add_(unit2[j], alpha=sign).square_().sum(1).mul_(0.5)
             deficit[i, j] = half if sign < 0 else 2.0 - half
     if same:
         deficit.fill_diagonal_(0.0)
-    return deficit
 
 
 def _add_moment(out: Tensor, deficit: Tensor, p1: Tensor, p2: Tensor, factor: float, work: Sequence[Tensor]) -> None:
