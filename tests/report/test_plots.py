@@ -7,8 +7,10 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+import torch
 from matplotlib.figure import Figure
 
+from whichmin.dynamics.prediction import Curve
 from whichmin.report import Entry, plots
 from whichmin.report.svg import inline_svg
 from whichmin.report.view import term_names, views
@@ -70,6 +72,18 @@ def test_curves_drop_what_a_logarithm_cannot_show():
     assert min(line.get_xdata()) >= 1
     assert min(line.get_ydata()) > 0
     assert len(line.get_xdata()) <= 1000
+
+
+def test_a_predicted_curve_is_drawn_only_around_the_run():
+    entry = make_entry()
+    steps = torch.logspace(0, 8, 100, dtype=torch.float64)
+    lazy = dataclasses.replace(entry.lazy, curve=Curve(steps, torch.exp(-steps / 1e4)))
+    with_run = plots.curves_figure(views([Entry("a", lazy=lazy, run=entry.run)]))
+    alone = plots.curves_figure(views([Entry("a", lazy=lazy)]))
+    assert with_run is not None
+    assert alone is not None
+    assert max(with_run.axes[0].lines[1].get_xdata()) <= 3 * entry.run.steps
+    assert min(alone.axes[0].lines[0].get_ydata()) >= 1e-8
 
 
 def test_effective_rank_of_equal_eigenvalues_is_their_number():

@@ -45,7 +45,7 @@ def percent(fraction: float) -> str:
     if not math.isfinite(value):
         return number(value)
     if 0 < abs(value) < 0.05:
-        return "<\u00a00.1\u00a0%" if value > 0 else ">\u00a0−0.1\u00a0%"
+        return "<\u00a00.1\u00a0%" if value > 0 else "−0.0\u00a0%"
     text = f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.1f}".removesuffix(".0")
     return text.replace("-", "−") + "\u00a0%"
 

@@ -14,11 +14,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
+from whichmin.dynamics.prediction import Curve
 from whichmin.explain.explanation import Explanation
 from whichmin.report.entry import Entry
 from whichmin.report.numbers import number, percent, signed, superscript
 from whichmin.report.palette import BLUE, FOLLOWED, GREEN, INK, LINEARIZED, MUTED, RED, SKY, TRAINED, styled
 from whichmin.report.view import Array, View, array, term_names, views
+from whichmin.training.run import Run
 
 WIDTH = 4.6
 _POINTS = 700
@@ -93,7 +95,7 @@ def curves_figure(shown: Sequence[View]) -> Figure | None:
             ("along the path", view.followed, FOLLOWED, "-"),
         ):
             if p is not None:
-                lines[name] = (array(p.curve.steps), array(p.curve.mse), colour, dash, 1.2, alpha)
+                lines[name] = (*_in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
         for name, (steps, mse, colour, dash, width, opacity) in lines.items():
             x, y = _thin(steps, mse, _CURVE_POINTS // len(shown))
             if len(x):
@@ -327,6 +329,20 @@ def _thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
         return x, y
     at = np.unique(np.searchsorted(x, np.geomspace(x[0], x[-1], max(40, points))).clip(max=len(x) - 1))
     return x[at], y[at]
+
+
+def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
+    """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
+    steps, mse = array(curve.steps), array(curve.mse)
+    if not len(steps):
+        return steps, mse
+    if run is not None:
+        losses = array(run.losses)
+        last, floor = 3 * max(1, len(losses) - 1), 0.01 * losses[losses > 0].min(initial=np.inf)
+    else:
+        last, floor = np.inf, 1e-8 * mse.max()
+    seen = (steps <= last) & (mse >= (floor if np.isfinite(floor) else 0))
+    return steps[seen], mse[seen]
 
 
 def _every(n: int, most: int) -> NDArray[np.int64]:
