@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from whichmin.dynamics.prediction import Curve
 from whichmin.report import Entry, plots
+from whichmin.report.axes import every
 from whichmin.report.svg import inline_svg
 from whichmin.report.view import term_names, views
 
@@ -130,10 +131,10 @@ def test_identifiers_are_the_figures_own():
 
 
 def test_large_sets_are_thinned_without_losing_an_output():
-    chosen = plots._every(30_000, 700)
+    chosen = every(30_000, 700)
     assert 600 < len(chosen) <= 700
     assert set((chosen % 3).tolist()) == {0, 1, 2}
-    assert plots._every(5, 700).tolist() == [0, 1, 2, 3, 4]
+    assert every(5, 700).tolist() == [0, 1, 2, 3, 4]
 
 
 def test_no_pyplot():

@@ -11,16 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
-from numpy.typing import NDArray
+from matplotlib.ticker import MaxNLocator
 
-from whichmin.dynamics.prediction import Curve
 from whichmin.explain.explanation import Explanation
+from whichmin.report.axes import every, in_sight, legend, logarithmic, plain, thin
 from whichmin.report.entry import Entry
-from whichmin.report.numbers import number, percent, signed, superscript
+from whichmin.report.numbers import number, percent, signed
 from whichmin.report.palette import BLUE, FOLLOWED, GREEN, INK, LINEARIZED, MUTED, RED, SKY, TRAINED, styled
 from whichmin.report.view import Array, View, array, term_names, views
-from whichmin.training.run import Run
 
 WIDTH = 4.6
 _POINTS = 700
@@ -95,19 +93,19 @@ def curves_figure(shown: Sequence[View]) -> Figure | None:
             ("along the path", view.followed, FOLLOWED, "-"),
         ):
             if p is not None:
-                lines[name] = (*_in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
+                lines[name] = (*in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
         for name, (steps, mse, colour, dash, width, opacity) in lines.items():
-            x, y = _thin(steps, mse, _CURVE_POINTS // len(shown))
+            x, y = thin(steps, mse, _CURVE_POINTS // len(shown))
             if len(x):
                 label = name if name not in drawn else None
                 ax.plot(x, y, color=colour, linestyle=dash, linewidth=width, alpha=opacity, label=label)
                 drawn[name] = True
     if not drawn:
         return None
-    _logarithmic(ax, "x")
-    _logarithmic(ax, "y")
+    logarithmic(ax, "x")
+    logarithmic(ax, "y")
     ax.set(xlabel="steps", ylabel="training error (mean square)")
-    _legend(ax, len(drawn))
+    legend(ax, len(drawn))
     return figure
 
 
@@ -126,8 +124,8 @@ def spectrum_figure(shown: Sequence[View]) -> Figure | None:
         index = np.unique(np.geomspace(1, len(values), max(40, _CURVE_POINTS // len(spectra))).astype(int))
         marker = "." if len(values) <= 300 and len(spectra) == 1 else ""
         ax.plot(index, values[index - 1], color=BLUE, alpha=alpha, linewidth=1.2, marker=marker, markersize=4)
-    _logarithmic(ax, "x")
-    _logarithmic(ax, "y")
+    logarithmic(ax, "x")
+    logarithmic(ax, "y")
     _limit_line(ax, spectra)
     _rank_line(ax, [values for _, values in spectra])
     ax.set(xlabel="eigenvalue, by rank", ylabel="size")
@@ -225,7 +223,7 @@ def _waterfall(ax: Axes, shown: Sequence[View], names: Sequence[str]) -> None:
             at = partial[:, min(k, total - 1)]
             ax.plot(at, k + offsets, "o", color=INK, markersize=3, alpha=max(0.4, 1 - len(partial) / 40), mew=0)
     last = "trained network" if all(v.run is not None for v in shown) else "network"
-    ax.set_yticks(range(total + 1), [_plain(n) for n in names] + [last])
+    ax.set_yticks(range(total + 1), [plain(n) for n in names] + [last])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.invert_yaxis()
@@ -240,12 +238,12 @@ def _spread_of_terms(ax: Axes, explanation: Explanation, names: Sequence[str]) -
     rows = {name: array(explanation.terms[name]).ravel() for name in names}
     rows["sum"] = array(explanation.total).ravel()
     for k, (name, values) in enumerate(rows.items()):
-        values = values[_every(len(values), _POINTS // 3)]
+        values = values[every(len(values), _POINTS // 3)]
         offsets = 0.26 * np.sin(2.4 * np.arange(len(values)))
         colour = MUTED if name == "sum" else (SKY if k == 0 else BLUE)
         ax.plot(values, k + offsets, "o", color=colour, markersize=2.6, alpha=0.6, mew=0)
     ax.axvline(0, color=MUTED, linewidth=0.7)
-    ax.set_yticks(range(len(rows)), [_plain(n) for n in rows])
+    ax.set_yticks(range(len(rows)), [plain(n) for n in rows])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.invert_yaxis()
@@ -273,7 +271,7 @@ def _against(shown: Sequence[View], ylabel: str, *, difference: bool) -> Figure 
     figure = Figure(figsize=(WIDTH, 3.5))
     ax = figure.subplots()
     for label, (x, y, colour, marker, size) in series.items():
-        chosen = _every(len(x), _POINTS)
+        chosen = every(len(x), _POINTS)
         hollow = label == "linearized"
         ax.plot(
             x[chosen],
@@ -295,63 +293,5 @@ def _against(shown: Sequence[View], ylabel: str, *, difference: bool) -> Figure 
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.grid()
-    _legend(ax, len(series))
+    legend(ax, len(series))
     return figure
-
-
-def _legend(ax: Axes, columns: int) -> None:
-    legend = ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, markerscale=1.4)
-    for handle in legend.legend_handles:
-        if handle is not None:
-            handle.set_alpha(None)
-
-
-def _logarithmic(ax: Axes, which: str) -> None:
-    """A logarithmic axis, its ticks written with superscripts that any font has."""
-    getattr(ax, f"set_{which}scale")("log")
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_major_locator(LogLocator(base=10, numticks=6))
-    axis.set_major_formatter(FuncFormatter(_power_of_ten))
-    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
-    ax.grid(axis=which)  # type: ignore[arg-type]
-
-
-def _power_of_ten(value: float, _: object) -> str:
-    exponent = round(math.log10(value)) if value > 0 else 0
-    return number(int(value)) if 0 <= exponent <= 3 else f"10{superscript(exponent)}"
-
-
-def _thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
-    """At most so many points of a curve, evenly on a logarithmic axis, without what it cannot show."""
-    good = (steps >= 1) & np.isfinite(steps) & np.isfinite(mse) & (mse > 0)
-    x, y = steps[good], mse[good]
-    if len(x) <= points:
-        return x, y
-    at = np.unique(np.searchsorted(x, np.geomspace(x[0], x[-1], max(40, points))).clip(max=len(x) - 1))
-    return x[at], y[at]
-
-
-def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
-    """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
-    steps, mse = array(curve.steps), array(curve.mse)
-    if not len(steps):
-        return steps, mse
-    if run is not None:
-        losses = array(run.losses)
-        last, floor = 3 * max(1, len(losses) - 1), 0.01 * losses[losses > 0].min(initial=np.inf)
-    else:
-        last, floor = np.inf, 1e-8 * mse.max()
-    seen = (steps <= last) & (mse >= (floor if np.isfinite(floor) else 0))
-    return steps[seen], mse[seen]
-
-
-def _every(n: int, most: int) -> NDArray[np.int64]:
-    """Some of n rows, at most ``most``, spread evenly without a period that could fall in with that of the outputs."""
-    if n <= most:
-        return np.arange(n)
-    return np.unique(np.floor(n * ((np.arange(most) * 0.6180339887498949) % 1.0)).astype(np.int64))
-
-
-def _plain(text: str) -> str:
-    """A label in which nothing is read as mathematics."""
-    return text.replace("$", r"\$")
