@@ -93,14 +93,21 @@ def test_nothing_is_kept_unless_asked(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_interrupt_leaves_finished_seeds(cli, tmp_path, monkeypatch):
-    train, calls = runner.train, []
+@pytest.mark.parametrize("within", [True, False], ids=["while training", "elsewhere"])
+def test_an_interrupt_leaves_finished_seeds(cli, tmp_path, monkeypatch, within):
+    train, step, calls = runner.train, torch.optim.SGD.step, []
 
     def interrupted(*arguments, **options):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == 2 and not within:
             raise KeyboardInterrupt
+        if len(calls) == 2:
+            monkeypatch.setattr(torch.optim.SGD, "step", interrupt)
         return train(*arguments, **options)
+
+    def interrupt(*_, **__):
+        monkeypatch.setattr(torch.optim.SGD, "step", step)
+        raise KeyboardInterrupt
 
     tokens = ["explain", *SMALL, "--seeds", "3"]
     monkeypatch.setattr(runner, "train", interrupted)

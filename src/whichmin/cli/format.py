@@ -43,7 +43,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("steps_predicted", "steps, predicted"),
             ("seconds_train", "seconds to train"),
             ("seconds_predict", "seconds to predict the path"),
-            ("speedup", "ratio"),
+            ("speedup", "training over predicting"),
         ),
     ),
 )

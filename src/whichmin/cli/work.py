@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from whichmin._version import __version__
@@ -43,7 +44,7 @@ def answer(experiment: Experiment, output: Output) -> int:
         return 0
     print(headline(experiment), format_table(frame), sep="\n\n")
     for note in notes(entries):
-        print(f"note: {note}")
+        print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))
     print(f"\nreport: {report}")
     return 0
 

@@ -41,7 +41,7 @@ def prepare(out: Path) -> Path:
 def fingerprint(experiment: Experiment, task: Task, model: nn.Module, seed: int) -> str:
     """The hash of the resolved configuration, the data themselves, the network as drawn, the seed and the version."""
     config = experiment.to_dict()
-    del config["seeds"], config["device"]
+    del config["seeds"]
     digest = hashlib.sha256(json.dumps([__version__, config, seed, repr(model)], sort_keys=True).encode())
     tensors = {"X": task.X, "y": task.y, "X_test": task.X_test, "y_test": task.y_test} | model.state_dict()
     for name, tensor in tensors.items():

@@ -78,11 +78,13 @@ def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, ba
     _stage(bar, f"{label}: predicting")
     lazy = ask(partial(torch.optim.SGD, lr=lr), relinearize="never")
     sgd = partial(torch.optim.SGD, lr=lazy.learning_rate)
-    followed = ask(sgd, relinearize="auto")
     if not experiment.train:
-        explanation = explain(model, task, sgd, trained=False, until=until)
-        return Entry(label, lazy=lazy, followed=followed, explanation=explanation)
+        explanation = explain(model, task, sgd, trained=False, until=until, max_steps=steps, tol=experiment.tol)
+        return Entry(label, lazy=lazy, followed=explanation.followed, explanation=explanation)
+    followed = ask(sgd, relinearize="auto")
     _stage(bar, f"{label}: training")
     trained = train(model, task, sgd, until=until, max_steps=steps, progress=not bar.disable)
+    if trained.reason.startswith("interrupted"):
+        raise KeyboardInterrupt
     _stage(bar, f"{label}: explaining")
     return Entry(label, lazy=lazy, followed=followed, run=trained, explanation=explain(trained))
