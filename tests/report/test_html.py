@@ -300,6 +300,29 @@ def test_notes_name_their_entries():
     assert re.search(r"limit of stability at step 120 <span class=\"of\">\(all\)", got.source)
 
 
+def test_many_notes_fold():
+    entries = [make_entry(seed) for seed in range(9)]
+    noted = [dataclasses.replace(e, lazy=dataclasses.replace(e.lazy, notes=(f"n{i}",))) for i, e in enumerate(entries)]
+    got = page(*noted)
+    assert "<summary>4 more</summary>" in got.source
+    assert got.faults == []
+
+
+def test_small_terms_leave_the_error_to_the_interpolant():
+    whole = make_entry()
+    terms = {"interpolant": whole.run.test, "initialization": torch.full((N_TEST, 1), 1e-4)}
+    got = page(Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms)))
+    assert "Nearly all of it is the interpolant’s" in got.words
+
+
+def test_a_term_that_helps_is_said_to_lower_the_error():
+    whole = make_entry()
+    target = whole.run.task.y_test
+    terms = {"interpolant": 0.5 * target, "drift": 0.4 * target}
+    got = page(Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms)))
+    assert "The drift of the tangent features lowered the test error from 0.25 to 0.010." in got.words
+
+
 def test_written_whole(tmp_path):
     target = tmp_path / "deeper" / "report.html"
     write_report(target, [make_entry()], title="A & B")

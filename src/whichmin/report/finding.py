@@ -20,7 +20,7 @@ _PHRASES = {
     "curvature": "the curvature of the network",
     "drift": "the drift of the tangent features",
 }
-_SMALL = 0.05
+_SMALL = 0.1
 
 
 def headline(shown: Sequence[View], contested: Flips | None) -> list[str]:
@@ -131,9 +131,8 @@ def _terms(shown: Sequence[View]) -> str:
     change, before, after, total = float(changes[k]), errors[k], errors[k + 1], errors[-1]
     cause = _PHRASES.get(names[k + 1], f"the term “{names[k + 1]}”")
     if abs(change) < _SMALL * total:
-        return (
-            f"Nearly all of it is the {names[0]}’s, {number(errors[0], 2)}: no other term moved it by as much as 5 %."
-        )
+        base = f"Nearly all of it is the {names[0]}’s, {number(errors[0], 2)}"
+        return f"{base}: no other term moved it by as much as {percent(_SMALL)}."
     if 0 < change <= total:
         share = f"{percent(change / total)} of the test error was put there by {cause}"
         return f"{share}; the {names[0]} alone would have {number(errors[0], 2)}."
