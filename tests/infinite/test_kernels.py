@@ -11,7 +11,7 @@ from torch import Tensor
 
 from whichmin import networks
 from whichmin.errors import DataError, InputError, ModelError
-from whichmin.infinite import FullyConnected, tiles
+from whichmin.infinite import FullyConnected, sweep, tiles
 
 from .finite import empirical, normal
 
@@ -113,7 +113,7 @@ def test_tiles_do_not_show(monkeypatch):
     x, y = normal(50, 4), normal(23, 4, seed=1)
     description = FullyConnected(3, "leaky_relu", bias_std=0.2)
     whole = description.ntk(x), description.nngp(x, y)
-    monkeypatch.setitem(tiles._TILE, "cpu", 7)
+    monkeypatch.setitem(sweep._TILE, "cpu", 7)
     monkeypatch.setattr(tiles, "_CHUNK", 5)
     torch.testing.assert_close(description.ntk(x), whole[0], rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(description.nngp(x, y), whole[1], rtol=1e-14, atol=1e-14)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from whichmin.errors import DataError, InputError
 from whichmin.infinite.activations import Activation
-from whichmin.infinite.tiles import Buffers, Side, kernel_tile, tiles
+from whichmin.infinite.sweep import sweep
+from whichmin.infinite.tiles import Buffers, Side, kernel_tile
 
 Kind = Literal["ntk", "nngp"]
 
@@ -59,8 +60,9 @@ class Limit:
     def kernel(self, x1: Tensor, x2: Tensor | None = None, kind: Kind = "ntk") -> Tensor:
         """One of the two kernels, in float64, per output: for C outputs the kernel is ⊗ I_C.
 
-        Costs n1·n2·(d + some twenty operations a layer), half of it for ``x2=None``; memory n1·n2 and a few tiles.
-        Near-parallel inputs are taken apart by differences, so that such pairs are as accurate as all others.
+        Costs n1·n2·(d + some twenty operations a layer), half of it for ``x2=None``, on as many threads as
+        ``torch.get_num_threads()``; memory n1·n2 and a strip of 704 rows. Near-parallel inputs are taken apart by
+        differences, so that such pairs are as accurate as all others.
 
         Args:
             x1: (n1, …), flattened to (n1, d).
@@ -83,17 +85,13 @@ class Limit:
                 f"x1 is on {rows.unit.device} and x2 on {columns.unit.device}: move them to one device, "
                 "x2.to(x1.device)."
             )
-        out = rows.unit.new_empty(len(rows.unit), len(columns.unit))
-        buffers = Buffers(out.shape[0], out.shape[1], out)
-        for i, j in tiles(len(rows.unit), len(columns.unit), symmetric=x2 is None, device=out.device):
-            same = x2 is None and i == j
-            tile = kernel_tile(
-                self.layers, self.activations, rows.part(i), columns.part(j), kind=kind, same=same, buffers=buffers
+
+        def compute(product: Tensor, part1: Side, part2: Side, same: bool, buffers: Buffers) -> Tensor:
+            return kernel_tile(
+                self.layers, self.activations, product, part1, part2, kind=kind, same=same, buffers=buffers
             )
-            out[i, j] = tile.triu().add_(tile.triu(1).mT) if same else tile
-            if x2 is None and not same:
-                out[j, i] = tile.mT
-        return out
+
+        return sweep(rows, columns, x2 is None, compute)
 
     def _side(self, x: Tensor) -> Side:
         norm = torch.linalg.vector_norm(x, dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,6 @@ from whichmin.infinite.activations import Activation
 if TYPE_CHECKING:
     from whichmin.infinite.limit import Layer
 
-#: Rows and columns of a tile: on a CPU it stays in the cache, on a GPU it is large enough to keep it busy.
-_TILE = {"cpu": 512, "cuda": 4096}
 #: Below this deficit 1 − x·x'/(|x||x'|) a pair is taken apart by differences: the product's rounding, some 1e-15, moves
 #: the angle √(2D) by less than 1e-12 above it.
 _NEAR = 1e-5
@@ -42,20 +40,16 @@ class Side:
         return Side(self.unit[rows], tuple(p[rows] for p in self.before), tuple(p[rows] for p in self.after))
 
 
-def tiles(n1: int, n2: int, *, symmetric: bool, device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """Slices that cover an (n1, n2) matrix, or the diagonal and what is above it."""
-    size = _TILE.get(device.type, _TILE["cuda"])
-    for i in range(0, n1, size):
-        for j in range(i if symmetric else 0, n2, size):
-            yield slice(i, min(i + size, n1)), slice(j, min(j + size, n2))
-
-
 class Buffers:
-    """The memory of one tile at a time: fresh memory for each would cost as much as the arithmetic."""
+    """The memory of one tile at a time: fresh memory for each would cost as much as the arithmetic.
 
-    def __init__(self, n1: int, n2: int, like: Tensor) -> None:
-        size = _TILE.get(like.device.type, _TILE["cuda"])
-        self._flat = [like.new_empty(min(n1, size) * min(n2, size)) for _ in range(5)]
+    Args:
+        entries: of the largest tile.
+        like: a tensor of the type and device wanted.
+    """
+
+    def __init__(self, entries: int, like: Tensor) -> None:
+        self._flat = [like.new_empty(entries) for _ in range(5)]
 
     def shaped(self, n1: int, n2: int) -> list[Tensor]:
         """Five (n1, n2) tensors with anything in them."""
@@ -65,6 +59,7 @@ class Buffers:
 def kernel_tile(
     layers: Sequence[Layer],
     activations: Sequence[Activation],
+    product: Tensor,
     rows: Side,
     columns: Side,
     *,
@@ -77,6 +72,7 @@ def kernel_tile(
     Args:
         layers: the laws of the layers.
         activations: one fewer.
+        product: 1 − u·u' for the unit inputs, (n1, n2), not yet exact for near-parallel pairs.
         rows: n1 inputs.
         columns: n2 inputs.
         kind: "ntk" or "nngp".
@@ -85,7 +81,8 @@ def kernel_tile(
     """
     deficit, out, *three = buffers.shaped(len(rows.unit), len(columns.unit))
     work = (three[0], three[1], three[2])
-    _deficit(deficit, rows.unit, columns.unit, same)
+    deficit.copy_(product)
+    _separate(deficit, rows.unit, columns.unit, same)
     out.zero_()
     tangent = out if kind == "ntk" else None
     last = len(layers) - 1
@@ -109,9 +106,8 @@ def kernel_tile(
     return out.add_(layers[last].bias_variance)
 
 
-def _deficit(deficit: Tensor, unit1: Tensor, unit2: Tensor, same: bool) -> None:
-    """1 − u·u' for unit vectors, (n1, n2); near-(anti)parallel pairs from ½‖u ∓ u'‖², which does not cancel."""
-    torch.addmm(unit1.new_ones(()), unit1, unit2.mT, alpha=-1.0, out=deficit)
+def _separate(deficit: Tensor, unit1: Tensor, unit2: Tensor, same: bool) -> None:
+    """Recompute 1 − u·u' of near-(anti)parallel pairs in place, as ½‖u ∓ u'‖², which does not cancel."""
     if same:
         deficit.fill_diagonal_(1.0)
     low, high = deficit.aminmax()
