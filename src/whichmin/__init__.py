@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from whichmin import data, errors, networks
     from whichmin.dynamics.predict import predict
     from whichmin.dynamics.prediction import Certificate, Prediction
-    from whichmin.explain.decompose import explain
-    from whichmin.explain.explanation import Explanation
-    from whichmin.spectrum import Spectrum, spectrum
+    from whichmin.decomposition.explain import explain
+    from whichmin.decomposition.explanation import Explanation
+    from whichmin.eigen import Spectrum, spectrum
     from whichmin.tangent.kernel import tangent_kernel
     from whichmin.tangent.linearize import Tangent
     from whichmin.task import Task
@@ -28,15 +28,15 @@ _HOME = {
     "Task": "whichmin.task",
     "tangent_kernel": "whichmin.tangent.kernel",
     "Tangent": "whichmin.tangent.linearize",
-    "spectrum": "whichmin.spectrum",
-    "Spectrum": "whichmin.spectrum",
+    "spectrum": "whichmin.eigen",
+    "Spectrum": "whichmin.eigen",
     "predict": "whichmin.dynamics.predict",
     "Prediction": "whichmin.dynamics.prediction",
     "Certificate": "whichmin.dynamics.prediction",
     "train": "whichmin.training.train",
     "Run": "whichmin.training.run",
-    "explain": "whichmin.explain.decompose",
-    "Explanation": "whichmin.explain.explanation",
+    "explain": "whichmin.decomposition.explain",
+    "Explanation": "whichmin.decomposition.explanation",
 }
 _MODULES = ("data", "errors", "networks")
 

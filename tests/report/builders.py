@@ -6,7 +6,7 @@ import torch
 
 from whichmin import Task
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
-from whichmin.explain.explanation import Explanation
+from whichmin.decomposition.explanation import Explanation
 from whichmin.report import Entry
 from whichmin.training.run import Run
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from whichmin.errors import InputError, OutputError
-from whichmin.explain.explanation import MEANINGS, Explanation
+from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.report import Entry, write_report
 from whichmin.report.html import TITLE, render
 

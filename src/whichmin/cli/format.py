@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from whichmin.experiment.config import Experiment
-from whichmin.explain.explanation import MEANINGS
+from whichmin.decomposition.explanation import MEANINGS
 from whichmin.report.entry import Entry
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from whichmin._version import __version__
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import OutputError, ResultError
 from whichmin.experiment.config import Experiment
-from whichmin.explain.explanation import Explanation
+from whichmin.decomposition.explanation import Explanation
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from whichmin.explain.explanation import MEANINGS
+from whichmin.decomposition.explanation import MEANINGS
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whichmin.dynamics.prediction import Prediction
-from whichmin.explain.explanation import Explanation
+from whichmin.decomposition.explanation import Explanation
 from whichmin.task import Task
 from whichmin.training.run import Run
 

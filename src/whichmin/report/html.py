@@ -193,7 +193,7 @@ def _own_table(table: pd.DataFrame) -> dict[str, Any]:
 
 
 def _meanings(shown: Sequence[View]) -> list[tuple[str, str]]:
-    from whichmin.explain.explanation import MEANINGS
+    from whichmin.decomposition.explanation import MEANINGS
 
     return [(name, MEANINGS.get(name, "a term of the caller’s own")) for name in term_names(shown)]
 

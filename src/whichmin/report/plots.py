@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from whichmin.explain.explanation import Explanation
+from whichmin.decomposition.explanation import Explanation
 from whichmin.report.axes import every, in_sight, legend, logarithmic, plain, thin
 from whichmin.report.entry import Entry
 from whichmin.report.numbers import number, percent, signed

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.dynamics.prediction import Prediction
-from whichmin.explain.explanation import MEANINGS, Explanation
+from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 from whichmin.training.run import Run

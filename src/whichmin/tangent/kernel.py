@@ -135,7 +135,7 @@ def tangent_kernel(
     if plan.method == "layerwise":
         K, outputs = _layerwise(model, parameters, weights, x1, x2, same, plan)
         check_rows(model, x1, outputs, rows, probe.outputs)
-        if method == "auto" and same and not _agrees(probe.outputs, parameters, weights, K[rows][:, rows]):
+        if method == "auto" and same and not agrees(probe.outputs, parameters, weights, K[rows][:, rows]):
             plan = _replan(
                 plan, "sampled entries of the layerwise kernel differ from plain autograd", parameters, x1, C
             )
@@ -266,7 +266,7 @@ def _arrange(K: Tensor, C: int) -> Tensor:
     return K.detach().view(C, n1, C, n2).permute(1, 3, 0, 2).contiguous()
 
 
-def _agrees(
+def agrees(
     outputs: Tensor, parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | float], K: Tensor
 ) -> bool:
     """Whether ‖Jᵀc‖² for a few rows and mixed outputs, by plain autograd, is what their kernel K says."""
@@ -282,16 +282,3 @@ def _agrees(
     told = float(torch.einsum("ic,ijcd,jd->", c, K, c))
     scale = float(torch.einsum("ic,iicc->", c * c, K))
     return abs(plain - told) <= torch.finfo(K.dtype).eps ** 0.5 * max(scale, 1e-300)
-
-
-def check_trainable_outputs(outputs: Tensor, expected: int) -> None:
-    """Refuse networks whose number of outputs is not that of the targets.
-
-    Raises:
-        ModelError: with both numbers.
-    """
-    if outputs.shape[1] != expected:
-        raise ModelError(
-            f"the model has {outputs.shape[1]} outputs per row and the targets have {expected}: change the last layer or "
-            "encode the targets alike."
-        )

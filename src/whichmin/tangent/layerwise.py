@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -41,19 +41,20 @@ class Factors:
         return 2 * total // n + 1  # as much again for what autograd keeps
 
 
-def factorize(model: nn.Module, parameters: Mapping[str, nn.Parameter], X: Tensor) -> Factors:
+def factorize(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], X: Tensor, form: Collection[str] = ()
+) -> Factors:
     """Run the model once on X and take the gradients at every use of a parameter: C backward passes, no weight gradients.
 
-    Parameters that were used in a way that is not recognized get per-example gradients instead.
+    Parameters that were used in a way that is not recognized, and those named in ``form``, get per-example gradients.
     """
     with torch.enable_grad(), Capture(parameters, X) as capture:
         outputs = evaluate(model, X)
     if capture.overwritten:
         with torch.enable_grad(), Capture(parameters, X, copy_views=True) as capture:
             outputs = evaluate(model, X)
-    uses = [u for u in capture.uses if u.parameter not in capture.opaque]
-    opaque = capture.opaque | {u.parameter for u in uses if not u.intact}
-    uses = [u for u in uses if u.parameter not in opaque]
+    opaque = capture.opaque | set(form) | {u.parameter for u in capture.uses if not u.intact}
+    uses = [u for u in capture.uses if u.parameter not in opaque]
     by_parameter: dict[str, list[Factor]] = {}
     for use, gradient in zip(uses, _output_gradients(outputs, uses), strict=True):
         if gradient is not None:

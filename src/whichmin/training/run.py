@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -49,6 +49,7 @@ class Run:
     initial: dict[str, Tensor] = field(repr=False)
     final: dict[str, Tensor] = field(repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
+    _factory: Any = field(default=None, repr=False)
 
     @property
     def model(self) -> nn.Module:

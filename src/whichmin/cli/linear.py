@@ -1,0 +1,136 @@
+"""``whichmin linear``: the theory of linear networks beside what happens."""
+
+from __future__ import annotations
+
+import json as _json
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from whichmin.errors import ConfigError
+
+
+def linear(
+    *,
+    data: Annotated[str | None, Parameter(help="digits, mnist or a path; random data without.")] = None,
+    points: Annotated[int, Parameter(help="Training points.")] = 10,
+    inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
+    outputs: Annotated[int, Parameter(help="Outputs of random data.")] = 3,
+    width: Annotated[int, Parameter(help="Hidden units of the network looked at in detail.")] = 200,
+    exponent: Annotated[float, Parameter(help="a of its initialization N(0, h^-2a).")] = 0.5,
+    seed: Annotated[int, Parameter(help="Seed of that network and of random data.")] = 0,
+    widths: Annotated[str, Parameter(help="Widths of the sweep, or none.")] = "100,200,400,800,1600,3200,6400",
+    exponents: Annotated[str, Parameter(help="Exponents a of the sweep.")] = "0.3,0.35,0.4,0.5",
+    seeds: Annotated[int, Parameter(help="Networks per width and exponent.")] = 20,
+    out: Annotated[Path, Parameter(help="Folder of report.html.")] = Path("whichmin-out"),
+    json: Annotated[bool, Parameter(help="One JSON object instead of the table.", negative="")] = False,
+) -> int:
+    """Where a linear network with one hidden layer ends, guaranteed and measured.
+
+    Gradient flow on f(x) = V Uᵀ x: the guaranteed rate of convergence beside the measured one, the bound on the distance
+    to the minimum-norm solution beside the distance, trajectories on and off the invariant set, and a sweep over widths
+    with fitted powers. Without options: random data, 10 points of 25 inputs and 3 outputs.
+    """
+    heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
+    from whichmin.linear.report import write_report
+    from whichmin.linear.study import study
+
+    X, Y = _problem(data, points, inputs, outputs, seed)
+    answer = study(
+        X,
+        Y,
+        width=width,
+        exponent=exponent,
+        seed=seed,
+        widths=heights,
+        exponents=powers,
+        seeds=seeds,
+        progress=True,
+    )
+    report = (out / "report.html").resolve()
+    write_report(report, answer)
+    if json:
+        print(_json.dumps(_as_json(answer) | {"report": str(report)}, allow_nan=False))
+        return 0
+    _print(answer)
+    print(f"\nreport: {report}")
+    return 0
+
+
+def _problem(data: str | None, points: int, inputs: int, outputs: int, seed: int) -> tuple[Any, Any]:
+    import torch
+
+    if data is None:
+        from whichmin.linear.sweep import example
+
+        if min(points, inputs, outputs) < 1:
+            raise ConfigError(
+                f"got {points} points, {inputs} inputs, {outputs} outputs; expected one of each at least."
+            )
+        return example(points, inputs, outputs, seed=seed)
+    from whichmin.data.load import load
+
+    task = load(data, n_train=points, n_test=0, seed=seed, flat=True, dtype=torch.float64)
+    return task.X, task.y
+
+
+def _numbers(text: str, kind: type, name: str) -> list[Any]:
+    if text.strip().lower() in ("", "none"):
+        return []
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; expected numbers separated by commas, such as 100,400,1600.") from None
+
+
+def _print(answer: Any) -> None:
+    from whichmin.linear.report import finding
+    from whichmin.report.numbers import number
+
+    rows = [["", "guaranteed", "tight", "measured"]]
+    for name, *values in answer.table().itertuples(index=False, name=None):
+        rows.append([name, *(number(float(v)) for v in values)])
+    _table(rows)
+    if answer.sweep is not None:
+        rows = [["distance at the end ~ width to the power", "expected", "fitted", "standard error"]]
+        for fit in answer.sweep.fits():
+            cells = (
+                number(v, 2) if math.isfinite(v) else "–"
+                for v in (round(fit.expected, 6), fit.slope, fit.standard_error)
+            )
+            rows.append([f"a = {fit.exponent:g}", *cells])
+        print()
+        _table(rows)
+    print("\n" + finding(answer))
+    for note in answer.analysis.notes:
+        print(f"note: {note}")
+
+
+def _table(rows: list[list[str]]) -> None:
+    sizes = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True)]
+        sys.stdout.write("  ".join([row[0].ljust(sizes[0]), *cells]).rstrip() + "\n")
+
+
+def _as_json(answer: Any) -> dict[str, Any]:
+    from whichmin._version import __version__
+
+    def known(value: float) -> float | None:
+        return float(value) if math.isfinite(value) else None
+
+    table = [
+        {"quantity": name} | {k: known(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
+        for name, *values in answer.table().itertuples(index=False, name=None)
+    ]
+    fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in ("distances", "invariant", "levels")}
+    return {
+        "whichmin": __version__,
+        "config": dict(answer.settings),
+        "table": table,
+        "fits": {q: [{k: known(v) for k, v in vars(fit).items()} for fit in fitted] for q, fitted in fits.items()},
+        "notes": list(answer.analysis.notes),
+    }

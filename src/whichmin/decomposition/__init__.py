@@ -1,0 +1,1 @@
+"""A trained network taken apart: named terms that add up exactly."""

@@ -1,0 +1,121 @@
+"""The linearized theory: one linearization at θ₀, every time in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from whichmin.dynamics.network import Network
+from whichmin.dynamics.rules import Modes, Rule
+from whichmin.dynamics.search import first_time
+from whichmin.eigen import Spectrum
+from whichmin.tangent.layerwise import Factors
+
+
+@dataclass(frozen=True, eq=False)
+class Linearization:
+    """The network linearized where it started, with its modes under a rule.
+
+    Attributes:
+        factors: of the training set at θ₀.
+        spectrum: of K(X, X).
+        modes: the rule's dynamics.
+        f0: f₀(X), (N·C,), float64.
+        y: the targets, (N·C,), float64.
+        q: the residual in the eigenbasis, Qᵀ(f₀ − y).
+        cross: K(x', X), (n·C, N·C), float64, at the points looked at.
+        f0_test: f₀(x'), (n·C,), float64.
+    """
+
+    factors: Factors
+    spectrum: Spectrum
+    modes: Modes
+    f0: Tensor
+    y: Tensor
+    q: Tensor
+    cross: Tensor
+    f0_test: Tensor
+
+    @classmethod
+    def of(cls, network: Network, rule: Rule, factors: Factors, spectrum: Spectrum) -> Linearization:
+        """At the place where the network stands."""
+        looked_at = factors if network.X is network.task.X else network.factors(network.X)
+        f0 = factors.outputs.detach().double().reshape(-1)
+        y = network.task.y.double().reshape(-1)
+        return cls(
+            factors,
+            spectrum,
+            rule.modes(spectrum.eigenvalues, spectrum.gamma),
+            f0,
+            y,
+            spectrum.vectors.T @ (f0 - y),
+            network.kernel(looked_at, factors).double(),
+            looked_at.outputs.detach().double().reshape(-1),
+        )
+
+    def mse(self, t: float) -> float:
+        """The training mean square error at time t."""
+        return float((self.modes.residual(t) * self.q).square().mean())
+
+    def train(self, t: float) -> Tensor:
+        """f_lin(X) at time t, (N·C,)."""
+        return self.y + self.spectrum.vectors @ (self.modes.residual(t) * self.q)
+
+    def coefficients(self, t: float) -> Tensor:
+        """c(t), (N·C,): θ(t) = θ₀ − Jᵀc(t)."""
+        return self.spectrum.vectors @ (self.modes.coefficient(t) * self.q)
+
+    def test(self, t: float) -> Tensor:
+        """f_lin(x') at time t, (n·C,)."""
+        return self.f0_test - self.cross @ self.coefficients(t)
+
+    def displacement(self, t: float) -> float:
+        """‖θ(t) − θ₀‖."""
+        return displacement(self.spectrum, self.modes, self.q, t)
+
+    def terms(self, t: float) -> dict[str, Tensor]:
+        """``interpolant`` K(x',X)K⁺Y, ``initialization`` f₀(x') − K(x',X)K⁺f₀(X), ``unconverged``: the rest at time t."""
+        interpolant = self.cross @ self._solve(self.y)
+        initialization = self.f0_test - self.cross @ self._solve(self.f0)
+        return {
+            "interpolant": interpolant,
+            "initialization": initialization,
+            "unconverged": self.test(t) - interpolant - initialization,
+        }
+
+    def floor(self) -> float:
+        """The training mean square error that no number of steps gets below: the residual outside K's range."""
+        return float(self.q[self.spectrum.eigenvalues <= 0].square().sum() / len(self.q))
+
+    def time_below(self, until: float, flow: bool) -> float:
+        """The first time with a training mean square error below ``until``; 0 if it is there, inf if never."""
+        if self.mse(0) < until:
+            return 0.0
+        return first_time(lambda t: self.mse(t) < until, flow)
+
+    def curve_times(self, t: float) -> list[float]:
+        """Times at which to draw the training curve up to time t."""
+        return drawn_times(t if t < float("inf") else self.time_below(1e-12 * self.mse(0) + self.floor(), True))
+
+    def _solve(self, v: Tensor) -> Tensor:
+        Q, values = self.spectrum.vectors, self.spectrum.eigenvalues
+        inverse = torch.where(values > 0, 1 / values.where(values > 0, torch.ones_like(values)), 0.0)
+        return Q @ (inverse * (Q.T @ v))
+
+
+def displacement(spectrum: Spectrum, modes: Modes, q: Tensor, t: float) -> float:
+    """‖Jᵀc(t)‖ = (cᵀKc)^{1/2}."""
+    return float((modes.coefficient(t) * q).square().mul(spectrum.eigenvalues).sum().sqrt())
+
+
+def drawn_times(t: float, points: int = 60) -> list[float]:
+    """0 and up to ``points`` times to t, spaced by a factor."""
+    if not 0 < t < float("inf"):
+        return [0.0]
+    first = min(1.0, t)
+    times: Sequence[float] = torch.logspace(0, 1, points, base=max(t / first, 1.0), dtype=torch.float64).tolist()
+    whole = [float(round(first * s)) if t == round(t) and t >= 1 else first * s for s in times]
+    return [0.0, *sorted(set(whole))]

@@ -1,0 +1,124 @@
+"""A copy of a network that is moved through parameter space and linearized where it stands."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import ModelError
+from whichmin.eigen import Spectrum, decompose
+from whichmin.tangent.kernel import agrees
+from whichmin.tangent.layerwise import Factors, contract, factorize
+from whichmin.tangent.memory import require
+from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.task import Task
+
+logger = logging.getLogger(__name__)
+
+
+class Network:
+    """A private copy of a model together with its task.
+
+    Attributes:
+        model: the copy; moving it does not touch the caller's.
+        task: the task.
+        X: where errors and test outputs are looked at: the test inputs, or the training inputs without a test set.
+        size: the number of trainable parameters P.
+
+    Raises:
+        ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
+        MemoryPlanError: the kernel of the training set does not fit.
+    """
+
+    def __init__(self, model: nn.Module, task: Task) -> None:
+        check_modules(model)
+        trainable(model)
+        self.model = copy.deepcopy(model)
+        self.task = task
+        self.X = task.X if task.X_test is None else task.X_test
+        self._named = trainable(self.model)
+        self._values = list(self._named.values())
+        self._weights: dict[str, Tensor | float] = dict.fromkeys(self._named, 1.0)
+        self._form: tuple[str, ...] = ()
+        self.size = sum(p.numel() for p in self._values)
+
+    def first(self) -> tuple[Factors, Tensor]:
+        """The factors and the kernel matrix at the start, with all checks."""
+        X, y = self.task.X, self.task.y
+        rows = sorted({0, len(X) - 1})
+        probe = factorize(self.model, self._named, X[rows])
+        check_inputs(self.model, X, probe.looked_up)
+        if probe.outputs.shape[1] != y.shape[1]:
+            raise ModelError(
+                f"the model has {probe.outputs.shape[1]} outputs per row and the targets have {y.shape[1]}: change the "
+                "last layer or encode the targets alike."
+            )
+        self._plan(probe)
+        factors = self.factors()
+        check_rows(self.model, X, factors.outputs, rows, probe.outputs)
+        K = contract(factors, factors, self._named, self._weights)
+        n, C = y.shape
+        sampled = K.view(C, n, C, n)[:, rows][..., rows].permute(1, 3, 0, 2)
+        if not agrees(probe.outputs, self._named, self._weights, sampled):
+            logger.warning("the layerwise kernel differs from plain autograd: per-example gradients for all parameters")
+            self._form = tuple(self._named)
+            factors = self.factors()
+            K = contract(factors, factors, self._named, self._weights)
+        return factors, K
+
+    def _plan(self, probe: Factors) -> None:
+        n, C = self.task.y.shape
+        n_bytes = n * probe.bytes_per_row() + 5 * (n * C) ** 2 * 8 + 6 * self.size * probe.outputs.element_size()
+        remedy = "Predict from fewer training points, or in a smaller floating-point type."
+        require(n_bytes, probe.outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
+
+    def factors(self, X: Tensor | None = None) -> Factors:
+        """The factors of the kernel of X (the training inputs by default) where the network stands."""
+        return factorize(self.model, self._named, self.task.X if X is None else X, self._form)
+
+    def kernel(self, left: Factors, right: Factors) -> Tensor:
+        """K(left, right) as a matrix (n₁·C, n₂·C), rows ordered as ``outputs.reshape(-1)``."""
+        return self.row_major(contract(left, right, self._named, self._weights))
+
+    def row_major(self, K: Tensor) -> Tensor:
+        """From the contraction's order of rows, outputs first, to that of ``outputs.reshape(-1)``."""
+        C = self.task.outputs
+        if C == 1:
+            return K
+        n1, n2 = K.shape[0] // C, K.shape[1] // C
+        return K.view(C, n1, C, n2).permute(1, 0, 3, 2).reshape(K.shape)
+
+    def spectrum(self, K: Tensor) -> Spectrum:
+        """The decomposition of a row-major kernel of the training set."""
+        return decompose(finite(K, "the kernel").double(), 2.0 / len(K), torch.finfo(K.dtype).eps)
+
+    def pull_back(self, factors: Factors, c: Tensor) -> list[Tensor]:
+        """Jᵀc where the factors were taken, for c (N·C,)."""
+        seed = c.to(factors.outputs).view_as(factors.outputs)
+        grads = torch.autograd.grad(factors.outputs, self._values, seed, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, grads, strict=True)]
+
+    def shift(self, direction: Sequence[Tensor], by: float) -> None:
+        """θ ← θ + by·direction. Factors taken before no longer pull back, unless θ is put back first."""
+        torch._foreach_add_([p.data for p in self._values], list(direction), alpha=by)
+
+    def place(self) -> list[Tensor]:
+        """A copy of θ."""
+        return [p.detach().clone() for p in self._values]
+
+    def put(self, values: Sequence[Tensor]) -> None:
+        """θ ← values."""
+        torch._foreach_copy_([p.data for p in self._values], list(values))
+
+    def outputs(self, X: Tensor) -> Tensor:
+        """f(θ, X), (n, C)."""
+        with torch.no_grad():
+            return evaluate(self.model, X)
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of the state dict."""
+        return {k: v.detach().clone() for k, v in self.model.state_dict().items()}

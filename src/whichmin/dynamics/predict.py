@@ -1,0 +1,349 @@
+"""``predict``: where training goes, without training."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.dynamics.linearized import Linearization
+from whichmin.dynamics.network import Network
+from whichmin.dynamics.path import PATIENCE, Goal, Path, estimate_error, follow
+from whichmin.dynamics.prediction import Certificate, Curve, Prediction
+from whichmin.dynamics.rules import (
+    OptimizerFactory,
+    Rule,
+    build,
+    learning_rate_is_best,
+    rule_of,
+    with_learning_rate,
+)
+from whichmin.errors import DivergenceError, InputError, SingularKernelError
+from whichmin.task import Task
+
+Relinearize = Literal["auto", "never"] | int
+
+#: What part of ``tol`` a path aims at, so that the estimate still meets it when it comes out larger than planned.
+AIM = 0.6
+#: The most linearizations that ``relinearize="auto"`` makes.
+MOST = 512
+
+
+def predict(
+    model: nn.Module,
+    task: Task,
+    optimizer: OptimizerFactory,
+    *,
+    steps: float | Sequence[float] = math.inf,
+    until: float | None = None,
+    flow: bool = False,
+    relinearize: Relinearize = "auto",
+    tol: float = 1e-2,
+) -> Prediction:
+    """Which minimizer training reaches, from tangent kernels, without a training loop.
+
+    One linearization at θ₀ is the linearized theory, f(x') = f₀(x') − K(x',X) Q (1 − m(t))Λ⁻¹ Qᵀ r₀ with
+    m(t) = (1 − lr·γ·Λ)^t for gradient descent and γ = 2/(N·C). A followed path keeps the tangent features J over an
+    interval, runs the rule exactly in function space, moves the parameters by the accumulated coefficients, evaluates
+    the real network there and linearizes again: it predicts the finite network.
+
+    Args:
+        model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
+        task: the data. The loss is ``torch.nn.MSELoss()``.
+        optimizer: a factory, ``partial(torch.optim.SGD, lr=…)``; ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀.
+        steps: an integer, ``math.inf`` for the limit, or an ascending sequence: outputs then have a leading time axis.
+            With ``flow=True`` any non-negative real numbers.
+        until: stop where the training mean square error falls below this, as ``train`` does.
+        flow: gradient flow at time lr·steps.
+        relinearize: ``"never"`` (one linearization at θ₀), ``"auto"`` (as many as ``tol`` needs; one where the network
+            is lazy enough), or a number of intervals to divide the path into.
+        tol: the estimated root mean square error on the test points, relative to the spread (standard deviation) of the
+            targets, that ``"auto"`` aims at.
+
+    Returns:
+        A :class:`Prediction`.
+
+    Cost: a kernel and an eigendecomposition, O((N·C)³), per linearization, and about three training steps.
+
+    Raises:
+        DivergenceError: a learning rate at or beyond the limit of stability, which it names.
+        SingularKernelError: targets that cannot be reached, such as identical inputs with different targets.
+        ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
+        OptimizerError: an optimizer no rule describes.
+        InputError: steps, until, tol or relinearize out of range.
+
+    Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
+    """
+    started = time.perf_counter()
+    times = _check_times(steps, until, flow)
+    _check_relinearize(relinearize, tol)
+    network = Network(model, task)
+    factors, K = network.first()
+    spectrum = network.spectrum(network.row_major(K))
+    if learning_rate_is_best(optimizer):
+        optimizer = with_learning_rate(optimizer, spectrum.best_lr)
+    rule = rule_of(build(optimizer, network.model.parameters()), flow=flow)
+    _check_stable(rule, spectrum.max_lr, float(spectrum.eigenvalues[0]), spectrum.gamma)
+    lazy = Linearization.of(network, rule, factors, spectrum)
+    end = _end(lazy, times, until, network, rule)
+    goal = Goal(math.inf if until is not None and len(times) == 1 and math.isinf(times[0]) else times[-1], until, times)
+    job = _Job(network, rule, lazy, goal, times, end)
+    found = job.linearized()
+    if relinearize != "never" and (relinearize != "auto" or found.error > tol * job.spread):
+        found = job.followed(relinearize, tol, found.error)
+    return job.package(found, time.perf_counter() - started, flow)
+
+
+@dataclass(eq=False)
+class _Found:
+    """What a method found, before it is packaged."""
+
+    method: str
+    train: list[Tensor]
+    test: list[Tensor]
+    steps: float
+    intervals: int
+    error: float
+    curve: list[tuple[float, float]]
+    state: dict[str, Tensor]
+    notes: list[str]
+
+
+class _Job:
+    """One prediction at work: the network at θ₀, its linearization, and where to end."""
+
+    def __init__(
+        self, network: Network, rule: Rule, lazy: Linearization, goal: Goal, times: tuple[float, ...], end: float
+    ) -> None:
+        self.network, self.rule, self.lazy, self.goal, self.times, self.end = network, rule, lazy, goal, times, end
+        self.origin = network.place()
+        self.certificate: Certificate | None = None
+        y = network.task.y.double()
+        spread = float(y.std(dim=0, correction=0).square().mean().sqrt())
+        self.spread = spread or float(y.abs().max()) or 1.0
+
+    def linearized(self) -> _Found:
+        """One linearization, its certificate and its estimated error."""
+        network, lazy, end = self.network, self.lazy, self.end
+        times = [*self.times[:-1], end]
+        train, test = [lazy.train(t) for t in times], [lazy.test(t) for t in times]
+        c = lazy.coefficients(end)
+        step = network.pull_back(lazy.factors, c)
+        network.shift(step, -1.0)
+        factors = network.factors()
+        there = network.outputs(network.X).double().reshape(-1)
+        at_training = factors.outputs.detach().double().reshape(-1)
+        self.certificate = Certificate(
+            float((at_training - lazy.y).square().mean()), float((there - test[-1]).square().mean())
+        )
+        turned = network.pull_back(factors, c)
+        torch._foreach_sub_(turned, step)
+        torch._foreach_mul_(turned, 0.5)
+        error = estimate_error(network, self.rule, factors, lazy.spectrum, turned, end, train[-1], test[-1])
+        state = network.state()
+        network.put(self.origin)
+        curve = [(t, lazy.mse(t)) for t in lazy.curve_times(end)]
+        return _Found("linearized", train, test, end, 1, error, curve, state, [])
+
+    def followed(self, relinearize: Relinearize, tol: float, one_shot_error: float) -> _Found:
+        """The path, in as many intervals as were asked for or as the tolerance needs."""
+        length = self.lazy.displacement(self.end)
+        aim = AIM * tol * self.spread
+        count = relinearize if isinstance(relinearize, int) else _next_count(1, one_shot_error, aim)
+        while True:
+            path = self._path(length / count, count)
+            found = self._found(path)
+            if relinearize != "auto" or found.error <= tol * self.spread or count >= MOST:
+                break
+            count = _next_count(count, found.error, aim)
+        if relinearize == "auto" and found.error > tol * self.spread:
+            found.notes.append(
+                f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
+                f"{self.spread:.3g} within {MOST} intervals: this network is far from its linearizations."
+            )
+        return found
+
+    def _path(self, stride: float, count: int) -> Path:
+        self.network.put(self.origin)
+        lazy = self.lazy
+        factors = self.network.factors()
+        return follow(self.network, self.rule, factors, lazy.spectrum, self.goal, stride, PATIENCE * count + 24)
+
+    def _found(self, path: Path) -> _Found:
+        network, goal = self.network, self.goal
+        path.train.append(network.outputs(network.task.X))
+        path.test.append(network.outputs(network.X))
+        train, test = ([t.double().reshape(-1) for t in outputs] for outputs in (path.train, path.test))
+        error, notes = math.inf, []
+        if path.arrived:
+            error = estimate_error(
+                network, self.rule, path.factors, path.spectrum, path.turned, path.steps, train[-1], test[-1]
+            )
+            if goal.until is not None and path.mse >= goal.until and path.steps < goal.steps:
+                notes.append(f"the path ends at a training MSE of {path.mse:.3g}, above until = {goal.until:g}.")
+        else:
+            notes.append(f"the path was given up after {path.intervals} intervals, at a training MSE of {path.mse:.3g}.")
+        if path.edge is not None:
+            notes.append(
+                f"from step {path.edge:.0f} on lr = {self.rule.lr:.4g} is beyond the limit of stability of the kernel "
+                "there: real training oscillates at the edge of stability, and the prediction follows its average."
+            )
+        return _Found(
+            "followed", train, test, path.steps, path.intervals, error, path.curve, network.state(), notes
+        )
+
+    def package(self, found: _Found, seconds: float, flow: bool) -> Prediction:
+        """The result, in the network's type."""
+        network, lazy = self.network, self.lazy
+        like, (n, C) = lazy.factors.outputs, network.task.y.shape
+        several = len(self.times) > 1
+
+        def shaped(outputs: list[Tensor]) -> Tensor:
+            stacked = torch.stack([o.reshape(-1, C) for o in outputs]).to(like.dtype)
+            return stacked if several else stacked[-1]
+
+        terms = {name: term.reshape(-1, C) for name, term in lazy.terms(found.steps).items()}
+        if found.method == "followed":
+            terms |= later_terms(network, lazy, found.test[-1], found.steps, self.origin, found.state, terms)
+        assert self.certificate is not None
+        return Prediction(
+            train=shaped(found.train),
+            test=None if network.task.X_test is None else shaped(found.test),
+            steps=torch.tensor(self.times, dtype=torch.float64) if several else found.steps,
+            learning_rate=self.rule.lr,
+            flow=flow,
+            method=found.method,
+            intervals=found.intervals,
+            error=found.error,
+            spread=self.spread,
+            terms=terms if network.task.X_test is not None else {},
+            certificate=self.certificate,
+            eigenvalues=lazy.spectrum.eigenvalues,
+            max_lr=lazy.spectrum.max_lr,
+            curve=Curve(*torch.tensor(found.curve, dtype=torch.float64).T.contiguous()),
+            seconds=seconds,
+            notes=tuple(found.notes) + self._notes(),
+            _state=found.state,
+            _network=network.model,
+        )
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        spectrum, size = self.lazy.spectrum, self.network.size
+        if size < len(spectrum.eigenvalues):
+            notes.append(
+                f"underparameterized: {size} parameters for {len(spectrum.eigenvalues)} training outputs, so the "
+                "linearized minimizer is unique: it does not depend on the initialization or the optimizer."
+            )
+        elif spectrum.rank < len(spectrum.eigenvalues):
+            notes.append(
+                f"the kernel has rank {spectrum.rank} of {len(spectrum.eigenvalues)}: eigenvalues up to "
+                f"{spectrum.discarded:.2g} were taken for zero."
+            )
+        return tuple(notes)
+
+
+def later_terms(
+    network: Network,
+    lazy: Linearization,
+    test: Tensor,
+    steps: float,
+    origin: list[Tensor],
+    state: dict[str, Tensor],
+    terms: dict[str, Tensor],
+) -> dict[str, Tensor]:
+    """``curvature`` f(θ_T) − f₀ − J₀(θ_T − θ₀) and ``drift``, the rest, so that all terms add up to ``test``.
+
+    The network is left at θ₀.
+    """
+    from whichmin.tangent.linearize import Tangent
+
+    network.put(origin)
+    tangent = Tangent(network.model)
+    moved = {name: state[name].to(p) - p for name, p in tangent.parameters.items()}
+    straight = lazy.f0_test + tangent.jvp(network.X, moved).double().reshape(-1)
+    C = network.task.outputs
+    return {
+        "curvature": (test.double() - straight).reshape(-1, C),
+        "drift": (straight - lazy.test(steps)).reshape(-1, C),
+    }
+
+
+def _next_count(count: int, error: float, aim: float) -> int:
+    """The error falls like one over the number of intervals."""
+    if not math.isfinite(error):
+        return min(MOST, 4 * count)
+    return min(MOST, max(count + 1, min(math.ceil(count * error / aim), 16 * count)))
+
+
+def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[float, ...]:
+    several = isinstance(steps, Sequence | Tensor) and not isinstance(steps, str)
+    times = tuple(float(s) for s in steps) if several else (float(steps),)
+    if not times or any(math.isnan(s) or s < 0 for s in times) or any(b <= a for a, b in zip(times, times[1:], strict=False)):
+        raise InputError(f"steps is {steps!r}; expected a non-negative number, math.inf, or an ascending sequence of them.")
+    if not flow and any(math.isfinite(s) and s != int(s) for s in times):
+        raise InputError(f"steps is {steps!r}; gradient descent makes whole steps. Pass integers, or flow=True.")
+    if until is not None:
+        if not (math.isfinite(until) and until > 0):
+            raise InputError(f"until is {until}; expected a positive training mean square error, such as 1e-5.")
+        if several:
+            raise InputError("got both a sequence of steps and until: ask for one of them.")
+    return times
+
+
+def _check_relinearize(relinearize: Any, tol: float) -> None:
+    ok = relinearize in ("auto", "never") or (isinstance(relinearize, int) and relinearize >= 1)
+    if not ok or isinstance(relinearize, bool):
+        raise InputError(f'relinearize is {relinearize!r}; expected "auto", "never" or a positive number of intervals.')
+    if not (math.isfinite(tol) and tol > 0):
+        raise InputError(f"tol is {tol}; expected a positive number, such as 1e-2.")
+
+
+def _check_stable(rule: Rule, max_lr: float, largest: float, gamma: float) -> None:
+    limit = rule.limit(largest, gamma)
+    if rule.lr >= limit:
+        raise DivergenceError(
+            f"lr = {rule.lr:.6g} diverges: the limit of stability for this network, data and MSELoss is {limit:.6g} "
+            f'(2/(γ λ_max)). Take lr below it, or lr="best".',
+            limit,
+        )
+
+
+def _end(lazy: Linearization, times: tuple[float, ...], until: float | None, network: Network, rule: Rule) -> float:
+    """The last step count on the linearized network, with a clear error where the targets cannot be reached."""
+    last = times[-1]
+    overparameterized = network.size >= len(lazy.y)
+    if overparameterized and (until is not None or math.isinf(last)):
+        pair = contradiction(network.task)
+        if pair is not None:
+            raise SingularKernelError(
+                f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ ({network.task.y[pair[0]].tolist()} "
+                f"and {network.task.y[pair[1]].tolist()}): no network fits both, the tangent kernel is singular. Drop "
+                "one, or average their targets."
+            )
+    if until is None:
+        return last
+    t = lazy.time_below(until, rule.flow)
+    if math.isinf(t) and math.isinf(last):
+        raise SingularKernelError(
+            f"until = {until:g} is never reached: the linearized network's training MSE stays above {lazy.floor():.3g}. "
+            "Raise until, widen the network, or pass a number of steps."
+        )
+    return min(t, last)
+
+
+def contradiction(task: Task) -> tuple[int, int] | None:
+    """Two rows of identical inputs with different targets, or None."""
+    flat = task.X.reshape(task.n, -1)
+    _, group = torch.unique(flat, dim=0, return_inverse=True)
+    first: dict[int, int] = {}
+    for row, g in enumerate(group.tolist()):
+        other = first.setdefault(g, row)
+        if other != row and not torch.equal(task.y[other], task.y[row]):
+            return other, row
+    return None

@@ -1,0 +1,94 @@
+"""One float64 eigendecomposition of a kernel, reused for every time, optimizer and target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from whichmin.errors import InputError
+
+#: Eigenvalues below this many units of rounding of the largest are taken for zero.
+CUTOFF = 10.0
+
+
+@dataclass(frozen=True, eq=False)
+class Spectrum:
+    """K = Q Λ Qᵀ in float64, and what follows from it for training with ``torch.nn.MSELoss()``.
+
+    Attributes:
+        eigenvalues: Λ, (N·C,), descending; those that are rounding are exactly zero.
+        vectors: Q, (N·C, N·C), a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
+        gamma: γ = 2/(N·C), so that gradient descent multiplies a mode by 1 − lr·γ·λ a step.
+        discarded: the largest magnitude among the eigenvalues set to zero; 0 where there were none.
+    """
+
+    eigenvalues: Tensor
+    vectors: Tensor = field(repr=False)
+    gamma: float
+    discarded: float
+
+    @property
+    def rank(self) -> int:
+        """How many eigenvalues are not zero."""
+        return int((self.eigenvalues > 0).sum())
+
+    @property
+    def condition(self) -> float:
+        """λ_max/λ_min; infinity where the kernel is singular."""
+        smallest = float(self.eigenvalues[-1])
+        return float(self.eigenvalues[0]) / smallest if smallest > 0 else float("inf")
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of λ/Σλ (Roy and Vetterli 2007): how many modes carry the kernel."""
+        p = self.eigenvalues[self.eigenvalues > 0]
+        p = p / p.sum()
+        return float(torch.exp(-(p * p.log()).sum()))
+
+    @property
+    def max_lr(self) -> float:
+        """2/(γ λ_max): gradient descent on the linearized network converges below it."""
+        return 2.0 / (self.gamma * float(self.eigenvalues[0]))
+
+    @property
+    def best_lr(self) -> float:
+        """2/(γ (λ_max + λ_min)), λ_min the smallest that is not zero: the slowest mode falls fastest."""
+        positive = self.eigenvalues[self.eigenvalues > 0]
+        return 2.0 / (self.gamma * float(positive[0] + positive[-1]))
+
+
+def spectrum(K: Tensor) -> Spectrum:
+    """The eigendecomposition of a tangent kernel of the training inputs.
+
+    Args:
+        K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N).
+
+    Cost: O((N·C)³) in float64.
+
+    Raises:
+        InputError: another shape, a kernel that is not finite, not symmetric, or zero.
+    """
+    if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or (K.ndim == 4 and K.shape[2] != K.shape[3]):
+        raise InputError(f"a kernel of shape {tuple(K.shape)}; expected (N, N, C, C) or (N, N), of one set of inputs.")
+    if not bool(torch.isfinite(K).all()):
+        raise InputError("the kernel holds NaN or infinity: check the network's parameters and inputs.")
+    size = K.shape[0] if K.ndim == 2 else K.shape[0] * K.shape[2]
+    matrix = (K if K.ndim == 2 else K.permute(0, 2, 1, 3).reshape(size, size)).double()
+    eps = torch.finfo(K.dtype).eps
+    largest = float(matrix.abs().max())
+    if largest == 0:
+        raise InputError("the kernel is zero: no trainable parameter moves the outputs on these inputs.")
+    if float((matrix - matrix.T).abs().max()) > 1e4 * eps * largest:
+        raise InputError("the kernel is not symmetric: pass K(X, X) of one set of inputs.")
+    return decompose(matrix, 2.0 / size, eps)
+
+
+def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
+    """As :func:`spectrum` for a float64 matrix whose entries carry rounding of relative size ``eps``."""
+    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    values, vectors = values.flip(0), vectors.flip(1)
+    small = values <= CUTOFF * eps * values[0]
+    discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
+    return Spectrum(torch.where(small, torch.zeros_like(values), values), vectors, gamma, discarded)

@@ -1,0 +1,135 @@
+"""Everything that the theory says about one problem, beside what happens: the command line's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from whichmin.linear.analysis import LinearAnalysis, analyze
+from whichmin.linear.descent import descend, largest_step
+from whichmin.linear.flow import LinearFlow, flow
+from whichmin.linear.initialize import initialize
+from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_sweep
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ON, NEAR, OFF = "on the invariant set", "near it", "random"
+
+
+@dataclass(frozen=True, eq=False)
+class LinearStudy:
+    """One network in detail, and a sweep over widths.
+
+    Attributes:
+        settings: what was asked.
+        analysis: of the random initialization.
+        flows: from the random initialization, from one near the invariant set (δ a tenth) and from one on it; they
+            share V and what U does to the training inputs.
+        descents: gradient descent from the random initialization, by step, as fractions of the largest stable one.
+        sweep: over widths and exponents; None where no widths were asked for.
+    """
+
+    settings: Mapping[str, Any]
+    analysis: LinearAnalysis
+    flows: Mapping[str, LinearFlow]
+    descents: Mapping[float, LinearFlow]
+    sweep: WidthSweep | None
+
+    def table(self) -> pd.DataFrame:
+        """Guarantee and measurement side by side: ``quantity``, ``guaranteed``, ``tight``, ``measured``."""
+        import pandas as pd
+
+        known, run = self.analysis, self.flows[OFF]
+        rows = [
+            ("rate of the loss", known.rate, known.tight_rate, measured_rate(run)),
+            ("rate of the loss near the optimum", known.rate, known.final_rate, measured_rate(run, late=True)),
+            ("distance to minimum norm at the end", known.bound, known.tight_bound, float(run.distances[-1])),
+            ("the same, on the invariant set", 0.0, 0.0, float(self.flows[ON].distances[-1])),
+            ("drift of the imbalance", 0.0, 0.0, float(run.imbalance_drift.max())),
+        ]
+        return pd.DataFrame(rows, columns=["quantity", "guaranteed", "tight", "measured"])
+
+
+def study(
+    X: Any = None,
+    Y: Any = None,
+    *,
+    width: int = 200,
+    exponent: float = 0.5,
+    seed: int = 0,
+    widths: Sequence[int] = WIDTHS,
+    exponents: Sequence[float] = EXPONENTS,
+    seeds: int = 20,
+    progress: bool = False,
+) -> LinearStudy:
+    """Analyze, integrate and sweep one problem.
+
+    Args:
+        X: inputs, (N, d); random data by default, see :func:`example`.
+        Y: targets, (N, m).
+        width: h of the network looked at in detail.
+        exponent: a of its initialization N(0, h^{−2a}).
+        seed: of it.
+        widths: of the sweep; empty for none.
+        exponents: of the sweep.
+        seeds: of the sweep, how many.
+        progress: whether to show progress bars on stderr.
+
+    Raises:
+        DataError: see :func:`whichmin.linear.analyze` and :func:`whichmin.linear.width_sweep`.
+        ModelError: see there.
+    """
+    if X is None:
+        X, Y = example()
+    inputs, targets = torch.as_tensor(X).flatten(1), torch.as_tensor(Y).reshape(len(Y), -1)
+    shape = (inputs.shape[1], width, targets.shape[1])
+    U, V = initialize(*shape, exponent=exponent, seed=seed)
+    known = analyze(U, V, inputs, targets)
+    run = flow(U, V, inputs, targets, progress=progress)
+    placed = {ON: 0.0, NEAR: 0.1 * known.invariant_distance}
+    flows = {}
+    for label, near in placed.items():
+        at = {"near": near} if near else {"orthogonal": True}
+        U_at, V_at = initialize(*shape, X=inputs, exponent=exponent, seed=seed, **at)
+        flows[label] = flow(U_at, V_at, inputs, targets, run.times)
+    return LinearStudy(
+        settings={
+            "points": len(inputs),
+            "inputs": shape[0],
+            "outputs": shape[2],
+            "rank": known.rank,
+            "width": width,
+            "exponent": exponent,
+            "seed": seed,
+        },
+        analysis=known,
+        flows=flows | {OFF: run},
+        descents=_descents(U, V, inputs, targets, run),
+        sweep=width_sweep(widths, exponents, seeds, X=inputs, Y=targets, progress=progress) if len(widths) else None,
+    )
+
+
+def measured_rate(run: LinearFlow, *, late: bool = False) -> float:
+    """The least mean rate −log(gap(t)/gap(0))/t of a flow, or its rate from 1e-4 to 1e-8 of the loss at the start."""
+    relative = run.gaps / run.gaps[0]
+    if late:
+        inside = (relative < 1e-4) & (relative > 1e-8)
+        if int(inside.sum()) < 2:
+            return float("nan")
+        logs, times = relative[inside].log(), run.times[inside]
+        return float((logs[0] - logs[-1]) / (times[-1] - times[0]))
+    seen = (relative > 1e-12) & (run.times > 0)
+    return float((-relative[seen].log() / run.times[seen]).min()) if bool(seen.any()) else float("nan")
+
+
+def _descents(U: Tensor, V: Tensor, X: Tensor, Y: Tensor, run: LinearFlow) -> dict[float, LinearFlow]:
+    """Gradient descent at a half, a twentieth and a two-hundredth of the largest stable step, over part of the time."""
+    limit = largest_step(run._problem, run._states[0])
+    end = min(float(run.times[-1]), 500 * limit)
+    fractions = (0.5, 0.05, 0.005)
+    return {f: descend(U, V, X, Y, lr=f * limit, steps=max(1, round(end / (f * limit)))) for f in fractions}
