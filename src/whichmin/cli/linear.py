@@ -30,9 +30,9 @@ def linear(
 ) -> int:
     """Where a linear network with one hidden layer ends, guaranteed and measured.
 
-    Gradient flow on f(x) = V Uᵀ x: the guaranteed rate of convergence beside the measured one, the bound on the distance
-    to the minimum-norm solution beside the distance, trajectories on and off the invariant set, and a sweep over widths
-    with fitted powers. Without options: random data, 10 points of 25 inputs and 3 outputs.
+    Gradient flow on f(x) = V Uᵀ x: the guaranteed rate of convergence beside the measured one, the bound on the
+    distance to the minimum-norm solution beside the distance, trajectories on and off the invariant set, and a sweep
+    over widths with fitted powers. Without options: random data, 10 points of 25 inputs and 3 outputs.
     """
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
     from whichmin.linear.report import write_report

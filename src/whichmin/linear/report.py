@@ -14,8 +14,8 @@ from whichmin.linear.study import OFF, LinearStudy
 TITLE = "Where does this linear network end?"
 _CAPTIONS = {
     "loss": "Loss above the optimum. The flow may fall faster than the bounds, never slower.",
-    "drift": "How far the imbalance moved. The flow conserves it up to the integrator’s error; gradient descent lets it "
-    "drift in proportion to the step.",
+    "drift": "How far the imbalance moved. The flow conserves it up to the integrator’s error; gradient descent lets "
+    "it drift in proportion to the step.",
     "invariant": "Distance to the minimum-norm solution. On the invariant set training ends there; the further off it "
     "starts, the further away it ends.",
     "width": "Distance to the minimum-norm solution at the end of training against the width, geometric means and "

@@ -31,7 +31,7 @@ class LinearStudy:
         flows: from the random initialization, from one near the invariant set (δ a tenth) and from one on it; they
             share V and what U does to the training inputs.
         descents: gradient descent from the random initialization, by step, as fractions of the largest stable one.
-        sweep: over widths and exponents; None where no widths were asked for.
+        sweep: over widths and exponents; None where no widths were asked for, or the minimizer is unique.
     """
 
     settings: Mapping[str, Any]
@@ -94,9 +94,9 @@ def study(
     placed = {ON: 0.0, NEAR: 0.1 * known.invariant_distance}
     flows = {}
     for label, near in placed.items():
-        at = {"near": near} if near else {"orthogonal": True}
-        U_at, V_at = initialize(*shape, X=inputs, exponent=exponent, seed=seed, **at)
+        U_at, V_at = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
         flows[label] = flow(U_at, V_at, inputs, targets, run.times)
+    swept = len(widths) > 0 and known.rank < shape[0]
     return LinearStudy(
         settings={
             "points": len(inputs),
@@ -110,7 +110,7 @@ def study(
         analysis=known,
         flows=flows | {OFF: run},
         descents=_descents(U, V, inputs, targets, run),
-        sweep=width_sweep(widths, exponents, seeds, X=inputs, Y=targets, progress=progress) if len(widths) else None,
+        sweep=width_sweep(widths, exponents, seeds, X=inputs, Y=targets, progress=progress) if swept else None,
     )
 
 
