@@ -109,7 +109,9 @@ def test_zero_inputs(activation, bias_std):
             assert (kernel[:2].abs() > 1e-3).all()
 
 
-def test_tiles_do_not_show(monkeypatch):
+@pytest.mark.parametrize("threads", [1, 3])
+def test_tiles_and_threads_do_not_show(monkeypatch, threads):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     x, y = normal(50, 4), normal(23, 4, seed=1)
     description = FullyConnected(3, "leaky_relu", bias_std=0.2)
     whole = description.ntk(x), description.nngp(x, y)

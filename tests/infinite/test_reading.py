@@ -54,10 +54,41 @@ def test_reads_networks_in_the_standard_parametrization(activation, bias_std):
     torch.testing.assert_close(kernel(model, x, kind="nngp"), expected.nngp(x), rtol=1e-12, atol=1e-13)
 
 
+def test_biases_that_started_at_zero_and_moved_a_little():
+    model = networks.MLP((6, 80, 80, 1), bias=True, bias_std=0.0)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.bias.add_(0.01)  # type: ignore[operator, union-attr]
+    assert [layer.bias_variance for layer in describe(model).layers] == pytest.approx([1e-4] * 3)
+
+
+def test_layers_of_the_ntk_parametrization_in_a_sequential():
+    model = networks.MLP((6, 80, 70, 3), bias=True)
+    first, second, third = model.layers
+    x = normal(4, 6)
+    got = kernel(nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), third), x)
+    torch.testing.assert_close(got, kernel(model, x), rtol=1e-12, atol=1e-12)
+
+
 def test_measures_the_biases_of_the_standard_parametrization():
     model = networks.MLP((6, 2000, 2000, 1), parametrization="standard", bias=True, bias_std=0.5)
     variances = [layer.bias_variance for layer in describe(model).layers]
     assert variances == pytest.approx([0.25] * 3, rel=4 * math.sqrt(2 / 4001))
+
+
+@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
+@pytest.mark.parametrize("sizes", [(2, 400, 1), (3, 400, 5, 1), (100, 3, 1)])
+def test_tells_the_parametrization_from_the_weights(sizes, parametrization):
+    for seed in range(20):
+        model = networks.MLP(sizes, parametrization=parametrization, bias=True, seed=seed)
+        limit = describe(model)
+        squares = [layer.weight_variance for layer in limit.layers]
+        if parametrization == "ntk":
+            assert squares == pytest.approx([2.0] * (len(sizes) - 2) + [1.0])
+        assert [layer.bias_tangent for layer in limit.layers] == pytest.approx(
+            [0.01 if parametrization == "ntk" else 1.0] * (len(sizes) - 1)
+        )
+        assert all(layer.bias_variance < 0.05 for layer in limit.layers)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -84,37 +84,54 @@ _Law = tuple[float, float]
 
 def _laws(model: nn.Module, layers: list[Dense]) -> list[_Law]:
     """The variances of each layer's weight and bias entries."""
+    if isinstance(model, MLP):
+        return _mlp_laws(model, layers)
     laws = []
-    for i, layer in enumerate(layers):
-        n = layer.weight.shape[1]
-        measured = float(layer.weight.detach().double().square().mean())
-        bias = 0.0 if layer.bias is None else float(layer.bias.detach().double().square().mean())
-        weight = measured
-        if isinstance(layer, nn.Linear) and _agree(measured, 1.0 / (3.0 * n), layer.weight.numel()):
-            weight = 1.0 / (3.0 * n)
-            bias = 0.0 if layer.bias is None else weight
-        elif isinstance(layer, ScaledLinear) and _agree(measured, 1.0, layer.weight.numel()):
-            weight, bias = 1.0, float(bias > 0.0)
-        elif isinstance(model, MLP):
-            activation = by_name(model.activation_name)
-            gain = 1.0 if i == len(layers) - 1 or activation is None else activation.gain
-            if _agree(measured, gain**2 / n, layer.weight.numel()):
-                weight = gain**2 / n
-        laws.append((weight, bias))
-    return _shared_bias(layers, laws) if isinstance(model, MLP) else laws
+    for layer in layers:
+        known = 1.0 if isinstance(layer, ScaledLinear) else 1.0 / (3.0 * layer.weight.shape[1])
+        measured = 0.0 if layer.bias is None else _mean_square(layer.bias)
+        if not _agrees(layer.weight, known):
+            laws.append((_mean_square(layer.weight), measured))
+        elif layer.bias is not None and (isinstance(layer, nn.Linear) or _agrees(layer.bias, known)):
+            laws.append((known, known))
+        else:
+            laws.append((known, measured))
+    return laws
 
 
-def _agree(measured: float, law: float, entries: int) -> bool:
-    return abs(measured / law - 1.0) <= _AGREES * math.sqrt(2.0 / entries)
+def _mlp_laws(model: MLP, layers: list[Dense]) -> list[_Law]:
+    """An MLP's layers have one parametrization, the likelier of two, and one σ_b, measured over all of them."""
+    biases = torch.cat(
+        [layer.bias.detach().flatten() for layer in layers if layer.bias is not None] or [torch.zeros(1)]
+    )
+    bias = _mean_square(biases)
+    activation = by_name(model.activation_name)
+    gains = [1.0 if activation is None else activation.gain] * (len(layers) - 1) + [1.0]
+    standard = [gain**2 / layer.weight.shape[1] for layer, gain in zip(layers, gains, strict=True)]
+    if _surprise(layers, [1.0] * len(layers)) <= _surprise(layers, standard):
+        return [(1.0, 1.0 if _agrees(biases, 1.0) else bias)] * len(layers)
+    return [
+        (known if _agrees(layer.weight, known) else _mean_square(layer.weight), bias)
+        for layer, known in zip(layers, standard, strict=True)
+    ]
 
 
-def _shared_bias(layers: list[Dense], laws: list[_Law]) -> list[_Law]:
-    """An MLP's layers have one σ_b: measured over all of them, or the known 1 of the NTK parametrization."""
-    biases = [layer.bias.detach().double() for layer in layers if layer.bias is not None]
-    if not biases or all(bias in (0.0, 1.0) for _, bias in laws):
-        return laws
-    pooled = float(torch.cat(biases).square().mean())
-    return [(weight, pooled) for weight, _ in laws]
+def _surprise(layers: list[Dense], variances: list[float]) -> float:
+    """Minus twice the log likelihood of normal weights with these variances, up to a constant."""
+    return sum(
+        layer.weight.numel() * (math.log(v) + _mean_square(layer.weight) / v)
+        for layer, v in zip(layers, variances, strict=True)
+    )
+
+
+def _mean_square(values: Tensor) -> float:
+    return float(values.detach().double().square().mean())
+
+
+def _agrees(values: Tensor, variance: float) -> bool:
+    """Whether numbers can have been drawn with this variance and mean zero."""
+    measured = _mean_square(values)
+    return measured > 0.0 and abs(math.log(measured / variance)) <= _AGREES * math.sqrt(2.0 / values.numel())
 
 
 def _layer(module: Dense, law: _Law, weight_std: float | None, bias_std: float | None) -> Layer:
