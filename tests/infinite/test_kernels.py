@@ -122,6 +122,18 @@ def test_tiles_and_threads_do_not_show(monkeypatch, threads):
     assert torch.equal(description.ntk(x), description.ntk(x).T)
 
 
+def test_an_error_in_a_thread_comes_out(monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setitem(sweep._TILE, "cpu", 3)
+
+    def fail(*_):
+        raise RuntimeError("in a tile")
+
+    monkeypatch.setattr(tiles, "_separate", fail)
+    with pytest.raises(RuntimeError, match="in a tile"):
+        FullyConnected(2).ntk(normal(30, 2))
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     n=st.integers(1, 9),

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from whichmin.errors import ModelError
 from whichmin.infinite.activations import by_name
 from whichmin.infinite.description import PerLayer, numbers_per_layer
 from whichmin.infinite.limit import Kind, Layer, Limit
@@ -40,13 +41,16 @@ def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: 
 
     Raises:
         ModelError: a module that is not supported (named), layers that do not fit together or are used twice, an
-            activation in front of the first layer or after the last.
+            activation in front of the first layer or after the last, a ``bias_std`` for layers without biases.
     """
     layers, activations = dense_layers(model)
     weights = (
         (None,) * len(layers) if weight_std is None else numbers_per_layer("weight_std", weight_std, len(layers), True)
     )
     biases = (None,) * len(layers) if bias_std is None else numbers_per_layer("bias_std", bias_std, len(layers), False)
+    for index, (layer, std) in enumerate(zip(layers, biases, strict=True)):
+        if std and layer.bias is None:
+            raise ModelError(f"bias_std is {std:g} for dense layer {index}, which has no biases: pass 0 for it.")
     laws = _laws(model, layers)
     read = tuple(_layer(m, law, w, b) for m, law, w, b in zip(layers, laws, weights, biases, strict=True))
     return Limit(read, activations, layers[0].weight.shape[1])
