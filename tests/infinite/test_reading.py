@@ -216,5 +216,5 @@ def test_bad_inputs():
         distance(model, torch.full((2, 5), math.nan, dtype=torch.float64))
     with pytest.raises(ModelError, match="weight_std has 2 entries; expected one number, or one per layer: 3"):
         kernel(model, normal(2, 5), weight_std=[1.0, 1.0])
-    with pytest.raises(ModelError, match="bias_std is 0.1 for dense layer 0, which has no biases: pass 0 for it"):
+    with pytest.raises(ModelError, match=r"bias_std is 0.1 for dense layer 0, which has no biases: pass 0 for it"):
         kernel(sequential(bias=False), normal(2, 5), bias_std=0.1)
