@@ -117,9 +117,24 @@ def test_no_flow_violates_a_bound(sizes, deficit, size, exponent, balanced, seed
     assert (known.tight_loss_bound(run.times) <= known.loss_bound(run.times) * (1 + 1e-12)).all()
     inside = 2 * run.gaps / known.singular_values[-1] ** 2
     for bound in (known.bound, known.tight_bound):
-        assert (run.distances**2 <= bound**2 + inside + 1e-7 * run.distances[0] ** 2).all()
+        assert (run.distances**2 <= min(bound, 1e100) ** 2 + inside + 1e-7 * run.distances[0] ** 2).all()
     assert known.tight_bound <= known.bound
     assert float(run.imbalance_drift.max()) <= 1e-8 * max(1.0, float(case[0].norm() ** 2 + case[1].norm() ** 2))
+
+
+def test_with_one_of_everything_the_tight_guarantees_are_sharp():
+    # One direction of data, one unit, one output, one direction that no input sees; all signs alike.
+    case = [[[0.9], [0.5]], [[0.7]], [[2.0, 0.0]], [[5.0]]]
+    known = linear.analyze(*case)
+    run = linear.flow(*case, torch.linspace(0, 3, 31))
+    assert float(run.distances[-1]) <= known.tight_bound
+    assert float(run.distances[-1]) == pytest.approx(known.tight_bound, rel=0.01)
+    tight = known.tight_loss_bound(run.times) - known.optimum
+    seen = run.gaps > 1e-12
+    assert (run.gaps[seen] <= tight[seen] * (1 + 1e-6)).all()
+    torch.testing.assert_close(run.gaps[:4], tight[:4], rtol=0.1, atol=0)
+    late = -(run.gaps[8] / run.gaps[6]).log() / (run.times[8] - run.times[6])
+    assert float(late) == pytest.approx(known.final_rate, rel=1e-3)
 
 
 def test_the_tight_bound_is_finite_where_imbalance_says_nothing():

@@ -91,6 +91,7 @@ def test_linear_activations_and_flattening_are_fine():
     ("call", "message"),
     [
         (lambda: linear.flow(U, V, X, Y, [1.0, 0.5]), "times are not increasing"),
+        (lambda: linear.flow(nn.Linear(6, 2), TASK, [0.0, 1.0]), "pass what follows by name"),
         (lambda: linear.flow(U, V, X, Y, [-1.0]), "times are not increasing from 0"),
         (lambda: linear.flow(U, V, X, Y, [1.0], rtol=0.0), "rtol is 0.0; expected a positive number"),
         (lambda: linear.descend(U, V, X, Y, lr=-1.0, steps=3), "lr is -1.0"),

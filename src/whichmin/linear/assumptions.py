@@ -13,7 +13,7 @@ class Assumption:
     """One hypothesis.
 
     Attributes:
-        name: ``width``, ``imbalance``, ``overparametrized`` or ``invariant set``.
+        name: ``width``, ``imbalance``, ``rank`` or ``invariant set``.
         holds: whether it holds here.
         detail: a sentence with the numbers: what it gives, or what still holds without it.
     """
@@ -64,13 +64,11 @@ def _imbalance(levels: Levels, tight_rate: float) -> Assumption:
 def _overparametrized(problem: Problem) -> Assumption:
     n, d = problem.rank, problem.inputs
     if n < d:
-        return Assumption(
-            "overparametrized", True, f"rank {n} < {d} inputs: many minimizers, of which Θ̂ is the smallest."
-        )
+        return Assumption("rank", True, f"rank {n} < {d} inputs: many minimizers, of which Θ̂ is the smallest.")
     detail = (
         f"X has full column rank {d}: least squares has one minimizer, Θ̂, and every run that reaches L* ends there."
     )
-    return Assumption("overparametrized", False, detail)
+    return Assumption("rank", False, detail)
 
 
 def _invariant(problem: Problem, on_set: bool) -> Assumption:

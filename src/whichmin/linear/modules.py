@@ -24,6 +24,8 @@ def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Array, Array]
     if isinstance(U, nn.Module):
         if not isinstance(V, Task):
             raise DataError(f"got a module and a {type(V).__name__}: pass a whichmin.Task after a module.")
+        if X is not None or Y is not None:
+            raise DataError("got a module, a task and further arrays: pass what follows by name, such as times=…")
         inputs, targets = _checks.data(V.X, V.y)
         weights = layers(U, V.X)
         if len(weights) != 2:

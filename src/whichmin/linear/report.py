@@ -57,7 +57,7 @@ def render(study: LinearStudy) -> str:
     return environment.get_template("linear.html.j2").render(
         title=TITLE,
         finding=finding(study),
-        asked=[(name, number(value)) for name, value in study.settings.items()] + list(_sweep_settings(study)),
+        asked=[(name, f"{value:g}") for name, value in study.settings.items()] + list(_sweep_settings(study)),
         rows=rows,
         figures=_figures(study),
         fits=_fits(study),
@@ -79,9 +79,9 @@ def finding(study: LinearStudy) -> str:
     )
     text += bound + "."
     if study.sweep is not None:
-        fits = [f"h^{number(f.slope, 2)} at a = {f.exponent:g}" for f in study.sweep.fits()]
+        fits = [f"h^{f.slope:.2f} at a = {f.exponent:g}" for f in study.sweep.fits()]
         text += f" Wider networks end nearer: the distance falls like {', '.join(fits)}."
-    return text
+    return text.replace("^-", "^−")
 
 
 def _sweep_settings(study: LinearStudy) -> Iterator[tuple[str, str]]:

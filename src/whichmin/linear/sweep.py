@@ -14,7 +14,7 @@ from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear.analysis import analyze
-from whichmin.linear.flow import flow
+from whichmin.linear.flow import Method, flow
 from whichmin.linear.initialize import initialize
 
 if TYPE_CHECKING:
@@ -108,6 +108,7 @@ class WidthSweep:
         return cls(**load_folder(path, "width_sweep")[1])
 
 
+_Job = tuple[Tensor, Tensor, int, float, int, float, Method | None]
 _MEASURED = ("distances", "invariant", "levels", "bounds", "tight_bounds", "remaining")
 
 
@@ -125,6 +126,7 @@ def width_sweep(
     X: Any = None,
     Y: Any = None,
     rtol: float = 1e-8,
+    method: Method | None = None,
     executor: Executor | None = None,
     progress: bool = False,
 ) -> WidthSweep:
@@ -140,6 +142,7 @@ def width_sweep(
         X: inputs, (N, d); the data of :func:`example` by default.
         Y: targets, (N, m).
         rtol: of the integrator.
+        method: the integrator, see :func:`whichmin.linear.flow`.
         executor: where to run the flows, such as a ``concurrent.futures.ProcessPoolExecutor``; here by default.
         progress: whether to show a progress bar on stderr.
 
@@ -156,7 +159,9 @@ def width_sweep(
     drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     sizes = sorted({int(h) for h in widths})
     _validate(sizes, exponents, drawn, int(np.linalg.matrix_rank(inputs.numpy())) + targets.shape[1] - 1)
-    jobs = [(inputs, targets, h, float(a), s, rtol) for a in exponents for h in sizes for s in drawn]
+    jobs: list[_Job] = [
+        (inputs, targets, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn
+    ]
     results = (map if executor is None else executor.map)(_measure, jobs)
     if progress:
         from tqdm import tqdm
@@ -178,12 +183,12 @@ def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], ne
         raise DataError(f"got {len(seeds)} seeds and {len(exponents)} exponents: pass one of each at least.")
 
 
-def _measure(job: tuple[Tensor, Tensor, int, float, int, float]) -> tuple[float, ...]:
-    X, Y, h, a, seed, rtol = job
+def _measure(job: _Job) -> tuple[float, ...]:
+    X, Y, h, a, seed, rtol, method = job
     U, V = initialize(X.shape[1], h, Y.shape[1], exponent=a, seed=(seed, h, round(1e6 * abs(a))))
     known = analyze(U, V, X, Y)
     end = np.log(1e12) / known.rate if known.rate > 0 else 40.0 / max(known.final_rate, 1e-3)
-    run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol)
+    run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol, method=method)
     gap = float(run.gaps[0])
     remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
     measured = (known.invariant_distance, known.imbalance_level, known.bound, known.tight_bound, remaining)
