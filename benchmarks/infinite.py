@@ -105,7 +105,8 @@ def line(row: dict[str, Any]) -> str:
     if "peer" in row:
         peer = min(row["peer"]["seconds"][1:])
         peer_cpu = min(row["peer"]["cpu_seconds"][1:])
-        text += f" | {peer:8.2f} | {peer_cpu:6.2f} | {row['peer']['peak_bytes'] / 2**30:6.2f} | {row['peer']['batch_size']:5} "
+        text += f" | {peer:8.2f} | {peer_cpu:6.2f} | {row['peer']['peak_bytes'] / 2**30:6.2f} "
+        text += f"| {row['peer']['batch_size']:5} "
         text += f"| {peer / mine:6.1f} | {peer_cpu / mine_cpu:6.1f} |"
         text += f" {row['relative_difference']:.1e}"
     return text
