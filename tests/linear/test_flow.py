@@ -87,6 +87,13 @@ def test_the_invariant_set_leads_to_the_minimum_norm_solution(h):
     assert float((U @ V.T - linear.minimum_norm(X, Y)).norm()) > 0.1
 
 
+def test_the_default_times_end_even_where_next_to_nothing_is_guaranteed():
+    U, V, X, Y = problem(d=6, h=6, m=2, points=3, rank=3, balanced=True)
+    run = linear.flow(U * (1 + 1e-9), V, X, Y)
+    assert run.evaluations < 2_000_000
+    assert float(run.gaps[-1]) < 1e-12
+
+
 def test_the_end_interpolates_and_its_distance_is_what_is_off_the_row_space(case):
     U, V, X, Y = case
     run = linear.flow(U, V, X, Y)

@@ -101,6 +101,7 @@ def flow(
         Y: targets, (N, m) or (N,).
         times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought
             the loss to 1e-12 of what it was; where nothing is guaranteed, up to 40 of the end's slowest time constant.
+            Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator: look at the last gap.
         rtol: relative tolerance of the integrator.
         atol: its absolute tolerance, times the size of the weights.
         method: of ``scipy.integrate.solve_ivp``; by default DOP853, which conserves best, and LSODA where σ_1 > 10σ_n.
@@ -119,7 +120,7 @@ def flow(
     u, v, inputs, targets = factors(U, V, X, Y)
     problem = pose(inputs, targets)
     network = reduce(problem, u, v)
-    grid = _horizon(problem, network) if times is None else _checks.time_grid(times)
+    grid = np.linspace(0.0, horizon(problem, network), 201) if times is None else _checks.time_grid(times)
     rtol, atol = _checks.positive(rtol, "rtol"), _checks.positive(atol, "atol")
     if method is None:
         method = "DOP853" if problem.sigma[0] <= 10 * problem.sigma[-1] else "LSODA"
@@ -227,11 +228,12 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
         yield tick
 
 
-def _horizon(problem: Problem, network: Reduced) -> Array:
+def horizon(problem: Problem, network: Reduced) -> float:
+    """A time by which the loss has settled as far as is known, and which is not too far to integrate to."""
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
     rates = Rates(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
     guaranteed, final = float(rates.at(gap)), float(rates.at(0.0))
-    if guaranteed > 0:
-        return np.linspace(0.0, np.log(1e12) / guaranteed, 201)
-    return np.linspace(0.0, 40.0 / (final or float(problem.sigma[-1]) ** 2), 201)
+    end = np.log(1e12) / guaranteed if guaranteed > 0 else 40.0 / (final or float(problem.sigma[-1]) ** 2)
+    size = float((network.state**2).sum()) or 1.0
+    return float(min(end, 2e5 / (float(problem.sigma[0]) ** 2 * size)))

@@ -14,7 +14,7 @@ from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear.analysis import analyze
-from whichmin.linear.flow import Method, flow
+from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
 
 if TYPE_CHECKING:
@@ -132,8 +132,8 @@ def width_sweep(
 ) -> WidthSweep:
     """Gradient flow to its end from random initializations N(0, h^{−2a}), for each width, exponent and seed.
 
-    Each flow runs until the guaranteed rate has brought the loss to 1e-12 of what it was. Every combination has its own
-    draw, so that the fits are independent.
+    Each flow runs until the guaranteed rate has brought the loss to 1e-12 of what it was (``remaining`` says what was
+    reached). Every combination has its own draw, so that the fits are independent.
 
     Args:
         widths: h, two or more different ones, each at least rank(X) + m − 1.
@@ -187,7 +187,7 @@ def _measure(job: _Job) -> tuple[float, ...]:
     X, Y, h, a, seed, rtol, method = job
     U, V = initialize(X.shape[1], h, Y.shape[1], exponent=a, seed=(seed, h, round(1e6 * abs(a))))
     known = analyze(U, V, X, Y)
-    end = np.log(1e12) / known.rate if known.rate > 0 else 40.0 / max(known.final_rate, 1e-3)
+    end = horizon(known._rates.problem, known._reduced)
     run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol, method=method)
     gap = float(run.gaps[0])
     remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
