@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import InputError
@@ -18,8 +20,8 @@ class Spectrum:
     """K = Q Λ Qᵀ in float64, and what follows from it for training with ``torch.nn.MSELoss()``.
 
     Attributes:
-        eigenvalues: Λ, (N·C,), descending; those that are rounding are exactly zero.
-        vectors: Q, (N·C, N·C), a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
+        eigenvalues: Λ, (N·C,), descending, on the CPU; those that are rounding are exactly zero.
+        vectors: Q, (N·C, N·C), on the CPU, a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
         gamma: γ = 2/(N·C), so that gradient descent multiplies a mode by 1 − lr·γ·λ a step.
         discarded: the largest magnitude among the eigenvalues set to zero; 0 where there were none.
     """
@@ -28,6 +30,14 @@ class Spectrum:
     vectors: Tensor = field(repr=False)
     gamma: float
     discarded: float
+
+    def project(self, v: Tensor) -> NDArray[np.float64]:
+        """Qᵀv, (N·C,), for v of the same size, as an array."""
+        return self.vectors.numpy().T @ v.detach().double().reshape(-1).cpu().numpy()
+
+    def combine(self, coefficients: NDArray[np.float64]) -> Tensor:
+        """Q c, (N·C,), as a float64 tensor on the CPU."""
+        return torch.from_numpy(self.vectors.numpy() @ coefficients)
 
     @property
     def rank(self) -> int:
@@ -88,7 +98,7 @@ def spectrum(K: Tensor) -> Spectrum:
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
     """As :func:`spectrum` for a float64 matrix whose entries carry rounding of relative size ``eps``."""
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    values, vectors = values.flip(0), vectors.flip(1)
+    values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu()
     small = values <= CUTOFF * eps * values[0]
     discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
     return Spectrum(torch.where(small, torch.zeros_like(values), values), vectors, gamma, discarded)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from whichmin.dynamics.linearized import Linearization
+from whichmin.dynamics.linearized import Linearization, flat
 from whichmin.dynamics.network import Network
 from whichmin.dynamics.predict import later_terms, predict
 from whichmin.dynamics.prediction import Prediction
@@ -98,6 +98,6 @@ def _explain_run(run: Run) -> Explanation:
     terms = dict(lazy.terms)
     assert run.test is not None
     terms |= later_terms(
-        network, linear, run.test.double().reshape(-1), run.steps, network.place(), run.final, terms
+        network, linear, flat(run.test), run.steps, network.place(), run.final, terms
     )
     return Explanation({name: t.reshape(-1, C) for name, t in terms.items()}, run.task, lazy, run=run)

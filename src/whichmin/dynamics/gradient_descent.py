@@ -6,10 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from whichmin.dynamics.rules import check_lr
+from whichmin.dynamics.rules import Array, check_lr
 from whichmin.errors import OptimizerError
 
 
@@ -44,7 +43,7 @@ class GradientDescent:
         """2/(γ λ_max); a flow always converges."""
         return math.inf if self.flow else 2.0 / (gamma * largest)
 
-    def modes(self, eigenvalues: Tensor, gamma: float) -> GradientModes:
+    def modes(self, eigenvalues: Array, gamma: float) -> GradientModes:
         """The closed form for these eigenvalues."""
         return GradientModes(eigenvalues, self.lr * gamma * eigenvalues, self.flow)
 
@@ -56,31 +55,32 @@ class GradientModes:
     oscillates there without diverging (the edge of stability), and its average is what is followed.
     """
 
-    def __init__(self, eigenvalues: Tensor, z: Tensor, flow: bool) -> None:
-        self._eigenvalues = eigenvalues
+    def __init__(self, eigenvalues: Array, z: Array, flow: bool) -> None:
+        self._positive = eigenvalues > 0
+        self._inverse = 1.0 / np.where(self._positive, eigenvalues, np.inf)
         if flow:
-            self._log, self._sign = -z, torch.ones_like(z)
-        else:
-            factor = torch.where(z > 2, 1 / (1 - z), 1 - z)
-            self._log = torch.where(z < 0.5, torch.log1p(-z.clamp(max=0.5)), torch.log(factor.abs()))
-            self._sign = torch.sign(factor)
+            self._log, self._sign = -z, np.ones_like(z)
+            return
+        with np.errstate(divide="ignore"):
+            factor = np.where(z > 2, 1 / (1 - z), 1 - z)
+            self._log = np.where(z < 0.5, np.log1p(-np.minimum(z, 0.5)), np.log(np.abs(factor)))
+        self._sign = np.sign(factor)
 
-    def residual(self, t: float) -> Tensor:
+    def residual(self, t: float) -> Array:
         """m(t)."""
         if t == 0:
-            return torch.ones_like(self._log)
+            return np.ones_like(self._log)
         if math.isinf(t):
-            return (self._eigenvalues <= 0).to(self._log)
-        odd = bool(t % 2 == 1)
-        return torch.exp(t * self._log) * (self._sign if odd else self._sign.abs())
+            return np.where(self._positive, 0.0, 1.0)
+        size = np.exp(t * self._log)
+        return size * self._sign if t % 2 == 1 else size
 
-    def coefficient(self, t: float) -> Tensor:
+    def coefficient(self, t: float) -> Array:
         """(1 − m(t))/λ, by expm1 where it cancels."""
         if t == 0:
-            return torch.zeros_like(self._log)
+            return np.zeros_like(self._log)
         if math.isinf(t):
-            one_minus = torch.ones_like(self._log)
-        else:
-            one_minus = torch.where(self._sign > 0, -torch.expm1(t * self._log), 1 - self.residual(t))
-        positive = self._eigenvalues > 0
-        return torch.where(positive, one_minus / self._eigenvalues.where(positive, torch.ones_like(one_minus)), 0.0)
+            return self._inverse
+        even_or_positive = (self._sign >= 0) | (t % 2 != 1)
+        bracket = np.where(even_or_positive, -np.expm1(t * self._log), 1 + np.exp(t * self._log))
+        return bracket * self._inverse

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from whichmin.dynamics.network import Network
-from whichmin.dynamics.rules import Modes, Rule
+from whichmin.dynamics.rules import Array, Modes, Rule
 from whichmin.dynamics.search import first_time
 from whichmin.eigen import Spectrum
 from whichmin.tangent.layerwise import Factors
@@ -35,7 +37,7 @@ class Linearization:
     modes: Modes
     f0: Tensor
     y: Tensor
-    q: Tensor
+    q: Array
     cross: Tensor
     f0_test: Tensor
 
@@ -43,30 +45,30 @@ class Linearization:
     def of(cls, network: Network, rule: Rule, factors: Factors, spectrum: Spectrum) -> Linearization:
         """At the place where the network stands."""
         looked_at = factors if network.X is network.task.X else network.factors(network.X)
-        f0 = factors.outputs.detach().double().reshape(-1)
-        y = network.task.y.double().reshape(-1)
+        f0 = flat(factors.outputs)
+        y = flat(network.task.y)
         return cls(
             factors,
             spectrum,
-            rule.modes(spectrum.eigenvalues, spectrum.gamma),
+            rule.modes(spectrum.eigenvalues.numpy(), spectrum.gamma),
             f0,
             y,
-            spectrum.vectors.T @ (f0 - y),
-            network.kernel(looked_at, factors).double(),
-            looked_at.outputs.detach().double().reshape(-1),
+            spectrum.project(f0 - y),
+            network.kernel(looked_at, factors).double().cpu(),
+            flat(looked_at.outputs),
         )
 
     def mse(self, t: float) -> float:
         """The training mean square error at time t."""
-        return float((self.modes.residual(t) * self.q).square().mean())
+        return mean_square(self.modes.residual(t) * self.q)
 
     def train(self, t: float) -> Tensor:
         """f_lin(X) at time t, (N·C,)."""
-        return self.y + self.spectrum.vectors @ (self.modes.residual(t) * self.q)
+        return self.y + self.spectrum.combine(self.modes.residual(t) * self.q)
 
     def coefficients(self, t: float) -> Tensor:
         """c(t), (N·C,): θ(t) = θ₀ − Jᵀc(t)."""
-        return self.spectrum.vectors @ (self.modes.coefficient(t) * self.q)
+        return self.spectrum.combine(self.modes.coefficient(t) * self.q)
 
     def test(self, t: float) -> Tensor:
         """f_lin(x') at time t, (n·C,)."""
@@ -88,7 +90,7 @@ class Linearization:
 
     def floor(self) -> float:
         """The training mean square error that no number of steps gets below: the residual outside K's range."""
-        return float(self.q[self.spectrum.eigenvalues <= 0].square().sum() / len(self.q))
+        return mean_square(np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, self.q))
 
     def time_below(self, until: float, flow: bool) -> float:
         """The first time with a training mean square error below ``until``; 0 if it is there, inf if never."""
@@ -101,14 +103,23 @@ class Linearization:
         return drawn_times(t if t < float("inf") else self.time_below(1e-12 * self.mse(0) + self.floor(), True))
 
     def _solve(self, v: Tensor) -> Tensor:
-        Q, values = self.spectrum.vectors, self.spectrum.eigenvalues
-        inverse = torch.where(values > 0, 1 / values.where(values > 0, torch.ones_like(values)), 0.0)
-        return Q @ (inverse * (Q.T @ v))
+        return self.spectrum.combine(self.modes.coefficient(math.inf) * self.spectrum.project(v))
 
 
-def displacement(spectrum: Spectrum, modes: Modes, q: Tensor, t: float) -> float:
+def displacement(spectrum: Spectrum, modes: Modes, q: Array, t: float) -> float:
     """‖Jᵀc(t)‖ = (cᵀKc)^{1/2}."""
-    return float((modes.coefficient(t) * q).square().mul(spectrum.eigenvalues).sum().sqrt())
+    c = modes.coefficient(t) * q
+    return math.sqrt(float(np.dot(c * c, spectrum.eigenvalues.numpy())))
+
+
+def mean_square(r: Array) -> float:
+    """Its mean square."""
+    return float(np.dot(r, r)) / len(r)
+
+
+def flat(outputs: Tensor) -> Tensor:
+    """Outputs (n, C) as (n·C,), float64, on the CPU."""
+    return outputs.detach().double().reshape(-1).cpu()
 
 
 def drawn_times(t: float, points: int = 60) -> list[float]:

@@ -102,6 +102,19 @@ class Network:
         grads = torch.autograd.grad(factors.outputs, self._values, seed, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, grads, strict=True)]
 
+    def eigenvalue_gradient(self, factors: Factors, v: Tensor) -> list[Tensor]:
+        """∇_θ ‖Jᵀv‖² where the factors were taken: that of an eigenvalue of K, for its unit eigenvector v.
+
+        Cost: a backward pass and another through it.
+        """
+        seed = v.to(factors.outputs).view_as(factors.outputs)
+        grads = torch.autograd.grad(
+            factors.outputs, self._values, seed, retain_graph=True, create_graph=True, allow_unused=True
+        )
+        total = torch.stack([g.square().sum() for g in grads if g is not None]).sum()
+        second = torch.autograd.grad(total, self._values, retain_graph=True, allow_unused=True)
+        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, second, strict=True)]
+
     def shift(self, direction: Sequence[Tensor], by: float) -> None:
         """θ ← θ + by·direction. Factors taken before no longer pull back, unless θ is put back first."""
         torch._foreach_add_([p.data for p in self._values], list(direction), alpha=by)

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.linearized import Linearization
+from whichmin.dynamics.linearized import Linearization, flat
 from whichmin.dynamics.network import Network
-from whichmin.dynamics.path import PATIENCE, Goal, Path, estimate_error, follow
+from whichmin.dynamics.path import Goal, follow
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.dynamics.rules import (
     OptimizerFactory,
@@ -24,12 +24,15 @@ from whichmin.dynamics.rules import (
     with_learning_rate,
 )
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
+from whichmin.tangent.layerwise import Factors
 from whichmin.task import Task
 
 Relinearize = Literal["auto", "never"] | int
 
 #: What part of ``tol`` a path aims at, so that the estimate still meets it when it comes out larger than planned.
 AIM = 0.6
+#: The intervals of the first path that is tried where one linearization is not enough.
+FIRST = 4
 #: The most linearizations that ``relinearize="auto"`` makes.
 MOST = 512
 
@@ -95,7 +98,7 @@ def predict(
     job = _Job(network, rule, lazy, goal, times, end)
     found = job.linearized()
     if relinearize != "never" and (relinearize != "auto" or found.error > tol * job.spread):
-        found = job.followed(relinearize, tol, found.error)
+        found = job.followed(relinearize, tol, found)
     return job.package(found, time.perf_counter() - started, flow)
 
 
@@ -136,66 +139,87 @@ class _Job:
         step = network.pull_back(lazy.factors, c)
         network.shift(step, -1.0)
         factors = network.factors()
-        there = network.outputs(network.X).double().reshape(-1)
-        at_training = factors.outputs.detach().double().reshape(-1)
+        there = flat(network.outputs(network.X))
+        at_training = flat(factors.outputs)
         self.certificate = Certificate(
             float((at_training - lazy.y).square().mean()), float((there - test[-1]).square().mean())
         )
-        turned = network.pull_back(factors, c)
-        torch._foreach_sub_(turned, step)
-        torch._foreach_mul_(turned, 0.5)
-        error = estimate_error(network, self.rule, factors, lazy.spectrum, turned, end, train[-1], test[-1])
         state = network.state()
+        error = self._one_shot_error(factors, c, step, train[-1], test[-1])
         network.put(self.origin)
         curve = [(t, lazy.mse(t)) for t in lazy.curve_times(end)]
         return _Found("linearized", train, test, end, 1, error, curve, state, [])
 
-    def followed(self, relinearize: Relinearize, tol: float, one_shot_error: float) -> _Found:
+    def _one_shot_error(self, factors: Factors, c: Tensor, step: list[Tensor], train: Tensor, test: Tensor) -> float:
+        """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ − J₀ᵀc.
+
+        With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
+        evaluated at θ* − δ, what that changes on the training set is trained away again, and what remains at the test
+        points is the estimate. Cost: two backward and two forward passes.
+        """
+        network, spectrum = self.network, self.lazy.spectrum
+        here = network.place()
+        turned = network.pull_back(factors, c)
+        torch._foreach_sub_(turned, step)
+        network.shift(turned, -0.5)
+        changed = flat(network.outputs(network.task.X)) - train
+        undo = spectrum.combine(self.lazy.modes.coefficient(self.end) * spectrum.project(changed))
+        network.put(here)
+        back = network.pull_back(factors, undo)
+        network.shift(turned, -0.5)
+        network.shift(back, -1.0)
+        error = float((flat(network.outputs(network.X)) - test).square().mean().sqrt())
+        return error if math.isfinite(error) else math.inf
+
+    def followed(self, relinearize: Relinearize, tol: float, lazy: _Found) -> _Found:
         """The path, in as many intervals as were asked for or as the tolerance needs."""
+        if isinstance(relinearize, int):
+            coarse = self._path(relinearize // 2) if relinearize > 1 else lazy
+            return self._judged(self._path(relinearize), coarse, 2.0)
+        accepted, aim = tol * self.spread, AIM * tol * self.spread
         length = self.lazy.displacement(self.end)
-        aim = AIM * tol * self.spread
-        count = relinearize if isinstance(relinearize, int) else _next_count(1, one_shot_error, aim)
-        while True:
-            path = self._path(length / count, count)
-            found = self._found(path)
-            if relinearize != "auto" or found.error <= tol * self.spread or count >= MOST:
-                break
-            count = _next_count(count, found.error, aim)
-        if relinearize == "auto" and found.error > tol * self.spread:
+        count, found = 1, lazy
+        while found.error > accepted and count < MOST:
+            wanted = FIRST if count == 1 else math.ceil(count * found.error / aim)
+            wanted = min(MOST, max(math.ceil(1.5 * count), min(wanted, 4 * count)))
+            found = self._judged(self._path(wanted, length / wanted), found, wanted / count)
+            count = wanted
+        if found.error > accepted:
             found.notes.append(
                 f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
                 f"{self.spread:.3g} within {MOST} intervals: this network is far from its linearizations."
             )
         return found
 
-    def _path(self, stride: float, count: int) -> Path:
-        self.network.put(self.origin)
-        lazy = self.lazy
-        factors = self.network.factors()
-        return follow(self.network, self.rule, factors, lazy.spectrum, self.goal, stride, PATIENCE * count + 24)
+    def _judged(self, found: _Found, coarse: _Found, ratio: float) -> _Found:
+        """With the error as it shows in comparison with a path of fewer intervals.
 
-    def _found(self, path: Path) -> _Found:
+        The error of a path of n intervals falls like 1/n, so that two paths differ by (n/n' − 1) times the finer one's.
+        """
+        if math.isfinite(found.error):
+            difference = float((found.test[-1] - coarse.test[-1]).square().mean().sqrt())
+            found.error = difference / (ratio - 1) if math.isfinite(difference) else math.inf
+        return found
+
+    def _path(self, count: int, stride: float | None = None) -> _Found:
         network, goal = self.network, self.goal
+        network.put(self.origin)
+        path = follow(network, self.rule, network.factors(), self.lazy.spectrum, goal, count, stride=stride)
         path.train.append(network.outputs(network.task.X))
         path.test.append(network.outputs(network.X))
-        train, test = ([t.double().reshape(-1) for t in outputs] for outputs in (path.train, path.test))
-        error, notes = math.inf, []
-        if path.arrived:
-            error = estimate_error(
-                network, self.rule, path.factors, path.spectrum, path.turned, path.steps, train[-1], test[-1]
-            )
-            if goal.until is not None and path.mse >= goal.until and path.steps < goal.steps:
-                notes.append(f"the path ends at a training MSE of {path.mse:.3g}, above until = {goal.until:g}.")
-        else:
+        train, test = ([flat(t) for t in outputs] for outputs in (path.train, path.test))
+        notes = []
+        if not path.arrived:
             notes.append(f"the path was given up after {path.intervals} intervals, at a training MSE of {path.mse:.3g}.")
+        elif stride is not None and goal.until is not None and path.mse >= goal.until and path.steps < goal.steps:
+            notes.append(f"the path ends at a training MSE of {path.mse:.3g}, above until = {goal.until:g}.")
         if path.edge is not None:
             notes.append(
-                f"from step {path.edge:.0f} on lr = {self.rule.lr:.4g} is beyond the limit of stability of the kernel "
-                "there: real training oscillates at the edge of stability, and the prediction follows its average."
+                f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of lr = {self.rule.lr:.4g}: "
+                "real training oscillates at the edge of stability there, and the prediction follows its average."
             )
-        return _Found(
-            "followed", train, test, path.steps, path.intervals, error, path.curve, network.state(), notes
-        )
+        error = 0.0 if path.arrived else math.inf
+        return _Found("followed", train, test, path.steps, path.intervals, error, path.curve, network.state(), notes)
 
     def package(self, found: _Found, seconds: float, flow: bool) -> Prediction:
         """The result, in the network's type."""
@@ -204,7 +228,7 @@ class _Job:
         several = len(self.times) > 1
 
         def shaped(outputs: list[Tensor]) -> Tensor:
-            stacked = torch.stack([o.reshape(-1, C) for o in outputs]).to(like.dtype)
+            stacked = torch.stack([o.reshape(-1, C) for o in outputs]).to(like)
             return stacked if several else stacked[-1]
 
         terms = {name: term.reshape(-1, C) for name, term in lazy.terms(found.steps).items()}
@@ -266,19 +290,12 @@ def later_terms(
     network.put(origin)
     tangent = Tangent(network.model)
     moved = {name: state[name].to(p) - p for name, p in tangent.parameters.items()}
-    straight = lazy.f0_test + tangent.jvp(network.X, moved).double().reshape(-1)
+    straight = lazy.f0_test + flat(tangent.jvp(network.X, moved))
     C = network.task.outputs
     return {
-        "curvature": (test.double() - straight).reshape(-1, C),
+        "curvature": (test - straight).reshape(-1, C),
         "drift": (straight - lazy.test(steps)).reshape(-1, C),
     }
-
-
-def _next_count(count: int, error: float, aim: float) -> int:
-    """The error falls like one over the number of intervals."""
-    if not math.isfinite(error):
-        return min(MOST, 4 * count)
-    return min(MOST, max(count + 1, min(math.ceil(count * error / aim), 16 * count)))
 
 
 def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[float, ...]:

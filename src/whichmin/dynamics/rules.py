@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
 
 from whichmin.errors import OptimizerError
 
+Array = NDArray[np.float64]
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -25,11 +27,11 @@ class Modes(Protocol):
     Parameters move by θ(t) − θ(0) = −Jᵀ Q φ(t)∘q. Times are steps, or lr·steps divided by lr for a flow.
     """
 
-    def residual(self, t: float) -> Tensor:
+    def residual(self, t: float) -> Array:
         """m(t), (modes,), in [−1, 1] where the rule is stable."""
         ...
 
-    def coefficient(self, t: float) -> Tensor:
+    def coefficient(self, t: float) -> Array:
         """φ(t), (modes,): (1 − m(t))/λ for gradient descent; 0 for modes of eigenvalue 0."""
         ...
 
@@ -45,7 +47,7 @@ class Rule(Protocol):
     lr: float
     flow: bool
 
-    def modes(self, eigenvalues: Tensor, gamma: float) -> Modes:
+    def modes(self, eigenvalues: Array, gamma: float) -> Modes:
         """The dynamics for these eigenvalues."""
         ...
 
