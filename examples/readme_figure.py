@@ -1,0 +1,121 @@
+"""The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages.
+
+python examples/readme_figure.py docs
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+import whichmin as wm
+
+#: (ink, muted, one linearization, followed path, better, worse)
+THEMES = {
+    "light": ("#1e2329", "#66707b", "#c77f00", "#0072b2", "#00845f", "#c85400"),
+    "dark": ("#e6edf3", "#9aa5b1", "#f0b040", "#58b4ee", "#2fc79a", "#ff8a4c"),
+}
+#: The terms in the order they are added up, as the axis names them.
+NAMES = {"unconverged": "unfinished training"}
+
+
+def measure(
+    width: int = 2048, n: int = 100, until: float = 1e-5
+) -> tuple[wm.Prediction, wm.Prediction, wm.Explanation]:
+    """Both predictions and the explained training of one network on zeros and ones."""
+    task = wm.data.load("digits", classes=(0, 1), n_train=n, n_test=100, seed=0)
+    model = wm.networks.MLP((64, width, 1), seed=0)
+    descent = partial(torch.optim.SGD, lr="best")
+    lazy = wm.predict(model, task, descent, until=until, relinearize="never")
+    followed = wm.predict(model, task, descent, until=until)
+    return lazy, followed, wm.explain(wm.train(model, task, descent, until=until))
+
+
+def draw(lazy: wm.Prediction, followed: wm.Prediction, explained: wm.Explanation, theme: str) -> Figure:
+    """Predicted minus trained outputs, and the test error term by term."""
+    ink, muted, *_ = THEMES[theme]
+    settings = {
+        "font.size": 10,
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": muted,
+        "xtick.color": muted,
+        "ytick.color": muted,
+        "xtick.labelcolor": ink,
+        "ytick.labelcolor": ink,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.titlelocation": "left",
+        "axes.titlesize": 10.5,
+        "legend.frameon": False,
+        "svg.hashsalt": "whichmin",
+    }
+    with rc_context(settings):
+        figure = Figure(figsize=(9, 3.3), layout="constrained")
+        left, right = figure.subplots(1, 2)
+        _deviations(left, lazy, followed, explained, theme)
+        _waterfall(right, explained, theme)
+    return figure
+
+
+def _deviations(
+    axes: Axes, lazy: wm.Prediction, followed: wm.Prediction, explained: wm.Explanation, theme: str
+) -> None:
+    _, muted, orange, blue, *_ = THEMES[theme]
+    run = explained.run
+    assert run is not None
+    assert run.test is not None
+    trained = _numbers(run.test)
+    axes.axhline(0, color=muted, linewidth=0.8)
+    for prediction, name, color in (
+        (lazy, "one linearization", orange),
+        (followed, f"{followed.intervals} linearizations, {followed.seconds:.1f} s", blue),
+    ):
+        assert prediction.test is not None
+        axes.scatter(trained, _numbers(prediction.test) - trained, s=14, color=color, label=name, linewidths=0)
+    axes.set_title(f"Predicted minus trained ({run.steps:,} steps, {run.seconds:.0f} s)")
+    axes.set_xlabel("output of the trained network, 100 test points")
+    axes.legend(loc="upper center", fontsize=9, handletextpad=0.2)
+
+
+def _waterfall(axes: Axes, explained: wm.Explanation, theme: str) -> None:
+    ink, muted, _, _, better, worse = THEMES[theme]
+    rows = list(explained.test_error().itertuples(index=False))
+    names = [NAMES.get(row.term, row.term) for row in rows]
+    for i, row in enumerate(rows):
+        before = row.mse - row.change
+        color = muted if i == 0 else (worse if row.change > 0 else better)
+        axes.barh(i, row.change, left=before, color=color, height=0.6)
+        text = f"{row.mse:.4f}" if i == 0 else f"{row.change:+.4f}".replace("-", "−")
+        axes.annotate(text, (max(row.mse, before), i), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.barh(len(rows), rows[-1].mse, color=ink, height=0.6)
+    end = (rows[-1].mse, len(rows))
+    axes.annotate(f"{rows[-1].mse:.4f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows) + 1), [*names, "trained network"])
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.tick_params(axis="y", length=0)
+    axes.set_title("Test error, term by term")
+    axes.set_xlabel("mean square error of the sum so far")
+
+
+def _numbers(outputs: Tensor) -> Tensor:
+    return outputs.double().reshape(-1)
+
+
+def main(folder: str = "docs", width: int = 2048, n: int = 100, until: float = 1e-5) -> None:
+    """Measure once, draw for both themes."""
+    found = measure(width, n, until)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for theme in THEMES:
+        path = Path(folder) / f"picture-{theme}.svg"
+        draw(*found, theme).savefig(path, transparent=True, metadata={"Date": None, "Creator": None})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])
