@@ -1,0 +1,96 @@
+"""The public names, and what importing them costs."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+import types
+
+import pytest
+
+import whichmin as wm
+
+
+def fresh(code: str) -> str:
+    """What a new interpreter prints."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_every_public_name_is_there():
+    names = fresh("import whichmin as wm; [getattr(wm, n) for n in wm.__all__]; print(*dir(wm))").split()
+    assert names == sorted(wm.__all__)
+    assert len(set(wm.__all__)) == len(wm.__all__)
+
+
+def test_what_the_public_names_are():
+    kinds = {name: getattr(wm, name) for name in wm.__all__}
+    for name in ("predict", "train", "explain", "spectrum", "tangent_kernel"):
+        assert inspect.isfunction(kinds[name]), name
+    for name in ("Certificate", "Explanation", "Prediction", "Run", "Spectrum", "Tangent", "Task"):
+        assert inspect.isclass(kinds[name]), name
+    for name in ("data", "errors", "networks"):
+        assert isinstance(kinds[name], types.ModuleType), name
+    assert all(inspect.getdoc(kinds[n]) for n in wm.__all__ if n != "__version__")
+
+
+def test_a_name_that_is_not_there():
+    with pytest.raises(AttributeError, match="module 'whichmin' has no attribute 'fit'"):
+        _ = wm.fit
+
+
+def test_modules_do_not_shadow_the_verbs():
+    code = """
+import importlib, inspect, pkgutil, whichmin
+for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
+    if "cli" not in module.name:
+        importlib.import_module(module.name)
+import whichmin.decomposition.explanation
+for name in ("predict", "train", "explain", "spectrum", "tangent_kernel"):
+    print(inspect.isfunction(getattr(whichmin, name)))
+"""
+    assert fresh(code).split() == ["True"] * 5
+
+
+def test_importing_a_verbs_module_first_does_not_shadow_it():
+    code = "import whichmin, whichmin.decomposition.explanation, inspect; print(inspect.isfunction(whichmin.explain))"
+    assert fresh(code) == "True"
+
+
+def test_modules_named_like_their_verb_are_reached():
+    assert (
+        fresh(
+            "import whichmin, whichmin.decomposition.explain as module, inspect;"
+            "print(inspect.ismodule(module), whichmin.explain is module.explain)"
+        )
+        == "True True"
+    )
+
+
+HEAVY = ("matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts")
+
+
+def test_importing_is_light():
+    loaded = fresh("import sys, whichmin; print(*sorted({m.split('.')[0] for m in sys.modules}))").split()
+    assert not set(HEAVY) & set(loaded)
+    assert "torch" not in loaded, "names are imported when they are first used"
+
+
+def test_predicting_and_explaining_load_no_plots_or_tables():
+    code = """
+import sys, torch, whichmin as wm
+from functools import partial
+before = set(sys.modules)
+task = wm.Task(torch.randn(4, 3), torch.randn(4), torch.randn(2, 3))
+wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), max_steps=3)
+print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
+"""
+    assert not {"matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts"} & set(fresh(code).split())
+
+
+def test_the_version():
+    parts = wm.__version__.split(".")
+    assert len(parts) >= 3
+    assert all(p.isdigit() for p in parts[:2])

@@ -1,0 +1,115 @@
+"""Tasks: what is stored, and every input that is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import whichmin as wm
+from whichmin.errors import DataError
+
+X, X_TEST = torch.randn(6, 3), torch.randn(4, 3)
+Y, Y_TEST = torch.randn(6), torch.randn(4)
+
+
+def spoiled(array, row, value):
+    array = array.clone()
+    array.reshape(len(array), -1)[row, 0] = value
+    return array
+
+
+@settings(deadline=None)
+@given(
+    n=st.integers(1, 5),
+    outputs=st.integers(1, 4),
+    n_test=st.integers(1, 3),
+    shape=st.lists(st.integers(1, 3), max_size=3),
+)
+def test_what_is_counted(n, outputs, n_test, shape):
+    task = wm.Task(torch.zeros(n, *shape), torch.zeros(n, outputs), torch.zeros(n_test, *shape))
+    assert (task.n, task.outputs, task.n_test) == (n, outputs, n_test)
+    assert task.y.shape == (n, outputs)
+
+
+def test_flat_targets_become_a_column():
+    task = wm.Task(X, Y, X_TEST, Y_TEST)
+    assert torch.equal(task.y, Y.reshape(6, 1))
+    assert torch.equal(task.y_test, Y_TEST.reshape(4, 1))
+    bare = wm.Task(X, Y)
+    assert bare.X_test is None
+    assert bare.y_test is None
+    assert bare.n_test == 0
+
+
+def test_integer_targets_become_those_of_the_inputs_type():
+    assert wm.Task(X, torch.arange(6)).y.dtype == torch.float32
+    assert wm.Task(X.double(), torch.arange(6) > 2).y.dtype == torch.float64
+    assert wm.Task(torch.arange(6)[:, None], torch.arange(6)).y.dtype == torch.get_default_dtype()
+    assert wm.Task(X, torch.arange(6)).y[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_arrays_and_lists_are_read():
+    task = wm.Task(np.ones((2, 3)), [1.0, -1.0], np.zeros((1, 3)))
+    assert task.X.dtype == torch.float64
+    assert task.y.tolist() == [[1.0], [-1.0]]
+
+
+def test_it_is_frozen_and_holds_no_graph():
+    task = wm.Task(X.clone().requires_grad_(), Y)
+    assert not task.X.requires_grad
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        task.X = X
+
+
+def test_to_moves_what_is_floating():
+    task = wm.Task(torch.arange(6).reshape(6, 1), Y, torch.arange(4).reshape(4, 1), Y_TEST).to(torch.float64)
+    assert task.X.dtype == task.X_test.dtype == torch.int64
+    assert task.y.dtype == task.y_test.dtype == torch.float64
+    double = wm.Task(X, Y, X_TEST, Y_TEST).to(torch.float64)
+    assert double.X.dtype == double.X_test.dtype == double.y.dtype == torch.float64
+    assert torch.equal(double.X.float(), X)
+    assert wm.Task(X, Y).to("cpu").X_test is None
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("name", ["X", "y", "X_test", "y_test"])
+def test_values_that_are_not_finite(name, value):
+    arrays = {"X": X, "y": Y, "X_test": X_TEST, "y_test": Y_TEST}
+    arrays[name] = spoiled(spoiled(arrays[name], 2, value), 3, value)
+    n = len(arrays[name])
+    with pytest.raises(DataError, match=rf"^{name} holds NaN or infinity in 2 of {n} rows, first in row 2: drop or"):
+        wm.Task(**arrays)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ((X[:0], Y[:0]), r"X is empty, shape \(0, 3\)"),
+        ((X[:, :0], Y), r"X is empty, shape \(6, 0\)"),
+        ((X, Y[:0]), "y is empty"),
+        ((X, Y, X_TEST[:0]), "X_test is empty"),
+        ((X, Y, X_TEST, Y_TEST[:0]), "y_test is empty"),
+        ((X, Y[:5]), "y has 5 rows and X has 6: one target per input"),
+        ((X, Y, X_TEST, Y), "y_test has 6 rows and X_test has 4"),
+        ((X, torch.zeros(6, 2, 2)), r"y has shape \(6, 2, 2\); expected \(N,\) or \(N, C\)"),
+        ((X, Y, X_TEST, torch.zeros(4, 2)), "y_test has 2 outputs per row and y has 1"),
+        ((X, Y, torch.randn(4, 2)), r"rows of X_test have shape \(2,\) and those of X \(3,\)"),
+        ((X, Y, torch.randn(4)), r"rows of X_test have shape \(\) and those of X \(3,\)"),
+        ((X, Y, X_TEST.double()), r"X is torch.float32 and X_test torch.float64.*X_test.to\(X.dtype\)"),
+        ((X, Y, None, Y_TEST), "y_test without X_test"),
+        ((torch.tensor(1.0), Y), "X is a single number"),
+        ((X, 1.0), "y is a single number"),
+        ((X.to(torch.complex64), Y), "X is complex"),
+        (("pixels", Y), "X is a str that torch.as_tensor cannot read"),
+        ((X, [None] * 6), "y is a list that torch.as_tensor cannot read"),
+        ((X.long(), Y, X_TEST.long().to("meta")), "X is on cpu and X_test on meta"),
+    ],
+)
+def test_arrays_that_do_not_fit(arrays, message):
+    with pytest.raises(DataError, match=message):
+        wm.Task(*arrays)
