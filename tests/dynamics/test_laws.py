@@ -180,6 +180,40 @@ def test_the_model_is_not_changed(relinearize):
     assert torch.equal(inputs, task.X)
 
 
+@pytest.mark.parametrize("passes", [3, 5, 8])
+def test_the_model_is_not_changed_by_a_prediction_that_is_interrupted(passes):
+    class Interrupted(nn.Module):
+        count = 0  # of all copies
+
+        def __init__(self, inner):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            Interrupted.count += 1
+            if Interrupted.count == passes:
+                raise KeyboardInterrupt
+            return self.inner(x)
+
+    inner, task = problem("over")
+    before = copy.deepcopy(inner.state_dict())
+    with pytest.raises(KeyboardInterrupt):
+        wm.predict(Interrupted(inner), task, sgd(0.1), steps=20, relinearize=6)
+    assert all(torch.equal(before[k], v) for k, v in inner.state_dict().items())
+
+
+def test_a_prediction_does_not_change_with_the_model_afterwards():
+    model, task = problem("over")
+    prediction = wm.predict(model, task, sgd(0.1), steps=20, relinearize=6)
+    expected = prediction.model()(task.X_test)
+    model.eval()
+    model.activation = torch.sin
+    for p in model.parameters():
+        p.data.zero_()
+    assert prediction.model().training
+    assert torch.equal(prediction.model()(task.X_test), expected)
+
+
 @pytest.mark.parametrize("relinearize", ["never", 6, "auto"])
 def test_two_calls_agree_to_the_bit(relinearize):
     model, task = problem("over", 3)

@@ -123,6 +123,17 @@ def test_auto_takes_as_many_intervals_as_the_tolerance_needs():
     assert found[0].spread == pytest.approx(float(task.y.std(correction=0)))
 
 
+@pytest.mark.parametrize("size", [0.01, 100.0])
+def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
+    model, task = problem("over")
+    task = wm.Task(task.X, size * task.y, task.X_test)
+    lazy = wm.predict(model, task, sgd(0.05), steps=5, relinearize="never")
+    assert lazy.spread == pytest.approx(float(task.y.std(correction=0)))
+    just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error)
+    not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error)
+    assert (just_enough.method, not_enough.method) == ("linearized", "followed")
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
