@@ -13,10 +13,10 @@ from whichmin._version import __version__
 
 if TYPE_CHECKING:
     from whichmin import data, errors, networks
-    from whichmin.dynamics.predict import predict
-    from whichmin.dynamics.prediction import Certificate, Prediction
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
+    from whichmin.dynamics.predict import predict
+    from whichmin.dynamics.prediction import Certificate, Prediction
     from whichmin.eigen import Spectrum, spectrum
     from whichmin.tangent.kernel import tangent_kernel
     from whichmin.tangent.linearize import Tangent

@@ -52,7 +52,7 @@ class Spectrum:
 
     @property
     def effective_rank(self) -> float:
-        """exp of the entropy of λ/Σλ (Roy and Vetterli 2007): how many modes carry the kernel."""
+        """Exp of the entropy of λ/Σλ (Roy and Vetterli 2007): how many modes carry the kernel."""
         p = self.eigenvalues[self.eigenvalues > 0]
         p = p / p.sum()
         return float(torch.exp(-(p * p.log()).sum()))
@@ -82,22 +82,33 @@ def spectrum(K: Tensor) -> Spectrum:
     """
     if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or (K.ndim == 4 and K.shape[2] != K.shape[3]):
         raise InputError(f"a kernel of shape {tuple(K.shape)}; expected (N, N, C, C) or (N, N), of one set of inputs.")
+    if not K.is_floating_point():
+        raise InputError(f"the kernel is {K.dtype}; expected a floating-point type: K.double().")
     if not bool(torch.isfinite(K).all()):
         raise InputError("the kernel holds NaN or infinity: check the network's parameters and inputs.")
     size = K.shape[0] if K.ndim == 2 else K.shape[0] * K.shape[2]
     matrix = (K if K.ndim == 2 else K.permute(0, 2, 1, 3).reshape(size, size)).double()
     eps = torch.finfo(K.dtype).eps
     largest = float(matrix.abs().max())
-    if largest == 0:
-        raise InputError("the kernel is zero: no trainable parameter moves the outputs on these inputs.")
     if float((matrix - matrix.T).abs().max()) > 1e4 * eps * largest:
         raise InputError("the kernel is not symmetric: pass K(X, X) of one set of inputs.")
     return decompose(matrix, 2.0 / size, eps)
 
 
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
-    """As :func:`spectrum` for a float64 matrix whose entries carry rounding of relative size ``eps``."""
+    """As :func:`spectrum` for a float64 matrix whose entries carry rounding of relative size ``eps``.
+
+    Raises:
+        InputError: the matrix is zero or not positive semidefinite.
+    """
+    if float(matrix.abs().max()) == 0:
+        raise InputError("the kernel is zero: no trainable parameter moves the outputs on these inputs.")
     values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
+    if float(values[0]) < -1e3 * eps * float(values[-1].abs()) or float(values[-1]) <= 0:
+        raise InputError(
+            f"the kernel is not positive semidefinite: its smallest eigenvalue is {float(values[0]):.3g}, its largest "
+            f"{float(values[-1]):.3g}. Pass K(X, X) of one set of inputs."
+        )
     values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu()
     small = values <= CUTOFF * eps * values[0]
     discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0

@@ -63,9 +63,9 @@ class TrainingError(WhichminError, RuntimeError):
     """Training met a number that is not finite.
 
     Attributes:
-        state: the last parameters with a finite loss, a state dict.
+        state: the last parameters that were kept, a state dict; their loss was finite.
         step: the number of steps that led to ``state``.
-        losses: the training mean square errors up to there.
+        losses: the training mean square errors up to the step that failed.
     """
 
     def __init__(self, message: str, *, state: dict[str, Tensor], step: int, losses: list[float] | Any) -> None:

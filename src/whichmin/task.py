@@ -68,7 +68,7 @@ class Task:
         return self.y.shape[1]
 
     def to(self, *args: object, **kwargs: object) -> Task:
-        """The task on another device or in another floating-point type, as ``Tensor.to``; integer inputs keep theirs."""
+        """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 
         def move(t: Tensor | None) -> Tensor | None:
             if t is None:

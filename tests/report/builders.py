@@ -5,8 +5,8 @@ import math
 import torch
 
 from whichmin import Task
-from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.decomposition.explanation import Explanation
+from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.report import Entry
 from whichmin.training.run import Run
 

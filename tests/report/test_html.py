@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from whichmin.errors import InputError, OutputError
 from whichmin.decomposition.explanation import MEANINGS, Explanation
+from whichmin.errors import InputError, OutputError
 from whichmin.report import Entry, write_report
 from whichmin.report.html import TITLE, render
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from tangent.zoo import ZOO, build, plain_jacobian
 from torch import nn
 
 import whichmin as wm
+from tangent.zoo import ZOO, build, plain_jacobian
 from whichmin.errors import DataError, InputError, MemoryPlanError, ModelError
 from whichmin.tangent import contract, kernel
 
@@ -145,7 +145,7 @@ def test_models_without_a_kernel(model, message, method):
 
 
 def test_integer_inputs():
-    with pytest.raises(ModelError, match="pass X.float()"):
+    with pytest.raises(ModelError, match=r"pass X\.float\(\)"):
         wm.tangent_kernel(wm.networks.MLP([3, 4, 1]), torch.randint(0, 9, (4, 3)))
 
 

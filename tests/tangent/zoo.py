@@ -112,12 +112,12 @@ class _Cube(torch.autograd.Function):
     """A custom function with no vmap rule."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor, w: Tensor) -> Tensor:
         ctx.save_for_backward(x, w)
         return x**3 * w
 
     @staticmethod
-    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:  # noqa: ANN001
+    def backward(ctx, g: Tensor) -> tuple[Tensor, Tensor]:
         x, w = ctx.saved_tensors
         return 3 * x**2 * w * g, (x**3 * g).sum(0)
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from whichmin.experiment.config import Experiment
 from whichmin.decomposition.explanation import MEANINGS
+from whichmin.experiment.config import Experiment
 from whichmin.report.entry import Entry
 
 if TYPE_CHECKING:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
+import time
 from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from whichmin.dynamics.linearized import Linearization, flat
-from whichmin.dynamics.network import Network
-from whichmin.dynamics.predict import later_terms, predict
-from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules import OptimizerFactory, build, rule_of
-from whichmin.errors import InputError, ResultError
 from whichmin.decomposition.explanation import Explanation
+from whichmin.dynamics.linearized import flat
+from whichmin.dynamics.predict import predict, prepare
+from whichmin.dynamics.rules import OptimizerFactory
+from whichmin.errors import InputError, ResultError
 from whichmin.task import Task
 from whichmin.training.run import Run
 from whichmin.training.train import train
@@ -59,10 +58,14 @@ def explain(
     """
     if isinstance(subject, Run):
         if task is not None or optimizer is not None:
-            raise InputError("a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer).")
+            raise InputError(
+                "a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer)."
+            )
         return _explain_run(subject)
     if task is None or optimizer is None:
-        raise InputError("explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run).")
+        raise InputError(
+            "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
+        )
     _check_test(task)
     if trained:
         return _explain_run(train(subject, task, optimizer, until=until, max_steps=max_steps, progress=progress))
@@ -70,8 +73,6 @@ def explain(
     followed = predict(subject, task, optimizer, steps=steps, until=until, tol=tol)
     settled = partial(_sgd, lr=followed.learning_rate)
     lazy = predict(subject, task, settled, steps=followed.steps, relinearize="never")  # type: ignore[arg-type]
-    if followed.method == "linearized":
-        return Explanation(followed.terms, task, lazy, followed=followed)
     return Explanation(followed.terms, task, lazy, followed=followed)
 
 
@@ -86,18 +87,12 @@ def _check_test(task: Task) -> None:
 
 def _explain_run(run: Run) -> Explanation:
     _check_test(run.task)
-    model, factory = run.initial_model, run._factory
+    factory = run._factory
     if factory is None:
         raise ResultError("a loaded run holds no optimizer: explain it before it is saved, or train again.")
-    lazy = predict(model, run.task, factory, steps=run.steps, relinearize="never")
-    C = run.task.outputs
-    network = Network(model, run.task)
-    factors, K = network.first()
-    rule = rule_of(build(factory, network.model.parameters()))
-    linear = Linearization.of(network, rule, factors, network.spectrum(network.row_major(K)))
-    terms = dict(lazy.terms)
+    started = time.perf_counter()
+    job = prepare(run.initial_model, run.task, factory, (float(run.steps),), stable=False)
+    lazy = job.package(job.linearized(), time.perf_counter() - started)
     assert run.test is not None
-    terms |= later_terms(
-        network, linear, flat(run.test), run.steps, network.place(), run.final, terms
-    )
-    return Explanation({name: t.reshape(-1, C) for name, t in terms.items()}, run.task, lazy, run=run)
+    terms = lazy.terms | job.later_terms(flat(run.test), run.steps, run.final)
+    return Explanation(terms, run.task, lazy, run=run)

@@ -109,19 +109,18 @@ class Explanation:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a folder: the terms, and the prediction and the run as folders within."""
-        from pathlib import Path
-
         from whichmin.storage import save_folder
 
         task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
         arrays = {f"term.{k}": v for k, v in self.terms.items()}
         arrays |= {f"task.{k}": v for k, v in task.items() if v is not None}
         parts = {"prediction": self.prediction, "run": self.run, "followed": self.followed}
-        config = {"kind": "explanation", "terms": list(self.terms), "parts": [k for k, v in parts.items() if v is not None]}
-        save_folder(path, config, arrays)
-        for name, part in parts.items():
-            if part is not None:
-                part.save(Path(path) / name)
+        config = {
+            "kind": "explanation",
+            "terms": list(self.terms),
+            "parts": [k for k, v in parts.items() if v is not None],
+        }
+        save_folder(path, config, arrays, parts={k: v.save for k, v in parts.items() if v is not None})
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Explanation:

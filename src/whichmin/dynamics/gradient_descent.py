@@ -11,6 +11,9 @@ import numpy as np
 from whichmin.dynamics.rules import Array, check_lr
 from whichmin.errors import OptimizerError
 
+#: What a step leaves of an oscillation beyond the limit of stability, at the most.
+DAMPED = 0.98
+
 
 @dataclass(frozen=True)
 class GradientDescent:
@@ -62,7 +65,7 @@ class GradientModes:
             self._log, self._sign = -z, np.ones_like(z)
             return
         with np.errstate(divide="ignore"):
-            factor = np.where(z > 2, 1 / (1 - z), 1 - z)
+            factor = np.where(z > 2, -np.minimum(1 / np.maximum(z - 1, 1), DAMPED), 1 - z)
             self._log = np.where(z < 0.5, np.log1p(-np.minimum(z, 0.5)), np.log(np.abs(factor)))
         self._sign = np.sign(factor)
 

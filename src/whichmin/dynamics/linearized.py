@@ -79,7 +79,7 @@ class Linearization:
         return displacement(self.spectrum, self.modes, self.q, t)
 
     def terms(self, t: float) -> dict[str, Tensor]:
-        """``interpolant`` K(x',X)K⁺Y, ``initialization`` f₀(x') − K(x',X)K⁺f₀(X), ``unconverged``: the rest at time t."""
+        """``interpolant`` K(x',X)K⁺Y, ``initialization`` f₀(x') − K(x',X)K⁺f₀(X), ``unconverged`` the rest."""
         interpolant = self.cross @ self._solve(self.y)
         initialization = self.f0_test - self.cross @ self._solve(self.f0)
         return {

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import ModelError
 from whichmin.eigen import Spectrum, decompose
+from whichmin.errors import ModelError
+from whichmin.tangent.contract import Factor
 from whichmin.tangent.kernel import agrees
 from whichmin.tangent.layerwise import Factors, contract, factorize
+from whichmin.tangent.linearize import jvp
 from whichmin.tangent.memory import require
 from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
@@ -102,8 +104,38 @@ class Network:
         grads = torch.autograd.grad(factors.outputs, self._values, seed, retain_graph=True, allow_unused=True)
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, grads, strict=True)]
 
+    def descend(self, factors: Factors, c: Tensor) -> None:
+        """θ ← θ − Jᵀc, J where the factors were taken: dense layers from their factors, the others by autograd."""
+        seed = c.to(factors.outputs).view_as(factors.outputs)
+        dense = {n for n, fs in factors.by_parameter.items() if all(map(_is_one_token, fs))}
+        rest = [n for n in self._named if n not in dense]
+        if rest:
+            values = [self._named[n] for n in rest]
+            grads = torch.autograd.grad(factors.outputs, values, seed, retain_graph=True, allow_unused=True)
+            for p, g in zip(values, grads, strict=True):
+                if g is not None:
+                    p.data.sub_(g)
+        for name in dense:
+            for factor in factors.by_parameter[name]:
+                _step(self._named[name].data, factor, seed)
+
+    def push_forward(self, X: Tensor, direction: Mapping[str, Tensor]) -> Tensor:
+        """J(X) v where the network stands, (n, C)."""
+        return jvp(self.model, self._named, X, direction)
+
+    def trainable_state(self) -> dict[str, Tensor]:
+        """A copy of the trainable parameters, by name."""
+        return {n: p.detach().clone() for n, p in self._named.items()}
+
+    def graph(self) -> Factors:
+        """f(X) with its autograd graph and no factors: enough to pull back."""
+        with torch.enable_grad():
+            return Factors(evaluate(self.model, self.task.X), {}, {})
+
     def eigenvalue_gradient(self, factors: Factors, v: Tensor) -> list[Tensor]:
         """∇_θ ‖Jᵀv‖² where the factors were taken: that of an eigenvalue of K, for its unit eigenvector v.
+
+        Zero where an operation of the network has no second derivative.
 
         Cost: a backward pass and another through it.
         """
@@ -112,12 +144,16 @@ class Network:
             factors.outputs, self._values, seed, retain_graph=True, create_graph=True, allow_unused=True
         )
         total = torch.stack([g.square().sum() for g in grads if g is not None]).sum()
-        second = torch.autograd.grad(total, self._values, retain_graph=True, allow_unused=True)
+        try:
+            second = torch.autograd.grad(total, self._values, retain_graph=True, allow_unused=True)
+        except RuntimeError as error:  # fused attention has no second derivatives
+            logger.info("the network cannot be differentiated twice: %s", error)
+            return [torch.zeros_like(p) for p in self._values]
         return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, second, strict=True)]
 
     def shift(self, direction: Sequence[Tensor], by: float) -> None:
         """θ ← θ + by·direction. Factors taken before no longer pull back, unless θ is put back first."""
-        torch._foreach_add_([p.data for p in self._values], list(direction), alpha=by)
+        torch._foreach_add_([p.data for p in self._values], list(direction), alpha=by)  # pyright: ignore[reportPrivateImportUsage]
 
     def place(self) -> list[Tensor]:
         """A copy of θ."""
@@ -125,7 +161,7 @@ class Network:
 
     def put(self, values: Sequence[Tensor]) -> None:
         """θ ← values."""
-        torch._foreach_copy_([p.data for p in self._values], list(values))
+        torch._foreach_copy_([p.data for p in self._values], list(values))  # pyright: ignore[reportPrivateImportUsage]
 
     def outputs(self, X: Tensor) -> Tensor:
         """f(θ, X), (n, C)."""
@@ -135,3 +171,26 @@ class Network:
     def state(self) -> dict[str, Tensor]:
         """A copy of the state dict."""
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+
+def _is_one_token(factor: Factor) -> bool:
+    """A dense layer or its bias, applied once to a row."""
+    return factor.gradient.ndim == 3 and (factor.is_dense or factor.use.kind == "sum")
+
+
+def _step(parameter: Tensor, factor: Factor, seed: Tensor) -> None:
+    """Parameter ← parameter − Σ_ic seed_ic ∂f_c(x_i)/∂parameter, in place."""
+    g = factor.gradient
+    weighted = g[0] * seed if len(g) == 1 else torch.einsum("nc,cno->no", seed, g)
+    if not factor.is_dense:
+        parameter.sub_(weighted.sum(0).view_as(parameter))
+    elif factor.flipped:
+        parameter.addmm_(_input(factor).T, weighted, alpha=-1)
+    else:
+        parameter.addmm_(weighted.T, _input(factor), alpha=-1)
+
+
+def _input(factor: Factor) -> Tensor:
+    x = factor.use.input
+    assert x is not None
+    return x

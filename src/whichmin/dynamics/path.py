@@ -25,6 +25,8 @@ from whichmin.tangent.layerwise import Factors
 
 #: A path with a stride is given up when it takes this many times the intervals that were expected.
 PATIENCE = 6
+#: To what part of the limit of stability the largest eigenvalue is brought back.
+BELOW_EDGE = 0.99
 #: Newton steps back to the edge of stability after an interval.
 EDGE_STEPS = 3
 
@@ -85,6 +87,7 @@ def follow(
     count: int,
     *,
     stride: float | None = None,
+    project: bool = True,
 ) -> Path:
     """Follow the path from where the network stands, moving it.
 
@@ -97,6 +100,7 @@ def follow(
         count: how many intervals, each an equal share of what is left of ‖Δθ‖ by the present linearization; with a
             stride, how many are expected.
         stride: ‖Δθ‖ of an interval: then there are as many as the real network needs to reach the goal.
+        project: whether to keep to the edge of stability.
     """
     y = flat(network.task.y)
     path = Path(factors, spectrum)
@@ -104,7 +108,7 @@ def follow(
     path.curve.append((0.0, first))
     while path.intervals < (count if stride is None else PATIENCE * count + 24):
         if path.intervals:
-            _linearize(network, rule, path)
+            _linearize(network, rule, path, project)
         residual = flat(path.factors.outputs) - y
         modes = rule.modes(path.spectrum.eigenvalues.numpy(), path.spectrum.gamma)
         q = path.spectrum.project(residual)
@@ -127,7 +131,7 @@ def _mse(factors: Factors, y: Tensor) -> float:
     return float((flat(factors.outputs) - y).square().mean())
 
 
-def _linearize(network: Network, rule: Rule, path: Path) -> None:
+def _linearize(network: Network, rule: Rule, path: Path, project: bool) -> None:
     """The kernel where the path stands; where it has outgrown the learning rate, back to the edge of stability."""
     path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
     for _ in range(EDGE_STEPS):
@@ -136,18 +140,18 @@ def _linearize(network: Network, rule: Rule, path: Path) -> None:
         if largest <= limit * (1 + 1e-4):
             return
         path.edge = path.steps if path.edge is None else path.edge
+        if not project:
+            return
         gradient = network.eigenvalue_gradient(path.factors, path.spectrum.vectors[:, 0])
         square = sum(float(g.double().square().sum()) for g in gradient)
         if square == 0:
             return
-        network.shift(gradient, -(largest - limit) / square)
+        network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
         path.factors = network.factors()
         path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
 
 
-def _interval(
-    rule: Rule, modes: Modes, path: Path, q: Array, goal: Goal, left: int, stride: float | None
-) -> float:
+def _interval(rule: Rule, modes: Modes, path: Path, q: Array, goal: Goal, left: int, stride: float | None) -> float:
     """How long to keep J: for a stride, or an equal share of the way that is left; at most to the goal."""
     end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
     if goal.until is not None:
@@ -162,10 +166,9 @@ def _interval(
 
 def _advance(network: Network, path: Path, modes: Modes, q: Array, t: float) -> None:
     c = path.spectrum.combine(modes.coefficient(t) * q)
-    step = network.pull_back(path.factors, c)
     for s in drawn_times(t, 8)[1:-1]:
         path.curve.append((path.steps + s, mean_square(modes.residual(s) * q)))
-    network.shift(step, -1.0)
+    network.descend(path.factors, c)
     path.factors = network.factors()
     path.intervals += 1
     path.steps += t

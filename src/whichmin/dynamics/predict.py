@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,7 @@ from whichmin.task import Task
 Relinearize = Literal["auto", "never"] | int
 
 #: What part of ``tol`` a path aims at, so that the estimate still meets it when it comes out larger than planned.
-AIM = 0.6
+AIM = 0.75
 #: The intervals of the first path that is tried where one linearization is not enough.
 FIRST = 4
 #: The most linearizations that ``relinearize="auto"`` makes.
@@ -83,23 +84,49 @@ def predict(
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
     """
     started = time.perf_counter()
-    times = _check_times(steps, until, flow)
+    times, several = _check_times(steps, until, flow)
     _check_relinearize(relinearize, tol)
+    job = prepare(model, task, optimizer, times, until=until, flow=flow, stay=relinearize == "never")
+    found = job.linearized()
+    if relinearize != "never" and job.end > 0 and (relinearize != "auto" or found.error > tol * job.spread):
+        found = job.followed(relinearize, tol, found)
+    return job.package(found, time.perf_counter() - started, several)
+
+
+def prepare(
+    model: nn.Module,
+    task: Task,
+    optimizer: OptimizerFactory,
+    times: tuple[float, ...],
+    *,
+    until: float | None = None,
+    flow: bool = False,
+    stay: bool = True,
+    stable: bool = True,
+) -> Job:
+    """Copy and check the network, linearize it, and find where to end.
+
+    Args:
+        model: as for :func:`predict`.
+        task: as for :func:`predict`.
+        optimizer: as for :func:`predict`.
+        times: step counts.
+        until: as for :func:`predict`.
+        flow: as for :func:`predict`.
+        stay: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
+        stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
+    """
     network = Network(model, task)
     factors, K = network.first()
     spectrum = network.spectrum(network.row_major(K))
     if learning_rate_is_best(optimizer):
         optimizer = with_learning_rate(optimizer, spectrum.best_lr)
     rule = rule_of(build(optimizer, network.model.parameters()), flow=flow)
-    _check_stable(rule, spectrum.max_lr, float(spectrum.eigenvalues[0]), spectrum.gamma)
+    if stable:
+        _check_stable(rule, float(spectrum.eigenvalues[0]), spectrum.gamma)
     lazy = Linearization.of(network, rule, factors, spectrum)
-    end = _end(lazy, times, until, network, rule)
-    goal = Goal(math.inf if until is not None and len(times) == 1 and math.isinf(times[0]) else times[-1], until, times)
-    job = _Job(network, rule, lazy, goal, times, end)
-    found = job.linearized()
-    if relinearize != "never" and (relinearize != "auto" or found.error > tol * job.spread):
-        found = job.followed(relinearize, tol, found)
-    return job.package(found, time.perf_counter() - started, flow)
+    end = _end(lazy, times, until, network, rule, stay)
+    return Job(network, rule, lazy, Goal(times[-1], until, times), end)
 
 
 @dataclass(eq=False)
@@ -115,15 +142,14 @@ class _Found:
     curve: list[tuple[float, float]]
     state: dict[str, Tensor]
     notes: list[str]
+    edge: float | None = None
 
 
-class _Job:
+class Job:
     """One prediction at work: the network at θ₀, its linearization, and where to end."""
 
-    def __init__(
-        self, network: Network, rule: Rule, lazy: Linearization, goal: Goal, times: tuple[float, ...], end: float
-    ) -> None:
-        self.network, self.rule, self.lazy, self.goal, self.times, self.end = network, rule, lazy, goal, times, end
+    def __init__(self, network: Network, rule: Rule, lazy: Linearization, goal: Goal, end: float) -> None:
+        self.network, self.rule, self.lazy, self.goal, self.end = network, rule, lazy, goal, end
         self.origin = network.place()
         self.certificate: Certificate | None = None
         y = network.task.y.double()
@@ -133,12 +159,12 @@ class _Job:
     def linearized(self) -> _Found:
         """One linearization, its certificate and its estimated error."""
         network, lazy, end = self.network, self.lazy, self.end
-        times = [*self.times[:-1], end]
+        times = [*self.goal.times[:-1], end]
         train, test = [lazy.train(t) for t in times], [lazy.test(t) for t in times]
         c = lazy.coefficients(end)
         step = network.pull_back(lazy.factors, c)
         network.shift(step, -1.0)
-        factors = network.factors()
+        factors = network.graph()
         there = flat(network.outputs(network.X))
         at_training = flat(factors.outputs)
         self.certificate = Certificate(
@@ -160,7 +186,7 @@ class _Job:
         network, spectrum = self.network, self.lazy.spectrum
         here = network.place()
         turned = network.pull_back(factors, c)
-        torch._foreach_sub_(turned, step)
+        torch._foreach_sub_(turned, step)  # pyright: ignore[reportPrivateImportUsage]
         network.shift(turned, -0.5)
         changed = flat(network.outputs(network.task.X)) - train
         undo = spectrum.combine(self.lazy.modes.coefficient(self.end) * spectrum.project(changed))
@@ -175,7 +201,8 @@ class _Job:
         """The path, in as many intervals as were asked for or as the tolerance needs."""
         if isinstance(relinearize, int):
             coarse = self._path(relinearize // 2) if relinearize > 1 else lazy
-            return self._judged(self._path(relinearize), coarse, 2.0)
+            found = self._judged(self._path(relinearize), coarse, 2.0)
+            return self._at_the_edge(found, relinearize, None)
         accepted, aim = tol * self.spread, AIM * tol * self.spread
         length = self.lazy.displacement(self.end)
         count, found = 1, lazy
@@ -184,6 +211,7 @@ class _Job:
             wanted = min(MOST, max(math.ceil(1.5 * count), min(wanted, 4 * count)))
             found = self._judged(self._path(wanted, length / wanted), found, wanted / count)
             count = wanted
+        found = self._at_the_edge(found, count, length / count)
         if found.error > accepted:
             found.notes.append(
                 f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
@@ -201,31 +229,48 @@ class _Job:
             found.error = difference / (ratio - 1) if math.isfinite(difference) else math.inf
         return found
 
-    def _path(self, count: int, stride: float | None = None) -> _Found:
+    def _at_the_edge(self, found: _Found, count: int, stride: float | None) -> _Found:
+        """With an error no smaller than what keeping to the edge of stability made of the path.
+
+        There only the average of an oscillation is known: how much the projection moves the prediction tells how much
+        is at stake.
+        """
+        if found.edge is not None and math.isfinite(found.error):
+            free = self._path(count, stride, project=False)
+            difference = float((found.test[-1] - free.test[-1]).square().mean().sqrt())
+            found.error = max(found.error, difference if math.isfinite(difference) else math.inf)
+        return found
+
+    def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> _Found:
         network, goal = self.network, self.goal
         network.put(self.origin)
-        path = follow(network, self.rule, network.factors(), self.lazy.spectrum, goal, count, stride=stride)
+        start = network.factors()
+        path = follow(network, self.rule, start, self.lazy.spectrum, goal, count, stride=stride, project=project)
         path.train.append(network.outputs(network.task.X))
         path.test.append(network.outputs(network.X))
         train, test = ([flat(t) for t in outputs] for outputs in (path.train, path.test))
         notes = []
         if not path.arrived:
-            notes.append(f"the path was given up after {path.intervals} intervals, at a training MSE of {path.mse:.3g}.")
+            came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
+            notes.append(f"the path was given up after {came}.")
         elif stride is not None and goal.until is not None and path.mse >= goal.until and path.steps < goal.steps:
             notes.append(f"the path ends at a training MSE of {path.mse:.3g}, above until = {goal.until:g}.")
         if path.edge is not None:
             notes.append(
-                f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of lr = {self.rule.lr:.4g}: "
-                "real training oscillates at the edge of stability there, and the prediction follows its average."
+                f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "
+                f"lr = {self.rule.lr:.4g}: real training oscillates at the edge of stability there, and the prediction "
+                "follows its average."
             )
         error = 0.0 if path.arrived else math.inf
-        return _Found("followed", train, test, path.steps, path.intervals, error, path.curve, network.state(), notes)
+        state = network.state()
+        return _Found(
+            "followed", train, test, path.steps, path.intervals, error, path.curve, state, notes, edge=path.edge
+        )
 
-    def package(self, found: _Found, seconds: float, flow: bool) -> Prediction:
+    def package(self, found: _Found, seconds: float, several: bool = False) -> Prediction:
         """The result, in the network's type."""
         network, lazy = self.network, self.lazy
-        like, (n, C) = lazy.factors.outputs, network.task.y.shape
-        several = len(self.times) > 1
+        like, C = lazy.factors.outputs, network.task.outputs
 
         def shaped(outputs: list[Tensor]) -> Tensor:
             stacked = torch.stack([o.reshape(-1, C) for o in outputs]).to(like)
@@ -233,14 +278,14 @@ class _Job:
 
         terms = {name: term.reshape(-1, C) for name, term in lazy.terms(found.steps).items()}
         if found.method == "followed":
-            terms |= later_terms(network, lazy, found.test[-1], found.steps, self.origin, found.state, terms)
+            terms |= self.later_terms(found.test[-1], found.steps, found.state)
         assert self.certificate is not None
         return Prediction(
             train=shaped(found.train),
             test=None if network.task.X_test is None else shaped(found.test),
-            steps=torch.tensor(self.times, dtype=torch.float64) if several else found.steps,
+            steps=torch.tensor(self.goal.times, dtype=torch.float64) if several else found.steps,
             learning_rate=self.rule.lr,
-            flow=flow,
+            flow=self.rule.flow,
             method=found.method,
             intervals=found.intervals,
             error=found.error,
@@ -255,6 +300,24 @@ class _Job:
             _state=found.state,
             _network=network.model,
         )
+
+    def later_terms(self, test: Tensor, steps: float, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``curvature`` f(θ_T) − f₀ − J₀(θ_T − θ₀) and ``drift``, the rest, so that all terms add up to ``test``.
+
+        Args:
+            test: f(θ_T, x'), (n·C,).
+            steps: T.
+            state: θ_T.
+        """
+        network, lazy = self.network, self.lazy
+        network.put(self.origin)
+        moved = {name: state[name].to(p) - p for name, p in network.trainable_state().items()}
+        straight = lazy.f0_test + flat(network.push_forward(network.X, moved))
+        C = network.task.outputs
+        return {
+            "curvature": (test - straight).reshape(-1, C),
+            "drift": (straight - lazy.test(steps)).reshape(-1, C),
+        }
 
     def _notes(self) -> tuple[str, ...]:
         notes = []
@@ -272,45 +335,25 @@ class _Job:
         return tuple(notes)
 
 
-def later_terms(
-    network: Network,
-    lazy: Linearization,
-    test: Tensor,
-    steps: float,
-    origin: list[Tensor],
-    state: dict[str, Tensor],
-    terms: dict[str, Tensor],
-) -> dict[str, Tensor]:
-    """``curvature`` f(θ_T) − f₀ − J₀(θ_T − θ₀) and ``drift``, the rest, so that all terms add up to ``test``.
-
-    The network is left at θ₀.
-    """
-    from whichmin.tangent.linearize import Tangent
-
-    network.put(origin)
-    tangent = Tangent(network.model)
-    moved = {name: state[name].to(p) - p for name, p in tangent.parameters.items()}
-    straight = lazy.f0_test + flat(tangent.jvp(network.X, moved))
-    C = network.task.outputs
-    return {
-        "curvature": (test - straight).reshape(-1, C),
-        "drift": (straight - lazy.test(steps)).reshape(-1, C),
-    }
-
-
-def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[float, ...]:
-    several = isinstance(steps, Sequence | Tensor) and not isinstance(steps, str)
-    times = tuple(float(s) for s in steps) if several else (float(steps),)
-    if not times or any(math.isnan(s) or s < 0 for s in times) or any(b <= a for a, b in zip(times, times[1:], strict=False)):
-        raise InputError(f"steps is {steps!r}; expected a non-negative number, math.inf, or an ascending sequence of them.")
+def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[float, ...], bool]:
+    """The step counts, and whether a sequence of them was asked for."""
+    several = not isinstance(steps, str) and hasattr(steps, "__len__") and getattr(steps, "ndim", 1) == 1
+    try:
+        times = tuple(float(s) for s in (steps if several else [steps]))
+    except (TypeError, ValueError):
+        times = ()
+    if not times or any(math.isnan(s) or s < 0 for s in times) or any(b <= a for a, b in pairwise(times)):
+        raise InputError(
+            f"steps is {steps!r}; expected a non-negative number, math.inf, or an ascending sequence of them."
+        )
     if not flow and any(math.isfinite(s) and s != int(s) for s in times):
         raise InputError(f"steps is {steps!r}; gradient descent makes whole steps. Pass integers, or flow=True.")
     if until is not None:
-        if not (math.isfinite(until) and until > 0):
+        if not (isinstance(until, int | float) and math.isfinite(until) and until > 0):
             raise InputError(f"until is {until}; expected a positive training mean square error, such as 1e-5.")
         if several:
             raise InputError("got both a sequence of steps and until: ask for one of them.")
-    return times
+    return times, several
 
 
 def _check_relinearize(relinearize: Any, tol: float) -> None:
@@ -321,7 +364,7 @@ def _check_relinearize(relinearize: Any, tol: float) -> None:
         raise InputError(f"tol is {tol}; expected a positive number, such as 1e-2.")
 
 
-def _check_stable(rule: Rule, max_lr: float, largest: float, gamma: float) -> None:
+def _check_stable(rule: Rule, largest: float, gamma: float) -> None:
     limit = rule.limit(largest, gamma)
     if rule.lr >= limit:
         raise DivergenceError(
@@ -331,7 +374,14 @@ def _check_stable(rule: Rule, max_lr: float, largest: float, gamma: float) -> No
         )
 
 
-def _end(lazy: Linearization, times: tuple[float, ...], until: float | None, network: Network, rule: Rule) -> float:
+def _end(
+    lazy: Linearization,
+    times: tuple[float, ...],
+    until: float | None,
+    network: Network,
+    rule: Rule,
+    stay: bool,
+) -> float:
     """The last step count on the linearized network, with a clear error where the targets cannot be reached."""
     last = times[-1]
     overparameterized = network.size >= len(lazy.y)
@@ -339,17 +389,18 @@ def _end(lazy: Linearization, times: tuple[float, ...], until: float | None, net
         pair = contradiction(network.task)
         if pair is not None:
             raise SingularKernelError(
-                f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ ({network.task.y[pair[0]].tolist()} "
-                f"and {network.task.y[pair[1]].tolist()}): no network fits both, the tangent kernel is singular. Drop "
-                "one, or average their targets."
+                f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ "
+                f"({network.task.y[pair[0]].tolist()} and {network.task.y[pair[1]].tolist()}): no network fits "
+                "both, the tangent kernel is singular. Drop one, or average their targets."
             )
     if until is None:
         return last
     t = lazy.time_below(until, rule.flow)
-    if math.isinf(t) and math.isinf(last):
+    if math.isinf(t) and math.isinf(last) and stay:
         raise SingularKernelError(
-            f"until = {until:g} is never reached: the linearized network's training MSE stays above {lazy.floor():.3g}. "
-            "Raise until, widen the network, or pass a number of steps."
+            f"until = {until:g} is never reached: the linearized training MSE stays above {lazy.floor():.3g}. "
+            "Raise until, widen the network, or pass a number of steps; the real network may reach it, "
+            'relinearize="auto" looks.'
         )
     return min(t, last)
 

@@ -37,15 +37,17 @@ class Modes(Protocol):
 
 
 class Rule(Protocol):
-    """What an optimizer does while J is frozen.
+    """What an optimizer does while J is frozen."""
 
-    Attributes:
-        lr: the learning rate.
-        flow: whether time is continuous.
-    """
+    @property
+    def lr(self) -> float:
+        """The learning rate."""
+        ...
 
-    lr: float
-    flow: bool
+    @property
+    def flow(self) -> bool:
+        """Whether time is continuous."""
+        ...
 
     def modes(self, eigenvalues: Array, gamma: float) -> Modes:
         """The dynamics for these eigenvalues."""
@@ -78,7 +80,9 @@ def build(optimizer: OptimizerFactory, parameters: Iterable[torch.nn.Parameter])
             f"functools.partial(torch.optim.{type(optimizer).__name__}, lr=…), which whichmin builds on its own copy."
         )
     if not callable(optimizer):
-        raise OptimizerError(f"optimizer is {optimizer!r}; expected a factory such as partial(torch.optim.SGD, lr=0.1).")
+        raise OptimizerError(
+            f"optimizer is {optimizer!r}; expected a factory such as partial(torch.optim.SGD, lr=0.1)."
+        )
     try:
         built = optimizer(list(parameters))
     except (TypeError, ValueError) as error:

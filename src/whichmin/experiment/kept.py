@@ -13,10 +13,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from whichmin._version import __version__
+from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import OutputError, ResultError
 from whichmin.experiment.config import Experiment
-from whichmin.decomposition.explanation import Explanation
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from whichmin.decomposition.explain import explain
 from whichmin.dynamics.predict import predict
 from whichmin.experiment.build import build_network, build_task
 from whichmin.experiment.config import Experiment
 from whichmin.experiment.kept import fingerprint, load_entry, prepare, save_entry
-from whichmin.decomposition.explain import explain
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 from whichmin.training.train import train

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -28,8 +29,8 @@ ACTIVATIONS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
 class _Scaled(nn.Module):
     """What a dense and a convolutional layer share: the draw of the parameters and the factors in front of them.
 
-    NTK parametrization: z = α (σ_w/√fan_in · W h + σ_b b) with W, b ~ N(0, 1); standard: the same law at the start, with
-    the factors inside the parameters: z = α (W h + b), W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²).
+    NTK parametrization: z = α (σ_w/√fan_in · W h + σ_b b) with W, b ~ N(0, 1); standard: the same law at the start,
+    with the factors inside the parameters: z = α (W h + b), W ~ N(0, σ_w²/fan_in), b ~ N(0, σ_b²).
     """
 
     def __init__(
@@ -77,7 +78,8 @@ class _Scaled(nn.Module):
 
     def extra_repr(self) -> str:
         """The shape and the factors, for ``print(model)``."""
-        return f"{tuple(self.weight.shape)}, bias={self.bias is not None}, before={self.before:.4g}, after={self.after:.4g}"
+        factors = f"before={self.before:.4g}, after={self.after:.4g}"
+        return f"{tuple(self.weight.shape)}, bias={self.bias is not None}, {factors}"
 
 
 class ScaledLinear(_Scaled):
@@ -140,7 +142,9 @@ class MLP(nn.Module):
         super().__init__()
         _check(parametrization, scale, activation)
         if len(sizes) < 2 or any(int(s) != s or s < 1 for s in sizes):
-            raise ModelError(f"sizes is {tuple(sizes)}; expected (in, hidden, …, out), positive integers, two at least.")
+            raise ModelError(
+                f"sizes is {tuple(sizes)}; expected (in, hidden, …, out), positive integers, two at least."
+            )
         generator = torch.Generator().manual_seed(seed)
         self.activation_name = activation
         self.activation, gain = ACTIVATIONS[activation]
@@ -155,7 +159,7 @@ class MLP(nn.Module):
                 generator=generator,
                 dtype=dtype,
             )
-            for i, (n_in, n_out) in enumerate(zip(sizes[:-1], sizes[1:], strict=True))
+            for i, (n_in, n_out) in enumerate(pairwise(sizes))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -199,7 +203,9 @@ class CNN(nn.Module):
         super().__init__()
         _check(parametrization, scale, activation)
         if len(channels) < 2 or any(int(c) != c or c < 1 for c in channels):
-            raise ModelError(f"channels is {tuple(channels)}; expected (in, hidden, …), positive integers, two at least.")
+            raise ModelError(
+                f"channels is {tuple(channels)}; expected (in, hidden, …), positive integers, two at least."
+            )
         generator = torch.Generator().manual_seed(seed)
         self.activation_name = activation
         self.activation, gain = ACTIVATIONS[activation]
@@ -211,8 +217,7 @@ class CNN(nn.Module):
             "dtype": dtype,
         }
         self.convolutions = nn.ModuleList(
-            ScaledConv2d((c_out, c_in, 3, 3), weight_std=gain, **common)
-            for c_in, c_out in zip(channels[:-1], channels[1:], strict=True)
+            ScaledConv2d((c_out, c_in, 3, 3), weight_std=gain, **common) for c_in, c_out in pairwise(channels)
         )
         self.head = ScaledLinear((outputs, channels[-1]), weight_std=1.0, **common)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whichmin.dynamics.prediction import Prediction
 from whichmin.decomposition.explanation import Explanation
+from whichmin.dynamics.prediction import Prediction
 from whichmin.task import Task
 from whichmin.training.run import Run
 

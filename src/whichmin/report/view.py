@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from whichmin.dynamics.prediction import Prediction
 from whichmin.decomposition.explanation import MEANINGS, Explanation
+from whichmin.dynamics.prediction import Prediction
 from whichmin.report.entry import Entry
 from whichmin.task import Task
 from whichmin.training.run import Run

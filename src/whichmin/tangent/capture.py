@@ -98,7 +98,7 @@ class Capture(TorchFunctionMode):
         return any(view._version != version for view, version in self._views)
 
     def _transpose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> bool:
-        if func not in _TRANSPOSES or kwargs or args[0] not in self._names or args[0].ndim != 2:
+        if func not in _TRANSPOSES or kwargs or len(args) == 0 or args[0] not in self._names or args[0].ndim != 2:
             return False
         if len(args) > 1 and {a % 2 for a in args[1:]} != {0, 1}:
             return False
@@ -133,6 +133,13 @@ class Capture(TorchFunctionMode):
             version = 0 if x is None else x._version
             held = None if x is None else x.detach()
             self.uses.append(Use(name, kind, held, edge, tuple(out.shape), transposed, options, version))
+
+
+def looked_up(model: nn.Module, x: Tensor) -> bool:
+    """Whether the model looks an embedding or a one-hot encoding up, so that integer inputs make sense."""
+    with torch.no_grad(), Capture({}, x) as capture:
+        model(x)
+    return capture.looked_up
 
 
 _Found = tuple[Tensor, str, "Tensor | None", "dict[str, Any] | None"]
@@ -265,7 +272,7 @@ _BROADCASTS: dict[Any, str] = dict.fromkeys(
 
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.transpose, torch.transpose}  # type: ignore[attr-defined]
 
-_LOOKUPS = {F.embedding, F.embedding_bag, F.one_hot, torch.embedding, torch._C._nn.one_hot}
+_LOOKUPS = {F.embedding, F.embedding_bag, F.one_hot, torch.embedding}
 
 #: Calls that read a parameter's shape or place and nothing of its values.
 _METADATA = {

@@ -64,7 +64,7 @@ def add_part(
         shape: the parameter's.
         weight: its metric: a number, or positive weights of the parameter's shape.
     """
-    if isinstance(weight, float) and all(f.is_dense for f in left) and _pairwise_is_cheaper(left[0], right[0]):
+    if not isinstance(weight, Tensor) and all(f.is_dense for f in left) and _pairwise_is_cheaper(left[0], right[0]):
         for u in left:
             for v in right:
                 _add_pair(K, u, v, weight)
@@ -72,14 +72,14 @@ def add_part(
     for lo, hi in _slices(left, right, shape):
         P = _gradients(left, shape, lo, hi)
         Q = P if right is left else _gradients(right, shape, lo, hi)
-        if isinstance(weight, float):
+        if not isinstance(weight, Tensor):
             K.addmm_(P, Q.T, alpha=weight)
         else:
             K.addmm_(P * weight[lo:hi].reshape(1, -1), Q.T)
 
 
 def _pairwise_is_cheaper(u: Factor, v: Factor) -> bool:
-    (A, G), (B, H) = u.tokens(), v.tokens()
+    (A, G), (B, _) = u.tokens(), v.tokens()
     C, n1, T, out = G.shape
     n2, S, inner = B.shape
     pairs = n1 * n2 * T * S * (inner + C * C * out)

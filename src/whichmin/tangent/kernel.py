@@ -11,7 +11,7 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import DataError, InputError, ModelError
+from whichmin.errors import DataError, InputError
 from whichmin.tangent.jacobian import per_example_gradients
 from whichmin.tangent.layerwise import Factors, contract, factorize
 from whichmin.tangent.linearize import Tangent
@@ -132,6 +132,7 @@ def tangent_kernel(
         check_rows(model, x1, evaluate(model, x1[:3]), [0], evaluate(model, x1[:1]))
         return KernelOperator(Tangent(model), x1, x2, weights, C)
     plan = _plan(method, probe, parameters, x1, x2, same)
+    K: Tensor | None = None
     if plan.method == "layerwise":
         K, outputs = _layerwise(model, parameters, weights, x1, x2, same, plan)
         check_rows(model, x1, outputs, rows, probe.outputs)
@@ -142,6 +143,7 @@ def tangent_kernel(
     if plan.method == "jacobian":
         check_rows(model, x1, evaluate(model, x1[:3]), [0], evaluate(model, x1[:1]))
         K = _jacobian(model, parameters, weights, x1, x2, same, plan)
+    assert K is not None
     K = finite(K, "the kernel")
     K.plan = plan  # type: ignore[attr-defined]
     return K
@@ -168,8 +170,8 @@ def _plan(
     free = available_bytes(device)
     smallest = math.isqrt(int(0.8 * free) // (C * C * item * (1 if C == 1 else 2)))
     remedy = (
-        f"At most {smallest} rows against {smallest} fit; or use method='matrixfree', which holds no kernel, or compute "
-        "it in blocks, tangent_kernel(model, x1[a:b], x2[c:d])."
+        f"At most {smallest} rows against {smallest} fit; or use method='matrixfree', which holds no kernel, or "
+        "compute it in blocks, tangent_kernel(model, x1[a:b], x2[c:d])."
     )
     sets = 1 if same else 2
     smallest_bytes = kernel + 2 * per_row
@@ -266,9 +268,7 @@ def _arrange(K: Tensor, C: int) -> Tensor:
     return K.detach().view(C, n1, C, n2).permute(1, 3, 0, 2).contiguous()
 
 
-def agrees(
-    outputs: Tensor, parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | float], K: Tensor
-) -> bool:
+def agrees(outputs: Tensor, parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | float], K: Tensor) -> bool:
     """Whether ‖Jᵀc‖² for a few rows and mixed outputs, by plain autograd, is what their kernel K says."""
     n, C = outputs.shape
     c = torch.tensor([[(-1.0) ** (i + d) * (1 + 0.5 * d) for d in range(C)] for i in range(n)]).to(K)

@@ -44,7 +44,7 @@ class Factors:
 def factorize(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], X: Tensor, form: Collection[str] = ()
 ) -> Factors:
-    """Run the model once on X and take the gradients at every use of a parameter: C backward passes, no weight gradients.
+    """Run the model once on X and take the gradients at every use of a parameter: C backward passes.
 
     Parameters that were used in a way that is not recognized, and those named in ``form``, get per-example gradients.
     """
@@ -104,6 +104,6 @@ def contract(
         P = gradients.reshape(C * n1, -1)
         Q = P if right is left else right.formed[name].reshape(C * n2, -1)
         weight = weights[name]
-        P = P * (weight if isinstance(weight, float) else weight.reshape(1, -1))
+        P = P * (weight.reshape(1, -1) if isinstance(weight, Tensor) else weight)
         K.addmm_(P, Q.T)
     return K

@@ -44,7 +44,7 @@ class Tangent:
     def f0(self, x: Tensor) -> Tensor:
         """f(θ₀, x), (n, C). Cost: one forward pass."""
         with torch.no_grad():
-            return finite(self._call(self._parameters, x), "x")
+            return finite(evaluate(self._model, x), "x")
 
     def jvp(self, x: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
         """J(x) v, (n, C), for v a tree like the parameters. Cost: about two forward passes.
@@ -54,22 +54,7 @@ class Tangent:
         """
         self._check_tree(tangent)
         v = {n: tangent[n].to(p) for n, p in self._parameters.items()}
-        with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
-            try:
-                with torch.no_grad():
-                    return torch.func.jvp(lambda p: self._call(p, x), (self._parameters,), (v,))[1]
-            except (ModelError, RuntimeError, NotImplementedError):
-                return self._jvp_by_transposition(x, v)
-
-    def _jvp_by_transposition(self, x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
-        """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
-        leaves = {n: p.detach().requires_grad_() for n, p in self._parameters.items()}
-        with torch.enable_grad():
-            out = self._call(leaves, x)
-            u = torch.zeros_like(out, requires_grad=True)
-            grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
-            pairs = [(g * d).sum() for g, d in zip(grads, v.values(), strict=True) if g is not None]
-            return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]
+        return jvp(self._model, self._parameters, x, v)
 
     def vjp(self, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
         """J(x)ᵀ c, a tree like the parameters, for c of shape (n, C). Cost: one forward and one backward pass.
@@ -79,7 +64,7 @@ class Tangent:
         """
         leaves = {n: p.detach().requires_grad_() for n, p in self._parameters.items()}
         with torch.enable_grad():
-            out = self._call(leaves, x)
+            out = call(self._model, leaves, x)
         if cotangent.shape != out.shape:
             raise ModelError(
                 f"the cotangent has shape {tuple(cotangent.shape)}; expected {tuple(out.shape)}, like f(x)."
@@ -100,12 +85,38 @@ class Tangent:
 
         return tangent_kernel(self._model, x1, x2, method=method, metric=metric)  # type: ignore[return-value]
 
-    def _call(self, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        return evaluate(lambda inputs: torch.func.functional_call(self._model, dict(parameters), (inputs,)), x)
-
     def _check_tree(self, tree: Mapping[str, Tensor]) -> None:
         if set(tree) != set(self._parameters):
             raise ModelError(f"the tangent names {sorted(tree)}; expected {sorted(self._parameters)}.")
         for name, p in self._parameters.items():
             if tree[name].shape != p.shape:
                 raise ModelError(f"tangent[{name!r}] has shape {tuple(tree[name].shape)}; expected {tuple(p.shape)}.")
+
+
+def call(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """f(x) with these parameters in place of the model's own, (n, C)."""
+    return evaluate(lambda inputs: torch.func.functional_call(model, dict(parameters), (inputs,)), x)
+
+
+def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+    """J(x) v at these parameters, (n, C)."""
+    at = {n: p.detach() for n, p in parameters.items()}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
+        try:
+            with torch.no_grad():
+                return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
+        except (ModelError, RuntimeError, NotImplementedError):
+            return _jvp_by_transposition(model, at, x, v)
+
+
+def _jvp_by_transposition(
+    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
+) -> Tensor:
+    """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
+    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    with torch.enable_grad():
+        out = call(model, leaves, x)
+        u = torch.zeros_like(out, requires_grad=True)
+        grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
+        pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
+        return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]

@@ -72,6 +72,9 @@ class KernelOperator:
         def apply(operator: KernelOperator, v: object) -> object:
             return operator.matvec(torch.as_tensor(v).reshape(-1).to(first)).double().cpu().numpy()
 
-        return LinearOperator(
-            (n1 * C, n2 * C), matvec=lambda v: apply(self, v), rmatvec=lambda v: apply(back, v), dtype="float64"
+        return LinearOperator(  # pyright: ignore[reportCallIssue]
+            (n1 * C, n2 * C),
+            matvec=lambda v: apply(self, v),  # pyright: ignore[reportCallIssue]
+            rmatvec=lambda v: apply(back, v),  # pyright: ignore[reportCallIssue]
+            dtype="float64",  # pyright: ignore[reportCallIssue]
         )

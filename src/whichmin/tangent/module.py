@@ -22,8 +22,8 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise ModelError(
-            "the model has no trainable parameters (none, or all have requires_grad=False): its tangent kernel is zero. "
-            "Unfreeze some with parameter.requires_grad_()."
+            "the model has no trainable parameters (none, or all have requires_grad=False): its tangent kernel is "
+            "zero. Unfreeze some with parameter.requires_grad_()."
         )
     return parameters
 
@@ -41,8 +41,8 @@ def check_modules(model: nn.Module) -> None:
         if isinstance(module, _BATCH_NORMS) and (module.training or module.running_mean is None):
             remedy = "call model.eval()" if module.running_mean is not None else "give it running statistics"
             raise ModelError(
-                f"layer {name!r} ({kind}) normalizes with the statistics of the batch, so that a row's output depends on "
-                f"the other rows and no tangent kernel exists: {remedy}, or use LayerNorm or GroupNorm."
+                f"layer {name!r} ({kind}) normalizes with the statistics of the batch, so that a row's output depends "
+                f"on the other rows and no tangent kernel exists: {remedy}, or use LayerNorm or GroupNorm."
             )
         if isinstance(module, _DROPOUTS) and module.training and getattr(module, "p", 1.0) > 0:
             raise ModelError(
@@ -69,7 +69,7 @@ def evaluate(model: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
     if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(X):
         got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise ModelError(
-            f"the model returned {got} for {len(X)} inputs; expected a tensor (N,) or (N, C): flatten or pick the output."
+            f"the model returned {got} for {len(X)} inputs; expected (N,) or (N, C): flatten or pick the output."
         )
     return out.reshape(len(X), -1)
 
@@ -97,8 +97,8 @@ def check_inputs(model: nn.Module, X: Tensor, looked_up: bool) -> None:
     if X.is_floating_point() or looked_up:
         return
     raise ModelError(
-        f"X is {X.dtype} and the network {type(model).__name__} has no embedding that looks integers up: pass X.float() "
-        "(and scale it, pixels by 1/255)."
+        f"X is {X.dtype} and the network {type(model).__name__} has no embedding that looks integers up: pass "
+        "X.float() (and scale it, pixels by 1/255)."
     )
 
 
@@ -130,12 +130,12 @@ def check_rows(model: nn.Module, X: Tensor, out: Tensor, rows: list[int], sample
         random = differ(evaluate(model, X[rows]), sampled)
     if random:
         raise ModelError(
-            "two calls of the model on the same inputs differ: something in it is random. Call model.eval(), or take the "
-            "randomness (functional dropout, noise) out."
+            "two calls of the model on the same inputs differ: something in it is random. Call model.eval(), or take "
+            "the randomness (functional dropout, noise) out."
         )
     raise ModelError(
-        "the model's output for a row depends on the other rows of the batch (batch statistics, attention across rows?): "
-        "each row must be a function of its own input for a tangent kernel to exist."
+        "the model's output for a row depends on the other rows of the batch (batch statistics, attention across "
+        "rows?): each row must be a function of its own input for a tangent kernel to exist."
     )
 
 
@@ -152,7 +152,8 @@ def metric_weights(
     missing, extra = sorted(set(parameters) - set(metric)), sorted(set(metric) - set(parameters))
     if missing or extra:
         raise ModelError(
-            f"metric must name exactly the trainable parameters; missing: {missing or 'none'}, unknown: {extra or 'none'}."
+            "metric must name exactly the trainable parameters; "
+            f"missing: {missing or 'none'}, unknown: {extra or 'none'}."
         )
     weights: dict[str, Tensor | float] = {}
     for name, parameter in parameters.items():

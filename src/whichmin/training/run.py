@@ -75,7 +75,9 @@ class Run:
         arrays = {"train": self.train, "losses": self.losses, "X": self.task.X, "y": self.task.y}
         optional = {"test": self.test, "X_test": self.task.X_test, "y_test": self.task.y_test}
         arrays |= {k: v for k, v in optional.items() if v is not None}
-        arrays |= {f"initial.{k}": v for k, v in self.initial.items()} | {f"final.{k}": v for k, v in self.final.items()}
+        arrays |= {f"initial.{k}": v for k, v in self.initial.items()} | {
+            f"final.{k}": v for k, v in self.final.items()
+        }
         config = {"kind": "run"} | {k: getattr(self, k) for k in _SCALARS}
         save_folder(path, config, arrays)
 

@@ -13,7 +13,8 @@ from tqdm.auto import tqdm
 
 from whichmin.dynamics.rules import OptimizerFactory, build, learning_rate_is_best, with_learning_rate
 from whichmin.errors import InputError, ModelError, TrainingError
-from whichmin.tangent.module import check_modules, evaluate, finite, trainable
+from whichmin.tangent.capture import looked_up
+from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.run import Run
 
@@ -64,7 +65,7 @@ def train(
         optimizer = with_learning_rate(optimizer, _best_rate(network, task))
     made = build(optimizer, [p for p in network.parameters() if p.requires_grad])
     initial = _state(network)
-    _check_outputs(network, task)
+    _check_network(network, task)
     loop = _Loop(network, task, made, until, int(limit))
     started = time.perf_counter()
     reason = loop.run(progress)
@@ -99,6 +100,7 @@ class _Loop:
     ) -> None:
         self.network, self.task, self.optimizer, self.until, self.limit = network, task, optimizer, until, limit
         self.losses: list[float] = []
+        self.done = 0
         self._kept: tuple[int, dict[str, Tensor]] = (0, _state(network))
 
     def run(self, progress: bool) -> str:
@@ -107,16 +109,18 @@ class _Loop:
         try:
             return self._steps(bar)
         except KeyboardInterrupt:
-            return f"interrupted after {max(0, len(self.losses) - 1)} steps at a training MSE of {self.losses[-1]:.3g}."
+            if len(self.losses) <= self.done:  # the loss where the parameters are now
+                with torch.no_grad():
+                    self.losses.append(float(nn.functional.mse_loss(self._outputs(), self.task.y)))
+            return f"interrupted after {self.done} steps at a training MSE of {self.losses[-1]:.3g}."
         finally:
             bar.close()
 
     def _steps(self, bar: Any) -> str:
-        X, y, criterion = self.task.X, self.task.y, nn.MSELoss()
+        y, criterion = self.task.y, nn.MSELoss()
         for step in range(self.limit + 1):
             self.optimizer.zero_grad()
-            out = self.network(X)
-            loss = criterion(out.reshape(y.shape), y)
+            loss = criterion(self._outputs(), y)
             value = loss.item()
             if not math.isfinite(value):
                 self._fail(step)
@@ -130,9 +134,13 @@ class _Loop:
                 bar.set_postfix_str(f"mse {value:.2e}", refresh=False)
             loss.backward()
             self.optimizer.step()
+            self.done += 1
             bar.update()
         aim = "" if self.until is None else f", above until = {self.until:g}"
         return f"stopped at max_steps = {self.limit} with a training MSE of {self.losses[-1]:.3g}{aim}."
+
+    def _outputs(self) -> Tensor:
+        return self.network(self.task.X).reshape(self.task.y.shape)
 
     def _fail(self, step: int) -> None:
         kept, state = self._kept
@@ -150,13 +158,15 @@ def _state(network: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().clone() for k, v in network.state_dict().items()}
 
 
-def _check_outputs(network: nn.Module, task: Task) -> None:
+def _check_network(network: nn.Module, task: Task) -> None:
     with torch.no_grad():
-        out = finite(evaluate(network, task.X[:2]), "X")
+        out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
+    check_inputs(network, task.X, looked_up(network, task.X[:1]))
+    check_rows(network, task.X[:3], out, [0], alone)
     if out.shape[1] != task.outputs:
         raise ModelError(
-            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer or "
-            "encode the targets alike."
+            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
+            "or encode the targets alike."
         )
 
 
