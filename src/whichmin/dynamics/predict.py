@@ -211,13 +211,12 @@ class Job:
             wanted = min(MOST, max(math.ceil(1.5 * count), min(wanted, 4 * count)))
             found = self._judged(self._path(wanted, length / wanted), found, wanted / count)
             count = wanted
-        found = self._at_the_edge(found, count, length / count)
         if found.error > accepted:
             found.notes.append(
                 f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
                 f"{self.spread:.3g} within {MOST} intervals: this network is far from its linearizations."
             )
-        return found
+        return self._at_the_edge(found, count, length / count)
 
     def _judged(self, found: _Found, coarse: _Found, ratio: float) -> _Found:
         """With the error as it shows in comparison with a path of fewer intervals.
