@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from whichmin._version import __version__
 
 if TYPE_CHECKING:
-    from whichmin import data, errors, networks
+    from whichmin import data, errors, infinite, linear, minimizers, networks
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
@@ -38,7 +38,7 @@ _HOME = {
     "explain": "whichmin.decomposition.explain",
     "Explanation": "whichmin.decomposition.explanation",
 }
-_MODULES = ("data", "errors", "networks")
+_MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks")
 
 __all__ = [
     "Certificate",
@@ -52,6 +52,9 @@ __all__ = [
     "data",
     "errors",
     "explain",
+    "infinite",
+    "linear",
+    "minimizers",
     "networks",
     "predict",
     "spectrum",

@@ -2,11 +2,11 @@
 
 from whichmin.infinite.description import FullyConnected
 from whichmin.infinite.distance import distance
-from whichmin.infinite.interpolators import minimum_complexity, minimum_norm
 from whichmin.infinite.limit import Layer, Limit
 from whichmin.infinite.modules import ErfActivation
 from whichmin.infinite.predict import InfinitePrediction, predict
 from whichmin.infinite.reading import describe, kernel
+from whichmin.minimizers import minimum_complexity, minimum_norm
 
 __all__ = [
     "ErfActivation",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from whichmin.linear.figures import drift_figure, invariant_figure, loss_figure, width_figure
@@ -33,9 +32,9 @@ def write_report(path: str | os.PathLike[str], study: LinearStudy) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from whichmin.report.html import _write
+    from whichmin.report.html import write_page
 
-    _write(Path(path), render(study))
+    write_page(path, render(study))
 
 
 def render(study: LinearStudy) -> str:

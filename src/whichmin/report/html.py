@@ -60,7 +60,7 @@ def write_report(
     """
     if not entries:
         raise InputError("a report of no entries: pass at least one Entry with a prediction, a run or an explanation.")
-    _write(Path(path), render(entries, title=title, config=config, table=table))
+    write_page(path, render(entries, title=title, config=config, table=table))
 
 
 def render(
@@ -101,8 +101,17 @@ def render(
     )
 
 
-def _write(path: Path, page: str) -> None:
-    """Put the page in place under a temporary name first, so that it is there whole or not at all."""
+def write_page(path: str | os.PathLike[str], page: str) -> None:
+    """Put a page in place under a temporary name first, so that it is there whole or not at all.
+
+    Args:
+        path: the file; folders above it are made, a file of that name is replaced.
+        page: the text, written as UTF-8.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder: pass the name of the file to write, such as {path / 'report.html'}.")
     temporary = None

@@ -1,0 +1,64 @@
+"""``whichmin linear`` through the entry point, on a problem that is solved in a blink."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+SMALL = ["--points", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "--seeds", "2"]
+SWEEP = ["--widths", "20,40,80", "--exponents", "0.4,0.5"]
+
+
+def test_a_table_and_a_report(cli, tmp_path):
+    code, out, err = cli("linear", *SMALL, *SWEEP)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].split() == ["guaranteed", "tight", "measured"]
+    assert lines[1].startswith("rate of the loss")
+    assert any(line.startswith("a = 0.5") for line in lines)
+    report = tmp_path / "whichmin-out" / "report.html"
+    assert lines[-1] == f"report: {report}"
+    assert "<html" in report.read_text(encoding="utf-8")
+
+
+def test_one_object(cli, tmp_path):
+    code, out, err = cli("linear", *SMALL, *SWEEP, "--out", "there", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    measured = {row["quantity"]: row for row in said["table"]}
+    rate = measured["rate of the loss"]
+    assert rate["guaranteed"] <= rate["tight"] <= rate["measured"]
+    assert [fit["exponent"] for fit in said["fits"]["distances"]] == [0.4, 0.5]
+    assert said["report"] == str(tmp_path / "there" / "report.html")
+
+
+def test_no_sweep(cli):
+    code, out, err = cli("linear", *SMALL, "--widths", "none", "--json")
+    assert code == 0, err
+    assert json.loads(out)["fits"] == {}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "said"),
+    [
+        (["--widths", "wide"], "--widths is 'wide'; expected numbers separated by commas"),
+        (["--points", "0"], "got 0 points, 25 inputs, 3 outputs; expected one of each at least"),
+        (["--data", "digist"], "there is no data set 'digist'"),
+        (["--width", "many"], 'unable to convert "many" into int'),
+    ],
+)
+def test_bad_input(cli, tokens, said):
+    code, out, err = cli("linear", *tokens)
+    assert code == 2
+    assert out == ""
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_a_place_that_cannot_be_written_to(cli, tmp_path):
+    (tmp_path / "file").touch()
+    code, out, err = cli("linear", *SMALL, "--widths", "none", "--out", "file")
+    assert code == 2
+    assert out == ""
+    assert "whichmin: error: cannot write " in err
