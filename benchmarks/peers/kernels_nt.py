@@ -25,11 +25,13 @@ def layer(x, weight, bias):
         return z + bias[None, :, None, None]
     if x.ndim == 4:
         x = x.mean((2, 3))
-    return x @ weight.T + bias
+    return x @ weight + bias
 
 
 def main(method, path, out):
     x, parameters = jax.tree_util.tree_map(jax.numpy.asarray, problem(path))
+    # (in, out), as neural-tangents' own dense layers store them: it knows no structure behind a transposed parameter.
+    parameters = [(w.T if w.ndim == 2 else w, b) for w, b in parameters]
     implementation = nt.NtkImplementation[method.replace("-", "_").upper()]
     kernel = jax.jit(nt.empirical_ntk_fn(network, trace_axes=(), vmap_axes=0, implementation=implementation))
     serve(

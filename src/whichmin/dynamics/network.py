@@ -17,6 +17,7 @@ from whichmin.tangent.layerwise import Factors, contract, factorize
 from whichmin.tangent.linearize import jvp
 from whichmin.tangent.memory import require
 from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.products import product
 from whichmin.task import Task
 
 logger = logging.getLogger(__name__)
@@ -185,9 +186,9 @@ def _step(parameter: Tensor, factor: Factor, seed: Tensor) -> None:
     if not factor.is_dense:
         parameter.sub_(weighted.sum(0).view_as(parameter))
     elif factor.flipped:
-        parameter.addmm_(_input(factor).T, weighted, alpha=-1)
+        parameter.sub_(product(_input(factor).T, weighted.T))
     else:
-        parameter.addmm_(weighted.T, _input(factor), alpha=-1)
+        parameter.sub_(product(weighted.T, _input(factor).T))
 
 
 def _input(factor: Factor) -> Tensor:

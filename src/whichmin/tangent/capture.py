@@ -19,6 +19,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from whichmin.tangent.products import product
+
 
 @dataclass(frozen=True, eq=False)
 class Use:
@@ -78,7 +80,8 @@ class Capture(TorchFunctionMode):
     ) -> Any:
         """Run the call and record it."""
         kwargs = kwargs or {}
-        out = func(*args, **kwargs)
+        run = product if func is F.linear else func
+        out = run(*args, **kwargs)
         self.looked_up |= func in _LOOKUPS
         tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
         if any(t in self._rowwise for t in tensors):

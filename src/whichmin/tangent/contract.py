@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from whichmin.tangent.capture import Use
+from whichmin.tangent.products import product
 
 #: Bytes that one slice of per-example gradients may take.
 SLICE_BYTES = 2**28
@@ -93,16 +94,16 @@ def _add_pair(K: Tensor, u: Factor, v: Factor, weight: float) -> None:
     C, n1, T, _ = G.shape
     n2, S, _ = B.shape
     if u.flipped == v.flipped:
-        gradients = G.reshape(C * n1 * T, -1) @ H.reshape(C * n2 * S, -1).T
-        inputs = (A.reshape(n1 * T, -1) @ B.reshape(n2 * S, -1).T).view(1, n1 * T, 1, n2 * S)
-        product = gradients.view(C, n1 * T, C, n2 * S).mul_(inputs)
+        gradients = product(G.reshape(C * n1 * T, -1), H.reshape(C * n2 * S, -1))
+        inputs = product(A.reshape(n1 * T, -1), B.reshape(n2 * S, -1)).view(1, n1 * T, 1, n2 * S)
+        pairs = gradients.view(C, n1 * T, C, n2 * S).mul_(inputs)
     else:  # one stores (out, in), the other (in, out): inputs meet gradients
         first = (G.reshape(C * n1 * T, -1) @ B.reshape(n2 * S, -1).T).view(C, n1 * T, 1, n2 * S)
         second = (A.reshape(n1 * T, -1) @ H.reshape(C * n2 * S, -1).T).view(1, n1 * T, C, n2 * S)
-        product = first * second
+        pairs = first * second
     if T > 1 or S > 1:
-        product = product.reshape(C, n1, T, C, n2, S).sum((2, 5))
-    K.view(C, n1, C, n2).add_(product.reshape(C, n1, C, n2), alpha=weight)
+        pairs = pairs.reshape(C, n1, T, C, n2, S).sum((2, 5))
+    K.view(C, n1, C, n2).add_(pairs.reshape(C, n1, C, n2), alpha=weight)
 
 
 def _slices(left: Sequence[Factor], right: Sequence[Factor], shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -30,6 +30,8 @@ from whichmin.tangent.module import (
 logger = logging.getLogger(__name__)
 
 Method = Literal["auto", "layerwise", "jacobian", "matrixfree"]
+#: Plans of fewer bytes are made without asking how much memory is free.
+MODEST = 2**26
 METHODS = ("auto", "layerwise", "jacobian", "matrixfree")
 
 
@@ -122,8 +124,9 @@ def tangent_kernel(
     weights = metric_weights(metric, parameters)
     same = x2 is None or x2 is x1
     x2 = x1 if x2 is None else x2
-    for name, x in (("x1", x1), ("x2", x2)):
-        _check_array(name, x)
+    _check_array("x1", x1)
+    if not same:
+        _check_array("x2", x2)
     rows = sorted({0, len(x1) - 1})
     probe = factorize(model, parameters, x1[rows])
     check_inputs(model, x1, probe.looked_up)
@@ -153,7 +156,7 @@ def _check_array(name: str, x: Tensor) -> None:
     if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"{name} is {got}; expected a tensor of at least one row, (n, …).")
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+    if x.is_floating_point() and not math.isfinite(float(x.abs().max())):
         row = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).nonzero()[0, 0])
         raise DataError(f"{name} holds NaN or infinity, first in row {row}: drop or impute those rows.")
 
@@ -167,15 +170,17 @@ def _plan(
     kernel = len(x1) * len(x2) * C * C * item * (1 if C == 1 else 2)
     P = sum(p.numel() for p in parameters.values())
     per_row = C * P * item if method == "jacobian" else probe.bytes_per_row()
-    free = available_bytes(device)
+    sets = 1 if same else 2
+    modest = kernel + sets * n * per_row
+    free = available_bytes(device) if modest > MODEST else 2 * modest
     smallest = math.isqrt(int(0.8 * free) // (C * C * item * (1 if C == 1 else 2)))
     remedy = (
         f"At most {smallest} rows against {smallest} fit; or use method='matrixfree', which holds no kernel, or "
         "compute it in blocks, tangent_kernel(model, x1[a:b], x2[c:d])."
     )
-    sets = 1 if same else 2
-    smallest_bytes = kernel + 2 * per_row
-    require(smallest_bytes, device, f"a kernel of {len(x1)}·{C} by {len(x2)}·{C}, {item} bytes an entry,", remedy)
+    if modest > MODEST:
+        what = f"a kernel of {len(x1)}·{C} by {len(x2)}·{C}, {item} bytes an entry,"
+        require(kernel + 2 * per_row, device, what, remedy)
     budget = max(2 * per_row, min((free - kernel) // 2, 2 * 2**30))
     rows = max(1, min(n, budget // (sets * per_row)))
     rows = n if rows >= n else max(1, rows // 2)
