@@ -1,8 +1,8 @@
 """How benchmarks/kernels.py talks to a process that computes kernels; needs numpy alone.
 
 The process loads a problem, computes its kernel once (compilation and warm-up), writes it to a file and says that it is
-ready. Then each line on its standard input is one timed computation, answered with a line of JSON. At the end of the
-input it tells its peak memory.
+ready. Then each line on its standard input is two computations, the second timed, answered with a line of JSON. At the
+end of the input it tells its peak memory.
 """
 
 import json
@@ -50,6 +50,7 @@ def serve(compute, out, version):
     compute()
     say(ready=True, version=version)
     for _ in sys.stdin:
+        compute()  # wakes the threads and fills the caches after the other processes' turns
         start = time.perf_counter()
         compute()
         say(seconds=time.perf_counter() - start)

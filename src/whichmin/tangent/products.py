@@ -1,8 +1,8 @@
 """Matrix products in single precision on CPUs, by whichever of torch's libraries is faster.
 
-Torch's matrix products on x86 go to MKL, whose float32 kernels are slow on other makers' processors. oneDNN, which torch
-brings along for convolutions and compiled models, picks its kernels by what the processor can do. The results agree to
-rounding.
+Torch's matrix products on x86 go to MKL, whose float32 kernels are slow on other makers' processors. oneDNN, which
+torch brings along for convolutions and compiled models, picks its kernels by what the processor can do. The results
+agree to rounding.
 """
 
 from __future__ import annotations
