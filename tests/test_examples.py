@@ -31,7 +31,9 @@ def test_every_example_is_tested():
         "quickstart",
         "own_network",
         "gradient_flow",
+        "one_point_adagrad",
         "readme_figure",
+        "underparameterized",
     }
 
 
@@ -95,6 +97,27 @@ def test_gradient_flow(capsys):
     narrow, wide = ([float(cell) for cell in row] for row in rows)
     assert narrow == sorted(narrow)
     assert wide[-1] < 0.5 * narrow[-1]
+
+
+def test_one_point_adagrad(capsys):
+    example("one_point_adagrad").main(widths=(64, 1024))
+    rows = [line.split("|")[1:] for line in capsys.readouterr().out.splitlines()[2:]]
+    (apart, *narrow), (far, *wide) = ([float(cell) for cell in row] for row in rows)
+    assert min(apart, far) > 0.03
+    assert all(b < 0.5 * a for a, b in zip(narrow, wide, strict=True))
+    assert max(wide) < 0.1 * far
+
+
+def test_underparameterized(capsys):
+    example("underparameterized").main(steps=8000)
+    over, under = capsys.readouterr().out.split("120 training points")
+    assert "note: underparameterized: 60 parameters for 120 training outputs" in under
+    far, near = (dict(re.findall(r"(\S+) +ends (\S+) from the prediction", part)) for part in (over, under))
+    assert set(far) == set(near) == {"SGD", "momentum", "AdaGrad", "Adam"}
+    assert max(float(d) for d in near.values()) < 1e-6
+    assert float(far["momentum"]) < 1e-6
+    assert float(far["SGD"]) < 0.1
+    assert min(float(far["AdaGrad"]), float(far["Adam"])) > 0.3
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
