@@ -1,7 +1,8 @@
 """Predicted against trained minimizers: how far, and how much faster.
 
 Each problem is trained for real and predicted twice, from one linearization and along the path, in one run. Distances
-are mean squares over test points. Needs WHICHMIN_DATA. Usage: python benchmarks/minimizers.py [--rate 0.4]
+are mean squares over test points. Images are scaled to a mean square of one, so that α = 1 starts with outputs of size
+one. Needs WHICHMIN_DATA. Usage: python benchmarks/minimizers.py [--rate 0.4]
 """
 
 from __future__ import annotations
@@ -26,13 +27,18 @@ PROBLEMS = [
 ]
 
 
+def of_size_one(task: wm.Task) -> wm.Task:
+    X, X_test = (x / x.square().mean(1, keepdim=True).sqrt() for x in (task.X, task.X_test))
+    return wm.Task(X, task.y, X_test, task.y_test)
+
+
 def mean_square(x: torch.Tensor) -> float:
     return float(x.double().square().mean())
 
 
 def measure(name: str, data: str, classes: tuple[int, int], n: int, hidden: tuple[int, ...], scale: float, until: float,
             rate: float, seed: int) -> dict[str, object]:  # fmt: skip
-    task = wm.data.load(data, classes=classes, n_train=n, n_test=100, seed=seed)
+    task = of_size_one(wm.data.load(data, classes=classes, n_train=n, n_test=100, seed=seed))
     model = wm.networks.MLP([784, *hidden, 1], scale=scale, seed=seed)
     lr = rate * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
     sgd = partial(torch.optim.SGD, lr=lr)
