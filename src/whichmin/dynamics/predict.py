@@ -322,9 +322,11 @@ class Job:
         notes = []
         spectrum, size = self.lazy.spectrum, self.network.size
         if size < len(spectrum.eigenvalues):
+            unique = "the linearized minimizer is unique: it does not depend on the optimizer or the batches."
+            free = f"the kernel has rank {spectrum.rank}: some directions have no effect on the training outputs."
             notes.append(
-                f"underparameterized: {size} parameters for {len(spectrum.eigenvalues)} training outputs, so the "
-                "linearized minimizer is unique: it does not depend on the initialization or the optimizer."
+                f"underparameterized: {size} parameters for {len(spectrum.eigenvalues)} training outputs; "
+                + (unique if spectrum.rank == size else free)
             )
         elif spectrum.rank < len(spectrum.eigenvalues):
             notes.append(
