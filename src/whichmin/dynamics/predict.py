@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from whichmin.dynamics.linearized import Linearization, flat
+from whichmin.dynamics.job import Job, Relinearize
+from whichmin.dynamics.linearized import Linearization
 from whichmin.dynamics.network import Network
-from whichmin.dynamics.path import Goal, follow
-from whichmin.dynamics.prediction import Certificate, Curve, Prediction
+from whichmin.dynamics.path import Goal
+from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.rules import (
     OptimizerFactory,
     Rule,
@@ -25,17 +25,7 @@ from whichmin.dynamics.rules import (
     with_learning_rate,
 )
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
-from whichmin.tangent.layerwise import Factors
 from whichmin.task import Task
-
-Relinearize = Literal["auto", "never"] | int
-
-#: What part of ``tol`` a path aims at, so that the estimate still meets it when it comes out larger than planned.
-AIM = 0.75
-#: The intervals of the first path that is tried where one linearization is not enough.
-FIRST = 4
-#: The most linearizations that ``relinearize="auto"`` makes.
-MOST = 512
 
 
 def predict(
@@ -127,213 +117,6 @@ def prepare(
     lazy = Linearization.of(network, rule, factors, spectrum)
     end = _end(lazy, times, until, network, rule, stay)
     return Job(network, rule, lazy, Goal(times[-1], until, times), end)
-
-
-@dataclass(eq=False)
-class _Found:
-    """What a method found, before it is packaged."""
-
-    method: str
-    train: list[Tensor]
-    test: list[Tensor]
-    steps: float
-    intervals: int
-    error: float
-    curve: list[tuple[float, float]]
-    state: dict[str, Tensor]
-    notes: list[str]
-    edge: float | None = None
-
-
-class Job:
-    """One prediction at work: the network at θ₀, its linearization, and where to end."""
-
-    def __init__(self, network: Network, rule: Rule, lazy: Linearization, goal: Goal, end: float) -> None:
-        self.network, self.rule, self.lazy, self.goal, self.end = network, rule, lazy, goal, end
-        self.origin = network.place()
-        self.certificate: Certificate | None = None
-        y = network.task.y.double()
-        spread = float(y.std(dim=0, correction=0).square().mean().sqrt())
-        self.spread = spread or float(y.abs().max()) or 1.0
-
-    def linearized(self) -> _Found:
-        """One linearization, its certificate and its estimated error."""
-        network, lazy, end = self.network, self.lazy, self.end
-        times = [*self.goal.times[:-1], end]
-        train, test = [lazy.train(t) for t in times], [lazy.test(t) for t in times]
-        c = lazy.coefficients(end)
-        step = network.pull_back(lazy.factors, c)
-        network.shift(step, -1.0)
-        factors = network.graph()
-        there = flat(network.outputs(network.X))
-        at_training = flat(factors.outputs)
-        self.certificate = Certificate(
-            float((at_training - lazy.y).square().mean()), float((there - test[-1]).square().mean())
-        )
-        state = network.state()
-        error = self._one_shot_error(factors, c, step, train[-1], test[-1])
-        network.put(self.origin)
-        curve = [(t, lazy.mse(t)) for t in lazy.curve_times(end)]
-        return _Found("linearized", train, test, end, 1, error, curve, state, [])
-
-    def _one_shot_error(self, factors: Factors, c: Tensor, step: list[Tensor], train: Tensor, test: Tensor) -> float:
-        """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ − J₀ᵀc.
-
-        With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
-        evaluated at θ* − δ, what that changes on the training set is trained away again, and what remains at the test
-        points is the estimate. Cost: two backward and two forward passes.
-        """
-        network, spectrum = self.network, self.lazy.spectrum
-        here = network.place()
-        turned = network.pull_back(factors, c)
-        torch._foreach_sub_(turned, step)  # pyright: ignore[reportPrivateImportUsage]
-        network.shift(turned, -0.5)
-        changed = flat(network.outputs(network.task.X)) - train
-        undo = spectrum.combine(self.lazy.modes.coefficient(self.end) * spectrum.project(changed))
-        network.put(here)
-        back = network.pull_back(factors, undo)
-        network.shift(turned, -0.5)
-        network.shift(back, -1.0)
-        error = float((flat(network.outputs(network.X)) - test).square().mean().sqrt())
-        return error if math.isfinite(error) else math.inf
-
-    def followed(self, relinearize: Relinearize, tol: float, lazy: _Found) -> _Found:
-        """The path, in as many intervals as were asked for or as the tolerance needs."""
-        if isinstance(relinearize, int):
-            coarse = self._path(relinearize // 2) if relinearize > 1 else lazy
-            found = self._judged(self._path(relinearize), coarse, 2.0)
-            return self._at_the_edge(found, relinearize, None)
-        accepted, aim = tol * self.spread, AIM * tol * self.spread
-        length = self.lazy.displacement(self.end)
-        count, found = 1, lazy
-        while found.error > accepted and count < MOST:
-            wanted = FIRST if count == 1 else math.ceil(count * found.error / aim)
-            wanted = min(MOST, max(math.ceil(1.5 * count), min(wanted, 4 * count)))
-            found = self._judged(self._path(wanted, length / wanted), found, wanted / count)
-            count = wanted
-        if found.error > accepted:
-            found.notes.append(
-                f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
-                f"{self.spread:.3g} within {MOST} intervals: this network is far from its linearizations."
-            )
-        return self._at_the_edge(found, count, length / count)
-
-    def _judged(self, found: _Found, coarse: _Found, ratio: float) -> _Found:
-        """With the error as it shows in comparison with a path of fewer intervals.
-
-        The error of a path of n intervals falls like 1/n, so that two paths differ by (n/n' − 1) times the finer one's.
-        """
-        if math.isfinite(found.error):
-            difference = float((found.test[-1] - coarse.test[-1]).square().mean().sqrt())
-            found.error = difference / (ratio - 1) if math.isfinite(difference) else math.inf
-        return found
-
-    def _at_the_edge(self, found: _Found, count: int, stride: float | None) -> _Found:
-        """With an error no smaller than what keeping to the edge of stability made of the path.
-
-        There only the average of an oscillation is known: how much the projection moves the prediction tells how much
-        is at stake.
-        """
-        if found.edge is not None and math.isfinite(found.error):
-            free = self._path(count, stride, project=False)
-            difference = float((found.test[-1] - free.test[-1]).square().mean().sqrt())
-            found.error = max(found.error, difference if math.isfinite(difference) else math.inf)
-        return found
-
-    def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> _Found:
-        network, goal = self.network, self.goal
-        network.put(self.origin)
-        start = network.factors()
-        path = follow(network, self.rule, start, self.lazy.spectrum, goal, count, stride=stride, project=project)
-        path.train.append(network.outputs(network.task.X))
-        path.test.append(network.outputs(network.X))
-        train, test = ([flat(t) for t in outputs] for outputs in (path.train, path.test))
-        notes = []
-        if not path.arrived:
-            came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
-            notes.append(f"the path was given up after {came}.")
-        elif stride is not None and goal.until is not None and path.mse >= goal.until and path.steps < goal.steps:
-            notes.append(f"the path ends at a training MSE of {path.mse:.3g}, above until = {goal.until:g}.")
-        if path.edge is not None:
-            notes.append(
-                f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "
-                f"lr = {self.rule.lr:.4g}: real training oscillates at the edge of stability there, and the prediction "
-                "follows its average."
-            )
-        error = 0.0 if path.arrived else math.inf
-        state = network.state()
-        return _Found(
-            "followed", train, test, path.steps, path.intervals, error, path.curve, state, notes, edge=path.edge
-        )
-
-    def package(self, found: _Found, seconds: float, several: bool = False) -> Prediction:
-        """The result, in the network's type."""
-        network, lazy = self.network, self.lazy
-        like, C = lazy.factors.outputs, network.task.outputs
-
-        def shaped(outputs: list[Tensor]) -> Tensor:
-            stacked = torch.stack([o.reshape(-1, C) for o in outputs]).to(like)
-            return stacked if several else stacked[-1]
-
-        terms = {name: term.reshape(-1, C) for name, term in lazy.terms(found.steps).items()}
-        if found.method == "followed":
-            terms |= self.later_terms(found.test[-1], found.steps, found.state)
-        assert self.certificate is not None
-        return Prediction(
-            train=shaped(found.train),
-            test=None if network.task.X_test is None else shaped(found.test),
-            steps=torch.tensor(self.goal.times, dtype=torch.float64) if several else found.steps,
-            learning_rate=self.rule.lr,
-            flow=self.rule.flow,
-            method=found.method,
-            intervals=found.intervals,
-            error=found.error,
-            spread=self.spread,
-            terms=terms if network.task.X_test is not None else {},
-            certificate=self.certificate,
-            eigenvalues=lazy.spectrum.eigenvalues,
-            max_lr=lazy.spectrum.max_lr,
-            curve=Curve(*torch.tensor(found.curve, dtype=torch.float64).T.contiguous()),
-            seconds=seconds,
-            notes=tuple(found.notes) + self._notes(),
-            _state=found.state,
-            _network=network.model,
-        )
-
-    def later_terms(self, test: Tensor, steps: float, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``curvature`` f(θ_T) − f₀ − J₀(θ_T − θ₀) and ``drift``, the rest, so that all terms add up to ``test``.
-
-        Args:
-            test: f(θ_T, x'), (n·C,).
-            steps: T.
-            state: θ_T.
-        """
-        network, lazy = self.network, self.lazy
-        network.put(self.origin)
-        moved = {name: state[name].to(p) - p for name, p in network.trainable_state().items()}
-        straight = lazy.f0_test + flat(network.push_forward(network.X, moved))
-        C = network.task.outputs
-        return {
-            "curvature": (test - straight).reshape(-1, C),
-            "drift": (straight - lazy.test(steps)).reshape(-1, C),
-        }
-
-    def _notes(self) -> tuple[str, ...]:
-        notes = []
-        spectrum, size = self.lazy.spectrum, self.network.size
-        if size < len(spectrum.eigenvalues):
-            unique = "the linearized minimizer is unique: it does not depend on the optimizer or the batches."
-            free = f"the kernel has rank {spectrum.rank}: some directions have no effect on the training outputs."
-            notes.append(
-                f"underparameterized: {size} parameters for {len(spectrum.eigenvalues)} training outputs; "
-                + (unique if spectrum.rank == size else free)
-            )
-        elif spectrum.rank < len(spectrum.eigenvalues):
-            notes.append(
-                f"the kernel has rank {spectrum.rank} of {len(spectrum.eigenvalues)}: eigenvalues up to "
-                f"{spectrum.discarded:.2g} were taken for zero."
-            )
-        return tuple(notes)
 
 
 def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[float, ...], bool]:
