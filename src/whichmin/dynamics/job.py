@@ -22,7 +22,7 @@ Relinearize = Literal["auto", "never"] | int
 AIM = 0.75
 #: The intervals of the first path that is tried where one linearization is not enough.
 FIRST = 4
-#: The most linearizations that ``relinearize="auto"`` makes.
+#: The most intervals that ``relinearize="auto"`` plans; a path longer than planned takes more.
 MOST = 512
 
 
@@ -111,7 +111,7 @@ class Job:
         if found.error > accepted:
             found.notes.append(
                 f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
-                f"{self.spread:.3g} within {MOST} intervals: this network is far from its linearizations."
+                f"{self.spread:.3g} with {MOST} planned intervals: this network is far from its linearizations."
             )
         return self._at_the_edge(found, count, length / count)
 
