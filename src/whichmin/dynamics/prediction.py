@@ -56,8 +56,8 @@ class Prediction:
         method: ``"linearized"`` or ``"followed"``.
         intervals: how many linearizations were used.
         error: the estimated root mean square distance on the test points (training points without a test set) between
-            prediction and trained network, in the units of the outputs. That of one linearization comes from how far the
-            tangent features turned, and is too large far from the lazy regime; that of a followed path from its
+            prediction and trained network, in the units of the outputs. That of one linearization comes from how far
+            the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals.
         spread: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
