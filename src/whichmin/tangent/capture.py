@@ -19,6 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from whichmin.tangent.held import Seen
 from whichmin.tangent.products import product
 
 
@@ -35,6 +36,8 @@ class Use:
         shape: the output's shape, (N, …).
         transposed: whether the parameter entered as its transpose.
         options: what the kind needs besides.
+        version: the input's version at the call.
+        fixed: whether no parameter moves the input.
     """
 
     parameter: str
@@ -45,6 +48,13 @@ class Use:
     transposed: bool = False
     options: Mapping[str, Any] | None = None
     version: int = 0
+    fixed: bool = False
+
+    @property
+    def is_first_layer(self) -> bool:
+        """Whether this is ``F.linear`` of rows (N, in) that no parameter moves."""
+        plain = self.kind == "linear" and not self.transposed and not (self.options or {}).get("right")
+        return plain and self.fixed and self.input is not None and self.input.ndim == 2
 
     @property
     def intact(self) -> bool:
@@ -61,9 +71,17 @@ class Capture(TorchFunctionMode):
         looked_up: whether an embedding or a one-hot encoding was called, so that integer inputs make sense.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], inputs: Tensor, *, copy_views: bool = False) -> None:
+    def __init__(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        inputs: Tensor,
+        *,
+        copy_views: bool = False,
+        held: Mapping[str, Seen] | None = None,
+    ) -> None:
         super().__init__()
         self.copy_views = copy_views
+        self._held = held or {}
         self._views: list[tuple[Tensor, int]] = []
         self.rows = len(inputs)
         self.uses: list[Use] = []
@@ -72,6 +90,7 @@ class Capture(TorchFunctionMode):
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()  # parameter or its transpose → (name, transposed)
         self._rowwise: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that come from the inputs
         self._rowwise[inputs] = True
+        self._told: WeakIdKeyDictionary = WeakIdKeyDictionary()  # inputs of held layers → the tensor that they hold
         for name, parameter in parameters.items():
             self._names[parameter] = (name, False)
 
@@ -80,7 +99,7 @@ class Capture(TorchFunctionMode):
     ) -> Any:
         """Run the call and record it."""
         kwargs = kwargs or {}
-        run = product if func is F.linear else func
+        run = self._dense if func is F.linear else func
         out = run(*args, **kwargs)
         self.looked_up |= func in _LOOKUPS
         tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
@@ -94,6 +113,16 @@ class Capture(TorchFunctionMode):
                 self._rowwise[out] = True
             self._record(func, args, kwargs, out, met)
         return out
+
+    def _dense(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        named = self._names.get(weight)
+        held = None if named is None or named[1] else self._held.get(named[0])
+        known = None if held is None else held.call(input, weight, bias)
+        if known is None:
+            return product(input, weight, bias)
+        assert held is not None
+        self._told[input] = held.input
+        return known
 
     @property
     def overwritten(self) -> bool:
@@ -133,9 +162,9 @@ class Capture(TorchFunctionMode):
             if not rowwise or (transposed and kind != "linear"):
                 self.opaque.add(name)
                 continue
-            version = 0 if x is None else x._version
-            held = None if x is None else x.detach()
-            self.uses.append(Use(name, kind, held, edge, tuple(out.shape), transposed, options, version))
+            version, fixed = (0, False) if x is None else (x._version, not x.requires_grad)
+            kept = None if x is None else self._told.get(x, x.detach())
+            self.uses.append(Use(name, kind, kept, edge, tuple(out.shape), transposed, options, version, fixed))
 
 
 def looked_up(model: nn.Module, x: Tensor) -> bool:

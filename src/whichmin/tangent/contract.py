@@ -20,6 +20,8 @@ from whichmin.tangent.products import product
 
 #: Bytes that one slice of per-example gradients may take.
 SLICE_BYTES = 2**28
+#: Products of rows with themselves that take more multiplications than this are made by half.
+LARGE_GRAM = 2**27
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +42,11 @@ class Factor:
         return self.use.kind == "linear"
 
     @property
+    def is_plain_bias(self) -> bool:
+        """Whether this is a bias that met every row once."""
+        return self.use.kind == "sum" and self.gradient.ndim == 3 and (self.use.options or {})["axis"] == -1
+
+    @property
     def flipped(self) -> bool:
         """Whether the parameter is stored as (in, out) rather than (out, in)."""
         right = bool(self.use.options and self.use.options.get("right"))
@@ -53,8 +60,46 @@ class Factor:
         return x.reshape(len(x), -1, x.shape[-1]), g.reshape(*g.shape[:2], -1, g.shape[-1])
 
 
+class Grams:
+    """Products A·Bᵀ of rows, each made once: a dense layer's weight and bias have the same gradients."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+
+    def know(self, a: Tensor, b: Tensor, gram: Tensor) -> None:
+        """Take A·Bᵀ as given."""
+        self._made[id(a), id(b)] = (gram, a, b)
+
+    def __call__(self, a: Tensor, b: Tensor) -> Tensor:
+        """A·Bᵀ, (m, n), of the last axes of ``a`` and ``b``, the others flattened; not to be written into."""
+        key = (id(a), id(b))
+        if key not in self._made:
+            left = a.reshape(-1, a.shape[-1])
+            gram = _symmetric(left) if a is b else product(left, b.reshape(-1, b.shape[-1]))
+            self._made[key] = (gram, a, b)
+        return self._made[key][0]
+
+
+def _symmetric(a: Tensor) -> Tensor:
+    """A·Aᵀ, (m, m); a large one by its lower half."""
+    m, width = a.shape
+    half = m // 2
+    if m * m * width < LARGE_GRAM:
+        return product(a, a)
+    K = a.new_empty((m, m))
+    K[:half, :half] = product(a[:half], a[:half])
+    K[half:] = product(a[half:], a)
+    K[:half, half:] = K[half:, :half].T
+    return K
+
+
 def add_part(
-    K: Tensor, left: Sequence[Factor], right: Sequence[Factor], shape: tuple[int, ...], weight: Tensor | float
+    K: Tensor,
+    left: Sequence[Factor],
+    right: Sequence[Factor],
+    shape: tuple[int, ...],
+    weight: Tensor | float,
+    grams: Grams,
 ) -> None:
     """Add the part of one parameter, used in ``left`` and ``right``, to K of shape (C·n₁, C·n₂).
 
@@ -64,12 +109,19 @@ def add_part(
         right: on the second; the same object where the inputs are the same.
         shape: the parameter's.
         weight: its metric: a number, or positive weights of the parameter's shape.
+        grams: the products that the parameters of this kernel share.
     """
-    if not isinstance(weight, Tensor) and all(f.is_dense for f in left) and _pairwise_is_cheaper(left[0], right[0]):
-        for u in left:
-            for v in right:
-                _add_pair(K, u, v, weight)
-        return
+    if not isinstance(weight, Tensor):
+        if all(f.is_dense for f in left) and _pairwise_is_cheaper(left[0], right[0]):
+            for u in left:
+                for v in right:
+                    _add_pair(K, u, v, weight, grams)
+            return
+        if all(f.is_plain_bias for f in (*left, *right)):
+            for u in left:
+                for v in right:
+                    K.add_(grams(u.gradient, v.gradient), alpha=weight)
+            return
     for lo, hi in _slices(left, right, shape):
         P = _gradients(left, shape, lo, hi)
         Q = P if right is left else _gradients(right, shape, lo, hi)
@@ -89,14 +141,15 @@ def _pairwise_is_cheaper(u: Factor, v: Factor) -> bool:
     return fits and pairs <= formed
 
 
-def _add_pair(K: Tensor, u: Factor, v: Factor, weight: float) -> None:
+def _add_pair(K: Tensor, u: Factor, v: Factor, weight: float, grams: Grams) -> None:
     (A, G), (B, H) = u.tokens(), v.tokens()
     C, n1, T, _ = G.shape
     n2, S, _ = B.shape
     if u.flipped == v.flipped:
-        gradients = product(G.reshape(C * n1 * T, -1), H.reshape(C * n2 * S, -1))
-        inputs = product(A.reshape(n1 * T, -1), B.reshape(n2 * S, -1)).view(1, n1 * T, 1, n2 * S)
-        pairs = gradients.view(C, n1 * T, C, n2 * S).mul_(inputs)
+        gradients = grams(u.gradient, v.gradient).view(C, n1 * T, C, n2 * S)
+        assert u.use.input is not None
+        assert v.use.input is not None
+        pairs = gradients * grams(u.use.input, v.use.input).view(1, n1 * T, 1, n2 * S)
     else:  # one stores (out, in), the other (in, out): inputs meet gradients
         first = (G.reshape(C * n1 * T, -1) @ B.reshape(n2 * S, -1).T).view(C, n1 * T, 1, n2 * S)
         second = (A.reshape(n1 * T, -1) @ H.reshape(C * n2 * S, -1).T).view(1, n1 * T, C, n2 * S)

@@ -7,13 +7,14 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, overload
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, InputError
 from whichmin.tangent.jacobian import per_example_gradients
-from whichmin.tangent.layerwise import Factors, contract, factorize
+from whichmin.tangent.layerwise import Probe, contract, factorize, probe
 from whichmin.tangent.linearize import Tangent
 from whichmin.tangent.matrixfree import KernelOperator
 from whichmin.tangent.memory import available_bytes, require, size
@@ -32,6 +33,8 @@ logger = logging.getLogger(__name__)
 Method = Literal["auto", "layerwise", "jacobian", "matrixfree"]
 #: Plans of fewer bytes are made without asking how much memory is free.
 MODEST = 2**26
+#: Models whose layerwise kernel agreed with plain autograd, with the structures that did; forgotten with the model.
+_FOUND_RIGHT: WeakKeyDictionary[nn.Module, set[object]] = WeakKeyDictionary()
 METHODS = ("auto", "layerwise", "jacobian", "matrixfree")
 
 
@@ -128,18 +131,18 @@ def tangent_kernel(
     if not same:
         _check_array("x2", x2)
     rows = sorted({0, len(x1) - 1})
-    probe = factorize(model, parameters, x1[rows])
-    check_inputs(model, x1, probe.looked_up)
-    C = probe.outputs.shape[1]
+    looked = probe(model, parameters, x1[rows])
+    check_inputs(model, x1, looked.looked_up)
+    C = looked.outputs.shape[1]
     if method == "matrixfree":
         check_rows(model, x1, evaluate(model, x1[:3]), [0], evaluate(model, x1[:1]))
         return KernelOperator(Tangent(model), x1, x2, weights, C)
-    plan = _plan(method, probe, parameters, x1, x2, same)
+    plan = _plan(method, looked, parameters, x1, x2, same)
     K: Tensor | None = None
     if plan.method == "layerwise":
         K, outputs = _layerwise(model, parameters, weights, x1, x2, same, plan)
-        check_rows(model, x1, outputs, rows, probe.outputs)
-        if method == "auto" and same and not agrees(probe.outputs, parameters, weights, K[rows][:, rows]):
+        check_rows(model, x1, outputs, rows, looked.outputs)
+        if method == "auto" and same and not agrees(model, looked, parameters, weights, K[rows][:, rows]):
             plan = _replan(
                 plan, "sampled entries of the layerwise kernel differ from plain autograd", parameters, x1, C
             )
@@ -162,14 +165,14 @@ def _check_array(name: str, x: Tensor) -> None:
 
 
 def _plan(
-    method: str, probe: Factors, parameters: Mapping[str, Tensor], x1: Tensor, x2: Tensor, same: bool
+    method: str, looked: Probe, parameters: Mapping[str, Tensor], x1: Tensor, x2: Tensor, same: bool
 ) -> KernelPlan:
     """How many rows to hold at once, and whether that fits at all."""
-    n, C = max(len(x1), len(x2)), probe.outputs.shape[1]
-    item, device = probe.outputs.element_size(), probe.outputs.device
+    n, C = max(len(x1), len(x2)), looked.outputs.shape[1]
+    item, device = looked.outputs.element_size(), looked.outputs.device
     kernel = len(x1) * len(x2) * C * C * item * (1 if C == 1 else 2)
     P = sum(p.numel() for p in parameters.values())
-    per_row = C * P * item if method == "jacobian" else probe.bytes_per_row()
+    per_row = C * P * item if method == "jacobian" else looked.bytes_per_row(parameters)
     sets = 1 if same else 2
     modest = kernel + sets * n * per_row
     free = available_bytes(device) if modest > MODEST else 2 * modest
@@ -184,7 +187,7 @@ def _plan(
     budget = max(2 * per_row, min((free - kernel) // 2, 2 * 2**30))
     rows = max(1, min(n, budget // (sets * per_row)))
     rows = n if rows >= n else max(1, rows // 2)
-    fallback = tuple(probe.formed)
+    fallback = looked.opaque
     reason = "asked for" if method != "auto" else "per-layer inputs and output gradients give it without a Jacobian"
     if fallback and method != "jacobian":
         reason += f"; per-example gradients for {', '.join(fallback)}"
@@ -273,8 +276,22 @@ def _arrange(K: Tensor, C: int) -> Tensor:
     return K.detach().view(C, n1, C, n2).permute(1, 3, 0, 2).contiguous()
 
 
-def agrees(outputs: Tensor, parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | float], K: Tensor) -> bool:
-    """Whether ‖Jᵀc‖² for a few rows and mixed outputs, by plain autograd, is what their kernel K says."""
+def agrees(
+    model: nn.Module,
+    looked: Probe,
+    parameters: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor | float],
+    K: Tensor,
+) -> bool:
+    """Whether the kernel K of a few rows is what plain autograd says, for ‖Jᵀc‖² with mixed outputs c.
+
+    A model that was found right is not asked again while it uses its parameters in the same way.
+    """
+    structure = (looked.structure, *((n, isinstance(w, Tensor)) for n, w in weights.items()))
+    known = _FOUND_RIGHT.setdefault(model, set())
+    if structure in known:
+        return True
+    outputs = looked.outputs
     n, C = outputs.shape
     c = torch.tensor([[(-1.0) ** (i + d) * (1 + 0.5 * d) for d in range(C)] for i in range(n)]).to(K)
     grads = torch.autograd.grad(outputs, list(parameters.values()), c, allow_unused=True)
@@ -286,4 +303,7 @@ def agrees(outputs: Tensor, parameters: Mapping[str, Tensor], weights: Mapping[s
             plain += float(moved.flatten() @ g.flatten()) * (1.0 if isinstance(weight, Tensor) else weight)
     told = float(torch.einsum("ic,ijcd,jd->", c, K, c))
     scale = float(torch.einsum("ic,iicc->", c * c, K))
-    return abs(plain - told) <= torch.finfo(K.dtype).eps ** 0.5 * max(scale, 1e-300)
+    right = abs(plain - told) <= torch.finfo(K.dtype).eps ** 0.5 * max(scale, 1e-300)
+    if right:
+        known.add(structure)
+    return right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.tangent.capture import Capture, Use
-from whichmin.tangent.contract import Factor, add_part
+from whichmin.tangent.contract import Factor, Grams, add_part
+from whichmin.tangent.held import Seen
 from whichmin.tangent.jacobian import per_example_gradients
 from whichmin.tangent.module import evaluate
 
@@ -22,39 +24,78 @@ class Factors:
         outputs: f, (n, C), with its autograd graph.
         by_parameter: the uses of each parameter that was recognized.
         formed: per-example gradients (C, n, *shape) of the parameters that were not.
-        looked_up: whether integers were looked up (see ``Capture``).
     """
 
     outputs: Tensor
     by_parameter: dict[str, list[Factor]]
     formed: dict[str, Tensor]
-    looked_up: bool = False
 
-    def bytes_per_row(self) -> int:
-        """What one row takes: inputs and gradients at every use."""
-        n, total = len(self.outputs), 0
-        for factors in self.by_parameter.values():
-            for f in factors:
-                x = f.use.input
-                total += (0 if x is None else x.numel() * x.element_size()) + f.gradient.numel() * 4
-        total += sum(g.numel() * g.element_size() for g in self.formed.values())
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """What running the model on a few rows tells about its kernel.
+
+    Attributes:
+        outputs: f, (n, C), with its autograd graph.
+        uses: where parameters were recognized.
+        opaque: the names of those that were not.
+        looked_up: whether integers were looked up (see ``Capture``).
+    """
+
+    outputs: Tensor
+    uses: tuple[Use, ...]
+    opaque: tuple[str, ...]
+    looked_up: bool
+
+    def bytes_per_row(self, parameters: Mapping[str, Tensor]) -> int:
+        """What one row of the factors takes: inputs and gradients at every use."""
+        (n, C), item, total = self.outputs.shape, self.outputs.element_size(), 0
+        for use in self.uses:
+            x = use.input
+            total += (0 if x is None else x.numel() * x.element_size()) + C * math.prod(use.shape) * item
+        total += sum(n * C * parameters[name].numel() * item for name in self.opaque)
         return 2 * total // n + 1  # as much again for what autograd keeps
+
+    def can_be_held(self) -> list[str]:
+        """Weights of dense layers that are used once, on inputs that no parameter moves (``whichmin.tangent.held``)."""
+        names = [u.parameter for u in self.uses]
+        return [u.parameter for u in self.uses if u.is_first_layer and names.count(u.parameter) == 1]
+
+    @property
+    def structure(self) -> tuple[object, ...]:
+        """How parameters are used; kernels of the same structure are contracted alike."""
+        told = (
+            (
+                u.parameter,
+                u.kind,
+                u.transposed,
+                u.shape[1:],
+                str({k: v for k, v in (u.options or {}).items() if k != "prepare"}),
+            )
+            for u in self.uses
+        )
+        return (self.outputs.shape[1], self.outputs.dtype, self.opaque, *told)
+
+
+def probe(model: nn.Module, parameters: Mapping[str, nn.Parameter], X: Tensor) -> Probe:
+    """Run the model once on a few rows X: one forward pass."""
+    outputs, uses, opaque, looked_up = _captured(model, parameters, X)
+    return Probe(outputs, tuple(uses), tuple(n for n in parameters if n in opaque), looked_up)
 
 
 def factorize(
-    model: nn.Module, parameters: Mapping[str, nn.Parameter], X: Tensor, form: Collection[str] = ()
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    X: Tensor,
+    form: Collection[str] = (),
+    held: Mapping[str, Seen] | None = None,
 ) -> Factors:
     """Run the model once on X and take the gradients at every use of a parameter: C backward passes.
 
     Parameters that were used in a way that is not recognized, and those named in ``form``, get per-example gradients.
+    Those that are ``held`` are no part of the graph.
     """
-    with torch.enable_grad(), Capture(parameters, X) as capture:
-        outputs = evaluate(model, X)
-    if capture.overwritten:
-        with torch.enable_grad(), Capture(parameters, X, copy_views=True) as capture:
-            outputs = evaluate(model, X)
-    opaque = capture.opaque | set(form) | {u.parameter for u in capture.uses if not u.intact}
-    uses = [u for u in capture.uses if u.parameter not in opaque]
+    outputs, uses, opaque, _ = _captured(model, parameters, X, form, held)
     by_parameter: dict[str, list[Factor]] = {}
     for use, gradient in zip(uses, _output_gradients(outputs, uses), strict=True):
         if gradient is not None:
@@ -62,7 +103,24 @@ def factorize(
     formed = {}
     if opaque:
         formed = per_example_gradients(model, {n: p for n, p in parameters.items() if n in opaque}, X)
-    return Factors(outputs, by_parameter, formed, capture.looked_up)
+    return Factors(outputs, by_parameter, formed)
+
+
+def _captured(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    X: Tensor,
+    form: Collection[str] = (),
+    held: Mapping[str, Seen] | None = None,
+) -> tuple[Tensor, list[Use], set[str], bool]:
+    """Outputs, recognized uses, the names of opaque parameters, and whether integers were looked up."""
+    with torch.enable_grad(), Capture(parameters, X, held=held) as capture:
+        outputs = evaluate(model, X)
+    if capture.overwritten:
+        with torch.enable_grad(), Capture(parameters, X, copy_views=True, held=held) as capture:
+            outputs = evaluate(model, X)
+    opaque = capture.opaque | set(form) | {u.parameter for u in capture.uses if not u.intact}
+    return outputs, [u for u in capture.uses if u.parameter not in opaque], opaque, capture.looked_up
 
 
 def _output_gradients(outputs: Tensor, uses: Sequence[Use]) -> list[Tensor | None]:
@@ -90,16 +148,21 @@ def _output_gradients(outputs: Tensor, uses: Sequence[Use]) -> list[Tensor | Non
 
 
 def contract(
-    left: Factors, right: Factors, parameters: Mapping[str, Tensor], weights: Mapping[str, Tensor | float]
+    left: Factors,
+    right: Factors,
+    parameters: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor | float],
+    grams: Grams | None = None,
 ) -> Tensor:
-    """The kernel block (C·n₁, C·n₂), output-major, of two sets of rows."""
+    """The kernel block (C·n₁, C·n₂), output-major, of two sets of rows; ``grams`` are products that are known."""
     n1, C = left.outputs.shape
     n2 = len(right.outputs)
     K = left.outputs.new_zeros((C * n1, C * n2))
+    grams = Grams() if grams is None else grams
     for name, factors in left.by_parameter.items():
         others = right.by_parameter.get(name)
         if others:
-            add_part(K, factors, others, tuple(parameters[name].shape), weights[name])
+            add_part(K, factors, others, tuple(parameters[name].shape), weights[name], grams)
     for name, gradients in left.formed.items():
         P = gradients.reshape(C * n1, -1)
         Q = P if right is left else right.formed[name].reshape(C * n2, -1)

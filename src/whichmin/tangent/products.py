@@ -19,7 +19,12 @@ SMALLEST = 2**21
 
 def product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """Input·weightᵀ (+ bias), as ``F.linear``, (m, k)·(k, n) → (m, n); differentiable as often as one likes."""
-    return _Product.apply(input, weight, bias) if _gains(input, weight) else F.linear(input, weight, bias)
+    if not _gains(input, weight):
+        return F.linear(input, weight, bias)
+    if not (weight.requires_grad and torch.is_grad_enabled()):
+        return _Product.apply(input, weight, bias, None)
+    later = _Later()
+    return _Product.apply(input, _Weight.apply(weight, later), bias, later)
 
 
 def _gains(x: Tensor, w: Tensor) -> bool:
@@ -28,7 +33,7 @@ def _gains(x: Tensor, w: Tensor) -> bool:
         and x.dtype == w.dtype == torch.float32
         and x.device.type == w.device.type == "cpu"
         and x.shape[0] * w.numel() >= SMALLEST
-        and min(x.shape[0], *w.shape) >= 16
+        and min(w.shape) >= 16
         and _available()
     )
 
@@ -38,18 +43,46 @@ def _available() -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """``F.linear`` by oneDNN."""
+    """``F.linear`` by oneDNN.
+
+    Autograd asks a function of Python for all its gradients or none. That of the weight costs as much as the product
+    itself and is seldom wanted, so that it is left to a node of its own, :class:`_Weight`, which autograd then skips.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, w: Tensor, bias: Tensor | None, later: _Later | None) -> Tensor:
         ctx.save_for_backward(x, w)
+        ctx.later = later
         return torch.ops.mkldnn._linear_pointwise(x, w, bias, "none", [], "")
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (g,), (x, w) = gradients, ctx.saved_tensors
+        if ctx.later is not None:
+            ctx.later.pair = (g, x)
         return (
             product(g, w.t()) if ctx.needs_input_grad[0] else None,
-            product(g.t(), x.t()) if ctx.needs_input_grad[1] else None,
+            g.new_empty(()).expand(w.shape) if ctx.later is not None else None,  # nobody reads it
             g.sum(0) if ctx.needs_input_grad[2] else None,
+            None,
         )
+
+
+class _Later:
+    """What the gradient of a weight will be made of."""
+
+    pair: tuple[Tensor, Tensor]
+
+
+class _Weight(torch.autograd.Function):
+    """The weight as it enters a :class:`_Product`."""
+
+    @staticmethod
+    def forward(ctx: Any, w: Tensor, later: _Later) -> Tensor:
+        ctx.later = later
+        return w.view_as(w)
+
+    @staticmethod
+    def backward(ctx: Any, *_: Tensor) -> tuple[Tensor, None]:
+        g, x = ctx.later.pair
+        return product(g.t(), x.t()), None
