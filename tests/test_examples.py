@@ -34,6 +34,7 @@ def test_every_example_is_tested():
         "one_point_adagrad",
         "readme_figure",
         "underparameterized",
+        "your_own_loop",
     }
 
 
@@ -127,3 +128,10 @@ def test_readme_figure(theme, tmp_path):
     picture = (tmp_path / f"picture-{theme}.svg").read_text(encoding="utf-8")
     assert figure.THEMES[theme][0] in picture
     assert "<svg" in picture
+
+
+def test_your_own_loop(capsys):
+    example("your_own_loop").main(width=128, epochs=20)
+    said = capsys.readouterr().out
+    assert "trajectory" in said
+    assert said.count("training MSE") >= 3

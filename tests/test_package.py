@@ -31,7 +31,7 @@ def test_what_the_public_names_are():
         assert inspect.isfunction(kinds[name]), name
     for name in ("Certificate", "Explanation", "Prediction", "Run", "Spectrum", "Tangent", "Task"):
         assert inspect.isclass(kinds[name]), name
-    for name in ("data", "errors", "infinite", "linear", "minimizers", "networks"):
+    for name in ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers"):
         assert isinstance(kinds[name], types.ModuleType), name
     assert all(inspect.getdoc(kinds[n]) for n in wm.__all__ if n != "__version__")
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from whichmin._version import __version__
 
 if TYPE_CHECKING:
-    from whichmin import data, errors, infinite, linear, minimizers, networks
+    from whichmin import data, errors, infinite, linear, minimizers, networks, optimizers
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from whichmin.tangent.kernel import tangent_kernel
     from whichmin.tangent.linearize import Tangent
     from whichmin.task import Task
+    from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
     from whichmin.training.train import train
 
@@ -34,16 +35,18 @@ _HOME = {
     "Prediction": "whichmin.dynamics.prediction",
     "Certificate": "whichmin.dynamics.prediction",
     "train": "whichmin.training.train",
+    "Recorder": "whichmin.training.recorder",
     "Run": "whichmin.training.run",
     "explain": "whichmin.decomposition.explain",
     "Explanation": "whichmin.decomposition.explanation",
 }
-_MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks")
+_MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 
 __all__ = [
     "Certificate",
     "Explanation",
     "Prediction",
+    "Recorder",
     "Run",
     "Spectrum",
     "Tangent",
@@ -56,6 +59,7 @@ __all__ = [
     "linear",
     "minimizers",
     "networks",
+    "optimizers",
     "predict",
     "spectrum",
     "tangent_kernel",

@@ -32,7 +32,7 @@ def test_the_terms_of_a_run_by_hand(outputs):
         "curvature": run.test.reshape(-1) - straight,
     }
     expected["unconverged"] = linear - expected["interpolant"] - expected["initialization"]
-    assert set(found.terms) == set(MEANINGS)
+    assert set(found.terms) == set(expected)
     for name, term in found.terms.items():
         assert term.shape == (task.n_test, outputs)
         assert distance(term, expected[name]) < 1e-10, name
@@ -48,7 +48,7 @@ def test_the_terms_add_up_to_the_trained_network(outputs, kind, max_steps):
     found = wm.explain(run)
     scale = max(1.0, *(float(t.abs().max()) for t in found.terms.values()))
     assert distance(found.total, run.test) < 1e-12 * scale
-    assert list(found.terms) == list(MEANINGS), "in the order of MEANINGS"
+    assert list(found.terms) == [n for n in MEANINGS if n in found.terms], "in the order of MEANINGS"
     if max_steps == 0:
         assert float(found.terms["drift"].abs().max()) < 1e-13 * scale
         assert float(found.terms["curvature"].abs().max()) < 1e-13 * scale
@@ -77,7 +77,7 @@ def test_a_followed_path_takes_the_place_of_training(outputs):
         assert distance(found.terms[name], trained.terms[name]) < 1e-11
     for name, term in trained.terms.items():
         assert distance(found.terms[name], term) < 0.2
-    assert list(found.terms) == list(MEANINGS)
+    assert list(found.terms) == ["interpolant", "initialization", "unconverged", "curvature", "drift"]
 
 
 def test_a_lazy_network_needs_no_path():
@@ -158,13 +158,6 @@ def test_a_loaded_run(tmp_path):
     wm.train(model, task, sgd(0.1), max_steps=3).save(tmp_path / "run")
     with pytest.raises(ResultError, match="a loaded run holds no"):
         wm.explain(wm.Run.load(tmp_path / "run"))
-
-
-def test_a_run_of_an_optimizer_without_a_rule():
-    model, task = problem("over")
-    run = wm.train(model, task, partial(torch.optim.Adam, lr=1e-2), max_steps=3)
-    with pytest.raises(OptimizerError, match="no rule predicts Adam"):
-        wm.explain(run)
 
 
 def test_single_precision():

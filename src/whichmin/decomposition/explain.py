@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import math
 import time
-from functools import partial
 from typing import Any
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from whichmin.decomposition.explanation import Explanation
+from whichmin.decomposition.explanation import Explanation, ordered
+from whichmin.decomposition.recorded import explain_recorder
+from whichmin.dynamics.checks import SchedulerFactory
 from whichmin.dynamics.linearized import flat
 from whichmin.dynamics.predict import predict, prepare
-from whichmin.dynamics.rules import OptimizerFactory
+from whichmin.dynamics.prediction import Prediction
+from whichmin.dynamics.rules import OptimizerFactory, learning_rate_is_best, with_learning_rate
 from whichmin.errors import InputError, ResultError
 from whichmin.task import Task
+from whichmin.training.recording import Recording
 from whichmin.training.run import Run
 from whichmin.training.train import train
 
 
 def explain(
-    subject: Run | nn.Module,
+    subject: Run | Recording | nn.Module,
     task: Task | None = None,
     optimizer: OptimizerFactory | None = None,
     *,
@@ -29,55 +31,73 @@ def explain(
     max_steps: int | None = None,
     trained: bool = True,
     tol: float = 1e-2,
+    batch_size: int | None = None,
+    seed: int = 0,
+    scheduler: SchedulerFactory | None = None,
     progress: bool = False,
 ) -> Explanation:
     """Take a trained network's test outputs apart into terms that add up exactly.
 
-    f(θ_T, x') = interpolant + initialization + unconverged + drift + curvature, with
-    interpolant K(x',X)K⁻¹Y, initialization f₀(x') − K(x',X)K⁻¹f₀(X), unconverged what T steps left undone on the
-    linearized network, drift f₀ + J₀(θ_T − θ₀) minus the linearized run, and curvature f(θ_T) minus f₀ + J₀(θ_T − θ₀).
+    The terms, with A = K(x',X)K⁺, A_D the same of the metric K_D = J D Jᵀ, all at θ₀, and T steps:
+
+    - interpolant A Y, initialization f₀(x') − A f₀(X);
+    - unconverged: A (f_lin(X) − Y), what T steps leave undone on the linearized network;
+    - geometry: (A_D − A)(f_lin(X) − f₀(X)), D the optimizer's last preconditioner (optimizers that have one);
+    - decay: what decoupled weight decay, and that of SGD, does that the training outputs do not see;
+    - path: the rest of the linearized run, which comes from a preconditioner that changes, and so from the batches;
+    - drift: f₀ + J₀(θ_T − θ₀) minus the linearized run;
+    - curvature: f(θ_T) minus f₀ + J₀(θ_T − θ₀).
+
+    A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of path, drift and decay.
 
     Args:
-        subject: a run of :func:`whichmin.train`, or a model, which is then trained.
+        subject: a run of :func:`whichmin.train`, a recorder of your own loop, or a model, which is then trained.
         task: the data; only with a model.
         optimizer: a factory; only with a model.
         until: as for ``train``.
         max_steps: as for ``train``.
         trained: with False the followed path takes the place of training, in a fraction of the time.
         tol: the followed path's tolerance.
+        batch_size: as for ``train``.
+        seed: as for ``train``.
+        scheduler: as for ``train``.
         progress: show a progress bar while training.
 
     Returns:
         An :class:`Explanation`; its ``total`` is the network's own test output.
 
-    Cost: the training, and one linearization.
+    Cost: the training, and one linearization; for optimizers without a rule also a run on the linearized network, of
+    about the training's cost, and for a metric a kernel K_D, N²·P multiplications.
 
     Raises:
         InputError: arguments that do not go together; a task without test inputs.
         ResultError: a run that was loaded from disk and holds no network.
     """
-    if isinstance(subject, Run):
+    if isinstance(subject, Run | Recording):
         if task is not None or optimizer is not None:
             raise InputError(
                 "a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer)."
             )
-        return _explain_run(subject)
-    if task is None or optimizer is None:
+        return _explain_run(subject) if isinstance(subject, Run) else explain_recorder(subject)
+    if task is None or optimizer is None or not isinstance(subject, nn.Module):
         raise InputError(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
         )
     _check_test(task)
+    course: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "scheduler": scheduler}
+    factory: OptimizerFactory = optimizer
     if trained:
-        return _explain_run(train(subject, task, optimizer, until=until, max_steps=max_steps, progress=progress))
+        return _explain_run(
+            train(subject, task, optimizer, until=until, max_steps=max_steps, progress=progress, **course)
+        )
     steps = math.inf if max_steps is None else max_steps
-    followed = predict(subject, task, optimizer, steps=steps, until=until, tol=tol)
-    settled = partial(_sgd, lr=followed.learning_rate)
-    lazy = predict(subject, task, settled, steps=followed.steps, relinearize="never")  # type: ignore[arg-type]
-    return Explanation(followed.terms, task, lazy, followed=followed)
-
-
-def _sgd(parameters: Any, lr: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=lr)
+    followed = predict(subject, task, optimizer, steps=steps, until=until, tol=tol, **course)
+    if learning_rate_is_best(optimizer):
+        factory = with_learning_rate(optimizer, followed.learning_rate)
+    assert followed.test is not None
+    assert isinstance(followed.steps, float)
+    lazy, terms = _terms(subject, task, factory, course, followed.steps, flat(followed.test), followed.parameters())
+    return Explanation(terms, task, lazy, followed=followed)
 
 
 def _check_test(task: Task) -> None:
@@ -90,9 +110,24 @@ def _explain_run(run: Run) -> Explanation:
     factory = run._factory
     if factory is None:
         raise ResultError("a loaded run holds no optimizer: explain it before it is saved, or train again.")
-    started = time.perf_counter()
-    job = prepare(run.initial_model, run.task, factory, (float(run.steps),), stable=False)
-    lazy = job.package(job.linearized(), time.perf_counter() - started)
     assert run.test is not None
-    terms = lazy.terms | job.later_terms(flat(run.test), run.steps, run.final)
+    course: dict[str, Any] = {"batch_size": run.batch_size, "seed": run.seed, "scheduler": run._scheduler}
+    lazy, terms = _terms(run.initial_model, run.task, factory, course, float(run.steps), flat(run.test), run.final)
     return Explanation(terms, run.task, lazy, run=run)
+
+
+def _terms(
+    model: nn.Module,
+    task: Task,
+    optimizer: OptimizerFactory,
+    course: dict[str, Any],
+    steps: float,
+    test: Tensor,
+    state: dict[str, Tensor],
+) -> tuple[Prediction, dict[str, Tensor]]:
+    """The linearized run of as many steps, and all terms of a network at ``state`` whose test outputs are ``test``."""
+    started = time.perf_counter()
+    job = prepare(model, task, optimizer, (steps,), stable=False, **course)
+    lazy = job.package(job.linearized(), time.perf_counter() - started)
+    later = job.later_terms(test, steps, state)
+    return lazy, ordered(lazy.terms | {name: term.reshape(-1, task.outputs) for name, term in later.items()})

@@ -23,10 +23,19 @@ if TYPE_CHECKING:
 MEANINGS: dict[str, str] = {
     "interpolant": "the minimum-complexity interpolator of the data: what any seed of this network shares",
     "initialization": "what the network was before training and training cannot see",
+    "geometry": "the optimizer's last preconditioner in place of the identity: another way between the data",
+    "path": "what a changing preconditioner leaves of the way taken, and so of the batches",
+    "trajectory": "what the way of training did, as far as its end and the last preconditioner tell",
+    "decay": "what weight decay took that the training outputs do not see",
     "unconverged": "what a finite number of steps left undone",
     "curvature": "the trained network minus its linearization where training ended",
     "drift": "how far the tangent features turned between the start and the end of training",
 }
+
+
+def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    """In the order of ``MEANINGS``."""
+    return {name: terms[name] for name in MEANINGS if name in terms}
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
@@ -24,15 +25,21 @@ class Run:
         train: training outputs at the end, (N, C).
         test: test outputs at the end, (N_test, C); None without test inputs.
         steps: how many optimizer steps were made.
-        losses: (steps + 1,) float64: the training mean square error before each step and at the end.
+        losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
+            the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
-        learning_rate: its learning rate, with ``"best"`` resolved.
+        learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
         until: the training mean square error that was aimed at.
         seconds: what training took.
         initial: θ₀, a state dict.
         final: θ_T, a state dict.
+        batch_size: rows per step; None where they were all of them.
+        seed: the seed of the batches' order.
+        loss_steps: (measured,) int64: the step of each entry of ``losses``; 0, …, steps in full batches.
+        metric: the optimizer's last preconditioner D, a tensor for each trainable parameter by name; None where it has
+            none that is known (:func:`whichmin.optimizers.last_metric`).
     """
 
     task: Task
@@ -48,8 +55,18 @@ class Run:
     seconds: float
     initial: dict[str, Tensor] = field(repr=False)
     final: dict[str, Tensor] = field(repr=False)
+    batch_size: int | None = None
+    seed: int = 0
+    loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+    metric: dict[str, Tensor] | None = field(default=None, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
     _factory: Any = field(default=None, repr=False)
+    _scheduler: Any = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Without steps of their own the losses are those of every step."""
+        if not len(self.loss_steps):
+            object.__setattr__(self, "loss_steps", torch.arange(len(self.losses)))
 
     @property
     def model(self) -> nn.Module:
@@ -72,12 +89,12 @@ class Run:
         """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
         from whichmin.storage import save_folder
 
-        arrays = {"train": self.train, "losses": self.losses, "X": self.task.X, "y": self.task.y}
+        arrays = {"train": self.train, "losses": self.losses, "loss_steps": self.loss_steps}
+        arrays |= {"X": self.task.X, "y": self.task.y}
         optional = {"test": self.test, "X_test": self.task.X_test, "y_test": self.task.y_test}
         arrays |= {k: v for k, v in optional.items() if v is not None}
-        arrays |= {f"initial.{k}": v for k, v in self.initial.items()} | {
-            f"final.{k}": v for k, v in self.final.items()
-        }
+        for group in ("initial", "final", "metric"):
+            arrays |= {f"{group}.{k}": v for k, v in (getattr(self, group) or {}).items()}
         config = {"kind": "run"} | {k: getattr(self, k) for k in _SCALARS}
         save_folder(path, config, arrays)
 
@@ -87,15 +104,21 @@ class Run:
         from whichmin.storage import load_folder
 
         config, arrays, _ = load_folder(path, "run")
+
+        def named(group: str) -> dict[str, Tensor]:
+            return {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}
+
         return cls(
             task=Task(arrays["X"], arrays["y"], arrays.get("X_test"), arrays.get("y_test")),
             train=arrays["train"],
             test=arrays.get("test"),
             losses=arrays["losses"],
-            initial={k.removeprefix("initial."): v for k, v in arrays.items() if k.startswith("initial.")},
-            final={k.removeprefix("final."): v for k, v in arrays.items() if k.startswith("final.")},
+            loss_steps=arrays["loss_steps"],
+            initial=named("initial"),
+            final=named("final"),
+            metric=named("metric") or None,
             **{k: config[k] for k in _SCALARS},
         )
 
 
-_SCALARS = ("steps", "converged", "reason", "optimizer", "learning_rate", "until", "seconds")
+_SCALARS = ("steps", "converged", "reason", "optimizer", "learning_rate", "until", "seconds", "batch_size", "seed")

@@ -5,23 +5,23 @@ from __future__ import annotations
 import copy
 import math
 import time
-from typing import Any
 
 import torch
-from torch import Tensor, nn
-from tqdm.auto import tqdm
+from torch import nn
 
+from whichmin.batches import check_batch_size, generator_of
+from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
 from whichmin.dynamics.rules import OptimizerFactory, build, learning_rate_is_best, with_learning_rate
-from whichmin.errors import InputError, ModelError, TrainingError
+from whichmin.errors import InputError, ModelError
+from whichmin.optimizers.metric import last_metric
 from whichmin.tangent.capture import looked_up
 from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
+from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.
 MAX_STEPS = 100_000
-#: How often, in steps, the last good parameters are kept.
-KEEP_EVERY = 100
 
 
 def train(
@@ -31,9 +31,14 @@ def train(
     *,
     until: float | None = 1e-5,
     max_steps: int | None = None,
+    batch_size: int | None = None,
+    seed: int = 0,
+    scheduler: SchedulerFactory | None = None,
     progress: bool = False,
 ) -> Run:
-    """Train a copy of the model, full batch, with ``torch.nn.MSELoss()``.
+    """Train a copy of the model with ``torch.nn.MSELoss()``, in full batches or mini-batches.
+
+    A step's loss is that of its batch; ``until`` and the losses of the run are about all of the training data.
 
     Args:
         model: the network; it is not changed.
@@ -41,32 +46,44 @@ def train(
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``; ``lr="best"`` takes the theoretical rate of
             gradient descent at θ₀.
         until: stop before the step at which the training mean square error is below this; None trains to ``max_steps``.
+            With mini-batches the error is measured at the start of every epoch, and looked at there.
         max_steps: stop after so many steps; 100,000 unless told.
+        batch_size: rows per step; None for all. The batches are those of
+            ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
+            generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
+        seed: the seed of the batches; without mini-batches nothing is random.
+        scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, such as
+            ``partial(StepLR, step_size=…)``; it is stepped after every optimizer step, so that its epochs are steps.
         progress: show a progress bar on standard error.
 
     Returns:
-        A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached. Ctrl-C ends training with what
-        there is: a run whose reason says so.
+        A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached, and what may have kept it from
+        there. Ctrl-C ends training with what there is: a run whose reason says so.
+
+    Cost: a forward and a backward pass per step; with mini-batches also a forward pass over all rows per epoch.
 
     Raises:
-        TrainingError: the loss is no longer finite; it carries the last good state.
+        TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
+        InputError: an ``until``, ``max_steps``, ``batch_size`` or ``seed`` that cannot be used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
-        OptimizerError: a factory that fails.
+        OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
+            a group with lr = 0; a scheduler that needs a metric.
     """
-    if until is not None and not (math.isfinite(until) and until > 0):
-        raise InputError(f"until is {until}; expected a positive training mean square error, or None.")
-    limit = MAX_STEPS if max_steps is None else max_steps
-    if limit < 0 or limit != int(limit):
-        raise InputError(f"max_steps is {max_steps}; expected a whole number of steps.")
+    limit = _check_limits(until, max_steps)
+    rows = check_batch_size(batch_size, task.n)
+    generator_of(seed)
     check_modules(model)
     trainable(model)
     network = copy.deepcopy(model)
     if learning_rate_is_best(optimizer):
         optimizer = with_learning_rate(optimizer, _best_rate(network, task))
     made = build(optimizer, [p for p in network.parameters() if p.requires_grad])
-    initial = _state(network)
+    check_optimizer(made, network)
+    learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
+    scheduled = build_scheduler(scheduler, made)
+    initial = state_of(network)
     _check_network(network, task)
-    loop = _Loop(network, task, made, until, int(limit))
+    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=seed)
     started = time.perf_counter()
     reason = loop.run(progress)
     seconds = time.perf_counter() - started
@@ -77,85 +94,33 @@ def train(
         task=task,
         train=train_outputs,
         test=test_outputs,
-        steps=len(loop.losses) - 1,
+        steps=loop.done,
         losses=torch.tensor(loop.losses, dtype=torch.float64),
         converged=until is not None and loop.losses[-1] < until,
         reason=reason,
         optimizer=type(made).__name__,
-        learning_rate=float(made.param_groups[0]["lr"]),
+        learning_rate=learning_rate,
         until=until,
         seconds=seconds,
         initial=initial,
-        final=_state(network),
+        final=state_of(network),
+        batch_size=rows,
+        seed=seed,
+        loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
+        metric=last_metric(made, network.named_parameters()),
         _network=network,
         _factory=optimizer,
+        _scheduler=scheduler,
     )
 
 
-class _Loop:
-    """The training loop and what it remembers."""
-
-    def __init__(
-        self, network: nn.Module, task: Task, optimizer: torch.optim.Optimizer, until: float | None, limit: int
-    ) -> None:
-        self.network, self.task, self.optimizer, self.until, self.limit = network, task, optimizer, until, limit
-        self.losses: list[float] = []
-        self.done = 0
-        self._kept: tuple[int, dict[str, Tensor]] = (0, _state(network))
-
-    def run(self, progress: bool) -> str:
-        """Train; returns why it stopped."""
-        bar = tqdm(total=self.limit, unit="step", desc="training", disable=not progress, leave=False, mininterval=0.5)
-        try:
-            return self._steps(bar)
-        except KeyboardInterrupt:
-            if len(self.losses) <= self.done:  # the loss where the parameters are now
-                with torch.no_grad():
-                    self.losses.append(float(nn.functional.mse_loss(self._outputs(), self.task.y)))
-            return f"interrupted after {self.done} steps at a training MSE of {self.losses[-1]:.3g}."
-        finally:
-            bar.close()
-
-    def _steps(self, bar: Any) -> str:
-        y, criterion = self.task.y, nn.MSELoss()
-        for step in range(self.limit + 1):
-            self.optimizer.zero_grad()
-            loss = criterion(self._outputs(), y)
-            value = loss.item()
-            if not math.isfinite(value):
-                self._fail(step)
-            self.losses.append(value)
-            if self.until is not None and value < self.until:
-                return f"the training MSE fell below {self.until:g} after {step} steps."
-            if step == self.limit:
-                break
-            if step % KEEP_EVERY == 0:
-                self._kept = (step, _state(self.network))
-                bar.set_postfix_str(f"mse {value:.2e}", refresh=False)
-            loss.backward()
-            self.optimizer.step()
-            self.done += 1
-            bar.update()
-        aim = "" if self.until is None else f", above until = {self.until:g}"
-        return f"stopped at max_steps = {self.limit} with a training MSE of {self.losses[-1]:.3g}{aim}."
-
-    def _outputs(self) -> Tensor:
-        return self.network(self.task.X).reshape(self.task.y.shape)
-
-    def _fail(self, step: int) -> None:
-        kept, state = self._kept
-        raise TrainingError(
-            f"the training loss is no longer finite after {step} steps; the last values were "
-            f"{', '.join(f'{v:.3g}' for v in self.losses[-3:])}. Lower the learning rate. The parameters after step "
-            f"{kept} are kept in the error's state.",
-            state=state,
-            step=kept,
-            losses=self.losses,
-        )
-
-
-def _state(network: nn.Module) -> dict[str, Tensor]:
-    return {k: v.detach().clone() for k, v in network.state_dict().items()}
+def _check_limits(until: float | None, max_steps: int | None) -> int:
+    if until is not None and not (math.isfinite(until) and until > 0):
+        raise InputError(f"until is {until}; expected a positive training mean square error, or None.")
+    limit = MAX_STEPS if max_steps is None else max_steps
+    if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
+        raise InputError(f"max_steps is {max_steps}; expected a whole number of steps.")
+    return int(limit)
 
 
 def _check_network(network: nn.Module, task: Task) -> None:

@@ -1,0 +1,133 @@
+"""``explain`` for a :class:`whichmin.Recorder`: the terms that can be known without the loop's batches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.decomposition.explanation import Explanation
+from whichmin.dynamics.linearized import flat
+from whichmin.dynamics.predict import contradiction, predict
+from whichmin.dynamics.prediction import Prediction
+from whichmin.eigen import Spectrum, spectrum
+from whichmin.errors import InputError, ResultError
+from whichmin.tangent.kernel import tangent_kernel
+from whichmin.tangent.linearize import Tangent
+from whichmin.task import Task
+from whichmin.training.recording import Recording
+
+
+def explain_recorder(recorder: Recording) -> Explanation:
+    """Take apart the test outputs of a network that was trained in a loop of the user's own.
+
+    With J₀ the tangent features at θ₀, A = K(x', X) K⁺ and K = J₀J₀ᵀ; A_D = K_D(x', X) K_D⁺ and K_D = J₀ D J₀ᵀ for the
+    optimizer's last metric D; f₀ and f_T the outputs before and after the loop, Y the targets:
+
+    ==============  =============================================================================================
+    interpolant     A Y
+    initialization  f₀(x') − A f₀(X)
+    geometry        (A_D − A) (f_T(X) − f₀(X)); left out where D is not known, as for plain SGD, where it is 0
+    unconverged     A (f_T(X) − Y): what the training residual that is left would still change
+    curvature       f_T(x') − [f₀(x') + J₀(x')(θ_T − θ₀)]
+    trajectory      J₀(x')(θ_T − θ₀) − A_D (f_T(X) − f₀(X)), with A for A_D where D is not known
+    ==============  =============================================================================================
+
+    Their sum is f_T(x'). The first four are where a linearized network with f_T's training outputs and the metric D
+    from start to end would be, whatever the batches, momentum and learning rates. The trajectory is what is left of the
+    way: metrics before the last one (``path`` of a run), features that turned (``drift``), weight decay, batches of
+    other data than X. A step hook does not see the batches, so these cannot be told apart. On x' = X, for a K of full
+    rank, it is −curvature, as drift is.
+
+    Curvature includes what buffers changed, such as the running statistics of a normalization: θ₀ is in evaluation mode
+    with its statistics on entering.
+
+    Args:
+        recorder: after its with block, or loaded with a model.
+
+    Returns:
+        An :class:`Explanation`; its ``prediction`` is the limit of gradient descent on the linearized network, which
+        the first two terms add up to; its ``run`` is what was recorded.
+
+    Cost: two kernels and an eigendecomposition, and as many again with a metric.
+
+    Raises:
+        InputError: a task without test inputs.
+        ResultError: nothing to explain: no step was made, the loop ended with outputs that are not finite, or the
+            recorder was loaded without a model.
+    """
+    task = recorder.task
+    if task.X_test is None:
+        raise InputError("an explanation is about test outputs: pass a Task with X_test.")
+    run, model = recorder.run(), recorder.initial_model
+    assert run.test is not None
+    train, test = flat(run.train), flat(run.test)
+    if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):
+        raise ResultError(f"the outputs at the end are not finite, there is nothing to explain: {run.reason}")
+    tangent = Tangent(model)
+    f0, f0_test, y = flat(tangent.f0(task.X)), flat(tangent.f0(task.X_test)), flat(task.y)
+    moved = {name: run.final[name].to(p) - p for name, p in tangent.parameters.items()}
+    straight = f0_test + flat(tangent.jvp(task.X_test, moved))
+    plain = _Interpolation.of(model, task)
+    terms = {"interpolant": plain(y), "initialization": f0_test - plain(f0)}
+    notes, metric = [_NO_BATCHES], recorder.metric
+    if metric is not None and not _positive(metric):
+        notes.append("the optimizer's last metric is not positive and finite everywhere: no geometry term.")
+    elif metric is not None:
+        bent = _Interpolation.of(model, task, metric)
+        terms["geometry"] = bent(train - f0) - plain(train - f0)
+        if bent.spectrum.rank < plain.spectrum.rank:
+            notes.append(
+                f"with the optimizer's last metric the kernel has rank {bent.spectrum.rank} of "
+                f"{len(bent.spectrum.eigenvalues)}: what it does to the other directions is part of the trajectory."
+            )
+    terms["unconverged"] = plain(train - y)
+    terms["curvature"] = test - straight
+    terms["trajectory"] = straight - sum(terms[name] for name in terms if name != "curvature")
+    shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
+    lazy = _limit(model, task, run.steps)
+    return Explanation(shaped, task, replace(lazy, notes=(*lazy.notes, *notes)), run=run)
+
+
+_NO_BATCHES = (
+    "recorded in a loop of one's own: the linearized prediction is the limit of gradient descent at its best rate."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class _Interpolation:
+    """v ↦ K_D(x', X) K_D⁺ v on vectors (N·C,)."""
+
+    cross: Tensor
+    spectrum: Spectrum
+
+    @classmethod
+    def of(cls, model: nn.Module, task: Task, metric: Mapping[str, Tensor] | None = None) -> _Interpolation:
+        assert task.X_test is not None
+        cross = tangent_kernel(model, task.X_test, task.X, metric=metric).double().cpu()
+        n, N, C, _ = cross.shape
+        rows = cross.permute(0, 2, 1, 3).reshape(n * C, N * C)
+        return cls(rows, spectrum(tangent_kernel(model, task.X, metric=metric)))
+
+    def __call__(self, v: Tensor) -> Tensor:
+        values, Q = self.spectrum.eigenvalues, self.spectrum.vectors
+        return self.cross @ (Q @ torch.where(values > 0, (Q.T @ v) / values, 0.0))
+
+
+def _positive(metric: Mapping[str, Tensor]) -> bool:
+    return all(bool((torch.isfinite(m) & (m > 0)).all()) for m in metric.values())
+
+
+def _limit(model: nn.Module, task: Task, steps: int) -> Prediction:
+    """The linearized theory's limit; after so many steps where the targets have none."""
+    last = math.inf if contradiction(task) is None else steps
+    return predict(model, task, partial(_sgd, lr="best"), steps=last, relinearize="never")
+
+
+def _sgd(parameters: Any, lr: Any) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=lr)

@@ -1,0 +1,176 @@
+"""The training loop: steps, what is measured along the way, and where it stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from tqdm.auto import tqdm
+
+from whichmin.batches import batch_order, steps_per_epoch
+from whichmin.errors import TrainingError
+from whichmin.tangent.module import trainable
+from whichmin.task import Task
+from whichmin.training.stopping import stalled
+
+#: How often, in steps, the last good parameters are kept.
+KEEP_EVERY = 100
+
+
+class Loop:
+    """Training of a network in place, and what is remembered of it.
+
+    In full batches the loss of every step is the training error, and it is measured at every step; with mini-batches it
+    is measured, over all rows, at the start of every epoch and at the end.
+
+    Attributes:
+        losses: the training mean square errors that were measured.
+        measured: the step of each.
+        done: steps made.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        task: Task,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler | None,
+        *,
+        until: float | None,
+        limit: int,
+        rows: int | None,
+        seed: int,
+    ) -> None:
+        self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
+        self.until, self.limit, self.rows, self.seed = until, limit, rows, seed
+        self.losses: list[float] = []
+        self.measured: list[int] = []
+        self.done = 0
+        self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
+        self._rates = _rates(optimizer)
+
+    def run(self, progress: bool) -> str:
+        """Train; returns why it stopped.
+
+        Raises:
+            TrainingError: the loss or a parameter is no longer finite.
+        """
+        bar = tqdm(total=self.limit, unit="step", desc="training", disable=not progress, leave=False, mininterval=0.5)
+        try:
+            return self._full(bar) if self.rows is None else self._batches(bar, self.rows)
+        except KeyboardInterrupt:
+            if not self.measured or self.measured[-1] != self.done:  # the loss where the parameters are now
+                self._note(self.done, self._error())
+            return f"interrupted after {self.done} steps at a training MSE of {self.losses[-1]:.3g}."
+        finally:
+            bar.close()
+
+    def _full(self, bar: Any) -> str:
+        y, criterion = self.task.y, nn.MSELoss()
+        for step in range(self.limit + 1):
+            self.optimizer.zero_grad()
+            loss = criterion(self._outputs(self.task.X, y), y)
+            reason = self._look(step, loss.item(), bar)
+            if reason is not None:
+                return reason
+            self._step(loss, bar)
+        raise AssertionError("the last step ends the loop")
+
+    def _batches(self, bar: Any, rows: int) -> str:
+        X, y, criterion = self.task.X, self.task.y, nn.MSELoss()
+        order: Iterator[Tensor] = batch_order(self.task.n, rows, self.seed)
+        epoch = steps_per_epoch(self.task.n, rows)
+        for step in range(self.limit + 1):
+            if step % epoch == 0 or step == self.limit:
+                reason = self._look(step, self._error(), bar)
+                if reason is not None:
+                    return reason
+            self.optimizer.zero_grad()
+            at = next(order)
+            X_batch, y_batch = X[at.to(X.device)], y[at.to(y.device)]
+            self._step(criterion(self._outputs(X_batch, y_batch), y_batch), bar)
+        raise AssertionError("the last step ends the loop")
+
+    def _look(self, step: int, value: float, bar: Any) -> str | None:
+        """Take a training error down; why to stop here, or None."""
+        if not math.isfinite(value):
+            self._fail(step, "the training loss")
+        self._note(step, value)
+        if self.until is not None and value < self.until:
+            self._check_parameters(step)
+            return f"the training MSE fell below {self.until:g} after {step} steps."
+        if step == self.limit:
+            self._check_parameters(step)
+            return self._at_limit()
+        if step == 0 or step - self._kept[0] >= KEEP_EVERY:
+            self._check_parameters(step)
+            self._kept = (step, state_of(self.network))
+            bar.set_postfix_str(f"mse {value:.2e}", refresh=False)
+        return None
+
+    def _step(self, loss: Tensor, bar: Any) -> None:
+        loss.backward()
+        self.optimizer.step()
+        self.done += 1
+        if self.scheduler is not None:
+            self.scheduler.step()
+        bar.update()
+
+    def _note(self, step: int, value: float) -> None:
+        self.losses.append(value)
+        self.measured.append(step)
+
+    def _error(self) -> float:
+        with torch.no_grad():
+            return float(nn.functional.mse_loss(self._outputs(self.task.X, self.task.y), self.task.y))
+
+    def _outputs(self, X: Tensor, y: Tensor) -> Tensor:
+        return self.network(X).reshape(y.shape)
+
+    def _at_limit(self) -> str:
+        told = f"stopped at max_steps = {self.limit} with a training MSE of {self.losses[-1]:.3g}"
+        if self.until is None:
+            return f"{told}."
+        why = stalled(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
+        return f"{told}, above until = {self.until:g}" + (f": {why}" if why else ".")
+
+    def _check_parameters(self, step: int) -> None:
+        name = _not_finite(self.network)
+        if name is not None:
+            self._fail(step, f"parameter {name!r}")
+
+    def _fail(self, step: int, what: str) -> None:
+        kept, state = self._kept
+        name = _not_finite(self.network)
+        where = f" Parameter {name!r} holds NaN or infinity." if name is not None and "parameter" not in what else ""
+        last = (
+            f"; the last training errors were {', '.join(f'{v:.3g}' for v in self.losses[-3:])}" if self.losses else ""
+        )
+        raise TrainingError(
+            f"{what} is no longer finite after {step} steps{last}.{where} Lower the learning rate. The parameters "
+            f"after step {kept} are kept in the error's state.",
+            state=state,
+            step=kept,
+            losses=self.losses,
+        )
+
+
+def state_of(network: nn.Module) -> dict[str, Tensor]:
+    """A copy of the network's state dict."""
+    return {k: v.detach().clone() for k, v in network.state_dict().items()}
+
+
+def _rates(optimizer: torch.optim.Optimizer) -> list[float]:
+    return [float(group.get("lr", math.nan)) for group in optimizer.param_groups]
+
+
+def _not_finite(network: nn.Module) -> str | None:
+    """The first trainable parameter that holds NaN or infinity."""
+    for name, p in trainable(network).items():
+        if not bool(torch.isfinite(p.detach()).all()):
+            return name
+    return None

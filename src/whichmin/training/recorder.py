@@ -1,0 +1,265 @@
+"""``Recorder``: follows a training loop of the user's own through the step hooks of its optimizer."""
+
+from __future__ import annotations
+
+import copy
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import InputError, ModelError, OptimizerError
+from whichmin.optimizers.metric import last_metric
+from whichmin.tangent.capture import looked_up
+from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.task import Task
+from whichmin.training.recording import Recording, Snapshot
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+
+#: How many snapshots are kept unless told otherwise: two per doubling, so that none is dropped in the first 2³⁰ steps.
+SNAPSHOTS = 64
+
+
+class Recorder(Recording):
+    """Watches a training loop: ``with whichmin.Recorder(model, optimizer, task) as recorder: …``.
+
+    The model, the optimizer and their numbers are not touched. Outputs are those of a private copy in evaluation mode
+    that is given the live parameters and buffers, so that a loop with a recorder is bit for bit the loop without. What
+    the loop does is its own affair: mini-batches, accumulated or clipped gradients, schedulers, parameter groups,
+    scaled gradients (steps that a ``GradScaler`` skips do not count). A step hook sees no batches: nothing is said of
+    them.
+
+    Snapshots are taken at steps 0, 1, 2, 3, 4, 6, 8, 12, 16, … and at the end. After an exception or Ctrl-C, which goes
+    its way, what was recorded up to there is there.
+
+    Args:
+        model: the network that the loop trains. What the loop changes of it besides parameters and buffers, such as a
+            plain attribute, is not followed.
+        optimizer: the built optimizer that the loop steps; it holds all trainable parameters of the model.
+        task: the data at which the network is looked at, on the model's device.
+        snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
+
+    Cost: some microseconds a step, and for a snapshot a forward pass on the training and the test inputs. Memory: θ₀
+    and the snapshots, at the end also θ_T and the metric, whatever the number of steps.
+
+    Raises:
+        OptimizerError: a factory instead of a built optimizer, or one that steps another model or a part of this one.
+        ModelError: on entering, outputs that do not match the task, or rows that mix or vary even in evaluation mode;
+            at a snapshot, parameters that were replaced or unfrozen.
+        InputError: a recorder that is entered twice.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, *, snapshots: int = SNAPSHOTS
+    ) -> None:
+        _check_arguments(model, optimizer, task, snapshots)
+        super().__init__(task, type(optimizer).__name__)
+        model = getattr(model, "_orig_mod", model)  # the wrapper of torch.compile shares what it wraps
+        self._named = _followed(model, optimizer)
+        self._watched: tuple[nn.Module, torch.optim.Optimizer] | None = (model, optimizer)
+        self._most = snapshots
+        self._stride, self._index, self._due = 1, 1, 1
+        self._step: FrameType | None = None  # the call that is under way
+        self._started = 0.0
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> Self:
+        """Copy θ₀, check the model against the task, take the first snapshot and listen to the optimizer."""
+        if self._phase != "new" or self._watched is None:
+            raise InputError("this recorder has been entered before: make a new one, Recorder(model, optimizer, task).")
+        model, optimizer = self._watched
+        self._check_same(model)
+        network = copy.deepcopy(model).eval()
+        network.zero_grad(set_to_none=True)
+        with _aside(self._device):
+            _check_network(network, self.task)
+        self._network, self._initial = network, dict(network.state_dict())
+        self._snapshots = [self._snapshot(model, optimizer)]
+        self._phase, self._started = "recording", time.perf_counter()
+        self._handles = [
+            optimizer.register_step_pre_hook(self._before),
+            optimizer.register_step_post_hook(self._after),
+        ]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop listening and keep where the parameters are; an exception goes its way."""
+        if self._phase != "recording" or self._watched is None:
+            return
+        self._seconds = time.perf_counter() - self._started
+        for handle in self._handles:
+            handle.remove()
+        (model, optimizer), self._watched, self._phase = self._watched, None, "done"
+        lost = ""
+        try:
+            self._finish(model, optimizer)
+        except Exception as problem:
+            lost = f" The end could not be recorded: {type(problem).__name__}: {problem}"
+            if error is None:
+                raise
+        finally:
+            self._reason = _why(error, self.steps, self._snapshots[-1], self._step is not None) + lost
+            self._named, self._step = {}, None
+
+    def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        call = sys._getframe(1)
+        if not _runs_within(call, self._step):
+            self._step = call
+
+    def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if sys._getframe(1) is not self._step:
+            return  # a class whose step calls that of its base runs the hooks for each: the outermost counts
+        self._step = None
+        self._calls += 1
+        skipped = optimizer.__dict__.get("found_inf")  # a GradScaler leaves it to a fused step to skip itself
+        if skipped is not None:
+            self._skipped = self._skipped + skipped.detach()
+        if self._calls >= self._due and self._watched is not None:
+            self._look(self._watched[0], optimizer)
+
+    def _look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        if len(self._snapshots) >= self._most - 1:  # one place is kept for the end
+            del self._snapshots[1::2]
+            self._stride *= 2
+        if self._index % self._stride == 0:
+            self._add(self._snapshot(model, optimizer))
+        self._index = (self._index // self._stride + 1) * self._stride
+        self._due = _spaced(self._index)
+
+    def _add(self, snapshot: Snapshot) -> None:
+        if self._snapshots[-1].step == snapshot.step:
+            self._snapshots.pop()
+        self._snapshots.append(snapshot)
+
+    def _finish(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        self._add(self._snapshot(model, optimizer))
+        with _aside(self._device):
+            self._metric = last_metric(optimizer, self._named.items())
+            self._final = {k: v.detach().clone() for k, v in model.state_dict().items()}
+
+    def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
+        self._check_same(model)
+        network, task = self._network, self.task
+        assert network is not None
+        values = {n: p.detach() for n, p in model.named_parameters()}
+
+        def outputs(X: Tensor) -> Tensor:
+            return evaluate(lambda x: torch.func.functional_call(network, values, (x,)), X).clone()
+
+        with _aside(self._device):
+            values |= {n: b.detach().clone() for n, b in model.named_buffers()}
+            train = outputs(task.X)
+            test = None if task.X_test is None else outputs(task.X_test)
+            mse = float(nn.functional.mse_loss(train, task.y))
+        rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
+        return Snapshot(self._calls - int(self._skipped), train, test, mse, rates)
+
+    def _check_same(self, model: nn.Module) -> None:
+        now = dict(model.named_parameters())
+        gone = [name for name, p in self._named.items() if now.get(name) is not p]
+        if gone:
+            raise ModelError(
+                f"parameters of the model were replaced while they were recorded: {_listed(gone)} are no longer the "
+                "tensors that the optimizer steps. Change values in place, or make the optimizer and the recorder "
+                "after the change."
+            )
+        thawed = [name for name, p in now.items() if p.requires_grad and name not in self._named]
+        if thawed:
+            raise ModelError(
+                f"parameters of the model became trainable while it was recorded: {_listed(thawed)}. Unfreeze them "
+                "before, or record each stage with a recorder of its own."
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._named.values())).device
+
+
+def _runs_within(call: FrameType | None, other: FrameType | None) -> bool:
+    """Whether a call was made in the course of another; that other may have been left by an exception long ago."""
+    while other is not None and call is not None:
+        if call is other:
+            return True
+        call = call.f_back
+    return False
+
+
+@contextmanager
+def _aside(device: torch.device) -> Iterator[None]:
+    """A place to evaluate in: no gradients, no autocast, and random generators come out as they went in."""
+    generators = torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type)
+    with generators, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
+        yield
+
+
+def _spaced(index: int) -> int:
+    """The steps of the snapshots: 0, 1, 2, 3, 4, 6, 8, 12, 16 and so on."""
+    return index if index < 2 else (2 + index % 2) * 2 ** (index // 2 - 1)
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:
+    after = f"after {steps} steps, at a training MSE of {last.mse:.3g}"
+    if error is None:
+        return f"the loop ended {after}." if steps else "the loop ended without a step."
+    half = ", in the middle of a step, so that some parameters may have made it and others not" if inside else ""
+    if isinstance(error, KeyboardInterrupt):
+        return f"interrupted {after}{half}."
+    said = (str(error).strip().splitlines() or [""])[0][:200]
+    return f"left by {type(error).__name__} {after}{half}: {said or 'no message'}"
+
+
+def _check_arguments(model: Any, optimizer: Any, task: Any, snapshots: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"got a {type(model).__name__}; expected the torch.nn.Module that the loop trains.")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        what = f"a factory ({type(optimizer).__name__})" if callable(optimizer) else f"a {type(optimizer).__name__}"
+        raise OptimizerError(
+            f"got {what} for the optimizer; a recorder expects the built one that the loop steps, such as "
+            "torch.optim.Adam(model.parameters(), lr=1e-3)."
+        )
+    if not isinstance(task, Task):
+        raise InputError(f"got a {type(task).__name__} for the task; expected whichmin.Task(X, y, X_test, y_test).")
+    if isinstance(snapshots, bool) or not isinstance(snapshots, int) or snapshots < 3:
+        raise InputError(f"snapshots is {snapshots!r}; expected a whole number of at least 3.")
+
+
+def _followed(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, nn.Parameter]:
+    """The trainable parameters by name, all of them in the optimizer."""
+    named, kind = trainable(model), type(optimizer).__name__
+    stepped = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    missing = [name for name, p in named.items() if id(p) not in stepped]
+    if len(missing) == len(named):
+        raise OptimizerError(
+            f"this {kind} steps another model: it holds no trainable parameter of the {type(model).__name__}. Build it "
+            "from the parameters() of this very model."
+        )
+    if missing:
+        raise OptimizerError(
+            f"this {kind} steps {len(named) - len(missing)} of the model's {len(named)} trainable parameters; missing: "
+            f"{_listed(missing)}. Freeze those with requires_grad_(False), or add them to the optimizer."
+        )
+    return named
+
+
+def _check_network(network: nn.Module, task: Task) -> None:
+    check_modules(network)
+    out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
+    check_inputs(network, task.X, looked_up(network, task.X[:1]))
+    check_rows(network, task.X[:3], out, [0], alone)
+    if out.shape[1] != task.outputs:
+        raise ModelError(
+            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
+            "or encode the targets alike."
+        )

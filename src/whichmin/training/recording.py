@@ -1,0 +1,204 @@
+"""What a :class:`whichmin.Recorder` has seen of a training loop."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import ResultError
+from whichmin.task import Task
+from whichmin.training.run import Run
+
+if TYPE_CHECKING:
+    import os
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """The network's outputs after some step.
+
+    Attributes:
+        step: how many optimizer steps had been made.
+        train: training outputs, (N, C).
+        test: test outputs, (N_test, C); None without test inputs.
+        mse: the training mean square error.
+        lr: the learning rate of each parameter group in the step that led here.
+    """
+
+    step: int
+    train: Tensor = field(repr=False)
+    test: Tensor | None = field(repr=False)
+    mse: float
+    lr: tuple[float, ...]
+
+
+class Recording:
+    """What was recorded: filled by a :class:`whichmin.Recorder`, or read from disk.
+
+    Args:
+        task: the data at which the network was looked at.
+        optimizer: the optimizer's class name.
+
+    Raises:
+        ResultError: by what is asked before the recorder was entered, or before its with block was left.
+    """
+
+    def __init__(self, task: Task, optimizer: str) -> None:
+        self.task = task
+        self._optimizer_name = optimizer
+        self._phase: Literal["new", "recording", "done"] = "new"
+        self._snapshots: list[Snapshot] = []
+        self._calls = 0
+        self._skipped: Tensor | int = 0
+        self._initial: dict[str, Tensor] = {}
+        self._final: dict[str, Tensor] | None = None
+        self._metric: dict[str, Tensor] | None = None
+        self._network: nn.Module | None = None
+        self._reason = ""
+        self._seconds = 0.0
+
+    @property
+    def steps(self) -> int:
+        """How many optimizer steps were made so far; those that a ``GradScaler`` skipped are left out."""
+        if self._phase == "new":
+            raise ResultError("this recorder was not entered: put the training loop into `with recorder:`.")
+        return self._calls - int(self._skipped)
+
+    @property
+    def snapshots(self) -> list[Snapshot]:
+        """The snapshots so far, by step."""
+        _ = self.steps
+        return list(self._snapshots)
+
+    @property
+    def initial(self) -> dict[str, Tensor]:
+        """θ₀, a state dict."""
+        _ = self.steps
+        return {k: v.detach().clone() for k, v in self._initial.items()}
+
+    @property
+    def final(self) -> dict[str, Tensor]:
+        """θ_T, a state dict."""
+        return {k: v.clone() for k, v in self._ended().items()}
+
+    @property
+    def metric(self) -> dict[str, Tensor] | None:
+        """The optimizer's last metric D by parameter name; None where its state does not tell."""
+        self._left()
+        return self._metric
+
+    @property
+    def reason(self) -> str:
+        """Why recording ended, a sentence."""
+        self._left()
+        return self._reason
+
+    @property
+    def initial_model(self) -> nn.Module:
+        """A copy of the network on entering, in evaluation mode."""
+        return self._at(self.initial)
+
+    @property
+    def model(self) -> nn.Module:
+        """A copy of the network on leaving, in evaluation mode."""
+        return self._at(self._ended())
+
+    def run(self) -> Run:
+        """What was recorded, as a :class:`Run` whose losses are those at the snapshots.
+
+        Raises:
+            ResultError: no step was made.
+        """
+        final = self.final
+        if self.steps == 0:
+            raise ResultError(
+                f"no step was made: nothing in the with block stepped this {self._optimizer_name}. Make the recorder "
+                "with the very optimizer that the loop steps, and put the loop inside."
+            )
+        first, last = self._snapshots[0], self._snapshots[-1]
+        return Run(
+            task=self.task,
+            train=last.train,
+            test=last.test,
+            steps=self.steps,
+            losses=torch.tensor([s.mse for s in self._snapshots], dtype=torch.float64),
+            converged=False,
+            reason=self._reason,
+            optimizer=self._optimizer_name,
+            learning_rate=first.lr[0] if first.lr else float("nan"),
+            until=None,
+            seconds=self._seconds,
+            initial=self.initial,
+            final=final,
+            loss_steps=torch.tensor([s.step for s in self._snapshots]),
+            metric=self._metric,
+            _network=self._network,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
+        from whichmin.storage import save_folder
+
+        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
+        trees = {"initial": self._initial, "final": self._ended(), "metric": self._metric or {}, "task": task}
+        arrays = {f"{tree}.{k}": v for tree, values in trees.items() for k, v in values.items() if v is not None}
+        arrays["train"] = torch.stack([s.train for s in self._snapshots])
+        if self.task.X_test is not None:
+            arrays["test"] = torch.stack([s.test for s in self._snapshots if s.test is not None])
+        config = {"kind": "recorder", "metric": self._metric is not None}
+        config |= {"optimizer": self._optimizer_name, "steps": self.steps}
+        config |= {"reason": self._reason, "seconds": self._seconds}
+        save_folder(path, config, arrays, [{"step": s.step, "mse": s.mse, "lr": s.lr} for s in self._snapshots])
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None) -> Recording:
+        """Read a folder that :meth:`save` wrote.
+
+        Args:
+            path: the folder.
+            model: a network of the recorded kind, whatever its parameters; it is copied. Without it what is loaded
+                gives no models and cannot be explained.
+        """
+        from whichmin.storage import load_folder
+
+        config, arrays, rows = load_folder(path, "recorder")
+        trees: dict[str, dict[str, Tensor]] = {"initial": {}, "final": {}, "metric": {}, "task": {}}
+        for key, value in arrays.items():
+            tree, _, name = key.partition(".")
+            if name:
+                trees[tree][name] = value
+        loaded = Recording(Task(**trees["task"]), config["optimizer"])
+        loaded._initial, loaded._final = trees["initial"], trees["final"]
+        loaded._metric = trees["metric"] if config["metric"] else None
+        loaded._calls, loaded._reason, loaded._seconds = config["steps"], config["reason"], config["seconds"]
+        loaded._phase = "done"
+        if model is not None:
+            loaded._network = copy.deepcopy(model).eval()
+        tests = arrays.get("test", [None] * len(rows))
+        loaded._snapshots = [
+            Snapshot(row["step"], train, test, row["mse"], tuple(row["lr"]))
+            for row, train, test in zip(rows, arrays["train"], tests, strict=True)
+        ]
+        return loaded
+
+    def _left(self) -> None:
+        _ = self.steps
+        if self._phase == "recording":
+            raise ResultError("this recorder is still recording: leave its with block first.")
+
+    def _ended(self) -> dict[str, Tensor]:
+        self._left()
+        if self._final is None:
+            raise ResultError(f"this recorder does not know where the loop ended: {self._reason}")
+        return self._final
+
+    def _at(self, state: dict[str, Tensor]) -> nn.Module:
+        if self._network is None:
+            raise ResultError("a loaded recorder holds no network: Recorder.load(path, model).")
+        network = copy.deepcopy(self._network)
+        network.load_state_dict(state)
+        return network

@@ -1,0 +1,170 @@
+"""The callbacks, in the trainers of the libraries themselves where these are installed."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import whichmin as wm
+from dynamics.oracles import distance
+from whichmin.decomposition.recorded import explain_recorder
+from whichmin.errors import OptimizerError, ResultError
+from whichmin.training import adapters
+
+
+def make_task():
+    draw = torch.Generator().manual_seed(0)
+    X, X_test = (torch.randn(n, 4, generator=draw) for n in (12, 5))
+    return wm.Task(X, X[:, :1] * X[:, 1:2], X_test, X_test[:, :1] * X_test[:, 1:2])
+
+
+def check(recorder, steps, task):
+    assert recorder.steps == steps
+    assert [s.step for s in recorder.snapshots][:3] == [0, 1, 2]
+    found = explain_recorder(recorder)
+    assert distance(found.total, recorder.run().test) < 1e-6
+    assert distance(recorder.model(task.X_test), recorder.run().test) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("name", "package"), [("LightningRecorder", "lightning.pytorch"), ("TransformersRecorder", "transformers")]
+)
+def test_a_missing_package_is_named(name, package, monkeypatch):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(vars(adapters), name, raising=False)
+    with pytest.raises(ImportError, match=rf"{name} needs {package}: pip install 'whichmin\[adapters\]'"):
+        getattr(adapters, name)
+
+
+def test_there_are_two():
+    with pytest.raises(AttributeError, match="no attribute 'NoRecorder'"):
+        _ = adapters.NoRecorder
+
+
+@pytest.fixture
+def lightning():
+    return pytest.importorskip("lightning.pytorch")
+
+
+def module_of(pl, optimizers=1):
+    class Module(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(3)
+            self.net = nn.Sequential(nn.Linear(4, 16), nn.Dropout(0.2), nn.Tanh(), nn.Linear(16, 1))
+            self.automatic_optimization = optimizers == 1
+            self.broken_at = None
+
+        def forward(self, x):
+            return self.net(x)
+
+        def training_step(self, batch, number):
+            if self.broken_at == number:
+                raise RuntimeError("out of luck")
+            x, y = batch
+            return nn.functional.mse_loss(self(x), y)
+
+        def configure_optimizers(self):
+            made = [torch.optim.Adam(self.parameters(), lr=1e-2) for _ in range(optimizers)]
+            return made if optimizers > 1 else made[0]
+
+    return Module()
+
+
+def fit(pl, module, task, callbacks, folder):
+    trainer = pl.Trainer(
+        max_epochs=3,
+        callbacks=callbacks,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+    torch.manual_seed(5)
+    trainer.fit(module, DataLoader(TensorDataset(task.X, task.y), batch_size=4, shuffle=True))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("network", [None, lambda module: module.net])
+def test_lightning(lightning, tmp_path, network):
+    task = make_task()
+    callback = adapters.LightningRecorder(task, network=network)
+    with pytest.raises(ResultError, match="training has not begun: pass this LightningRecorder"):
+        _ = callback.recorder
+    module, plain = module_of(lightning), module_of(lightning)
+    fit(lightning, module, task, [callback], tmp_path)
+    fit(lightning, plain, task, [], tmp_path)
+    for a, b in zip(module.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b), "the fit is the same to the bit"
+    check(callback.recorder, 9, task)
+    assert "the loop ended after 9 steps" in callback.recorder.reason
+    assert callback.recorder.metric is not None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_broken_off(lightning, tmp_path):
+    task, module = make_task(), module_of(lightning)
+    callback = adapters.LightningRecorder(task)
+    module.broken_at = 2
+    with pytest.raises(RuntimeError, match="out of luck"):
+        fit(lightning, module, task, [callback], tmp_path)
+    check(callback.recorder, 2, task)
+    assert callback.recorder.reason.startswith("left by RuntimeError after 2 steps")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_lightning_with_two_optimizers(lightning, tmp_path):
+    task, module = make_task(), module_of(lightning, optimizers=2)
+    with pytest.raises(OptimizerError, match="configures 2 optimizers; a recorder follows one"):
+        fit(lightning, module, task, [adapters.LightningRecorder(task)], tmp_path)
+
+
+def hugging(transformers, task, callbacks, folder, **settings):
+    """A tiny BERT, trained to regress."""
+    torch.manual_seed(2)
+    shape = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = transformers.BertConfig(**shape, intermediate_size=32, max_position_embeddings=8, num_labels=1)
+    model = transformers.BertForSequenceClassification(config)
+    rows = [{"input_ids": x, "labels": y} for x, y in zip(task.X, task.y, strict=True)]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=2,
+        per_device_train_batch_size=4,
+        learning_rate=1e-3,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        **settings,
+    )
+    transformers.Trainer(model=model, args=arguments, train_dataset=rows, callbacks=callbacks).train()
+    return model
+
+
+def tokens():
+    draw = torch.Generator().manual_seed(1)
+    X, X_test = (torch.randint(0, 8, (n, 5), generator=draw) for n in (12, 5))
+    return wm.Task(X, X[:, :1] / 8.0, X_test, X_test[:, :1] / 8.0)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("accumulation", "steps"), [(1, 6), (3, 2)])
+def test_transformers(tmp_path, accumulation, steps):
+    transformers = pytest.importorskip("transformers")
+    pytest.importorskip("accelerate")
+    task = tokens()
+    callback = adapters.TransformersRecorder(task)
+    with pytest.raises(ResultError, match="training has not begun: pass this TransformersRecorder"):
+        _ = callback.recorder
+    model = hugging(transformers, task, [callback], tmp_path, gradient_accumulation_steps=accumulation)
+    plain = hugging(transformers, task, [], tmp_path, gradient_accumulation_steps=accumulation)
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b), "the training is the same to the bit"
+    check(callback.recorder, steps, task)
+    assert callback.recorder.metric is not None
