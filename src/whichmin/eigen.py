@@ -31,13 +31,28 @@ class Spectrum:
     gamma: float
     discarded: float
 
-    def project(self, v: Tensor) -> NDArray[np.float64]:
-        """Qᵀv, (N·C,), for v of the same size, as an array."""
-        return self.vectors.numpy().T @ v.detach().double().reshape(-1).cpu().numpy()
+    def rotate(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Qᵀv for rows v, (…, N·C)."""
+        return v @ self.vectors.numpy()
 
-    def combine(self, coefficients: NDArray[np.float64]) -> Tensor:
-        """Q c, (N·C,), as a float64 tensor on the CPU."""
-        return torch.from_numpy(self.vectors.numpy() @ coefficients)
+    def rotate_back(self, q: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Q q for rows q, (…, N·C)."""
+        return q @ self.vectors.numpy().T
+
+    def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """K v, (N·C,)."""
+        return self.rotate_back(self.eigenvalues.numpy() * self.rotate(v))
+
+    def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """K⁺v, (N·C,), with eigenvalues that are zero left out."""
+        values = self.eigenvalues.numpy()
+        return self.rotate_back(self.rotate(v) / np.where(values > 0, values, np.inf))
+
+    @property
+    def kernel(self) -> NDArray[np.float64]:
+        """K, (N·C, N·C)."""
+        Q = self.vectors.numpy()
+        return (Q * self.eigenvalues.numpy()) @ Q.T
 
     @property
     def rank(self) -> int:

@@ -4,51 +4,71 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from whichmin.dynamics.rules import Array, check_lr
-from whichmin.errors import OptimizerError
+from whichmin.dynamics.linear_rule import LinearRule
+from whichmin.dynamics.motion import Array, Motion, Start, mean_square
+from whichmin.dynamics.search import first_time
 
 #: What a step leaves of an oscillation beyond the limit of stability, at the most.
 DAMPED = 0.98
 
 
 @dataclass(frozen=True)
-class GradientDescent:
-    """``torch.optim.SGD`` without momentum on the whole training set.
+class GradientDescent(LinearRule):
+    """``torch.optim.SGD`` without momentum: θ ← θ − lr·g."""
 
-    Attributes:
+    def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
+        """1 and −lr."""
+        return np.eye(1), np.array([-lr])
+
+    def _largest_product(self) -> float:
+        return 2.0
+
+    def motion(self, start: Start) -> Motion:
+        """In closed form for full batches."""
+        if self.course.batch is None and self.course.rates is None and not self.weight_decay:
+            return GradientMotion(start, self.lr, self.flow)
+        return super().motion(start)
+
+
+class GradientMotion(Motion):
+    """Gradient descent or flow in the eigenbasis of the kernel, in closed form.
+
+    Args:
+        start: where it starts.
         lr: the learning rate.
         flow: gradient flow at time lr·t in place of t steps.
     """
 
-    lr: float
-    flow: bool = False
+    def __init__(self, start: Start, lr: float, flow: bool) -> None:
+        super().__init__(start)
+        eigenvalues = start.spectrum.eigenvalues.numpy()
+        self._modes = GradientModes(eigenvalues, lr * start.spectrum.gamma * eigenvalues, flow)
+        self._q = start.spectrum.rotate(start.residual)
+        self._eigenvalues, self._flow = eigenvalues, flow
 
-    @classmethod
-    def from_group(cls, group: dict[str, Any], flow: bool) -> GradientDescent:
-        """From the settings of a built ``torch.optim.SGD``.
+    def residual(self, t: float) -> Array:
+        """Q m(t)∘q."""
+        return self.start.spectrum.rotate_back(self._modes.residual(t) * self._q)
 
-        Raises:
-            OptimizerError: momentum, weight decay or ``maximize``, which this rule does not describe.
-        """
-        for name in ("momentum", "weight_decay", "maximize"):
-            if group.get(name):
-                raise OptimizerError(
-                    f"SGD with {name}={group[name]} is not predicted; plain SGD is. Leave {name} out, or train it for "
-                    "real with whichmin.train."
-                )
-        return cls(check_lr(group["lr"]), flow)
+    def coefficients(self, t: float) -> Array:
+        """−Q (1 − m(t))/λ∘q."""
+        return -self.start.spectrum.rotate_back(self._modes.coefficient(t) * self._q)[None]
 
-    def limit(self, largest: float, gamma: float) -> float:
-        """2/(γ λ_max); a flow always converges."""
-        return math.inf if self.flow else 2.0 / (gamma * largest)
+    def mse(self, t: float) -> float:
+        """The mean square of m(t)∘q."""
+        return mean_square(self._modes.residual(t) * self._q)
 
-    def modes(self, eigenvalues: Array, gamma: float) -> GradientModes:
-        """The closed form for these eigenvalues."""
-        return GradientModes(eigenvalues, self.lr * gamma * eigenvalues, self.flow)
+    def displacement(self, t: float) -> float:
+        """(cᵀKc)^{1/2}."""
+        c = self._modes.coefficient(t) * self._q
+        return math.sqrt(float(np.dot(c * c, self._eigenvalues)))
+
+    def first_below(self, until: float) -> float:
+        """By bisection: the error falls all the time."""
+        return first_time(lambda t: self.mse(t) < until, self._flow)
 
 
 class GradientModes:

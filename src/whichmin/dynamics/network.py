@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.eigen import Spectrum, decompose
 from whichmin.errors import ModelError
-from whichmin.tangent.contract import Factor
+from whichmin.tangent.capture import Capture
+from whichmin.tangent.contract import Factor, Grams
+from whichmin.tangent.held import Held, Seen
 from whichmin.tangent.kernel import agrees
-from whichmin.tangent.layerwise import Factors, contract, factorize
+from whichmin.tangent.layerwise import Factors, Probe, contract, factorize, probe
 from whichmin.tangent.linearize import jvp
 from whichmin.tangent.memory import require
 from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
@@ -23,13 +26,59 @@ from whichmin.task import Task
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, eq=False)
+class Move:
+    """A direction in parameter space.
+
+    Attributes:
+        tensors: by parameter, of its shape.
+        steps: of layers that are held, (n, out): the weight's direction is stepᵀ A, A the layer's training inputs.
+    """
+
+    tensors: dict[str, Tensor]
+    steps: dict[str, Tensor] = field(default_factory=dict)
+
+    def minus(self, other: Move) -> Move:
+        """The difference of two directions of one form."""
+        return Move(
+            {n: t - other.tensors[n] for n, t in self.tensors.items()},
+            {n: t - other.steps[n] for n, t in self.steps.items()},
+        )
+
+    def square(self) -> float:
+        """‖·‖² of a direction that holds no steps."""
+        return sum(float(t.double().square().sum()) for t in self.tensors.values())
+
+    @staticmethod
+    def combined(parts: Sequence[tuple[float, Move]]) -> Move:
+        """The sum of directions of one form, each times a number."""
+        (w, move), *others = parts
+        tensors, steps = ({n: t * w for n, t in d.items()} for d in (move.tensors, move.steps))
+        for w, other in others:
+            if w:
+                for total, d in ((tensors, other.tensors), (steps, other.steps)):
+                    for name, t in d.items():
+                        total[name].add_(t, alpha=w)
+        return Move(tensors, steps)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where a network stood."""
+
+    values: dict[str, Tensor]
+    memories: dict[str, tuple[Tensor | None, ...]]
+
+
 class Network:
     """A private copy of a model together with its task.
 
     Attributes:
-        model: the copy; moving it does not touch the caller's.
+        model: the copy; moving it does not touch the caller's. Its parameters may lag behind those of layers that are
+            held (see ``whichmin.tangent.held``) until :meth:`state` or :meth:`settle` is called.
         task: the task.
         X: where errors and test outputs are looked at: the test inputs, or the training inputs without a test set.
+        named: the copy's trainable parameters.
         size: the number of trainable parameters P.
 
     Raises:
@@ -43,49 +92,78 @@ class Network:
         self.model = copy.deepcopy(model)
         self.task = task
         self.X = task.X if task.X_test is None else task.X_test
-        self._named = trainable(self.model)
-        self._values = list(self._named.values())
-        self._weights: dict[str, Tensor | float] = dict.fromkeys(self._named, 1.0)
+        self._original = model
+        self.named = trainable(self.model)
+        self._metric: dict[str, Tensor] | None = None
         self._form: tuple[str, ...] = ()
-        self.size = sum(p.numel() for p in self._values)
+        self._held: dict[str, Held] = {}
+        self.size = sum(p.numel() for p in self.named.values())
 
     def first(self) -> tuple[Factors, Tensor]:
         """The factors and the kernel matrix at the start, with all checks."""
         X, y = self.task.X, self.task.y
         rows = sorted({0, len(X) - 1})
-        probe = factorize(self.model, self._named, X[rows])
-        check_inputs(self.model, X, probe.looked_up)
-        if probe.outputs.shape[1] != y.shape[1]:
+        looked = probe(self.model, self.named, X[rows])
+        check_inputs(self.model, X, looked.looked_up)
+        if looked.outputs.shape[1] != y.shape[1]:
             raise ModelError(
-                f"the model has {probe.outputs.shape[1]} outputs per row and the targets have {y.shape[1]}: change the "
-                "last layer or encode the targets alike."
+                f"the model has {looked.outputs.shape[1]} outputs per row and the targets have {y.shape[1]}: change "
+                "the last layer or encode the targets alike."
             )
-        self._plan(probe)
+        self._plan(looked)
+        self._held = {name: Held() for name in looked.can_be_held()}
         factors = self.factors()
-        check_rows(self.model, X, factors.outputs, rows, probe.outputs)
-        K = contract(factors, factors, self._named, self._weights)
+        check_rows(self.model, X, factors.outputs, rows, looked.outputs)
+        K = self._contract(factors, factors)
         n, C = y.shape
         sampled = K.view(C, n, C, n)[:, rows][..., rows].permute(1, 3, 0, 2)
-        if not agrees(probe.outputs, self._named, self._weights, sampled):
+        if not agrees(self._original, looked, self.named, dict.fromkeys(self.named, 1.0), sampled):
             logger.warning("the layerwise kernel differs from plain autograd: per-example gradients for all parameters")
-            self._form = tuple(self._named)
+            self._form, self._held = tuple(self.named), {}
             factors = self.factors()
-            K = contract(factors, factors, self._named, self._weights)
+            K = self._contract(factors, factors)
         return factors, K
 
-    def _plan(self, probe: Factors) -> None:
+    def _plan(self, looked: Probe) -> None:
         n, C = self.task.y.shape
-        n_bytes = n * probe.bytes_per_row() + 5 * (n * C) ** 2 * 8 + 6 * self.size * probe.outputs.element_size()
+        row, item = looked.bytes_per_row(self.named), looked.outputs.element_size()
+        n_bytes = n * row + 5 * (n * C) ** 2 * 8 + 6 * self.size * item
         remedy = "Predict from fewer training points, or in a smaller floating-point type."
-        require(n_bytes, probe.outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
+        require(n_bytes, looked.outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
 
     def factors(self, X: Tensor | None = None) -> Factors:
         """The factors of the kernel of X (the training inputs by default) where the network stands."""
-        return factorize(self.model, self._named, self.task.X if X is None else X, self._form)
+        X = self.task.X if X is None else X
+        return factorize(self.model, self.named, X, self._form, self._seen(X))
+
+    def outputs(self, X: Tensor) -> Tensor:
+        """f(θ, X), (n, C)."""
+        with torch.no_grad(), Capture(self.named, X, held=self._seen(X)):
+            return evaluate(self.model, X)
+
+    def _seen(self, X: Tensor) -> dict[str, Seen]:
+        """What held layers return on X; nothing is remembered of inputs that are not the task's."""
+        if X is not self.task.X and X is not self.X:
+            self.settle()
+            return {}
+        seen = {n: layer.train if X is self.task.X else layer.test for n, layer in self._held.items()}
+        for name, one in seen.items():
+            if one.output is None:
+                self._held[name].settle(self.named[name].data)
+        return seen
 
     def kernel(self, left: Factors, right: Factors) -> Tensor:
         """K(left, right) as a matrix (n₁·C, n₂·C), rows ordered as ``outputs.reshape(-1)``."""
-        return self.row_major(contract(left, right, self._named, self._weights))
+        return self.row_major(self._contract(left, right))
+
+    def _contract(self, left: Factors, right: Factors) -> Tensor:
+        grams = Grams()
+        for layer in self._held.values():
+            for seen in (layer.train, layer.test):
+                if seen.input is not None:
+                    grams.know(seen.input, layer.inputs, layer.gram(seen))
+        weights: dict[str, Tensor | float] = dict.fromkeys(self.named, 1.0)
+        return contract(left, right, self.named, weights if self._metric is None else dict(self._metric), grams)
 
     def row_major(self, K: Tensor) -> Tensor:
         """From the contraction's order of rows, outputs first, to that of ``outputs.reshape(-1)``."""
@@ -99,96 +177,183 @@ class Network:
         """The decomposition of a row-major kernel of the training set."""
         return decompose(finite(K, "the kernel").double(), 2.0 / len(K), torch.finfo(K.dtype).eps)
 
-    def pull_back(self, factors: Factors, c: Tensor) -> list[Tensor]:
-        """Jᵀc where the factors were taken, for c (N·C,)."""
-        seed = c.to(factors.outputs).view_as(factors.outputs)
-        grads = torch.autograd.grad(factors.outputs, self._values, seed, retain_graph=True, allow_unused=True)
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, grads, strict=True)]
+    def pull_back(self, factors: Factors, c: Tensor) -> Move:
+        """Jᵀc for c (N·C,), J where the factors were taken: dense layers from their factors, the others by autograd.
 
-    def descend(self, factors: Factors, c: Tensor) -> None:
-        """θ ← θ − Jᵀc, J where the factors were taken: dense layers from their factors, the others by autograd."""
+        The network must stand where the factors were taken.
+        """
         seed = c.to(factors.outputs).view_as(factors.outputs)
         dense = {n for n, fs in factors.by_parameter.items() if all(map(_is_one_token, fs))}
-        rest = [n for n in self._named if n not in dense]
+        rest = [n for n in self.named if n not in dense]
+        found: dict[str, Tensor] = {}
         if rest:
-            values = [self._named[n] for n in rest]
+            values = [self.named[n] for n in rest]
             grads = torch.autograd.grad(factors.outputs, values, seed, retain_graph=True, allow_unused=True)
-            for p, g in zip(values, grads, strict=True):
-                if g is not None:
-                    p.data.sub_(g)
+            found = {n: torch.zeros_like(p) if g is None else g for n, p, g in zip(rest, values, grads, strict=True)}
+        steps = {}
+        for name in dense:
+            fs = factors.by_parameter[name]
+            if name in self._held:
+                steps[name] = _weighted(fs[0], seed)
+            else:
+                parts = [_pulled(self.named[name], f, seed) for f in fs]
+                found[name] = parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+        if self._metric is not None:
+            found = {name: g * self._metric[name] for name, g in found.items()}
+        return Move(found, steps)
+
+    def push_forward(
+        self, factors: Factors, X: Tensor, direction: Mapping[str, Tensor], without: Collection[str] = ()
+    ) -> Tensor:
+        """J(X) v where the network stands and the factors of X were taken, (n, C); v is zero on ``without``."""
+        dense = {n for n, fs in factors.by_parameter.items() if all(map(_is_one_token, fs))} - set(without)
+        rest = [n for n in self.named if n not in dense and n not in without]
+        total = torch.zeros_like(factors.outputs.detach())
+        if rest:
+            self.settle()
+            only = {n: v if n in rest else torch.zeros_like(v) for n, v in direction.items()}
+            total += jvp(self.model, self.named, X, only)
         for name in dense:
             for factor in factors.by_parameter[name]:
-                _step(self._named[name].data, factor, seed)
+                total += _pushed(factor, direction[name])
+        return total
 
-    def push_forward(self, X: Tensor, direction: Mapping[str, Tensor]) -> Tensor:
-        """J(X) v where the network stands, (n, C)."""
-        return jvp(self.model, self._named, X, direction)
+    def push(self, factors: Factors, move: Move) -> Tensor:
+        """J(X) v for a direction v, X the training inputs whose factors these are, (n, C)."""
+        total = torch.zeros_like(factors.outputs.detach())
+        for name, step in move.steps.items():
+            layer, (factor,) = self._held[name], factors.by_parameter[name]
+            total += (factor.gradient * (layer.gram(layer.train) @ step)).sum(-1).T
+        if move.tensors:
+            zero = {n: torch.zeros(()).to(p).expand_as(p) for n, p in self.named.items() if n not in move.tensors}
+            total += self.push_forward(factors, self.task.X, move.tensors | zero, without=move.steps)
+        return total
 
-    def trainable_state(self) -> dict[str, Tensor]:
+    def dot(self, left: Move, right: Move) -> float:
+        """The inner product of two directions of one form."""
+        total = sum(float((t * right.tensors[n]).sum(dtype=torch.float64)) for n, t in left.tensors.items())
+        for name, step in left.steps.items():
+            layer = self._held[name]
+            total += float((layer.gram(layer.train) @ step * right.steps[name]).sum(dtype=torch.float64))
+        return total
+
+    def decay(self, by: float) -> None:
+        """θ ← by·θ."""
+        for name, p in self.named.items():
+            if name in self._held:
+                self._held[name].settle(p.data)
+                self._held[name].forget()
+            p.data.mul_(by)
+
+    def measure(self, metric: Mapping[str, Tensor]) -> None:
+        """Move by D Jᵀ in place of Jᵀ from now on: ``pull_back`` gives D Jᵀc, ``kernel`` J D Jᵀ."""
+        self.let_go()
+        self._metric = dict(metric)
+
+    def kernel_in(self, left: Factors, right: Factors, metric: Mapping[str, Tensor] | None) -> Tensor:
+        """J D Jᵀ in another metric, the identity for None, as :meth:`kernel`. Costs n₁·n₂·P multiplications for a D."""
+        weights: dict[str, Tensor | float] = dict.fromkeys(self.named, 1.0) if metric is None else dict(metric)
+        return self.row_major(contract(left, right, self.named, weights))
+
+    def let_go(self) -> None:
+        """Follow no layer's outputs in place of its weight any more: for rules that move it in another way."""
+        self.settle()
+        self._held = {}
+
+    def values(self) -> dict[str, Tensor]:
         """A copy of the trainable parameters, by name."""
-        return {n: p.detach().clone() for n, p in self._named.items()}
+        self.settle()
+        return {n: p.detach().clone() for n, p in self.named.items()}
 
-    def graph(self) -> Factors:
-        """f(X) with its autograd graph and no factors: enough to pull back."""
-        with torch.enable_grad():
-            return Factors(evaluate(self.model, self.task.X), {}, {})
-
-    def eigenvalue_gradient(self, factors: Factors, v: Tensor) -> list[Tensor]:
-        """∇_θ ‖Jᵀv‖² where the factors were taken: that of an eigenvalue of K, for its unit eigenvector v.
+    def eigenvalue_gradient(self, v: Tensor) -> Move:
+        """∇_θ ‖J(X)ᵀv‖² where the network stands: that of an eigenvalue of K, for its unit eigenvector v.
 
         Zero where an operation of the network has no second derivative.
 
-        Cost: a backward pass and another through it.
+        Cost: a forward pass, a backward pass and another through it.
         """
-        seed = v.to(factors.outputs).view_as(factors.outputs)
-        grads = torch.autograd.grad(
-            factors.outputs, self._values, seed, retain_graph=True, create_graph=True, allow_unused=True
-        )
+        self.settle()
+        values = list(self.named.values())
+        with torch.enable_grad():
+            outputs = evaluate(self.model, self.task.X)
+        seed = v.to(outputs).view_as(outputs)
+        grads = torch.autograd.grad(outputs, values, seed, retain_graph=True, create_graph=True, allow_unused=True)
         total = torch.stack([g.square().sum() for g in grads if g is not None]).sum()
         try:
-            second = torch.autograd.grad(total, self._values, retain_graph=True, allow_unused=True)
+            second = torch.autograd.grad(total, values, allow_unused=True)
         except RuntimeError as error:  # fused attention has no second derivatives
             logger.info("the network cannot be differentiated twice: %s", error)
-            return [torch.zeros_like(p) for p in self._values]
-        return [torch.zeros_like(p) if g is None else g for p, g in zip(self._values, second, strict=True)]
+            second = [None] * len(values)
+        return Move(
+            {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(self.named.items(), second, strict=True)}
+        )
 
-    def shift(self, direction: Sequence[Tensor], by: float) -> None:
-        """θ ← θ + by·direction. Factors taken before no longer pull back, unless θ is put back first."""
-        torch._foreach_add_([p.data for p in self._values], list(direction), alpha=by)  # pyright: ignore[reportPrivateImportUsage]
+    def shift(self, move: Move, by: float) -> None:
+        """θ ← θ + by·move. Factors taken before no longer pull back, unless θ is put back first."""
+        for name, step in move.steps.items():
+            self._held[name].move(step, by)
+        for name, tensor in move.tensors.items():
+            value = self.named[name].data
+            if name in self._held:
+                self._held[name].settle(value)
+                self._held[name].forget()
+            value.add_(tensor, alpha=by)
 
-    def place(self) -> list[Tensor]:
+    def settle(self) -> None:
+        """Bring the parameters that lag behind to where they should stand."""
+        for name, layer in self._held.items():
+            layer.settle(self.named[name].data)
+
+    def place(self) -> Place:
         """A copy of θ."""
-        return [p.detach().clone() for p in self._values]
+        values = {n: p.detach().clone() for n, p in self.named.items()}
+        return Place(values, {n: layer.memory() for n, layer in self._held.items()})
 
-    def put(self, values: Sequence[Tensor]) -> None:
-        """θ ← values."""
-        torch._foreach_copy_([p.data for p in self._values], list(values))  # pyright: ignore[reportPrivateImportUsage]
+    def put(self, place: Place) -> None:
+        """θ ← a place where it was."""
+        for name, value in place.values.items():
+            self.named[name].data.copy_(value)
+        for name, layer in self._held.items():
+            layer.recall(place.memories[name])
 
-    def outputs(self, X: Tensor) -> Tensor:
-        """f(θ, X), (n, C)."""
-        with torch.no_grad():
-            return evaluate(self.model, X)
+    def distance(self, state: Mapping[str, Tensor], place: Place) -> dict[str, Tensor]:
+        """The trainable parameters of a state dict minus those of a place where nothing was pending."""
+        return {n: state[n].to(p) - p for n, p in place.values.items()}
 
     def state(self) -> dict[str, Tensor]:
         """A copy of the state dict."""
+        self.settle()
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
 
 def _is_one_token(factor: Factor) -> bool:
     """A dense layer or its bias, applied once to a row."""
-    return factor.gradient.ndim == 3 and (factor.is_dense or factor.use.kind == "sum")
+    return factor.gradient.ndim == 3 and (factor.is_dense or factor.is_plain_bias)
 
 
-def _step(parameter: Tensor, factor: Factor, seed: Tensor) -> None:
-    """Parameter ← parameter − Σ_ic seed_ic ∂f_c(x_i)/∂parameter, in place."""
+def _weighted(factor: Factor, seed: Tensor) -> Tensor:
+    """Σ_c seed_ic ∂f_c(x_i)/∂(output of the call), (n, out)."""
     g = factor.gradient
-    weighted = g[0] * seed if len(g) == 1 else torch.einsum("nc,cno->no", seed, g)
+    return g[0] * seed if len(g) == 1 else torch.einsum("nc,cno->no", seed, g)
+
+
+def _pulled(parameter: Tensor, factor: Factor, seed: Tensor) -> Tensor:
+    """Σ_ic seed_ic ∂f_c(x_i)/∂parameter."""
+    weighted = _weighted(factor, seed)
     if not factor.is_dense:
-        parameter.sub_(weighted.sum(0).view_as(parameter))
-    elif factor.flipped:
-        parameter.sub_(product(_input(factor).T, weighted.T))
+        return weighted.sum(0).view_as(parameter)
+    if factor.flipped:
+        return product(_input(factor).T, weighted.T)
+    return product(weighted.T, _input(factor).T)
+
+
+def _pushed(factor: Factor, v: Tensor) -> Tensor:
+    """Σ ∂f_c(x_i)/∂parameter · v, (n, C)."""
+    if not factor.is_dense:
+        moved = v.reshape(1, -1).expand(factor.gradient.shape[1], -1)
     else:
-        parameter.sub_(product(weighted.T, _input(factor).T))
+        moved = product(_input(factor), v.T if factor.flipped else v)
+    return (factor.gradient * moved).sum(-1).T
 
 
 def _input(factor: Factor) -> Tensor:

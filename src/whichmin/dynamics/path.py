@@ -14,12 +14,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from whichmin.dynamics.linearized import displacement, drawn_times, flat, mean_square
-from whichmin.dynamics.network import Network
-from whichmin.dynamics.rules import Array, Modes, Rule
-from whichmin.dynamics.search import first_time
+from whichmin.dynamics.linear_rule import LinearRule
+from whichmin.dynamics.linearized import drawn_times, flat
+from whichmin.dynamics.motion import Motion, Start
+from whichmin.dynamics.network import Move, Network
 from whichmin.eigen import Spectrum
 from whichmin.tangent.layerwise import Factors
 
@@ -38,6 +40,7 @@ class Path:
     Attributes:
         factors: of the training set at the end.
         spectrum: of the last interval.
+        slots: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
         intervals: how many linearizations it took.
         train: f(X) at the requested times, as far as they are passed.
@@ -49,6 +52,7 @@ class Path:
 
     factors: Factors
     spectrum: Spectrum
+    slots: list[Move] = field(default_factory=list)
     steps: float = 0.0
     intervals: int = 0
     train: list[Tensor] = field(default_factory=list)
@@ -80,7 +84,7 @@ class Goal:
 
 def follow(
     network: Network,
-    rule: Rule,
+    rule: LinearRule,
     factors: Factors,
     spectrum: Spectrum,
     goal: Goal,
@@ -109,12 +113,10 @@ def follow(
     while path.intervals < (count if stride is None else PATIENCE * count + 24):
         if path.intervals:
             _linearize(network, rule, path, project)
-        residual = flat(path.factors.outputs) - y
-        modes = rule.modes(path.spectrum.eigenvalues.numpy(), path.spectrum.gamma)
-        q = path.spectrum.project(residual)
-        t = _interval(rule, modes, path, q, goal, count - path.intervals, stride)
-        _snapshots(network, path, modes, q, goal, t)
-        _advance(network, path, modes, q, t)
+        motion = rule.motion(_start(network, rule, path, y))
+        t = _interval(rule, motion, path, goal, count - path.intervals, stride)
+        _snapshots(network, path, motion, goal, t)
+        _advance(network, path, motion, t)
         now = _mse(path.factors, y)
         path.curve.append((path.steps, now))
         if not math.isfinite(now) or now > 1e3 * (first + 1e-30):
@@ -127,23 +129,39 @@ def follow(
     return path
 
 
+def _start(network: Network, rule: LinearRule, path: Path, y: Tensor) -> Start:
+    """The state of training, as it acts on the training outputs where the path stands."""
+    residual = (flat(path.factors.outputs) - y).numpy()
+    theta = None
+    if rule.weight_decay:
+        theta = flat(network.push_forward(path.factors, network.task.X, network.values())).numpy()
+    start = Start.at_rest(path.spectrum, residual, rule.slots, theta)
+    if not path.slots:
+        return Start(start.spectrum, residual, path.steps, start.pushed, start.gram)
+    pushed = np.stack([start.pushed[0], *(flat(network.push(path.factors, s)).numpy() for s in path.slots)])
+    gram = np.array([[network.dot(a, b) for b in path.slots] for a in path.slots])
+    return Start(path.spectrum, residual, path.steps, pushed, gram)
+
+
 def _mse(factors: Factors, y: Tensor) -> float:
     return float((flat(factors.outputs) - y).square().mean())
 
 
-def _linearize(network: Network, rule: Rule, path: Path, project: bool) -> None:
+def _linearize(network: Network, rule: LinearRule, path: Path, project: bool) -> None:
     """The kernel where the path stands; where it has outgrown the learning rate, back to the edge of stability."""
     path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
     for _ in range(EDGE_STEPS):
         largest = float(path.spectrum.eigenvalues[0])
-        limit = rule.limit(1.0, path.spectrum.gamma) / rule.lr  # the λ at which this learning rate is at its limit
+        limit = rule.limit(1.0, path.spectrum.gamma) / rule.rate(
+            path.steps
+        )  # the λ at which this learning rate is at its limit
         if largest <= limit * (1 + 1e-4):
             return
         path.edge = path.steps if path.edge is None else path.edge
         if not project:
             return
-        gradient = network.eigenvalue_gradient(path.factors, path.spectrum.vectors[:, 0])
-        square = sum(float(g.double().square().sum()) for g in gradient)
+        gradient = network.eigenvalue_gradient(path.spectrum.vectors[:, 0])
+        square = gradient.square()
         if square == 0:
             return
         network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
@@ -151,38 +169,53 @@ def _linearize(network: Network, rule: Rule, path: Path, project: bool) -> None:
         path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
 
 
-def _interval(rule: Rule, modes: Modes, path: Path, q: Array, goal: Goal, left: int, stride: float | None) -> float:
+def _interval(rule: LinearRule, motion: Motion, path: Path, goal: Goal, left: int, stride: float | None) -> float:
     """How long to keep J: for a stride, or an equal share of the way that is left; at most to the goal."""
     end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
     if goal.until is not None:
-        below = goal.until
-        end = min(end, first_time(lambda s: mean_square(modes.residual(s) * q) < below, rule.flow))
-    whole = displacement(path.spectrum, modes, q, end)
+        end = min(end, motion.first_below(goal.until))
+    whole = motion.displacement(end)
     share = whole / max(left, 1) if stride is None else stride
-    if share >= whole:
-        return end
-    return min(end, first_time(lambda s: displacement(path.spectrum, modes, q, s) >= share, rule.flow))
+    return end if share >= whole else motion.first_moved(share, end, rule.flow)
 
 
-def _advance(network: Network, path: Path, modes: Modes, q: Array, t: float) -> None:
-    c = path.spectrum.combine(modes.coefficient(t) * q)
+def _move(network: Network, path: Path, motion: Motion, t: float) -> list[Move]:
+    """Move the network to time t of an interval; returns what the optimizer remembers there."""
+    C, phi = motion.coefficients(t), motion.weights(t)
+    pulled = [network.pull_back(path.factors, torch.from_numpy(c)) for c in C]
+    slots = list(path.slots)
+    if not slots and len(C) > 1:
+        slots = [Move.combined([(0.0, pulled[0])]) for _ in C[1:]]
+    theta = Move(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
+    after = []
+    for i in range(1, len(C)):
+        parts = [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(slots))]
+        if theta is not None:
+            parts.append((float(phi[i, 0]), theta))
+        after.append(Move.combined(parts))
+    if phi[0, 0] != 1.0:
+        network.decay(float(phi[0, 0]))
+    network.shift(Move.combined([(1.0, pulled[0]), *((float(phi[0, j + 1]), s) for j, s in enumerate(slots))]), 1.0)
+    return after
+
+
+def _advance(network: Network, path: Path, motion: Motion, t: float) -> None:
     for s in drawn_times(t, 8)[1:-1]:
-        path.curve.append((path.steps + s, mean_square(modes.residual(s) * q)))
-    network.descend(path.factors, c)
+        path.curve.append((path.steps + s, motion.mse(s)))
+    path.slots = _move(network, path, motion, t)
     path.factors = network.factors()
     path.intervals += 1
     path.steps += t
 
 
-def _snapshots(network: Network, path: Path, modes: Modes, q: Array, goal: Goal, t: float) -> None:
+def _snapshots(network: Network, path: Path, motion: Motion, goal: Goal, t: float) -> None:
     """Outputs at the requested times inside this interval, from the real network at the parameters then."""
     here = None
     for s in goal.times:
         if not path.steps <= s < min(path.steps + t, goal.steps):
             continue
         here = network.place() if here is None else here
-        c = path.spectrum.combine(modes.coefficient(s - path.steps) * q)
-        network.shift(network.pull_back(path.factors, c), -1.0)
+        _move(network, path, motion, s - path.steps)
         path.train.append(network.outputs(network.task.X))
         path.test.append(network.outputs(network.X))
         network.put(here)

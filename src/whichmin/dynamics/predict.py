@@ -5,27 +5,35 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import nn
 
-from whichmin.dynamics.job import Job, Relinearize
+from whichmin.batches import check_batch_size, steps_per_epoch
+from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
+from whichmin.dynamics.course import Batches, Rates
+from whichmin.dynamics.job import Job, LinearJob, Relinearize
+from whichmin.dynamics.linear_rule import Course, LinearRule
 from whichmin.dynamics.linearized import Linearization
 from whichmin.dynamics.network import Network
 from whichmin.dynamics.path import Goal
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.rules import (
     OptimizerFactory,
-    Rule,
     build,
     learning_rate_is_best,
     rule_of,
     with_learning_rate,
 )
+from whichmin.dynamics.stepwise import StepJob
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
 from whichmin.task import Task
+
+#: How many steps of a scheduler are looked at before training starts.
+LOOKED_AHEAD = 10_000
 
 
 def predict(
@@ -38,6 +46,9 @@ def predict(
     flow: bool = False,
     relinearize: Relinearize = "auto",
     tol: float = 1e-2,
+    batch_size: int | None = None,
+    seed: int = 0,
+    scheduler: SchedulerFactory | None = None,
 ) -> Prediction:
     """Which minimizer training reaches, from tangent kernels, without a training loop.
 
@@ -49,7 +60,11 @@ def predict(
     Args:
         model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
         task: the data. The loss is ``torch.nn.MSELoss()``.
-        optimizer: a factory, ``partial(torch.optim.SGD, lr=…)``; ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀.
+        optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``; ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at
+            θ₀, the best rate of gradient descent. SGD (with momentum, dampening, Nesterov, weight decay),
+            ``whichmin.optimizers`` and their mini-batches are recursions in function space, closed where every step is
+            the same. AdaGrad, RMSprop, Adam and AdamW in full batches are followed through Krylov spaces of J D Jᵀ.
+            Any other optimizer runs step by step on the linearized network.
         steps: an integer, ``math.inf`` for the limit, or an ascending sequence: outputs then have a leading time axis.
             With ``flow=True`` any non-negative real numbers.
         until: stop where the training mean square error falls below this, as ``train`` does.
@@ -58,6 +73,9 @@ def predict(
             is lazy enough), or a number of intervals to divide the path into.
         tol: the estimated root mean square error on the test points, relative to the spread (standard deviation) of the
             targets, that ``"auto"`` aims at.
+        batch_size: rows per step, in the very order of ``train``; None for all of them.
+        seed: the seed of the batches.
+        scheduler: a factory of a learning-rate scheduler, stepped after every step, as for ``train``.
 
     Returns:
         A :class:`Prediction`.
@@ -68,7 +86,8 @@ def predict(
         DivergenceError: a learning rate at or beyond the limit of stability, which it names.
         SingularKernelError: targets that cannot be reached, such as identical inputs with different targets.
         ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
-        OptimizerError: an optimizer no rule describes.
+        OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is
+            not known.
         InputError: steps, until, tol or relinearize out of range.
 
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
@@ -76,10 +95,19 @@ def predict(
     started = time.perf_counter()
     times, several = _check_times(steps, until, flow)
     _check_relinearize(relinearize, tol)
-    job = prepare(model, task, optimizer, times, until=until, flow=flow, stay=relinearize == "never")
-    found = job.linearized()
-    if relinearize != "never" and job.end > 0 and (relinearize != "auto" or found.error > tol * job.spread):
-        found = job.followed(relinearize, tol, found)
+    job = prepare(
+        model,
+        task,
+        optimizer,
+        times,
+        until=until,
+        flow=flow,
+        batch_size=batch_size,
+        seed=seed,
+        scheduler=scheduler,
+        stay=relinearize == "never",
+    )
+    found = job.predict(relinearize, tol)
     return job.package(found, time.perf_counter() - started, several)
 
 
@@ -91,6 +119,9 @@ def prepare(
     *,
     until: float | None = None,
     flow: bool = False,
+    batch_size: int | None = None,
+    seed: int = 0,
+    scheduler: SchedulerFactory | None = None,
     stay: bool = True,
     stable: bool = True,
 ) -> Job:
@@ -103,6 +134,9 @@ def prepare(
         times: step counts.
         until: as for :func:`predict`.
         flow: as for :func:`predict`.
+        batch_size: as for :func:`predict`.
+        seed: as for :func:`predict`.
+        scheduler: as for :func:`predict`.
         stay: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
         stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
     """
@@ -111,12 +145,32 @@ def prepare(
     spectrum = network.spectrum(network.row_major(K))
     if learning_rate_is_best(optimizer):
         optimizer = with_learning_rate(optimizer, spectrum.best_lr)
-    rule = rule_of(build(optimizer, network.model.parameters()), flow=flow)
-    if stable:
-        _check_stable(rule, float(spectrum.eigenvalues[0]), spectrum.gamma)
+    made = build(optimizer, network.named.values())
+    check_optimizer(made, network.model)
+    rule = rule_of(made, flow=flow)
+    goal = Goal(times[-1], until, times)
+    rows = check_batch_size(batch_size, task.n)
+    if flow and (rows is not None or scheduler is not None):
+        raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
+    batches = None if rows is None else Batches(task, rows, seed)
+    every = 1 if rows is None else steps_per_epoch(task.n, rows)
+    scheduled = build_scheduler(scheduler, made)
+    if rule is None:
+        _check_targets(network, until, times[-1])
+
+        def fresh(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+            return build(optimizer, parameters)
+
+        def schedule(of: torch.optim.Optimizer) -> Any:
+            return build_scheduler(scheduler, of)
+
+        return StepJob(network, goal, spectrum, fresh, schedule, batches, every)
+    rule = replace(rule, course=Course(batches, every, None if scheduled is None else Rates(made, scheduled)))
     lazy = Linearization.of(network, rule, factors, spectrum)
-    end = _end(lazy, times, until, network, rule, stay)
-    return Job(network, rule, lazy, Goal(times[-1], until, times), end)
+    if stable:
+        _check_stable(rule, float(lazy.spectrum.eigenvalues[0]), spectrum.gamma, times[-1])
+    end = _end(lazy, times, until, network, stay)
+    return LinearJob(network, rule, lazy, goal, end, spectrum)
 
 
 def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[float, ...], bool]:
@@ -148,13 +202,36 @@ def _check_relinearize(relinearize: Any, tol: float) -> None:
         raise InputError(f"tol is {tol}; expected a positive number, such as 1e-2.")
 
 
-def _check_stable(rule: Rule, largest: float, gamma: float) -> None:
+def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) -> None:
     limit = rule.limit(largest, gamma)
+    product = f"{limit * gamma * largest:.3g}/(γ λ_max)"
     if rule.lr >= limit:
         raise DivergenceError(
             f"lr = {rule.lr:.6g} diverges: the limit of stability for this network, data and MSELoss is {limit:.6g} "
-            f'(2/(γ λ_max)). Take lr below it, or lr="best".',
+            f'({product}). Take lr below it, or lr="best".',
             limit,
+        )
+    if rule.course.rates is None:
+        return
+    for k in range(int(min(steps, LOOKED_AHEAD))):
+        if rule.rate(k) >= limit:
+            raise DivergenceError(
+                f"the scheduler raises lr to {rule.rate(k):.6g} at step {k}, past the limit of stability {limit:.6g} "
+                f"({product}). Give it a lower top.",
+                limit,
+            )
+
+
+def _check_targets(network: Network, until: float | None, last: float) -> None:
+    """Refuse targets that no network fits where they are to be fitted."""
+    if network.size < network.task.y.numel() or (until is None and not math.isinf(last)):
+        return
+    pair = contradiction(network.task)
+    if pair is not None:
+        raise SingularKernelError(
+            f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ "
+            f"({network.task.y[pair[0]].tolist()} and {network.task.y[pair[1]].tolist()}): no network fits "
+            "both, the tangent kernel is singular. Drop one, or average their targets."
         )
 
 
@@ -163,23 +240,14 @@ def _end(
     times: tuple[float, ...],
     until: float | None,
     network: Network,
-    rule: Rule,
     stay: bool,
 ) -> float:
     """The last step count on the linearized network, with a clear error where the targets cannot be reached."""
     last = times[-1]
-    overparameterized = network.size >= len(lazy.y)
-    if overparameterized and (until is not None or math.isinf(last)):
-        pair = contradiction(network.task)
-        if pair is not None:
-            raise SingularKernelError(
-                f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ "
-                f"({network.task.y[pair[0]].tolist()} and {network.task.y[pair[1]].tolist()}): no network fits "
-                "both, the tangent kernel is singular. Drop one, or average their targets."
-            )
+    _check_targets(network, until, last)
     if until is None:
         return last
-    t = lazy.time_below(until, rule.flow)
+    t = lazy.time_below(until)
     if math.isinf(t) and math.isinf(last) and stay:
         raise SingularKernelError(
             f"until = {until:g} is never reached: the linearized training MSE stays above {lazy.floor():.3g}. "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from whichmin.dynamics.rates import Rates
 from whichmin.errors import ResultError
 
 if TYPE_CHECKING:
@@ -61,10 +63,15 @@ class Prediction:
             difference to a path of fewer intervals.
         spread: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
-            ``initialization``, ``unconverged``, and for a followed path ``curvature`` and ``drift``.
-        certificate: see :class:`Certificate`.
+            ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
+            if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
+            was made, one term ``trajectory`` for all that is not of the first three.
+        certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
+            linearized run that it would be about.
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
-        max_lr: the limit of stability 2/(γ λ_max) at θ₀.
+        max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀.
+        rates: how fast the loss falls on the linearized network (:class:`whichmin.dynamics.rates.Rates`): linear or
+            sublinear, with the slowest mode; None where no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
         notes: what the caller should know, such as a limit of stability that the path ran into.
@@ -80,11 +87,12 @@ class Prediction:
     error: float
     spread: float
     terms: dict[str, Tensor]
-    certificate: Certificate
+    certificate: Certificate | None
     eigenvalues: Tensor
     max_lr: float
     curve: Curve
     seconds: float
+    rates: Rates | None = None
     notes: tuple[str, ...] = ()
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
@@ -142,7 +150,8 @@ class Prediction:
             "kind": "prediction",
             "steps": None if isinstance(self.steps, Tensor) else self.steps,
             "terms": list(self.terms),
-            "certificate": [self.certificate.train_mse, self.certificate.test_deviation],
+            "certificate": None if self.certificate is None else dataclasses.astuple(self.certificate),
+            "rates": None if self.rates is None else dataclasses.astuple(self.rates),
             "notes": list(self.notes),
         }
         config |= {k: getattr(self, k) for k in _SCALARS}
@@ -159,7 +168,8 @@ class Prediction:
             test=arrays.get("test"),
             steps=arrays["steps"] if config["steps"] is None else float(config["steps"]),
             terms={k: arrays[f"term.{k}"] for k in config["terms"]},
-            certificate=Certificate(*config["certificate"]),
+            certificate=None if config["certificate"] is None else Certificate(*config["certificate"]),
+            rates=None if config["rates"] is None else Rates(*config["rates"]),
             eigenvalues=arrays["eigenvalues"],
             curve=Curve(arrays["curve.steps"], arrays["curve.mse"]),
             notes=tuple(config["notes"]),

@@ -8,54 +8,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from whichmin.dynamics.linear_rule import LinearRule
+from whichmin.dynamics.preconditioned import PreconditionedDescent, preconditioned
 from whichmin.errors import OptimizerError
 
-Array = NDArray[np.float64]
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
-
-
-class Modes(Protocol):
-    """The residual's way over an interval, mode by mode of K = QΛQᵀ: r(t) = Q m(t)∘q, q = Qᵀr(0).
-
-    Parameters move by θ(t) − θ(0) = −Jᵀ Q φ(t)∘q. Times are steps, or lr·steps divided by lr for a flow.
-    """
-
-    def residual(self, t: float) -> Array:
-        """m(t), (modes,), in [−1, 1] where the rule is stable."""
-        ...
-
-    def coefficient(self, t: float) -> Array:
-        """φ(t), (modes,): (1 − m(t))/λ for gradient descent; 0 for modes of eigenvalue 0."""
-        ...
-
-
-class Rule(Protocol):
-    """What an optimizer does while J is frozen."""
-
-    @property
-    def lr(self) -> float:
-        """The learning rate."""
-        ...
-
-    @property
-    def flow(self) -> bool:
-        """Whether time is continuous."""
-        ...
-
-    def modes(self, eigenvalues: Array, gamma: float) -> Modes:
-        """The dynamics for these eigenvalues."""
-        ...
-
-    def limit(self, largest: float, gamma: float) -> float:
-        """The learning rate from which the mode of the largest eigenvalue no longer converges; inf for a flow."""
-        ...
 
 
 def learning_rate_is_best(optimizer: Any) -> bool:
@@ -85,6 +48,8 @@ def build(optimizer: OptimizerFactory, parameters: Iterable[torch.nn.Parameter])
         )
     try:
         built = optimizer(list(parameters))
+    except OptimizerError:
+        raise
     except (TypeError, ValueError) as error:
         raise OptimizerError(
             f"the optimizer factory failed: {error}. Expected functools.partial(torch.optim.SGD, lr=…), lr a positive "
@@ -95,30 +60,40 @@ def build(optimizer: OptimizerFactory, parameters: Iterable[torch.nn.Parameter])
     return built
 
 
-def rule_of(optimizer: torch.optim.Optimizer, *, flow: bool = False) -> Rule:
-    """The rule for a built optimizer.
+def rule_of(optimizer: torch.optim.Optimizer, *, flow: bool = False) -> LinearRule | None:
+    """The rule that describes a built optimizer in closed form or as a recursion; None if there is none.
 
     Raises:
-        OptimizerError: no rule describes this class or these settings.
+        OptimizerError: settings that the rule does not describe, or a flow of an optimizer without a rule.
     """
     make = _registry().get(type(optimizer))
-    if make is None:
-        known = ", ".join(sorted(cls.__name__ for cls in _registry()))
-        raise OptimizerError(
-            f"no rule predicts {type(optimizer).__name__}; known are: {known}. Train it for real with whichmin.train."
-        )
-    if len(optimizer.param_groups) != 1:
-        raise OptimizerError(
-            f"the optimizer has {len(optimizer.param_groups)} parameter groups; predictions need one group of all "
-            "trainable parameters."
-        )
-    return make(optimizer.param_groups[0], flow)
+    if make is None or len(optimizer.param_groups) != 1:
+        if flow:
+            known = ", ".join(sorted(cls.__name__ for cls in _registry()))
+            raise OptimizerError(
+                f"no flow is known for {type(optimizer).__name__} with {len(optimizer.param_groups)} parameter "
+                f"group(s): pass flow=False. Known are, with one group: {known}."
+            )
+        return None
+    group = optimizer.param_groups[0]
+    check_lr(group["lr"])
+    rule = make(group, flow)
+    metric = [optimizer.state[p].get("metric") for p in group["params"]] if optimizer.state else []
+    return replace(rule, metric=tuple(metric)) if isinstance(rule, PreconditionedDescent) else rule
 
 
-def _registry() -> dict[type, Callable[[dict[str, Any], bool], Rule]]:
-    from whichmin.dynamics.gradient_descent import GradientDescent
+def _registry() -> dict[type, Callable[[dict[str, Any], bool], LinearRule]]:
+    from whichmin.dynamics.higher_momentum import higher_momentum
+    from whichmin.dynamics.momentum import stochastic_gradient_descent
+    from whichmin.dynamics.nesterov import nesterov
+    from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 
-    return {torch.optim.SGD: GradientDescent.from_group}
+    return {
+        torch.optim.SGD: stochastic_gradient_descent,
+        Nesterov: nesterov,
+        HigherMomentum: higher_momentum,
+        Preconditioned: preconditioned,
+    }
 
 
 def check_lr(lr: Any) -> float:

@@ -55,7 +55,7 @@ def in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
         return steps, mse
     if run is not None:
         losses = array(run.losses)
-        last, floor = 3 * max(1, len(losses) - 1), 0.01 * losses[losses > 0].min(initial=np.inf)
+        last, floor = 3 * max(1, run.steps), 0.01 * losses[losses > 0].min(initial=np.inf)
     else:
         last, floor = np.inf, 1e-8 * mse.max()
     seen = (steps <= last) & (mse >= (floor if np.isfinite(floor) else 0))

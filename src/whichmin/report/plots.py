@@ -87,7 +87,7 @@ def curves_figure(shown: Sequence[View]) -> Figure | None:
         lines = {}
         if view.run is not None:
             losses = array(view.run.losses)
-            lines["trained"] = (np.arange(len(losses)), losses, TRAINED, "-", 2.2, 0.55 * alpha)
+            lines["trained"] = (array(view.run.loss_steps), losses, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
             ("linearized", view.lazy, LINEARIZED, (0, (4, 2))),
             ("along the path", view.followed, FOLLOWED, "-"),

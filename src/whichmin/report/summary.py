@@ -69,9 +69,11 @@ def summary(shown: Sequence[View]) -> list[Group]:
 def laziness_rows(shown: Sequence[View]) -> list[Group]:
     """The certificates and the number of linearizations."""
     rows: dict[str, Callable[[View], float | None]] = {
-        "training error at the one-shot parameters (mean square)": lambda v: v.lazy and v.lazy.certificate.train_mse,
+        "training error at the one-shot parameters (mean square)": lambda v: (
+            v.lazy and v.lazy.certificate and v.lazy.certificate.train_mse
+        ),
         "test deviation from the linearized prediction (mean square)": lambda v: (
-            v.lazy and v.lazy.certificate.test_deviation
+            v.lazy and v.lazy.certificate and v.lazy.certificate.test_deviation
         ),
         "the same, root mean square over the targets’ standard deviation": relative_deviation,
         "linearizations along the path": lambda v: v.followed and int(v.followed.intervals),
@@ -82,7 +84,7 @@ def laziness_rows(shown: Sequence[View]) -> list[Group]:
 
 def relative_deviation(view: View) -> float | None:
     """The root mean square test deviation of the certificate over the standard deviation of the targets."""
-    if view.lazy is None or not view.lazy.spread > 0:
+    if view.lazy is None or view.lazy.certificate is None or not view.lazy.spread > 0:
         return None
     return float(np.sqrt(view.lazy.certificate.test_deviation)) / view.lazy.spread
 

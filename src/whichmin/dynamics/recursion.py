@@ -1,0 +1,175 @@
+"""Rules whose steps differ, by their number, their learning rate or their batch: step by step in function space.
+
+A step on the batch b is, with J frozen, C ← A C + B g with g = γ_b r on b and 0 elsewhere, γ_b = 2/(|b|·C), and
+r = r(0) − u₀(0) + u₀ + K C₀, u ← A u. No network is looked at; a step costs (N·C)² multiplications, or N·C·|b|.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whichmin.dynamics.motion import Array, Motion, Start, mean_square
+from whichmin.errors import DivergenceError
+
+#: The state is kept every so many steps; between, it is made again.
+KEEP_EVERY = 256
+#: Where the search for a training error gives up.
+LONGEST = 10**6
+#: How often over the first training error a run counts as diverged.
+DIVERGED = 1e6
+
+#: C, u and Φ.
+State = tuple[Array, Array, Array]
+
+
+class RecursionMotion(Motion):
+    """See the module.
+
+    Args:
+        start: where it starts.
+        step: gives A and B of step number k, counted from the start of training.
+        batch: gives the rows of the outputs that step number k uses, or None for all of them.
+        every: training errors are looked at after every so many steps, counted from the start of training.
+        largest: eigenvalues above this are cut off to it (see ``SteadyMotion``).
+    """
+
+    def __init__(
+        self,
+        start: Start,
+        step: Callable[[int], tuple[Array, Array]],
+        batch: Callable[[int], NDArray[np.int64] | None],
+        *,
+        every: int = 1,
+        largest: float = math.inf,
+    ) -> None:
+        super().__init__(start)
+        self._rule, self._batch, self._every = step, batch, every
+        values = start.spectrum.eigenvalues.numpy()
+        if values[0] > largest:
+            Q = start.spectrum.vectors.numpy()
+            self._K = (Q * np.minimum(values, largest)) @ Q.T
+        else:
+            self._K = np.ascontiguousarray(start.spectrum.kernel)
+        self._base = start.residual - start.pushed[0]
+        self._still = not start.pushed.any()
+        m = len(start.pushed)
+        first = (np.zeros_like(start.pushed), start.pushed.copy(), np.eye(m))
+        self._kept: list[State] = [first]
+        self._now = _copy(first)
+        self._made = 0
+        self._errors = [mean_square(start.residual)]
+
+    def _residual(self, C: Array, u: Array) -> Array:
+        r = self._K @ C[0]
+        r += self._base
+        return r if self._still else r + u[0]
+
+    def _run(self, state: State, first: int, last: int, errors: list[float] | None) -> State:
+        """Steps number first, …, last − 1 from here (counted from the start of the interval)."""
+        begun, gamma = int(self.start.steps), self.start.spectrum.gamma
+        C, u, phi = state
+        r = self._residual(C, u)
+        g = np.empty_like(r)
+        for k in range(first, last):
+            A, B = self._rule(begun + k)
+            rows = self._batch(begun + k)
+            if len(B) == 1 and self._still and A[0, 0] == 1.0 and rows is not None:
+                part = r[rows] * (B[0] * 2.0 / len(rows))
+                C[0, rows] += part
+                r += part @ self._K[rows]
+            else:
+                if rows is None:
+                    np.multiply(r, gamma, out=g)
+                else:
+                    g[:] = 0.0
+                    g[rows] = r[rows] * (2.0 / len(rows))
+                C = A @ C
+                C += B[:, None] * g
+                phi = A @ phi
+                if not self._still:
+                    u = A @ u
+                r = self._residual(C, u)
+            if errors is not None:
+                errors.append(r.dot(r) / len(r))
+        return C, u, phi
+
+    def _reach(self, t: int) -> None:
+        """Make steps until t."""
+        while self._made < t:
+            upto = min(t, (self._made // KEEP_EVERY + 1) * KEEP_EVERY)
+            with np.errstate(over="ignore", invalid="ignore"):
+                self._now = self._run(self._now, self._made, upto, self._errors)
+            self._made = upto
+            now = self._errors[-1]
+            if not math.isfinite(now) or now > DIVERGED * (self._errors[0] + 1e-300):
+                raise DivergenceError(
+                    f"training diverges: after {int(self.start.steps) + upto} steps the predicted training MSE is "
+                    f"{now:.3g}. Lower the learning rate, or take larger batches.",
+                    math.nan,
+                )
+            if upto % KEEP_EVERY == 0:
+                self._kept.append(_copy(self._now))
+
+    def _state(self, t: float) -> State:
+        if math.isinf(t) and self._still:
+            C = np.zeros_like(self.start.pushed)
+            C[0] = -self.start.spectrum.solve(self.start.residual)
+            return C, self.start.pushed, np.eye(len(C))
+        t = LONGEST if math.isinf(t) else int(t)
+        if t > self._made:
+            self._settle(t)
+        if t >= self._made:
+            return self._now
+        k = t // KEEP_EVERY
+        return self._run(_copy(self._kept[k]), k * KEEP_EVERY, t, None)
+
+    def _settle(self, t: int) -> None:
+        """Make steps until t, or until nothing moves any more."""
+        while self._made < t:
+            before = self._errors[-1]
+            self._reach(min(t, self._made + 4 * KEEP_EVERY))
+            after = self._errors[-1]
+            if t == LONGEST and (after <= 1e-20 * (self._errors[0] + 1e-300) or abs(before - after) <= 1e-12 * after):
+                return
+
+    def residual(self, t: float) -> Array:
+        """By making the steps."""
+        C, u, _ = self._state(t)
+        return self._residual(C, u)
+
+    def coefficients(self, t: float) -> Array:
+        """By making the steps; in the limit from rest without weight decay −K⁺r, whatever the steps are."""
+        return self._state(t)[0]
+
+    def weights(self, t: float) -> Array:
+        """The product of the matrices A."""
+        return self._state(t)[2]
+
+    def mse(self, t: float) -> float:
+        """As kept, or by making the steps."""
+        if t <= self._made:
+            return self._errors[int(t)]
+        return mean_square(self.residual(t))
+
+    def first_below(self, until: float) -> float:
+        """By making steps; infinity if nothing moves any more, or after a million of them."""
+        begun, seen = int(self.start.steps), 0
+        while True:
+            for t in range(seen + 1, self._made + 1):
+                if self._errors[t] < until and (begun + t) % self._every == 0:
+                    return float(t)
+            seen, before = self._made, self._errors[-1]
+            if self._made >= LONGEST:
+                return math.inf
+            self._reach(self._made + KEEP_EVERY)
+            if self._made > 8 * KEEP_EVERY and abs(self._errors[-1] - before) <= 1e-9 * before:
+                return math.inf
+
+
+def _copy(state: State) -> State:
+    C, u, phi = state
+    return C.copy(), u.copy(), phi.copy()
