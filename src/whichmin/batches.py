@@ -87,9 +87,15 @@ def _full(n: int) -> Iterator[Tensor]:
 
 
 def _shuffled(n: int, rows: int, generator: torch.Generator) -> Iterator[Tensor]:
+    for order in epoch_orders(n, generator):
+        yield from order.split(rows)
+
+
+def epoch_orders(n: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """The order of the rows in epoch after epoch, (n,), int64; batches are consecutive parts of it."""
     while True:
         # What a DataLoader draws in an epoch: the seed of its workers, there or not; the permutation; and, as
         # RandomSampler asks for what is left of num_samples/n, a second one of which it uses nothing.
         torch.empty((), dtype=torch.int64, device="cpu").random_(generator=generator)
-        yield from torch.randperm(n, generator=generator, device="cpu").split(rows)
+        yield torch.randperm(n, generator=generator, device="cpu")
         torch.randperm(n, generator=generator, device="cpu")

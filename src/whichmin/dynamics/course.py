@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from whichmin.batches import batch_order
+from whichmin.batches import epoch_orders, generator_of
 from whichmin.task import Task
 
 
@@ -17,22 +17,23 @@ class Batches:
     """The rows of the flattened outputs, ``row·C + c``, that step number k uses."""
 
     def __init__(self, task: Task, batch_size: int, seed: int) -> None:
-        self._order: Iterator[Tensor] = batch_order(task.n, batch_size, seed)
-        self._rows: list[Tensor] = []
-        self._outputs = task.outputs
+        self._orders = epoch_orders(task.n, generator_of(seed))
+        self._size, self._outputs = batch_size, task.outputs
+        self._rows: list[NDArray[np.int64]] = []
 
     def rows(self, k: int) -> Tensor:
         """The rows of the data."""
-        while len(self._rows) <= k:
-            self._rows.append(next(self._order))
-        return self._rows[k]
+        return torch.from_numpy(self(k)[:: self._outputs] // self._outputs)
 
-    def __call__(self, k: int) -> Any:
+    def __call__(self, k: int) -> NDArray[np.int64]:
         """The rows of the outputs."""
-        rows = self.rows(k).numpy()
-        if self._outputs == 1:
-            return rows
-        return (rows[:, None] * self._outputs + np.arange(self._outputs)).reshape(-1)
+        while len(self._rows) <= k:
+            order = next(self._orders).numpy()
+            if self._outputs > 1:
+                order = (order[:, None] * self._outputs + np.arange(self._outputs)).reshape(-1)
+            size = self._size * self._outputs
+            self._rows.extend(order[i : i + size] for i in range(0, len(order), size))
+        return self._rows[k]
 
 
 class Rates:

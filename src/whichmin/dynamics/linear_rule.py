@@ -80,6 +80,14 @@ class LinearRule(ABC):
             A[:, 0] += self.weight_decay * B
         return A, B
 
+    def _remembered(self) -> Callable[[int], tuple[Array, Array]]:
+        """:meth:`decayed`, made once where all steps from some on are alike."""
+        first = self.steady
+        if first is None or self.course.rates is not None:
+            return self.decayed
+        always = self.decayed(first)
+        return lambda k: always if k >= first else self.decayed(k)
+
     def limit(self, largest: float, gamma: float) -> float:
         """The learning rate from which the mode of the largest eigenvalue no longer converges."""
         return math.inf if self.flow else self._largest_product() / (gamma * largest)
@@ -110,4 +118,4 @@ class LinearRule(ABC):
             A, B = self.decayed(self.steady)
             return SteadyMotion(start, A, B, first=before, largest=largest, flow=self.flow)
         batch = self.course.batch or (lambda k: None)
-        return RecursionMotion(start, self.decayed, batch, every=self.course.every, largest=largest)
+        return RecursionMotion(start, self._remembered(), batch, every=self.course.every, largest=largest)

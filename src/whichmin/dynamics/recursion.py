@@ -72,27 +72,34 @@ class RecursionMotion(Motion):
         """Steps number first, …, last − 1 from here (counted from the start of the interval)."""
         begun, gamma = int(self.start.steps), self.start.spectrum.gamma
         C, u, phi = state
-        r = self._residual(C, u)
-        g = np.empty_like(r)
+        K, r = self._K, self._residual(C, u)
+        g = np.zeros_like(r)
         for k in range(first, last):
             A, B = self._rule(begun + k)
             rows = self._batch(begun + k)
-            if len(B) == 1 and self._still and A[0, 0] == 1.0 and rows is not None:
+            if rows is not None and len(B) == 1 and self._still and A[0, 0] == 1.0:
                 part = r[rows] * (B[0] * 2.0 / len(rows))
                 C[0, rows] += part
-                r += part @ self._K[rows]
+                if 4 * len(rows) < len(r):
+                    r += part.dot(K[rows])
+                else:  # a product with all of K costs less than picking its rows
+                    g.fill(0.0)
+                    g[rows] = part
+                    r += K.dot(g)
             else:
+                C = A.dot(C)
                 if rows is None:
                     np.multiply(r, gamma, out=g)
+                    C += B[:, None] * g
                 else:
-                    g[:] = 0.0
-                    g[rows] = r[rows] * (2.0 / len(rows))
-                C = A @ C
-                C += B[:, None] * g
-                phi = A @ phi
+                    C[:, rows] += B[:, None] * (r[rows] * (2.0 / len(rows)))
+                r = K.dot(C[0])
+                r += self._base
                 if not self._still:
-                    u = A @ u
-                r = self._residual(C, u)
+                    u = A.dot(u)
+                    r += u[0]
+                if len(B) > 1 or A[0, 0] != 1.0:
+                    phi = A.dot(phi)
             if errors is not None:
                 errors.append(r.dot(r) / len(r))
         return C, u, phi

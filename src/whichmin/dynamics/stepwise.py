@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.adaptive import EXACT, AdaptivePath, AdaptiveRule
+from whichmin.dynamics.adaptive import EXACT, AdaptivePath, Begun, begin
+from whichmin.dynamics.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.course import Batches
 from whichmin.dynamics.job import Found, Job, Relinearize
 from whichmin.dynamics.linearized import flat
@@ -26,12 +27,14 @@ CONVERGED = 1e-9
 LONGEST = 100_000
 #: By what part of the steps made before an interval of a stepwise path grows.
 GROWTH = 0.25
+#: The finer of the first two adaptive paths: by how many times the steps made before its intervals grow.
+FASTEST = 4.0
 #: What the outputs may jump by at the end of an adaptive interval, in units of the error that is aimed at.
 JUMP = 0.7
 #: How much coarser the path is that an adaptive path is compared with,
 COARSER = 4.0
 #: and how much larger than the finer path's error their difference is.
-BETWEEN = 1.9
+BETWEEN = 1.0
 #: The most intervals of an adaptive path.
 MOST = 512
 
@@ -176,30 +179,31 @@ class StepJob(Job):
 
     def _followed_fast(self, rule: AdaptiveRule, relinearize: Relinearize, tol: float) -> Found:
         """Paths of Krylov intervals, until two of them are near enough to each other."""
+        network, (steps, until) = self.network, self._limits
+        network.put(self.origin)
+        begun = begin(network, rule, self._build(list(network.named.values())), steps, until)
         if isinstance(relinearize, int):
-            coarse = self._adaptive_path(rule, 1.0, math.inf)
+            coarse = self._adaptive_path(rule, begun, 1.0, math.inf)
             growth = max((max(coarse.steps, EXACT + 1.0) / EXACT) ** (1.0 / relinearize) - 1.0, 1e-3)
-            return _compared(self._adaptive_path(rule, growth, math.inf), coarse)
-        aim, growth = JUMP * tol * self.spread, 0.5
-        coarse = self._adaptive_path(rule, 2 * growth, COARSER * aim)
+            return _compared(self._adaptive_path(rule, begun, growth, math.inf), coarse)
+        aim, growth = JUMP * tol * self.spread, FASTEST
+        coarse = self._adaptive_path(rule, begun, 2 * growth, COARSER * aim)
         while True:
-            found = _compared(self._adaptive_path(rule, growth, aim), coarse)
+            found = _compared(self._adaptive_path(rule, begun, growth, aim), coarse)
             if found.error <= tol * self.spread or found.intervals >= MOST // 2:
                 return found
-            coarse, aim, growth = found, aim / COARSER, growth / 2
+            coarse, growth = found, growth / 2
+            aim = aim / COARSER if growth < FASTEST / 4 else aim / 2
 
-    def _adaptive_path(self, rule: AdaptiveRule, growth: float, jump: float) -> Found:
-        network = self.network
-        network.put(self.origin)
-        steps, until = self._limits
-        path = AdaptivePath(network, rule, self._build(list(network.named.values())), growth=growth, jump=jump)
+    def _adaptive_path(self, rule: AdaptiveRule, begun: Begun, growth: float, jump: float) -> Found:
+        network, (steps, until) = self.network, self._limits
+        path = AdaptivePath(network, rule, begun, growth=growth, jump=jump)
         arrived = path.follow(steps, until, MOST)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
         notes = self._stopped(path.curve, steps, until)
         if not arrived:
-            notes.append(
-                f"the path was given up after {path.intervals} intervals, at a training MSE of {path.mse:.3g}."
-            )
+            came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
+            notes.append(f"the path was given up after {came}.")
         error, state = (0.0 if arrived else math.inf), network.state()
         return Found("followed", train, test, float(path.steps), path.intervals + 1, error, path.curve, state, notes)
 
