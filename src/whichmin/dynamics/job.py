@@ -228,7 +228,8 @@ class LinearJob(Job):
             found = self._judged(self._path(relinearize), coarse, 2.0)
             return self._at_the_edge(found, relinearize, None)
         accepted, aim = tol * self.spread, AIM * tol * self.spread
-        length = self.lazy.motion.displacement(self.end)
+        motion = self.lazy.motion
+        length = float(motion.travelled(self.end)[1][-1]) if self.rule.slots else motion.displacement(self.end)
         count, found = 1, lazy
         while found.error > accepted and count < MOST:
             if count == 1:

@@ -54,6 +54,8 @@ class Linearization:
     def of(cls, network: Network, rule: LinearRule, factors: Factors, spectrum: Spectrum) -> Linearization:
         """At the place where the network stands; ``spectrum`` is that of K."""
         plain = None
+        if rule.weight_decay:
+            network.let_go()
         if isinstance(rule, PreconditionedDescent):
             network.measure(dict(zip(network.named, rule.metric, strict=True)))
             factors = network.factors()

@@ -19,6 +19,11 @@ from whichmin.eigen import Spectrum
 
 Array = NDArray[np.float64]
 
+#: At how many times the length of a way is measured,
+SAMPLES = 96
+#: and how far, where there is no end.
+FAR = 20_000.0
+
 
 @dataclass(frozen=True, eq=False)
 class Start:
@@ -76,10 +81,33 @@ class Motion(ABC):
 
     def displacement(self, t: float) -> float:
         """‖θ(t) − θ(0)‖, without what weight decay takes off θ(0)."""
-        c, phi = self.coefficients(t)[0], self.weights(t)[0, 1:]
+        return self._size(self.coefficients(t)[0], self.weights(t)[0, 1:])
+
+    def _size(self, c: Array, phi: Array) -> float:
+        """‖Jᵀc + Σ φ_k s_k‖."""
         kc = self.start.spectrum.apply(c)
         square = c @ kc + 2 * phi @ (self.start.pushed[1:] @ c) + phi @ self.start.gram @ phi
         return math.sqrt(max(float(square), 0.0))
+
+    def travelled(self, end: float) -> tuple[Array, Array]:
+        """Times up to ``end``, spaced by a factor, and how long the way of the parameters is until then.
+
+        With momentum the parameters swing back: the way is longer than the displacement.
+        """
+        last = end
+        if math.isinf(end):
+            last = min(self.first_below(1e-6 * self.mse(0)), FAR)
+        times = np.unique(np.round(np.geomspace(1.0, max(last, 1.0), SAMPLES))) if last >= SAMPLES else np.array([])
+        if not len(times):
+            times = np.arange(1.0, last + 1.0) if last == int(last) else np.linspace(last / SAMPLES, last, SAMPLES)
+        length, lengths = 0.0, []
+        before, swung = np.zeros(len(self.start.residual)), np.zeros(len(self.start.gram))
+        for t in times.tolist():
+            c, phi = self.coefficients(t)[0], self.weights(t)[0, 1:]
+            length += self._size(c - before, phi - swung)
+            lengths.append(length)
+            before, swung = c, phi
+        return times, np.array(lengths)
 
     def first_moved(self, distance: float, end: float, flow: bool) -> float:
         """The first time, up to ``end``, at which the parameters have moved so far."""

@@ -174,6 +174,10 @@ def _interval(rule: LinearRule, motion: Motion, path: Path, goal: Goal, left: in
     end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
     if goal.until is not None:
         end = min(end, motion.first_below(goal.until))
+    if rule.slots and end > 1:
+        times, lengths = motion.travelled(end)
+        share = lengths[-1] / max(left, 1) if stride is None else stride
+        return end if share >= lengths[-1] else float(times[np.searchsorted(lengths, share)])
     whole = motion.displacement(end)
     share = whole / max(left, 1) if stride is None else stride
     return end if share >= whole else motion.first_moved(share, end, rule.flow)

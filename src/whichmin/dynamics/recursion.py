@@ -16,7 +16,9 @@ from whichmin.dynamics.motion import Array, Motion, Start, mean_square
 from whichmin.errors import DivergenceError
 
 #: The state is kept every so many steps; between, it is made again.
-KEEP_EVERY = 256
+KEEP_EVERY = 32
+#: Whether anything moves still is looked at every so many steps.
+LOOK_EVERY = 1024
 #: Where the search for a training error gives up.
 LONGEST = 10**6
 #: How often over the first training error a run counts as diverged.
@@ -138,7 +140,7 @@ class RecursionMotion(Motion):
         """Make steps until t, or until nothing moves any more."""
         while self._made < t:
             before = self._errors[-1]
-            self._reach(min(t, self._made + 4 * KEEP_EVERY))
+            self._reach(min(t, self._made + LOOK_EVERY))
             after = self._errors[-1]
             if t == LONGEST and (after <= 1e-20 * (self._errors[0] + 1e-300) or abs(before - after) <= 1e-12 * after):
                 return
@@ -172,8 +174,8 @@ class RecursionMotion(Motion):
             seen, before = self._made, self._errors[-1]
             if self._made >= LONGEST:
                 return math.inf
-            self._reach(self._made + KEEP_EVERY)
-            if self._made > 8 * KEEP_EVERY and abs(self._errors[-1] - before) <= 1e-9 * before:
+            self._reach(self._made + LOOK_EVERY)
+            if self._made > 4 * LOOK_EVERY and abs(self._errors[-1] - before) <= 1e-9 * before:
                 return math.inf
 
 

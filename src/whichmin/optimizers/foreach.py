@@ -7,6 +7,4 @@ import torch
 add = torch._foreach_add  # pyright: ignore[reportPrivateImportUsage]
 add_ = torch._foreach_add_  # pyright: ignore[reportPrivateImportUsage]
 addcmul_ = torch._foreach_addcmul_  # pyright: ignore[reportPrivateImportUsage]
-copy_ = torch._foreach_copy_  # pyright: ignore[reportPrivateImportUsage]
 mul_ = torch._foreach_mul_  # pyright: ignore[reportPrivateImportUsage]
-sub = torch._foreach_sub  # pyright: ignore[reportPrivateImportUsage]

@@ -21,7 +21,8 @@ class Nesterov(FirstOrder):
 
     The parameters hold the extrapolated points y, where gradients are taken, as those of
     ``torch.optim.SGD(nesterov=True)`` do; they start at y₁ = x₁ = θ₀. After step k they are y_{k+1}, and a parameter's
-    state holds ``step`` = k and ``previous`` = x_{k+1}. torch's own momentum is a constant; this one is the rule of the
+    state holds ``step`` = k and ``ahead`` = y_{k+1} − x_{k+1}: a small difference is kept as such, for with a momentum
+    near 1 the rounding of differences of parameters would add up to more than a late residual. torch's own momentum is a constant; this one is the rule of the
     flow ẍ + (r/t) ẋ + ∇L = 0 at t = k√lr. Memory: one copy of the parameters.
 
     Su, Boyd, Candès, *A Differential Equation for Modeling Nesterov's Accelerated Gradient Method* (JMLR 2016), for r;
@@ -49,12 +50,12 @@ class Nesterov(FirstOrder):
         for p, state in zip(params, states, strict=True):
             if not state:
                 state["step"] = 0
-                state["previous"] = p.detach().clone(memory_format=torch.preserve_format)
+                state["ahead"] = torch.zeros_like(p, memory_format=torch.preserve_format)
             state["step"] += 1
-        previous = [state["previous"] for state in states]
+        ahead = [state["ahead"] for state in states]
         momentum = [state["step"] / (state["step"] + float(group["r"])) for state in states]  # μ_{k+1}
-        foreach.add_(params, grads, alpha=-float(group["lr"]))  # x_{k+1}
-        moved = foreach.sub(params, previous)
-        foreach.copy_(previous, params)
-        foreach.mul_(moved, momentum)
-        foreach.add_(params, moved)
+        lr = float(group["lr"])
+        foreach.add_(params, grads, alpha=-lr)  # x_{k+1}
+        foreach.add_(ahead, grads, alpha=-lr)  # x_{k+1} − x_k
+        foreach.mul_(ahead, momentum)
+        foreach.add_(params, ahead)
