@@ -23,10 +23,10 @@ from whichmin.dynamics.path import Goal
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.rules import (
     OptimizerFactory,
+    at_best,
     build,
     learning_rate_is_best,
     rule_of,
-    with_learning_rate,
 )
 from whichmin.dynamics.stepwise import StepJob
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
@@ -144,7 +144,7 @@ def prepare(
     factors, K = network.first()
     spectrum = network.spectrum(network.row_major(K))
     if learning_rate_is_best(optimizer):
-        optimizer = with_learning_rate(optimizer, spectrum.best_lr)
+        optimizer = at_best(optimizer, spectrum)
     made = build(optimizer, network.named.values())
     check_optimizer(made, network.model)
     rule = rule_of(made, flow=flow)

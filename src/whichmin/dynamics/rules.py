@@ -16,6 +16,7 @@ import torch
 
 from whichmin.dynamics.linear_rule import LinearRule
 from whichmin.dynamics.preconditioned import PreconditionedDescent, preconditioned
+from whichmin.eigen import Spectrum
 from whichmin.errors import OptimizerError
 
 OptimizerFactory = Callable[[Iterable[torch.nn.Parameter]], torch.optim.Optimizer]
@@ -29,6 +30,23 @@ def learning_rate_is_best(optimizer: Any) -> bool:
 def with_learning_rate(optimizer: Any, lr: float) -> Any:
     """The factory with its learning rate replaced."""
     return partial(optimizer.func, *optimizer.args, **{**optimizer.keywords, "lr": lr})
+
+
+def at_best(optimizer: Any, spectrum: Spectrum) -> Any:
+    """The factory with ``lr="best"`` settled: the best rate of gradient descent, or half of the rule's own limit.
+
+    Raises:
+        OptimizerError: an optimizer without a rule, for which no rate is known to be best.
+    """
+    settled = with_learning_rate(optimizer, spectrum.best_lr)
+    rule = rule_of(build(settled, [torch.nn.Parameter(torch.zeros(1))]))
+    if rule is None:
+        raise OptimizerError(
+            'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number: '
+            f"partial({getattr(optimizer.func, '__name__', 'Optimizer')}, lr=1e-3)."
+        )
+    limit = rule.limit(float(spectrum.eigenvalues[0]), spectrum.gamma)
+    return settled if rule.lr < 0.75 * limit or not rule.slots else with_learning_rate(optimizer, limit / 2)
 
 
 def build(optimizer: OptimizerFactory, parameters: Iterable[torch.nn.Parameter]) -> torch.optim.Optimizer:

@@ -21,9 +21,9 @@ class Nesterov(FirstOrder):
 
     The parameters hold the extrapolated points y, where gradients are taken, as those of
     ``torch.optim.SGD(nesterov=True)`` do; they start at y₁ = x₁ = θ₀. After step k they are y_{k+1}, and a parameter's
-    state holds ``step`` = k and ``ahead`` = y_{k+1} − x_{k+1}: a small difference is kept as such, for with a momentum
-    near 1 the rounding of differences of parameters would add up to more than a late residual. torch's own momentum is a constant; this one is the rule of the
-    flow ẍ + (r/t) ẋ + ∇L = 0 at t = k√lr. Memory: one copy of the parameters.
+    state holds ``step`` = k and ``ahead`` = y_{k+1} − x_{k+1}. A small difference is kept as such: with a momentum near
+    1 the rounding of differences of parameters would add up to more than a late residual. torch's own momentum is a
+    constant; this one is the rule of the flow ẍ + (r/t) ẋ + ∇L = 0 at t = k√lr. Memory: one copy of the parameters.
 
     Su, Boyd, Candès, *A Differential Equation for Modeling Nesterov's Accelerated Gradient Method* (JMLR 2016), for r;
     Bu, Xu, Chen, *A Dynamical View on Optimization Algorithms of Overparameterized Neural Networks* (arXiv 2010.13165).

@@ -11,10 +11,12 @@ from torch import nn
 
 from whichmin.batches import check_batch_size, generator_of
 from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.dynamics.rules import OptimizerFactory, build, learning_rate_is_best, with_learning_rate
+from whichmin.dynamics.rules import OptimizerFactory, at_best, build, learning_rate_is_best
+from whichmin.eigen import spectrum
 from whichmin.errors import InputError, ModelError
 from whichmin.optimizers.metric import last_metric
 from whichmin.tangent.capture import looked_up
+from whichmin.tangent.kernel import tangent_kernel
 from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.loop import Loop, state_of
@@ -76,7 +78,7 @@ def train(
     trainable(model)
     network = copy.deepcopy(model)
     if learning_rate_is_best(optimizer):
-        optimizer = with_learning_rate(optimizer, _best_rate(network, task))
+        optimizer = at_best(optimizer, spectrum(tangent_kernel(network, task.X)))
     made = build(optimizer, [p for p in network.parameters() if p.requires_grad])
     check_optimizer(made, network)
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
@@ -133,10 +135,3 @@ def _check_network(network: nn.Module, task: Task) -> None:
             f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
             "or encode the targets alike."
         )
-
-
-def _best_rate(network: nn.Module, task: Task) -> float:
-    from whichmin.eigen import spectrum
-    from whichmin.tangent.kernel import tangent_kernel
-
-    return spectrum(tangent_kernel(network, task.X)).best_lr
