@@ -50,7 +50,11 @@ def measure(p: dict[str, Any], max_steps: int) -> dict[str, Any] | None:
     model = wm.networks.MLP(sizes, **{k: p[k] for k in keys})
     lr = p["rate"] * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
     sgd = partial(torch.optim.SGD, lr=lr)
-    run = wm.train(model, task, sgd, until=p["until"], max_steps=max_steps)
+    try:
+        run = wm.train(model, task, sgd, until=p["until"], max_steps=max_steps)
+    except (wm.errors.TrainingError, wm.errors.ModelError) as error:
+        print(f"left out, training diverges: {error}"[:120], flush=True)
+        return None
     if not run.converged:  # stop both where training came to
         p = p | {"until": float(run.losses[-1]) * 1.0001}
         if p["until"] > 0.1:

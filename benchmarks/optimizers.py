@@ -32,7 +32,7 @@ from whichmin.optimizers import HigherMomentum, Nesterov
 O = torch.optim  # noqa: E741
 ADAPTIVE = {
     "AdaGrad": partial(O.Adagrad, lr=5e-3),
-    "RMSprop": partial(O.RMSprop, lr=2e-4),
+    "RMSprop": partial(O.RMSprop, lr=2e-5),
     "Adam": partial(O.Adam, lr=1e-3),
 }
 Row = dict[str, Any]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import partial
 
 import numpy as np
 import pytest
@@ -66,39 +65,6 @@ def test_steps_of_an_array_are_a_sequence():
     assert distance(a.test, wm.predict(model, task, BEST, steps=[0, 5]).test) == 0
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "message"),
-    [
-        (sgd(0.0), r'lr is 0.0; expected a positive number, or "best"'),
-        (sgd(math.nan), "lr is nan"),
-        (sgd(math.inf), "lr is inf"),
-        (sgd(-0.1), "factory failed.*-0.1"),
-        (sgd("worst"), 'factory failed.*positive number or "best"'),
-        (partial(torch.optim.SGD, lr=0.1, momentum=0.9), "momentum=0.9 is not predicted"),
-        (partial(torch.optim.SGD, lr="best", momentum=0.9), "momentum=0.9 is not predicted"),
-        (partial(torch.optim.SGD, lr=0.1, weight_decay=1e-4), "weight_decay=0.0001 is not predicted"),
-        (partial(torch.optim.SGD, lr=0.1, maximize=True), "maximize=True is not predicted"),
-        (partial(torch.optim.SGD, lr=0.1, nesterof=True), "factory failed.*nesterof"),
-        (partial(torch.optim.Adam, lr=0.1), "no rule predicts Adam; known are: .*SGD.*whichmin.train"),
-        (partial(torch.optim.Adam, lr="best"), "no rule predicts Adam"),
-        (None, "optimizer is None; expected a factory"),
-        ("SGD", "optimizer is 'SGD'; expected a factory"),
-        (lambda parameters: 3, "the factory returned a int"),
-        (lambda parameters: torch.optim.SGD([{"params": [p]} for p in parameters], lr=0.1), "4 parameter groups"),
-    ],
-)
-def test_optimizers(optimizer, message):
-    model, task = problem("over")
-    with pytest.raises(OptimizerError, match=message):
-        wm.predict(model, task, optimizer)
-
-
-def test_a_built_optimizer():
-    model, task = problem("over")
-    with pytest.raises(OptimizerError, match=r"got a built SGD; expected a factory.*partial\(torch.optim.SGD"):
-        wm.predict(model, task, torch.optim.SGD(model.parameters(), lr=0.1))
-
-
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_a_rate_beyond_the_limit(outputs):
     model, task = problem("over", outputs)
@@ -144,7 +110,6 @@ MODELS = [
     (nn.Linear(3, 1).double(), r"fails on inputs of shape \(\d, 4\)"),
     (nn.Linear(4, 1), "parameters are torch.float32"),
     (nn.Linear(4, 2).double(), "model has 2 outputs per row and the targets have 1"),
-    (torch.sin, "expected a torch.nn.Module"),
 ]
 
 
@@ -155,6 +120,15 @@ def test_models(model, message, verb):
     settings = {} if verb is wm.predict else {"max_steps": 3}
     with pytest.raises(ModelError, match=message):
         verb(model, task, sgd(0.01), **settings)
+
+
+def test_what_is_no_module():
+    task = problem("over")[1]
+    for verb in (wm.predict, wm.train):
+        with pytest.raises(ModelError, match=r"expected a torch\.nn\.Module"):
+            verb(torch.sin, task, sgd(0.01))
+    with pytest.raises(InputError, match=r"explain a model with its task and optimizer, explain\(model, task, optimi"):
+        wm.explain(torch.sin, task, sgd(0.01))
 
 
 @pytest.mark.parametrize("verb", [wm.predict, wm.train, wm.explain])

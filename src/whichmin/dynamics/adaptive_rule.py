@@ -42,6 +42,8 @@ class AdaptiveRule:
         if len(optimizer.param_groups) != 1 or optimizer.param_groups[0].get("maximize"):
             return None
         group, kind = optimizer.param_groups[0], type(optimizer)
+        if kind not in (torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adam, torch.optim.AdamW):
+            return None
         lr, eps, decay = float(group["lr"]), float(group.get("eps", 0.0)), float(group.get("weight_decay", 0.0))
         if kind is torch.optim.Adagrad and not group["lr_decay"] and not decay:
             return cls("Adagrad", lr, eps)

@@ -134,12 +134,23 @@ class Network:
     def factors(self, X: Tensor | None = None) -> Factors:
         """The factors of the kernel of X (the training inputs by default) where the network stands."""
         X = self.task.X if X is None else X
-        return factorize(self.model, self.named, X, self._form, self._seen(X))
+        seen = self._seen(X)
+        found = factorize(self.model, self.named, X, self._form, seen)
+        return self.factors(X) if self._refused(seen) else found
 
     def outputs(self, X: Tensor) -> Tensor:
         """f(θ, X), (n, C)."""
-        with torch.no_grad(), Capture(self.named, X, held=self._seen(X)):
-            return evaluate(self.model, X)
+        seen = self._seen(X)
+        with torch.no_grad(), Capture(self.named, X, held=seen):
+            found = evaluate(self.model, X)
+        return self.outputs(X) if self._refused(seen) else found
+
+    def _refused(self, seen: Mapping[str, Seen]) -> bool:
+        """Whether a held layer met other inputs than before (they change behind autograd's back): it is let go then."""
+        gone = [name for name, one in seen.items() if one.refused]
+        for name in gone:
+            self._held.pop(name).settle(self.named[name].data)
+        return bool(gone)
 
     def _seen(self, X: Tensor) -> dict[str, Seen]:
         """What held layers return on X; nothing is remembered of inputs that are not the task's."""

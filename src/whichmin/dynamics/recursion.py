@@ -19,6 +19,8 @@ from whichmin.errors import DivergenceError
 KEEP_EVERY = 32
 #: Whether anything moves still is looked at every so many steps.
 LOOK_EVERY = 1024
+#: After so many steps what was remembered at the start moves nothing any more.
+FORGOTTEN = 10**5
 #: Where the search for a training error gives up.
 LONGEST = 10**6
 #: How often over the first training error a run counts as diverged.
@@ -36,7 +38,7 @@ class RecursionMotion(Motion):
         step: gives A and B of step number k, counted from the start of training.
         batch: gives the rows of the outputs that step number k uses, or None for all of them.
         every: training errors are looked at after every so many steps, counted from the start of training.
-        largest: eigenvalues above this are cut off to it (see ``SteadyMotion``).
+        largest: what modes of a larger eigenvalue are driven as if they had (see ``SteadyMotion``).
     """
 
     def __init__(
@@ -51,11 +53,11 @@ class RecursionMotion(Motion):
         super().__init__(start)
         self._rule, self._batch, self._every = step, batch, every
         values = start.spectrum.eigenvalues.numpy()
+        self._K = np.ascontiguousarray(start.spectrum.kernel)
+        self._filter: Array | None = None
         if values[0] > largest:
             Q = start.spectrum.vectors.numpy()
-            self._K = (Q * np.minimum(values, largest)) @ Q.T
-        else:
-            self._K = np.ascontiguousarray(start.spectrum.kernel)
+            self._filter = (Q * np.minimum(1.0, largest / np.maximum(values, largest))) @ Q.T
         self._base = start.residual - start.pushed[0]
         self._still = not start.pushed.any()
         m = len(start.pushed)
@@ -79,7 +81,14 @@ class RecursionMotion(Motion):
         for k in range(first, last):
             A, B = self._rule(begun + k)
             rows = self._batch(begun + k)
-            if rows is not None and len(B) == 1 and self._still and A[0, 0] == 1.0:
+            if self._filter is not None:
+                g.fill(0.0)
+                where = slice(None) if rows is None else rows
+                g[where] = r[where] * (gamma if rows is None else 2.0 / len(rows))
+                C = A.dot(C) + B[:, None] * self._filter.dot(g)
+                u, phi = A.dot(u), A.dot(phi)
+                r = self._residual(C, u)
+            elif rows is not None and len(B) == 1 and self._still and A[0, 0] == 1.0:
                 part = r[rows] * (B[0] * 2.0 / len(rows))
                 C[0, rows] += part
                 if 4 * len(rows) < len(r):
@@ -124,10 +133,8 @@ class RecursionMotion(Motion):
                 self._kept.append(_copy(self._now))
 
     def _state(self, t: float) -> State:
-        if math.isinf(t) and self._still:
-            C = np.zeros_like(self.start.pushed)
-            C[0] = -self.start.spectrum.solve(self.start.residual)
-            return C, self.start.pushed, np.eye(len(C))
+        if math.isinf(t) and not self.start.pushed[0].any():
+            return self._limit()
         t = LONGEST if math.isinf(t) else int(t)
         if t > self._made:
             self._settle(t)
@@ -135,6 +142,19 @@ class RecursionMotion(Motion):
             return self._now
         k = t // KEEP_EVERY
         return self._run(_copy(self._kept[k]), k * KEEP_EVERY, t, None)
+
+    def _limit(self) -> State:
+        """In the end, without weight decay: what the kernel sees is trained away, whatever the steps are."""
+        start = self.start
+        phi, begun = np.eye(len(start.pushed)), int(start.steps)
+        for k in range(FORGOTTEN if len(phi) > 1 and not self._still else 0):
+            before, phi = phi, self._rule(begun + k)[0].dot(phi)
+            if k > LOOK_EVERY and np.abs(phi - before).max() <= 1e-16 * np.abs(phi).max():
+                break
+        u = phi.dot(start.pushed)
+        C = np.zeros_like(start.pushed)
+        C[0] = -start.spectrum.solve(self._base + u[0])
+        return C, u, phi
 
     def _settle(self, t: int) -> None:
         """Make steps until t, or until nothing moves any more."""
@@ -151,7 +171,7 @@ class RecursionMotion(Motion):
         return self._residual(C, u)
 
     def coefficients(self, t: float) -> Array:
-        """By making the steps; in the limit from rest without weight decay −K⁺r, whatever the steps are."""
+        """By making the steps; in the limit without weight decay by what is left to be trained away."""
         return self._state(t)[0]
 
     def weights(self, t: float) -> Array:

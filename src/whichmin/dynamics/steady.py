@@ -33,7 +33,7 @@ class SteadyMotion(Motion):
         A: (1 + slots, 1 + slots).
         B: (1 + slots,).
         first: A and B of the very first step, where they differ and it has not been made yet.
-        largest: modes of a larger eigenvalue are treated as if they had this one: beyond the limit of stability real
+        largest: modes of a larger eigenvalue are driven as if they had this one: beyond the limit of stability real
             training along a path oscillates without diverging, and its average is followed.
         flow: A and B are those of a flow, dS/dt = A S + B γ Jᵀr, in place of those of a step.
     """
@@ -54,7 +54,7 @@ class SteadyMotion(Motion):
         self._constant = start.spectrum.rotate(start.residual) - self._pushed[0]
         self._m, self._flow = len(B), flow
         self._A = A
-        damped = np.minimum(self._values, largest)
+        damped = np.where(self._values > largest, largest / np.maximum(self._values, 1e-300), 1.0)
         build = self._generator if flow else self._step
         self._powers = [] if flow else [build(A, B, damped)]
         self._G = build(A, B, damped) if flow else None
@@ -66,11 +66,12 @@ class SteadyMotion(Motion):
             self._before, self._x0, self._offset = x, x + np.einsum("nij,nj->ni", E, x), 1
             self._first_phi = first[0]
 
-    def _generator(self, A: Array, B: Array, values: Array) -> Array:
-        """G of dx/dt = G x, (modes, 2m + 1, 2m + 1)."""
-        m, n = self._m, len(values)
+    def _generator(self, A: Array, B: Array, damped: Array) -> Array:
+        """G of dx/dt = G x, (modes, 2m + 1, 2m + 1); a mode is driven by the part ``damped`` of its residual."""
+        m, values = self._m, self._values
+        n = len(values)
         G = np.zeros((n, 2 * m + 1, 2 * m + 1))
-        moved = np.where(values > 0, self.start.spectrum.gamma, 0.0)[:, None] * B  # (modes, m)
+        moved = np.where(values > 0, self.start.spectrum.gamma * damped, 0.0)[:, None] * B  # (modes, m)
         G[:, :m, :m] = A
         G[:, :m, 0] += moved * values[:, None]
         G[:, :m, m] = moved
@@ -78,9 +79,9 @@ class SteadyMotion(Motion):
         G[:, m:-1, m:-1] = A
         return G
 
-    def _step(self, A: Array, B: Array, values: Array) -> Array:
+    def _step(self, A: Array, B: Array, damped: Array) -> Array:
         """E of x ← x + E x."""
-        E = self._generator(A, B, values)
+        E = self._generator(A, B, damped)
         m = self._m
         E[:, :m, :m] -= np.eye(m)
         E[:, m:-1, m:-1] -= np.eye(m)

@@ -190,7 +190,8 @@ class StepJob(Job):
         coarse = self._adaptive_path(rule, begun, 2 * growth, COARSER * aim)
         while True:
             found = _compared(self._adaptive_path(rule, begun, growth, aim), coarse)
-            if found.error <= tol * self.spread or found.intervals >= MOST // 2:
+            told = found.intervals > coarse.intervals or found.steps <= begun.steps  # else it is the same path
+            if (told and found.error <= tol * self.spread) or found.intervals >= MOST // 2:
                 return found
             coarse, growth = found, growth / 2
             aim = aim / COARSER if growth < FASTEST / 4 else aim / 2

@@ -112,7 +112,7 @@ class WeightSpace:
             named = [self.network.named[n] for n in self._rest]
             grads = torch.autograd.grad(self.factors.outputs, named, whole, retain_graph=True, allow_unused=True)
             for name, g in zip(self._rest, grads, strict=True):
-                self.values[name].grad = torch.zeros_like(self.values[name]) if g is None else g.clone()
+                self.values[name].grad = None if g is None else g.clone()  # as in training, where nothing depends on it
         self.optimizer.step()
         if self._scheduler is not None:
             self._scheduler.step()

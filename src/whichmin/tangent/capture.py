@@ -90,6 +90,7 @@ class Capture(TorchFunctionMode):
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()  # parameter or its transpose → (name, transposed)
         self._rowwise: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that come from the inputs
         self._rowwise[inputs] = True
+        self._moving: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that depend on parameters, detached or not
         self._told: WeakIdKeyDictionary = WeakIdKeyDictionary()  # inputs of held layers → the tensor that they hold
         for name, parameter in parameters.items():
             self._names[parameter] = (name, False)
@@ -107,6 +108,9 @@ class Capture(TorchFunctionMode):
             for t in _tensors((out,)):
                 self._rowwise[t] = True
         met = [t for t in tensors if t in self._names]
+        if met or any(t in self._moving for t in tensors):
+            for t in _tensors((out,)):
+                self._moving[t] = True
         if met and func not in _METADATA and not self._transpose(func, args, kwargs, out):
             if self.copy_views and isinstance(out, Tensor) and out._is_view():
                 out = out.clone()
@@ -162,7 +166,7 @@ class Capture(TorchFunctionMode):
             if not rowwise or (transposed and kind != "linear"):
                 self.opaque.add(name)
                 continue
-            version, fixed = (0, False) if x is None else (x._version, not x.requires_grad)
+            version, fixed = (0, False) if x is None else (x._version, x not in self._moving)
             kept = None if x is None else self._told.get(x, x.detach())
             self.uses.append(Use(name, kind, kept, edge, tuple(out.shape), transposed, options, version, fixed))
 

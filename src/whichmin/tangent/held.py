@@ -23,17 +23,20 @@ class Seen:
         input: B, (m, in); None before the layer was called.
         output: B Wᵀ, (m, out); None where it is not known.
         gram: B Aᵀ, (m, n), A the training inputs; None before it is needed.
+        refused: whether it was called with other inputs since.
     """
 
     input: Tensor | None = None
     output: Tensor | None = None
     gram: Tensor | None = None
+    refused: bool = False
 
     def call(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """What the layer returns, a leaf of the graph but for the bias; None if it sees other inputs than before."""
         if self.input is None:
             self.input = input.detach()
         elif input.shape != self.input.shape or not torch.equal(input, self.input):
+            self.refused = True
             return None
         if self.output is None:
             self.output = product(self.input, weight.detach())

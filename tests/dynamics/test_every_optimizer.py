@@ -1,0 +1,175 @@
+"""The conformance suite of optimizers: what every one of them has to fulfil."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+import whichmin as wm
+from dynamics.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, network_for
+from dynamics.oracles import distance
+from tangent import zoo
+from whichmin.dynamics.adaptive_rule import AdaptiveRule
+from whichmin.optimizers import Nesterov, Preconditioned
+
+STEPS = 13  # past the end of an epoch of two batches and of three
+
+
+def agrees(linear, case, course, steps=STEPS):
+    """The linearized prediction of the case against the optimizer run on the written-out Jacobian."""
+    found = wm.predict(linear.model, linear.task, case.factory, steps=steps, relinearize="never", **course)
+    values = linear.train(case, steps, course)
+    assert found.method == "linearized"
+    assert found.steps == steps
+    train, test = linear.outputs(values), linear.outputs(values, test=True)
+    assert distance(train, linear.outputs({})) > 1e-4
+    assert distance(found.train, train) < 1e-10
+    assert distance(found.test, test) < 1e-10
+    for name, value in values.items():
+        assert distance(found.parameters()[name], value) < 1e-10, name
+    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
+    assert float(found.curve.mse[-1]) == pytest.approx(float((train - linear.task.y).square().mean()), rel=1e-8)
+    return found
+
+
+def test_every_optimizer_of_torch_is_here():
+    named = {c.factory.func for c in CASES if isinstance(c.factory, partial)}
+    for name, cls in vars(torch.optim).items():
+        if isinstance(cls, type) and issubclass(cls, torch.optim.Optimizer) and cls is not torch.optim.Optimizer:
+            assert cls in named or name in REFUSED
+    assert len(named) >= 13
+
+
+@EVERY
+@pytest.mark.parametrize(("course", "outputs"), [("full", 1), *((course, 3) for course in COURSES)])
+def test_the_linearized_run_is_the_optimizer_on_the_linearized_network(case, course, outputs):
+    agrees(Linear.of(*network_for(case, outputs)), case, COURSES[course])
+
+
+@EVERY
+@pytest.mark.parametrize("course", ["batches"])
+def test_snapshots_and_single_steps(case, course):
+    model, task = network_for(case, 1)
+    linear = Linear.of(model, task)
+    steps = [0, 1, 2, 7]
+    found = wm.predict(model, task, case.factory, steps=steps, relinearize="never", **COURSES[course])
+    assert found.test.shape == (len(steps), task.n_test, 1)
+    for k, s in enumerate(steps):
+        values = linear.train(case, s, COURSES[course])
+        assert distance(found.test[k], linear.outputs(values, test=True)) < 1e-10
+        assert distance(found.train[k], linear.outputs(values)) < 1e-10
+
+
+@EVERY
+@pytest.mark.parametrize("course", ["batches"])
+def test_until_stops_where_training_stops(case, course):
+    model, task = network_for(case, 3)
+    linear = Linear.of(model, task)
+    every = 2 if course == "batches" else 1
+    errors = {}
+    for s in range(0, 11, every):
+        outputs = linear.outputs(linear.train(case, s, COURSES[course]))
+        errors[s] = float((outputs - task.y).square().mean())
+    until = errors[6] * (1 + 1e-9)
+    expected = next(s for s, e in errors.items() if e < until)
+    found = wm.predict(model, task, case.factory, until=until, relinearize="never", **COURSES[course])
+    assert found.steps == expected > 0
+    assert distance(found.test, linear.outputs(linear.train(case, expected, COURSES[course]), test=True)) < 1e-10
+
+
+@EVERY
+@pytest.mark.parametrize("course", ["full", "both"])
+def test_intervals_of_one_step_are_training(case, course):
+    """But for rules of Krylov intervals, whose D is that of their middle: see ``test_adaptive``."""
+    model, task = network_for(case, 3)
+    if course == "full" and AdaptiveRule.of(case.factory(list(model.parameters()))) is not None:
+        pytest.skip("has Krylov intervals")
+    run = wm.train(model, task, case.factory, until=None, max_steps=STEPS, **COURSES[course])
+    found = wm.predict(model, task, case.factory, steps=STEPS, relinearize=10**7, **COURSES[course])
+    lazy = wm.predict(model, task, case.factory, steps=STEPS, relinearize="never", **COURSES[course])
+    assert found.method == "followed"
+    assert found.intervals == STEPS
+    assert distance(found.train, run.train) < 1e-9
+    assert distance(found.test, run.test) < 1e-9
+    assert distance(lazy.test, run.test) > 1e-7
+    for name, value in run.final.items():
+        assert distance(found.parameters()[name], value) < 1e-9, name
+
+
+@EVERY
+def test_the_order_of_the_rows_does_not_matter(case):
+    model, task = network_for(case, 3)
+    order = torch.tensor([3, 0, 5, 1, 4, 2])
+    shuffled = wm.Task(task.X[order], task.y[order], task.X_test)
+    a, b = (wm.predict(model, t, case.factory, steps=STEPS, relinearize="never") for t in (task, shuffled))
+    assert distance(a.test, b.test) < 1e-10
+    assert distance(a.train[order], b.train) < 1e-10
+
+
+@EVERY
+def test_the_model_is_left_alone(case):
+    model, task = network_for(case, 1)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    for relinearize in ("never", 2, "auto"):
+        wm.predict(model, task, case.factory, steps=4, relinearize=relinearize)
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def _metric(parameter):
+    return 0.5 + parameter.detach().abs()
+
+
+#: With small rates, for large kernels, and large ε: where a gradient is rounding, a small one would make steps of it.
+OTHERS = [
+    Case("Adam", partial(torch.optim.Adam, lr=1e-2, eps=1e-3)),
+    Case("AdamW", partial(torch.optim.AdamW, lr=1e-2, eps=1e-3, weight_decay=0.3)),
+    Case("Adagrad", partial(torch.optim.Adagrad, lr=1e-2, eps=1e-3)),
+    Case("SGD", partial(torch.optim.SGD, lr=2e-3, momentum=0.9, nesterov=True, weight_decay=0.1)),
+    Case("Nesterov", partial(Nesterov, lr=2e-3)),
+    Case("Preconditioned", partial(Preconditioned, lr=2e-3, metric=_metric)),
+    *(c for c in CASES if c.name == "groups"),
+]
+
+
+@pytest.mark.parametrize("case", OTHERS, ids=lambda c: c.name)
+@pytest.mark.parametrize("course", ["full", "both"])
+@pytest.mark.parametrize("name", ["convnet", "tied", "frozen", "reused-tokens", "pre-norm", "attention", "custom"])
+def test_other_networks(case, course, name):
+    """Convolutions, tied and reused weights, normalization, lookups and functions that are not recognized."""
+    model, X = zoo.build(name, 2, 9)
+    g = torch.Generator().manual_seed(5)
+    task = wm.Task(X[:6], torch.randn(6, 2, generator=g, dtype=torch.float64), X[6:])
+    agrees(Linear.of(model, task), case, COURSES[course], steps=5)
+
+
+class _Idle(nn.Module):
+    """A parameter that no output depends on."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.idle = nn.Linear(4, 2).double(), nn.Parameter(torch.ones(3, dtype=torch.float64))
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x)).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("factory", [partial(torch.optim.AdamW, lr=0.01), partial(torch.optim.Adagrad, lr=0.01)])
+@pytest.mark.parametrize("relinearize", ["never", 3])
+def test_a_parameter_without_effect_stays(factory, relinearize):
+    """In training it has no gradient, and torch's optimizers leave such parameters alone."""
+    model, task = _Idle(), network_for(Case("", factory), 1)[1]
+    run = wm.train(model, task, factory, until=None, max_steps=5)
+    assert torch.equal(run.final["idle"], torch.ones(3).double())
+    found = wm.predict(model, task, factory, steps=5, relinearize=relinearize)
+    assert distance(found.parameters()["idle"], run.final["idle"]) == 0
+
+
+@pytest.mark.parametrize(("kind", "other"), [(Nesterov, torch.optim.SGD), (torch.optim.Adam, torch.optim.Adagrad)])
+def test_different_optimizers_go_different_ways(kind, other):
+    model, task = network_for(Case("", kind), 1)
+    a, b = (wm.predict(model, task, partial(k, lr=0.02), steps=STEPS, relinearize="never") for k in (kind, other))
+    assert distance(a.test, b.test) > 1e-3
