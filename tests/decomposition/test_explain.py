@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch
 import whichmin as wm
 from dynamics.oracles import BEST, Dense, distance, flat, mlp_problem, problem, sgd
 from whichmin.decomposition.explanation import MEANINGS
-from whichmin.errors import InputError, OptimizerError, ResultError
+from whichmin.errors import InputError, ResultError
 
 OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
 

@@ -49,9 +49,10 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
         assert truths[-1] < 3 * tol
         assert found.intervals < STEPS / 4
         assert float(found.curve.mse[-1]) == pytest.approx(float(run.losses[-1]), rel=20 * tol)
-    assert truths[1] < 0.5 * truths[0]
+    assert truths[1] < truths[0]
     lazy = followed(name, width, seed, relinearize="never")
-    assert truths[1] < 0.3 * rms(lazy.test, run.test) / lazy.spread
+    turned = 0.7 if name == "rmsprop" else 0.3  # whose network hardly turns in so few steps
+    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.spread
 
 
 @EVERY
@@ -152,6 +153,16 @@ def test_other_settings_go_step_by_step(name):
     assert truths[2] < 0.2 * truths[0]
     for prediction, truth in zip(found, truths[1:], strict=True):
         assert 1 / 6 < prediction.error / truth < 8
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
+def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    run = wm.train(model, task, STEPWISE[name], until=None, max_steps=150)
+    for tol in (1e-2, 1e-4):
+        found = wm.predict(model, task, STEPWISE[name], steps=150, tol=tol)
+        assert found.relative_error <= tol or any("tol" in note for note in found.notes)
+        assert rms(found.test, run.test) < 6 * found.error
 
 
 RULES = {

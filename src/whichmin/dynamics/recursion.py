@@ -149,7 +149,7 @@ class RecursionMotion(Motion):
         phi, begun = np.eye(len(start.pushed)), int(start.steps)
         for k in range(FORGOTTEN if len(phi) > 1 and not self._still else 0):
             before, phi = phi, self._rule(begun + k)[0].dot(phi)
-            if k > LOOK_EVERY and np.abs(phi - before).max() <= 1e-16 * np.abs(phi).max():
+            if k > LOOK_EVERY and np.abs(phi - before).max() <= 1e-13 * np.abs(phi).max():
                 break
         u = phi.dot(start.pushed)
         C = np.zeros_like(start.pushed)
@@ -186,7 +186,11 @@ class RecursionMotion(Motion):
 
     def first_below(self, until: float) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
-        begun, seen = int(self.start.steps), 0
+        begun, seen, spectrum = int(self.start.steps), 0, self.start.spectrum
+        if not self.start.pushed[0].any():  # without weight decay nothing moves what the kernel does not see
+            unseen = np.where(spectrum.eigenvalues.numpy() > 0, 0.0, spectrum.rotate(self.start.residual))
+            if mean_square(unseen) >= until:
+                return math.inf
         while True:
             for t in range(seen + 1, self._made + 1):
                 if self._errors[t] < until and (begun + t) % self._every == 0:

@@ -25,8 +25,10 @@ from whichmin.optimizers.metric import last_metric
 CONVERGED = 1e-9
 #: Steps after which a run without a number of steps gives up.
 LONGEST = 100_000
-#: By what part of the steps made before an interval of a stepwise path grows.
+#: By what part of the steps made before an interval of a stepwise path grows at first,
 GROWTH = 0.25
+#: and no less than this.
+FINEST = 0.02
 #: The finer of the first two adaptive paths: by how many times the steps made before its intervals grow.
 FASTEST = 4.0
 #: What the outputs may jump by at the end of an adaptive interval, in units of the error that is aimed at.
@@ -92,7 +94,16 @@ class StepJob(Job):
         found = self.linearized()
         if relinearize == "auto" and found.error <= tol * self.spread:
             return found
-        return self._followed_stepwise(relinearize)
+        growth, found = GROWTH, self._followed_stepwise(relinearize, GROWTH)
+        while relinearize == "auto" and found.error > tol * self.spread and growth > FINEST:
+            growth /= 4
+            found = self._followed_stepwise(relinearize, growth)
+        if relinearize == "auto" and found.error > tol * self.spread:
+            found.notes.append(
+                f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
+                f"{self.spread:.3g} with {found.intervals} intervals: train it for real with whichmin.train."
+            )
+        return found
 
     def linearized(self) -> Found:
         """The optimizer itself on the network linearized at θ₀, with its certificate."""
@@ -142,12 +153,11 @@ class StepJob(Job):
             return [f"ended at a training MSE of {mse:.2g} after {came:.0f} steps: later ones change next to nothing."]
         return []
 
-    def _followed_stepwise(self, relinearize: Relinearize) -> Found:
-        """The optimizer itself, linearized again and again; the error from how far the outputs jump there."""
+    def _followed_stepwise(self, relinearize: Relinearize, growth: float) -> Found:
+        """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up."""
         network = self.network
         network.put(self.origin)
         steps, until = self._limits
-        growth = GROWTH
         if isinstance(relinearize, int):
             assert self._lazy_end is not None
             growth = max((max(self._lazy_end[0], 2) / 2.0) ** (1.0 / relinearize) - 1.0, 1e-3)
@@ -164,7 +174,7 @@ class StepJob(Job):
                     curve.append((float(k), mse))
             told = space.looked_at(looked_at, network.X)
             space.linearize()
-            jumps = jumps + (flat(network.outputs(network.X)) - told).square()
+            jumps = jumps + (flat(network.outputs(network.X)) - told)
             reached = until is not None and space.steps % self._every == 0 and space.mse() < until
             arrived = space.steps >= steps or reached
             if wanted and (space.steps == wanted[0] or arrived):
@@ -173,7 +183,7 @@ class StepJob(Job):
                 test.append(flat(network.outputs(network.X)))
         train.append(flat(network.outputs(network.task.X)))
         test.append(flat(network.outputs(network.X)))
-        error = 0.5 * math.sqrt(float(jumps.mean()))
+        error = math.sqrt(float(jumps.square().mean()))
         notes, state = self._stopped(curve, steps, until), self._at(space.state())
         return Found("followed", train, test, float(space.steps), intervals, error, curve, state, notes)
 
