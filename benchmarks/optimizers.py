@@ -142,7 +142,7 @@ def batches() -> list[Row]:
 
 def momentum(steps: int = 5_000) -> list[Row]:
     rows: list[Row] = []
-    task, model = problem("mnist", (0, 1), 100, (8500,), 1.0)
+    task, model = problem("mnist", (0, 1), 100, (4096,), 1.0)
     lr = descent(model, task, 0.05).keywords["lr"]
     rules: dict[str, Any] = {
         "gradient descent": partial(O.SGD, lr=lr),

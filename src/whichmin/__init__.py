@@ -1,7 +1,8 @@
 """Which minimizer does my network converge to, what put it there, and how do I get a better one?
 
 ``predict`` says where training goes without training, ``train`` goes there for real, ``explain`` takes a network's test
-outputs apart into named terms that add up exactly. Names are imported when they are first used.
+outputs apart into named terms that add up exactly, ``seeds`` and ``compare`` say how far initializations and ways to
+train lie apart. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -13,6 +14,10 @@ from whichmin._version import __version__
 
 if TYPE_CHECKING:
     from whichmin import data, errors, infinite, linear, minimizers, networks, optimizers
+    from whichmin.comparison.choices import Choice
+    from whichmin.comparison.compare import compare
+    from whichmin.comparison.comparison import Comparison
+    from whichmin.comparison.spread import SeedSpread, seeds
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
@@ -39,19 +44,28 @@ _HOME = {
     "Run": "whichmin.training.run",
     "explain": "whichmin.decomposition.explain",
     "Explanation": "whichmin.decomposition.explanation",
+    "compare": "whichmin.comparison.compare",
+    "Comparison": "whichmin.comparison.comparison",
+    "Choice": "whichmin.comparison.choices",
+    "seeds": "whichmin.comparison.spread",
+    "SeedSpread": "whichmin.comparison.spread",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 
 __all__ = [
     "Certificate",
+    "Choice",
+    "Comparison",
     "Explanation",
     "Prediction",
     "Recorder",
     "Run",
+    "SeedSpread",
     "Spectrum",
     "Tangent",
     "Task",
     "__version__",
+    "compare",
     "data",
     "errors",
     "explain",
@@ -61,6 +75,7 @@ __all__ = [
     "networks",
     "optimizers",
     "predict",
+    "seeds",
     "spectrum",
     "tangent_kernel",
     "train",

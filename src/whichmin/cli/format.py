@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whichmin.decomposition.explanation import MEANINGS
+from whichmin.experiment.choices import labels
 from whichmin.experiment.config import Experiment
 from whichmin.report.entry import Entry
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from whichmin.report.apart import Apart
+
+#: Characters that a line of the table may have.
+WIDTH = 100
 #: Up to so many entries have a column of their own.
 MAX_COLUMNS = 5
 
@@ -47,6 +52,15 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         ),
     ),
 )
+#: What every entry shows where optimizers are compared.
+_BRIEF = (
+    ("learning_rate", "learning rate"),
+    ("steps_trained", "steps"),
+    ("test_mse_trained", "test error"),
+    ("test_mse_followed", "predicted"),
+    ("distance_followed", "distance"),
+    ("speedup", "speedup"),
+)
 
 
 def headline(experiment: Experiment) -> str:
@@ -58,7 +72,10 @@ def headline(experiment: Experiment) -> str:
         parts.append(experiment.model)
     else:
         parts.append(f"{experiment.network} {'-'.join(map(str, experiment.layers))}, {experiment.activation}")
-    parts.append("gradient descent")
+    names = labels(experiment.optimizer)
+    parts.append("gradient descent" if names == ["sgd"] else ", ".join(names))
+    if experiment.batch_size is not None:
+        parts.append(f"batches of {experiment.batch_size}")
     return " · ".join(parts)
 
 
@@ -66,28 +83,78 @@ def _against(classes: Sequence[int | str]) -> str:
     return f"{classes[0]} against {classes[1]}" if len(classes) == 2 else ", ".join(map(str, classes))
 
 
-def format_table(frame: pd.DataFrame) -> str:
+def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
     """The table with quantities as rows and entries as columns, mean ± standard deviation last.
 
     Args:
         frame: of :func:`whichmin.experiment.table`.
+        optimizers: several, whose means ± standard deviations are the columns then.
 
     Returns:
-        Lines, aligned. More than ``MAX_COLUMNS`` entries are summed up by their least and greatest value.
+        Lines, aligned. More than ``MAX_COLUMNS`` entries are summed up by their least and greatest value, columns that
+        do not fit beside each other are set below each other.
     """
+    if len(optimizers) > 1:
+        return _by_optimizer(frame, optimizers)
     labels = [str(label) for label in frame.index if label not in ("mean", "sd")]
     few, several = len(labels) <= MAX_COLUMNS, len(labels) > 1
     header = (labels if few else ["least", "greatest"]) + (["mean ± sd"] if several else [])
+
+    def cells(name: str) -> list[str]:
+        *values, mean, sd = (float(v) for v in frame[name])
+        known = [value for value in values if not math.isnan(value)]
+        shown = [number(value) for value in (values if few else (min(known), max(known)))]
+        return shown + ([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])
+
+    return "\n".join(_aligned(_rows(frame.loc[labels], header, cells)))
+
+
+def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
+    sums = {name: (frame.loc[f"{name}, mean"], frame.loc[f"{name}, sd"]) for name in optimizers}
+    entries = frame.loc[[i for i in frame.index if not str(i).endswith((", mean", ", sd"))]]
+
+    def cells_of(names: Sequence[str]) -> Callable[[str], list[str]]:
+        def cell(name: str, quantity: str) -> str:
+            mean, sd = (float(part[quantity]) for part in sums[name])
+            return number(mean) if math.isnan(sd) else f"{number(mean)} ± {_spread(mean, sd)}"
+
+        return lambda quantity: [cell(name, quantity) for name in names]
+
+    def block(names: Sequence[str]) -> list[str]:
+        return _aligned(_rows(entries, names, cells_of(names)))
+
+    blocks, left = [], list(optimizers)
+    while left:
+        count = next((n for n in range(len(left), 1, -1) if max(map(len, block(left[:n]))) <= WIDTH), 1)
+        blocks.append("\n".join(block(left[:count])))
+        left = left[count:]
+    brief = [["", *(text for _, text in _BRIEF)]]
+    brief += [[str(label), *(number(float(row[name])) for name, _ in _BRIEF)] for label, row in entries.iterrows()]
+    return "\n\n".join([*blocks, "\n".join(_aligned(brief))])
+
+
+def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]]) -> list[list[str]]:
+    """A header, and the groups of quantities of which any entry has one."""
     rows: list[list[str]] = [["", *header]]
     for title, quantities in _GROUPS:
-        lines = [(text, [float(v) for v in frame[name]]) for name, text in quantities if name in frame]
-        lines = [(text, values) for text, values in lines if not all(map(math.isnan, values[: len(labels)]))]
+        lines = [
+            (text, cells(name))
+            for name, text in quantities
+            if name in entries and not all(math.isnan(float(v)) for v in entries[name])
+        ]
         rows += [[title]] if lines else []
-        for text, (*values, mean, sd) in lines:
-            known = [value for value in values if not math.isnan(value)]
-            cells = [number(value) for value in (values if few else (min(known), max(known)))]
-            rows.append([f"  {text}", *cells, *([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])])
-    return "\n".join(_aligned(rows))
+        rows += [[f"  {text}", *values] for text, values in lines]
+    return rows
+
+
+def format_apart(distances: Apart) -> str:
+    """The matrices of distances between optimizers, the predicted ones below the trained ones."""
+    parts = []
+    for title, rows in distances.tables:
+        table = [["", *distances.names]]
+        table += [[name, *(number(float(value)) if value else "–" for value, _ in cells)] for name, cells in rows]
+        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *_aligned(table)]))
+    return "\n\n".join(parts)
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:
@@ -121,11 +188,34 @@ def _spread(mean: float, sd: float) -> str:
     return number(sd) if sd < 1e-3 or sd >= 100 else f"{sd:#.2g}".rstrip(".")
 
 
-def to_json(frame: pd.DataFrame) -> dict[str, Any]:
-    """The table's numbers as JSON has them: unknown ones are null."""
+def to_json(frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: Apart | None = None) -> dict[str, Any]:
+    """The table's numbers as JSON has them: unknown ones are null.
+
+    Args:
+        frame: of :func:`whichmin.experiment.table`.
+        entries: what it is of.
+        distances: between the optimizers.
+
+    Returns:
+        ``seeds``, a list of entries; ``mean`` and ``sd``, or with several optimizers ``optimizers``, these by name, and
+        ``apart``, the distances.
+    """
     rows = {str(label): {name: _finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
-    mean, sd = rows.pop("mean"), rows.pop("sd")
-    return {"seeds": [{"label": label, **row} for label, row in rows.items()], "mean": mean, "sd": sd}
+    known = {entry.label: entry for entry in entries}
+    several = {name for entry in entries if (name := entry.optimizer) is not None and f"{name}, mean" in rows}
+    names = [name for name in dict.fromkeys(e.optimizer for e in entries) if name in several]
+    sums = {name: {part: rows.pop(f"{name}, {part}") for part in ("mean", "sd")} for name in names}
+    ends: dict[str, Any] = {"optimizers": sums} if sums else {part: rows.pop(part) for part in ("mean", "sd")}
+    if distances is not None:
+        matrices = {"trained": distances.trained, "predicted": distances.predicted}
+        ends["apart"] = {"optimizers": distances.names} | matrices
+    return {"seeds": [{"label": label} | _about(known.get(label)) | row for label, row in rows.items()]} | ends
+
+
+def _about(entry: Entry | None) -> dict[str, Any]:
+    if entry is None:
+        return {}
+    return {"optimizer": entry.optimizer, "failed": None if entry.failure is None else str(entry.failure)}
 
 
 def _finite(value: float) -> float | None:
@@ -133,9 +223,11 @@ def _finite(value: float) -> float | None:
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:
-    """What a reader should know: what predictions remarked, and training that did not get there."""
+    """What a reader should know: what failed, what predictions remarked, and training that did not get there."""
     said: dict[str, None] = {}
     for entry in entries:
+        if entry.failure is not None:
+            said[f"{entry.label} failed: {entry.failure}"] = None
         for prediction in (entry.lazy, entry.followed):
             said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
         if entry.run is not None and not entry.run.converged:

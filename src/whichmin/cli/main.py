@@ -14,6 +14,7 @@ from whichmin.errors import InputError, WhichminError
 COMMANDS = (
     ("explain", "whichmin.cli.explain:explain", "Train for real, and take the test outputs apart into named terms."),
     ("predict", "whichmin.cli.predict:predict", "Say where training goes, without training."),
+    ("compare", "whichmin.cli.compare:compare", "Whether optimizers and batch sizes reach different minimizers."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
 )
 

@@ -10,9 +10,23 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.errors import ConfigError
+from whichmin.experiment.choices import KNOWN, LINEAR
 from whichmin.experiment.config import Experiment, read_config
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
+
+
+def _rates() -> str:
+    """The default learning rates, the optimizers of each together."""
+    by_rate: dict[str, list[str]] = {}
+    for name, (_, rate) in KNOWN.items():
+        if rate is not None:
+            by_rate.setdefault(rate if isinstance(rate, str) else f"{rate:g}", []).append(name)
+    said = [f"{rate} for {', '.join(names)}" for rate, names in by_rate.items()]
+    return "; ".join(said) + "; asgd needs one; your own class has its own"
+
+
+_RATES = _rates()
 
 
 def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
@@ -56,7 +70,28 @@ class Question:
         _option("model", "Your own network, package.module:factory, called with the seed.", default="none"),
     ] = None
     seeds: Annotated[int | None, _option("seeds", "How many initializations.")] = None
-    lr: Annotated[str | None, _option("lr", "Learning rate of gradient descent, a number or best.")] = None
+    optimizer: Annotated[
+        str | None,
+        _option(
+            "optimizer",
+            "What trains; several separated by commas are compared: sgd,adam,adagrad. Settings follow a colon: "
+            "sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99. Names: " + ", ".join(KNOWN) + "; or your own, "
+            "package.module:Class.",
+        ),
+    ] = None
+    lr: Annotated[
+        str | None,
+        _option(
+            "lr",
+            "Learning rate: a number, or one for each optimizer separated by commas. best, of "
+            + ", ".join(LINEAR)
+            + ": "
+            "the best rate of gradient descent, or half of the optimizer's limit of stability where that is lower.",
+            default=_RATES,
+        ),
+    ] = None
+    batch_size: Annotated[int | None, _option("batch_size", "Rows per step.", default="all of them")] = None
+    batch_seed: Annotated[int | None, _option("batch_seed", "Seed of the order of the batches.")] = None
     until: Annotated[float | None, _option("until", "Training mean square error to stop at.")] = None
     max_steps: Annotated[int | None, _option("max_steps", "Steps to stop at.", default="none")] = None
     tol: Annotated[
@@ -108,12 +143,19 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(int(part) for part in value.split(","))
         except ValueError:
             raise ConfigError(f"--hidden is {value!r}; expected widths such as 2048 or 600,600.") from None
-    if name == "lr" and value != "best":
-        try:
-            return float(value)
-        except ValueError:
-            raise ConfigError(f"--lr is {value!r}; expected 'best' or a positive number.") from None
+    if name == "lr":
+        rates = tuple(_rate(part.strip(), value) for part in value.split(","))
+        return rates[0] if len(rates) == 1 else rates
     return value
+
+
+def _rate(text: str, said: str) -> float | str:
+    try:
+        return text if text == "best" else float(text)
+    except ValueError:
+        raise ConfigError(
+            f"--lr is {said!r}; expected 'best' or a positive number, or one for each optimizer, separated by commas."
+        ) from None
 
 
 def _number(text: str) -> int | str:

@@ -7,13 +7,14 @@ import json
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from whichmin._version import __version__
-from whichmin.cli.format import format_table, headline, notes, to_json
+from whichmin.cli.format import format_apart, format_table, headline, notes, to_json
 from whichmin.cli.options import Output
 from whichmin.experiment.config import Experiment
 from whichmin.experiment.runner import iterate
-from whichmin.experiment.summary import table
+from whichmin.experiment.summary import optimizers, table
 from whichmin.report.entry import Entry
 
 
@@ -25,7 +26,7 @@ def answer(experiment: Experiment, output: Output) -> int:
         output: where the answer goes.
 
     Returns:
-        The exit code 0.
+        The exit code: 0, or 1 where an optimizer or a seed failed and others did not.
 
     Raises:
         WhichminError: see :func:`whichmin.experiment.iterate`.
@@ -34,30 +35,52 @@ def answer(experiment: Experiment, output: Output) -> int:
     entries = _entries(experiment, output.out)
     report = (output.out / "report.html").resolve()
     frame = table(entries)
+    failed = int(any(entry.failure is not None for entry in entries))
     with contextlib.redirect_stdout(sys.stderr):
         from whichmin.report import write_report
+        from whichmin.report.apart import apart
+        from whichmin.report.view import views
 
-        write_report(report, entries, title=headline(experiment), config=experiment.to_dict())
+        write_report(report, entries, title=headline(experiment), config=_asked(experiment))
+    distances = apart(views(entries))
     if output.json:
-        said = {"whichmin": __version__, "config": experiment.to_dict(), **to_json(frame), "notes": notes(entries)}
+        numbers = to_json(frame, entries, distances)
+        said = {"whichmin": __version__, "config": experiment.to_dict(), **numbers, "notes": notes(entries)}
         print(json.dumps(said | {"report": str(report)}, allow_nan=False))
-        return 0
-    print(headline(experiment), format_table(frame), sep="\n\n")
+        return failed
+    parts = [headline(experiment), format_table(frame.rename(index=_marked(entries)), optimizers(entries))]
+    print(*parts, *([format_apart(distances)] if distances else []), sep="\n\n")
     for note in notes(entries):
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))
     print(f"\nreport: {report}")
-    return 0
+    return failed
+
+
+def _asked(experiment: Experiment) -> dict[str, Any]:
+    """The configuration with optimizers and learning rates as a reader wants them."""
+    chosen = experiment.optimizer
+    said: dict[str, Any] = {}
+    for name, value in experiment.to_dict().items():
+        said[name] = [choice.label for choice in chosen] if name == "optimizer" else value
+        if name == "optimizer":
+            said["lr"] = ["its own" if choice.lr is None else choice.lr for choice in chosen]
+    return said
+
+
+def _marked(entries: list[Entry]) -> dict[str, str]:
+    return {entry.label: f"{entry.label} (failed)" for entry in entries if entry.failure is not None}
 
 
 def _entries(experiment: Experiment, out: Path) -> list[Entry]:
-    """Every seed; what a model of the caller's prints goes to standard error."""
+    """Every optimizer and seed; what a model of the caller's prints goes to standard error."""
     entries: list[Entry] = []
+    total = experiment.seeds * len(experiment.optimizer)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             entries.extend(iterate(experiment, out=out, progress=True))
     except KeyboardInterrupt:
         raise KeyboardInterrupt(
-            f"{len(entries)} of {experiment.seeds} seeds finished, kept in {out / 'runs'}; "
-            "the same command again goes on from there."
+            f"{len(entries)} of {total} {'seeds' if total == experiment.seeds else 'runs'} finished, "
+            f"kept in {out / 'runs'}; the same command again goes on from there."
         ) from None
     return entries

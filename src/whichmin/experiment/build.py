@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from torch import nn
 
 from whichmin.data import load
 from whichmin.errors import ConfigError
+from whichmin.experiment.choices import Choice
 from whichmin.experiment.config import Experiment
 from whichmin.networks import CNN, MLP
 from whichmin.task import Task
@@ -85,8 +88,35 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
     return network.to(task.X.device)
 
 
+def build_optimizer(choice: Choice) -> partial[torch.optim.Optimizer]:
+    """The factory of an optimizer; ``lr`` may be "best".
+
+    Raises:
+        ConfigError: a class that cannot be had, or settings that it does not take.
+    """
+    made = _find(choice.path, "optimizer", "a class")
+    settings = dict(choice.settings) | ({} if choice.lr is None else {"lr": choice.lr})
+    taken = inspect.signature(made).parameters
+    if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
+        known = [name for name in list(taken)[1:] if name != "lr"]
+        for name in dict(choice.settings):
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                hint = f"did you mean {close[0]!r}? It takes {', '.join(known)}" if close else "it takes none"
+                raise ConfigError(f"{choice.name} has no setting {name!r}; {hint}.")
+    factory = partial(made, **settings)
+    trial = partial(made, **settings | {"lr": 1e-3}) if choice.lr == "best" else factory
+    try:
+        built = trial([torch.nn.Parameter(torch.zeros(2, 2))])
+    except Exception as error:
+        raise ConfigError(f"{choice.text} cannot be built: {error}") from error
+    if not isinstance(built, torch.optim.Optimizer):
+        raise ConfigError(f"optimizer {choice.name!r} made a {type(built).__name__}; expected a torch.optim.Optimizer.")
+    return factory
+
+
 def _foreign(path: str, seed: int) -> nn.Module:
-    factory = _find(path)
+    factory = _find(path, "model", "a function or a class")
     arguments = _seed_argument(factory, path, seed)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -99,18 +129,18 @@ def _foreign(path: str, seed: int) -> nn.Module:
     return model
 
 
-def _find(path: str) -> Callable[..., Any]:
+def _find(path: str, what: str, kind: str) -> Callable[..., Any]:
     module_name, name = path.split(":")
     try:
         with _current_folder_first():
             factory = getattr(importlib.import_module(module_name), name, None)
     except Exception as error:
         raise ConfigError(
-            f"model {path!r}: importing {module_name} failed with {type(error).__name__}: {error}"
+            f"{what} {path!r}: importing {module_name} failed with {type(error).__name__}: {error}"
         ) from error
     if not callable(factory):
-        what = "does not have it" if factory is None else f"has {factory!r} there"
-        raise ConfigError(f"model {path!r}: expected a function or a class {name!r}; {module_name} {what}.")
+        there = "does not have it" if factory is None else f"has {factory!r} there"
+        raise ConfigError(f"{what} {path!r}: expected {kind} {name!r}; {module_name} {there}.")
     return factory
 
 

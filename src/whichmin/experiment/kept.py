@@ -84,7 +84,7 @@ def save_entry(entry: Entry, path: Path, config: dict[str, Any]) -> None:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def load_entry(path: Path, label: str) -> Entry | None:
+def load_entry(path: Path, label: str, optimizer: str | None = None, member: str | None = None) -> Entry | None:
     """A finished seed, or None where there is none or where it cannot be read back."""
     if not path.is_dir():
         return None
@@ -93,4 +93,12 @@ def load_entry(path: Path, label: str) -> Entry | None:
         lazy, followed = Prediction.load(path / "lazy"), Prediction.load(path / "followed")
     except (ResultError, OSError, KeyError, TypeError, ValueError):
         return None
-    return Entry(label, lazy=lazy, followed=followed, run=explanation.run, explanation=explanation)
+    return Entry(
+        label,
+        lazy=lazy,
+        followed=followed,
+        run=explanation.run,
+        explanation=explanation,
+        optimizer=optimizer,
+        member=member,
+    )

@@ -24,6 +24,9 @@ Quantity = Callable[[Entry], float]
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
     """A row per entry, then ``mean`` and ``sd``, the sample standard deviation; NaN where a number is unknown.
 
+    With entries of several optimizers a mean and an sd of each, ``"adam, mean"`` and ``"adam, sd"``, in their place.
+    A row of NaN is an entry that failed.
+
     Columns: ``learning_rate``; ``steps_trained``, ``steps_predicted``; ``test_mse_trained``, ``test_mse_linearized``,
     ``test_mse_followed``; ``distance_linearized`` and ``distance_followed``, the mean squared distance on the test
     points between prediction and trained network, each with ``estimated_…``, what the prediction said it would be;
@@ -44,7 +47,17 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
         index=pd.Index([entry.label for entry in entries], name="entry"),
         dtype=float,
     )
-    return pd.concat([frame, pd.DataFrame({"mean": frame.mean(), "sd": frame.std(ddof=1)}).T])
+    groups = {name: [e.label for e in entries if e.optimizer == name] for name in optimizers(entries)}
+    sums = {}
+    for name, labels in groups.items() if len(groups) > 1 else [("", list(frame.index))]:
+        start = f"{name}, " if name else ""
+        sums |= {f"{start}mean": frame.loc[labels].mean(), f"{start}sd": frame.loc[labels].std(ddof=1)}
+    return pd.concat([frame, pd.DataFrame(sums).T])
+
+
+def optimizers(entries: Sequence[Entry]) -> list[str]:
+    """The optimizers that the entries name, in order."""
+    return list(dict.fromkeys(e.optimizer for e in entries if e.optimizer is not None))
 
 
 def quantities(entries: Sequence[Entry]) -> dict[str, Quantity]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Prediction
+from whichmin.errors import WhichminError
 from whichmin.task import Task
 from whichmin.training.run import Run
 
@@ -21,6 +22,10 @@ class Entry:
         run: the real training.
         explanation: the terms.
         task: the task, needed only where neither a run nor an explanation brings it.
+        optimizer: what the entry has in common with others, such as ``"adam"``; entries of several optimizers are
+            summed up by optimizer.
+        member: what tells it from those, such as ``"seed 0"``.
+        failure: why there is nothing else.
     """
 
     label: str
@@ -29,3 +34,6 @@ class Entry:
     run: Run | None = None
     explanation: Explanation | None = None
     task: Task | None = None
+    optimizer: str | None = None
+    member: str | None = None
+    failure: WhichminError | None = None

@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from whichmin.report import plots
+from whichmin.report.apart import by_optimizer
 from whichmin.report.numbers import mean_sd, number, percent
 from whichmin.report.svg import inline_svg
 from whichmin.report.view import View, array
@@ -29,15 +30,8 @@ class Drawn:
 
 
 def figures(shown: Sequence[View]) -> dict[str, Drawn]:
-    """The figures that the entries have the numbers for, by name."""
-    first = next((v.explanation for v in shown if v.explanation is not None), None)
+    """The figures that the entries have the numbers for, by name; those of the terms are :func:`term_figures`."""
     made: dict[str, tuple[Figure | None, str, str]] = {
-        "waterfall": (plots.waterfall_figure(shown), "Waterfall of the test error by term", _waterfall(shown)),
-        "terms": (
-            plots.terms_figure(first) if first is not None else None,
-            "Value of each term at each test point",
-            _terms(shown),
-        ),
         "agreement": (
             plots.agreement_figure(shown),
             "Predicted against trained test outputs",
@@ -51,8 +45,29 @@ def figures(shown: Sequence[View]) -> dict[str, Drawn]:
         "curves": (plots.curves_figure(shown), "Training error against steps", _curves(shown)),
         "spectrum": (plots.spectrum_figure(shown), "Eigenvalues of the tangent kernel", _spectrum(shown)),
     }
+    return _drawn(made)
+
+
+def term_figures(shown: Sequence[View]) -> list[tuple[str | None, dict[str, Drawn]]]:
+    """Per optimizer (None where there are not several) its waterfall and its terms."""
+    parts = [(name, list(views)) for name, views in by_optimizer(shown).items()] or [(None, list(shown))]
+    found = []
+    for number_, (name, views) in enumerate(parts):
+        first = next((v.explanation for v in views if v.explanation is not None), None)
+        if first is None:
+            continue
+        of = "" if name is None else f", {name}"
+        made = {
+            "waterfall": (plots.waterfall_figure(views), f"Waterfall of the test error by term{of}", _waterfall(views)),
+            "terms": (plots.terms_figure(first), f"Value of each term at each test point{of}", _terms(views)),
+        }
+        found.append((name, _drawn(made, f"-{number_}" if number_ else "")))
+    return found
+
+
+def _drawn(made: dict[str, tuple[Figure | None, str, str]], suffix: str = "") -> dict[str, Drawn]:
     return {
-        name: Drawn(Markup(inline_svg(figure, f"fig-{name}", title)), caption)
+        name: Drawn(Markup(inline_svg(figure, f"fig-{name}{suffix}", title)), caption)
         for name, (figure, title, caption) in made.items()
         if figure is not None
     }
@@ -83,11 +98,15 @@ def _curves(shown: Sequence[View]) -> str:
         text += (
             " A coloured line on the dark one is a prediction that got the course of training right, not only its end."
         )
-    return text + (" One line per entry." if len(shown) > 1 else "")
+    return text + (" One line per entry." if len(shown) > 1 else "") + (" One panel per optimizer." * _panels(shown))
+
+
+def _panels(shown: Sequence[View]) -> bool:
+    return bool(by_optimizer(shown))
 
 
 def _spectrum(shown: Sequence[View]) -> str:
-    predictions = [(v, p) for v in shown if (p := v.lazy or v.followed) is not None]
+    predictions = [(v, p) for v in plots.one_kernel_each(shown) if (p := v.lazy or v.followed) is not None]
     if not predictions:
         return ""
     spectra = [array(p.eigenvalues) for _, p in predictions]
@@ -98,7 +117,8 @@ def _spectrum(shown: Sequence[View]) -> str:
             f" The effective rank, exp of the entropy of the normalized eigenvalues, is {mean_sd(ranks)} of "
             f"{number(len(spectra[0]))}."
         )
-    used = [p.learning_rate / p.max_lr for v, p in predictions if plots.largest_allowed(v) is not None]
+    descent = [(v, p) for v in shown if (p := v.lazy or v.followed) is not None]
+    used = [p.learning_rate / p.max_lr for v, p in descent if plots.largest_allowed(v) is not None]
     if used:
         limit = number(fmean(p.max_lr for _, p in predictions))
         text += f" Gradient descent is stable up to a learning rate of {limit}"

@@ -7,6 +7,7 @@ from statistics import fmean
 
 import numpy as np
 
+from whichmin.report.apart import Apart, by_optimizer
 from whichmin.report.flips import Flips
 from whichmin.report.numbers import duration, mean_sd, number, percent
 from whichmin.report.summary import relative_deviation, train_mse
@@ -23,8 +24,12 @@ _PHRASES = {
 _SMALL = 0.1
 
 
-def headline(shown: Sequence[View], contested: Flips | None) -> list[str]:
-    """The finding in a few sentences; means over entries where there are several."""
+def headline(shown: Sequence[View], contested: Flips | None, apart: Apart | None = None) -> list[str]:
+    """The finding in a few sentences; means over entries where there are several, optimizer by optimizer."""
+    groups = by_optimizer(shown)
+    if groups:
+        sentences = [_compared(groups), apart.sentence if apart else "", apart.off if apart else "", _flips(contested)]
+        return [s for s in sentences if s]
     sentences = [_training(shown), _test_error(shown), _terms(shown), _flips(contested)]
     return [s for s in sentences if s] or [
         "There is nothing to compare: no outputs, no targets and no terms were given."
@@ -57,6 +62,27 @@ def mean_waterfall(shown: Sequence[View]) -> tuple[list[str], list[float]]:
     names = term_names(shown)
     partial = [errors for v in shown if (errors := v.partial_errors(names)) is not None]
     return (names, np.mean(partial, axis=0).tolist()) if partial else ([], [])
+
+
+def _compared(groups: dict[str, list[View]]) -> str:
+    """The test error of each optimizer's networks."""
+    errors = {}
+    for name, part in groups.items():
+        trained = known(v.test_mse("trained") for v in part)
+        predicted = known(p for v in part if (p := v.test_mse("followed" if v.followed else "linearized")) is not None)
+        errors[name] = (trained, predicted)
+    sure = any(trained for trained, _ in errors.values())
+    said = [
+        f"{name} {mean_sd(trained or predicted)}"
+        + (f" (predicted: {number(fmean(predicted), 2)})" if trained and predicted else "")
+        for name, (trained, predicted) in errors.items()
+        if trained or predicted
+    ]
+    names = list(groups)
+    if not said:
+        return f"Compared are {', '.join(names[:-1])} and {names[-1]}."
+    which = "test errors are" if sure else "predicted test errors are"
+    return f"From the same initializations, the {which}: {'; '.join(said)}."
 
 
 def _of(values: Sequence[float], digits: int = 2) -> str:

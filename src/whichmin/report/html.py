@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import InputError, OutputError
+from whichmin.report.apart import apart, by_optimizer
 from whichmin.report.entry import Entry
-from whichmin.report.figures import figures
+from whichmin.report.figures import figures, term_figures
 from whichmin.report.finding import headline, lazy_sentences
 from whichmin.report.flips import flips
 from whichmin.report.numbers import number
@@ -58,7 +59,7 @@ def write_report(
         InputError: there are no entries.
         OutputError: the file cannot be written.
     """
-    if not entries:
+    if all(entry.failure is not None for entry in entries):
         raise InputError("a report of no entries: pass at least one Entry with a prediction, a run or an explanation.")
     write_page(path, render(entries, title=title, config=config, table=table))
 
@@ -74,6 +75,7 @@ def render(
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     shown = views(entries)
+    groups, distances = by_optimizer(shown), apart(shown)
     contested = flips(shown)
     environment = Environment(
         loader=PackageLoader("whichmin.report"),
@@ -84,17 +86,21 @@ def render(
     )
     return environment.get_template("report.html.j2").render(
         title=title or TITLE,
-        finding=headline(shown, contested),
+        finding=headline(shown, contested, distances),
         asked=_asked(shown, config or {}),
         labels=[view.label for view in shown],
-        few=len(shown) <= FEW,
+        few=len(shown) <= FEW and not groups,
+        optimizers=[(name, len(part)) for name, part in groups.items()],
+        apart=distances,
         groups=summary(shown),
         own=None if table is None else _own_table(table),
         figures=figures(shown),
+        terms=term_figures(shown),
         meanings=_meanings(shown),
         flips=contested,
         lazy=lazy_sentences(shown),
         certificates=laziness_rows(shown),
+        failed=[(entry.label, str(entry.failure)) for entry in entries if entry.failure is not None],
         notes=_notes(shown),
         versions=_versions(),
         date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),

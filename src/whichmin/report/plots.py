@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from whichmin.decomposition.explanation import Explanation
+from whichmin.report.apart import by_optimizer
 from whichmin.report.axes import every, in_sight, legend, logarithmic, plain, thin
 from whichmin.report.entry import Entry
 from whichmin.report.numbers import number, percent, signed
@@ -78,11 +79,32 @@ def difference_figure(shown: Sequence[View]) -> Figure | None:
 
 @styled
 def curves_figure(shown: Sequence[View]) -> Figure | None:
-    """Training error against steps, predicted and real, on logarithmic axes."""
-    figure = Figure(figsize=(WIDTH, 3.3))
-    ax = figure.subplots()
+    """Training error against steps, predicted and real, on logarithmic axes; a panel per optimizer."""
+    parts = by_optimizer(shown) or {"": list(shown)}
+    alone = len(parts) == 1
+    figure = Figure(figsize=(WIDTH, 3.3 if alone else 0.9 + 1.5 * len(parts)))
+    column = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    names: dict[str, bool] = {}
+    for ax, (name, part) in zip(column, parts.items(), strict=True):
+        _curves(ax, part, names)
+        logarithmic(ax, "x")
+        logarithmic(ax, "y")
+        if not alone:
+            ax.annotate(plain(name), (0.02, 0.06), xycoords="axes fraction")
+    if not names:
+        return None
+    column[-1].set(xlabel="steps")
+    if alone:
+        column[0].set(ylabel="training error (mean square)")
+    else:
+        figure.supylabel("training error (mean square)", fontsize=9.5, color=INK)
+    legend(column[0], len(names))
+    return figure
+
+
+def _curves(ax: Axes, shown: Sequence[View], drawn: dict[str, bool]) -> None:
+    """The curves of entries into one panel; those in ``drawn`` have their line in the legend."""
     alpha = max(0.25, 1 / math.sqrt(len(shown)))
-    drawn: dict[str, bool] = {}
     for view in shown:
         lines = {}
         if view.run is not None:
@@ -100,19 +122,12 @@ def curves_figure(shown: Sequence[View]) -> Figure | None:
                 label = name if name not in drawn else None
                 ax.plot(x, y, color=colour, linestyle=dash, linewidth=width, alpha=opacity, label=label)
                 drawn[name] = True
-    if not drawn:
-        return None
-    logarithmic(ax, "x")
-    logarithmic(ax, "y")
-    ax.set(xlabel="steps", ylabel="training error (mean square)")
-    legend(ax, len(drawn))
-    return figure
 
 
 @styled
 def spectrum_figure(shown: Sequence[View]) -> Figure | None:
     """Eigenvalues of the tangent kernel at the start, with the effective rank and what the learning rate allows."""
-    spectra = [(v, array(p.eigenvalues)) for v in shown if (p := v.lazy or v.followed) is not None]
+    spectra = [(v, array(p.eigenvalues)) for v in one_kernel_each(shown) if (p := v.lazy or v.followed) is not None]
     spectra = [(v, values[values > 0]) for v, values in spectra]
     spectra = [(v, values) for v, values in spectra if len(values)]
     if not spectra:
@@ -126,10 +141,15 @@ def spectrum_figure(shown: Sequence[View]) -> Figure | None:
         ax.plot(index, values[index - 1], color=BLUE, alpha=alpha, linewidth=1.2, marker=marker, markersize=4)
     logarithmic(ax, "x")
     logarithmic(ax, "y")
-    _limit_line(ax, spectra)
+    _limit_line(ax, shown, max(values[0] for _, values in spectra))
     _rank_line(ax, [values for _, values in spectra])
     ax.set(xlabel="eigenvalue, by rank", ylabel="size")
     return figure
+
+
+def one_kernel_each(shown: Sequence[View]) -> Sequence[View]:
+    """The entries whose kernels differ: those of one optimizer, where several start at the same networks."""
+    return max(by_optimizer(shown).values(), key=len, default=shown)
 
 
 def effective_rank(values: Array) -> float:
@@ -144,7 +164,12 @@ def largest_allowed(view: View) -> float | None:
     None where training was by another rule, where the prediction is of gradient flow, or nothing is known of the limit.
     """
     p = view.lazy or view.followed
-    if p is None or p.flow or (view.run is not None and view.run.optimizer != "SGD"):
+    if (
+        p is None
+        or p.flow
+        or view.optimizer not in (None, "sgd")
+        or (view.run is not None and view.run.optimizer != "SGD")
+    ):
         return None
     values = (p.max_lr, p.learning_rate, float(p.eigenvalues.max()))
     if not all(math.isfinite(v) and v > 0 for v in values):
@@ -176,10 +201,10 @@ def _rank_line(ax: Axes, spectra: Sequence[Array]) -> None:
     )
 
 
-def _limit_line(ax: Axes, spectra: Sequence[tuple[View, Array]]) -> None:
-    limits = [limit for view, _ in spectra if (limit := largest_allowed(view)) is not None]
+def _limit_line(ax: Axes, shown: Sequence[View], largest: float) -> None:
+    limits = [limit for view in shown if (limit := largest_allowed(view)) is not None]
     limit = float(np.mean(limits)) if limits else math.inf
-    if not limit_is_near(max(values[0] for _, values in spectra) / limit):
+    if not limit_is_near(largest / limit):
         return
     ax.axhline(limit, color=RED, linewidth=0.9, linestyle=(0, (2, 2)))
     ax.annotate(

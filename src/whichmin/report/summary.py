@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whichmin.dynamics.prediction import Prediction
+from whichmin.report.apart import by_optimizer
 from whichmin.report.flips import Decision
 from whichmin.report.numbers import mean_sd, number
 from whichmin.report.view import View, array, distance, known, term_names
@@ -23,15 +24,23 @@ class Quantity:
     Attributes:
         name: what it is.
         values: one per entry, None where unknown.
+        groups: the places of each optimizer's entries, where there are several optimizers.
     """
 
     name: str
     values: tuple[float | None, ...]
+    groups: tuple[tuple[int, ...], ...] = ()
 
     @property
     def cells(self) -> list[tuple[str, str]]:
         """Per entry the full value, for machines, and its text."""
         return [("" if v is None else repr(v), number(v)) for v in self.values]
+
+    @property
+    def means(self) -> list[str]:
+        """Mean ± standard deviation of each optimizer."""
+        found = [known(self.values[i] for i in places) for places in self.groups]
+        return [mean_sd(values) if values else number(None) for values in found]
 
     @property
     def mean(self) -> str:
@@ -93,7 +102,9 @@ _Rows = dict[str, "Callable[[View], float | None]"]
 
 
 def _group(name: str, shown: Sequence[View], rows: _Rows) -> Group:
-    quantities = [Quantity(row, tuple(value(view) for view in shown)) for row, value in rows.items()]
+    places = {name: tuple(i for i, v in enumerate(shown) if v.optimizer == name) for name in by_optimizer(shown)}
+    groups = tuple(places.values())
+    quantities = [Quantity(row, tuple(value(view) for view in shown), groups) for row, value in rows.items()]
     return Group(name, tuple(q for q in quantities if any(v is not None for v in q.values)))
 
 

@@ -26,6 +26,7 @@ class View:
     Attributes:
         label: as given.
         lazy, followed, run, explanation, task: as given, or else from the explanation or the run.
+        optimizer, member: as given.
         target: test targets, (N_test, C), or None.
         outputs: test outputs, (N_test, C) each, at the last step count, under ``"trained"``, ``"linearized"`` and
             ``"followed"``; only those that are known.
@@ -39,6 +40,8 @@ class View:
     task: Task | None
     target: Array | None
     outputs: dict[str, Array]
+    optimizer: str | None = None
+    member: str | None = None
 
     @property
     def prediction(self) -> Prediction | None:
@@ -60,8 +63,8 @@ class View:
 
 
 def views(entries: Iterable[Entry]) -> list[View]:
-    """The entries, each completed from its explanation."""
-    return [_view(entry) for entry in entries]
+    """The entries, each completed from its explanation; without those that failed."""
+    return [_view(entry) for entry in entries if entry.failure is None]
 
 
 def _view(entry: Entry) -> View:
@@ -84,6 +87,8 @@ def _view(entry: Entry) -> View:
         task=task,
         target=array(task.y_test) if task is not None and task.y_test is not None else None,
         outputs={name: array(value) for name, value in tests.items() if value is not None},
+        optimizer=entry.optimizer,
+        member=entry.member,
     )
 
 
