@@ -44,11 +44,11 @@ def compare(
 ) -> Comparison:
     """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each way.
 
-    With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean over
-    test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
+    With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean
+    over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
     expectation is the mean square of E d. Its p is the share of sign patterns ε for which the T of ε_s d_s is no
-    smaller: exact, by enumeration, up to 15 seeds. An effect is called real where p ≤ ``level`` and √T exceeds the estimated error of the
-    two predictions together; :class:`Comparison` says what that means, and what it does not.
+    smaller: exact, by enumeration, up to 15 seeds. An effect is called real where p ≤ ``level`` and √T exceeds the
+    estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
 
     Args:
         model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded
