@@ -205,3 +205,14 @@ def test_the_nodes_integrate_what_is_smooth(n, count):
     for power in range(2 * count):
         assert weights @ u**power == pytest.approx((1 - kept ** (power + 1)) / (power + 1), rel=1e-10)
     assert bool(np.all((times >= 0) & (times <= n)))
+
+
+def test_a_path_of_a_step_or_two_ends():
+    """Where finer intervals make no other path, refining has to end."""
+    model, task = mlp_problem((4, 60), 8)
+    first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, max_steps=13)
+    until = float(first.losses[13]) * 1.0001
+    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
+    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
+    assert found.steps == run.steps == 13
+    assert rms(found.test, run.test) < 1e-2

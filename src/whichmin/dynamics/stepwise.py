@@ -201,7 +201,8 @@ class StepJob(Job):
         while True:
             found = _compared(self._adaptive_path(rule, begun, growth, aim), coarse)
             told = found.intervals > coarse.intervals or found.steps <= begun.steps  # else it is the same path
-            if (told and found.error <= tol * self.spread) or found.intervals >= MOST // 2:
+            finest = growth * found.steps <= 1 or found.intervals >= MOST // 2  # no interval is longer than a step
+            if finest or (told and found.error <= tol * self.spread):
                 return found
             coarse, growth = found, growth / 2
             aim = aim / COARSER if growth < FASTEST / 4 else aim / 2
