@@ -6,6 +6,7 @@ Each is about 4.6 inches wide, so that two stand side by side on a page and one 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ from whichmin.report.view import Array, View, array, term_names, views
 WIDTH = 4.6
 _POINTS = 700
 _CURVE_POINTS = 900
+#: Gradient descent without momentum, as entries name it.
+_PLAIN = re.compile(r"sgd( lr=\S+)?")
 
 
 @styled
@@ -167,7 +170,7 @@ def largest_allowed(view: View) -> float | None:
     if (
         p is None
         or p.flow
-        or view.optimizer not in (None, "sgd")
+        or not _PLAIN.fullmatch(view.optimizer or "sgd")
         or (view.run is not None and view.run.optimizer != "SGD")
     ):
         return None
