@@ -29,7 +29,7 @@ EXACT = 12
 #: Nodes of the rule for the Σ g² of an interval; one less is enough up to its middle.
 NODES = 3
 #: The error that the Krylov space may leave, in units of the jump that is allowed.
-NEGLIGIBLE = 0.1
+NEGLIGIBLE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
