@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
-from whichmin.tangent.capture import looked_up
-from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.module import check_modules, evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.recording import Recording, Snapshot
+from whichmin.training.train import check_network
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -78,7 +78,8 @@ class Recorder(Recording):
         network = copy.deepcopy(model).eval()
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
-            _check_network(network, self.task)
+            check_modules(network)
+            check_network(network, self.task)
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._phase, self._started = "recording", time.perf_counter()
@@ -251,15 +252,3 @@ def _followed(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, n
             f"{_listed(missing)}. Freeze those with requires_grad_(False), or add them to the optimizer."
         )
     return named
-
-
-def _check_network(network: nn.Module, task: Task) -> None:
-    check_modules(network)
-    out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
-    check_inputs(network, task.X, looked_up(network, task.X[:1]))
-    check_rows(network, task.X[:3], out, [0], alone)
-    if out.shape[1] != task.outputs:
-        raise ModelError(
-            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
-            "or encode the targets alike."
-        )

@@ -84,7 +84,7 @@ def train(
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = build_scheduler(scheduler, made)
     initial = state_of(network)
-    _check_network(network, task)
+    check_network(network, task)
     loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=seed)
     started = time.perf_counter()
     reason = loop.run(progress)
@@ -125,7 +125,12 @@ def _check_limits(until: float | None, max_steps: int | None) -> int:
     return int(limit)
 
 
-def _check_network(network: nn.Module, task: Task) -> None:
+def check_network(network: nn.Module, task: Task) -> None:
+    """Refuse a network that does not fit the task, is random, or mixes rows.
+
+    Raises:
+        ModelError: which of them, and what to do.
+    """
     with torch.no_grad():
         out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
     check_inputs(network, task.X, looked_up(network, task.X[:1]))
