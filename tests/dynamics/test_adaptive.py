@@ -59,7 +59,7 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
 @pytest.mark.parametrize("steps", [25, 40])
 @pytest.mark.parametrize("tol", [1e-2, 2e-3])
 def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
-    """One that a single interval would cover: two paths of one interval agree, which tells nothing."""
+    """One that a single interval would cover."""
     model, task = mlp_problem((4, 60), 10, n_test=40)
     factory = partial(
         OPTIMIZERS[name].func, **(OPTIMIZERS[name].keywords | {"lr": 1e-2 if name != "rmsprop" else 1e-3})
@@ -110,6 +110,15 @@ def test_the_first_steps_are_made_for_real(name, steps):
     assert found.steps == steps
     assert distance(found.test, run.test) < 1e-10
     assert distance(found.train, run.train) < 1e-10
+
+
+@EVERY
+def test_intervals_of_a_step_are_training_itself(name):
+    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, max_steps=40)
+    found = followed(name, 60, 0, steps=40, relinearize=200)
+    assert found.intervals == 40 - 12 + 1
+    assert distance(found.test, run.test) < 1e-10
+    assert found.error < 1e-2 * rms(run.test, 0 * run.test)
 
 
 @EVERY
@@ -213,6 +222,6 @@ def test_a_path_of_a_step_or_two_ends():
     first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, max_steps=13)
     until = float(first.losses[13]) * 1.0001
     run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
-    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
+    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9)
     assert found.steps == run.steps == 13
-    assert rms(found.test, run.test) < 1e-2
+    assert rms(found.test, run.test) < 1e-10

@@ -57,6 +57,13 @@ class Coordinates:
         """The coordinates that matter of vectors in parameter space."""
         return {n: t[:, self._columns[n]] if n in self._columns else t for n, t in tensors.items()}
 
+    def whole(self, direction: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The vector in parameter space: :meth:`take` undone, with zeros where nothing moves."""
+        found = dict(direction)
+        for name, columns in self._columns.items():
+            found[name] = torch.zeros_like(self.network.named[name]).index_add_(1, columns, direction[name])
+        return found
+
     def add(self, direction: Mapping[str, Tensor]) -> None:
         """θ ← θ + direction."""
         for name, p in self.network.named.items():

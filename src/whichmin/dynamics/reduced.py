@@ -51,6 +51,7 @@ class Reduced:
         rs, mse = [r], [float(r @ r) / size]
         a = np.zeros_like(r)  # m = β₁^τ m(0) + Jᵀ B a
         c, momentum, kept = np.zeros_like(r), 0.0, 1.0
+        later, later_momentum, rates = np.zeros_like(r), 0.0, 0.0
         H, E, b1 = self.matrix, self.energy, rule.beta1
         for k in range(n):
             square = float(r @ E @ r)
@@ -60,13 +61,31 @@ class Reduced:
             kept *= b1
             momentum -= rate * kept
             c -= rate * a
+            later -= (2 * k + 1) * rate * a
+            later_momentum -= (2 * k + 1) * rate * kept
+            rates += rate
             r = r - rate * (H @ a + kept * mu) - rule.lr * rule.decay * pull
             rs.append(r)
             mse.append(float(r @ r) / size)
             if (until is not None and mse[-1] < until) or not math.isfinite(mse[-1]):
                 break
         made = len(rs) - 1
-        return Way(self, made, np.array(rs), np.array(mse), c, momentum, a, b1**made, v)
+        late, late_momentum = later - made * c, later_momentum - made * momentum
+        span = max(made - 1, 1)
+        return Way(
+            self,
+            made,
+            np.array(rs),
+            np.array(mse),
+            c,
+            late / span,
+            rates,
+            momentum,
+            late_momentum / span,
+            a,
+            b1**made,
+            v,
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +98,10 @@ class Way:
         residuals: (steps + 1, p), in the basis.
         mse: (steps + 1,).
         c: the parameters moved by D∘(Jᵀ B c + momentum·m(0)).
+        late: the same with steps weighted from −1, the first, to 1, the last.
+        rates: the sum of lr, in units of D.
         momentum: see ``c``.
+        late_momentum: as ``late``.
         a: m = kept·m(0) + Jᵀ B a.
         kept: see ``a``.
         v: the sum of the second moments at the end.
@@ -90,17 +112,22 @@ class Way:
     residuals: Array
     mse: Array
     c: Array
+    late: Array
+    rates: float
     momentum: float
+    late_momentum: float
     a: Array
     kept: float
     v: float
 
-    def at(self, tau: float) -> Array:
-        """The residual at a time between the steps, (N·C,)."""
-        k = min(int(tau), self.steps - 1) if self.steps else 0
-        part = tau - k
-        rho = self.residuals[k] if not self.steps else (1 - part) * self.residuals[k] + part * self.residuals[k + 1]
-        return rho @ self.space.basis
+    def during(self, time: float) -> Array:
+        """The residual that the step under way at that time uses, (N·C,)."""
+        return self.residuals[max(min(int(time), self.steps - 1), 0)] @ self.space.basis
+
+    @property
+    def after(self) -> Array:
+        """The residual at the end, (N·C,)."""
+        return self.residuals[-1] @ self.space.basis
 
 
 def krylov(

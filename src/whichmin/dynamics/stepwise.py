@@ -9,11 +9,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.adaptive import EXACT, AdaptivePath, Begun, begin
+from whichmin.dynamics.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.adaptive_rule import AdaptiveRule
+from whichmin.dynamics.adaptive_start import EXACT, Begun, begin
 from whichmin.dynamics.course import Batches
-from whichmin.dynamics.job import Found, Job, Relinearize
+from whichmin.dynamics.job import AIM, Found, Job, Relinearize
 from whichmin.dynamics.linearized import flat
+from whichmin.dynamics.motion import mean_square
 from whichmin.dynamics.network import Network
 from whichmin.dynamics.path import Goal
 from whichmin.dynamics.prediction import Certificate
@@ -29,14 +31,10 @@ LONGEST = 100_000
 GROWTH = 0.25
 #: and no less than this.
 FINEST = 0.02
-#: The finer of the first two adaptive paths: by how many times the steps made before its intervals grow.
-FASTEST = 4.0
-#: What the outputs may jump by at the end of an adaptive interval, in units of the error that is aimed at.
-JUMP = 0.7
-#: How much coarser the path is that an adaptive path is compared with,
-COARSER = 4.0
-#: and how much larger than the finer path's error their difference is.
-BETWEEN = 1.0
+#: The error of an adaptive path grows like this root of what its intervals are allowed,
+ORDER = 1.2
+#: which falls by no more than so much from one path to the next.
+FINER = 0.1
 #: The most intervals of an adaptive path.
 MOST = 512
 
@@ -193,30 +191,27 @@ class StepJob(Job):
         network.put(self.origin)
         begun = begin(network, rule, self._build(list(network.named.values())), steps, until)
         if isinstance(relinearize, int):
-            coarse = self._adaptive_path(rule, begun, 1.0, math.inf)
-            growth = max((max(coarse.steps, EXACT + 1.0) / EXACT) ** (1.0 / relinearize) - 1.0, 1e-3)
-            return _compared(self._adaptive_path(rule, begun, growth, math.inf), coarse)
-        aim, growth = JUMP * tol * self.spread, FASTEST
-        coarse = self._adaptive_path(rule, begun, 2 * growth, COARSER * aim)
+            end = steps if until is None else self._adaptive_path(rule, begun, 1.0, math.inf).steps
+            growth = max((max(end, EXACT + 1.0) / EXACT) ** (1.0 / relinearize) - 1.0, 1e-3)
+            return self._adaptive_path(rule, begun, growth, math.inf)
+        accepted = aim = tol * self.spread
         while True:
-            found = _compared(self._adaptive_path(rule, begun, growth, aim), coarse)
-            told = found.intervals > coarse.intervals or found.steps <= begun.steps  # else it is the same path
-            finest = growth * found.steps <= 1 or found.intervals >= MOST // 2  # no interval is longer than a step
-            if finest or (told and found.error <= tol * self.spread):
+            found = self._adaptive_path(rule, begun, FASTEST * math.sqrt(aim / accepted), aim)
+            finest = found.intervals >= min(MOST // 2, found.steps - begun.steps)  # no interval is shorter than a step
+            if found.error <= accepted or finest or not found.steps > begun.steps:
                 return found
-            coarse, growth = found, growth / 2
-            aim = aim / COARSER if growth < FASTEST / 4 else aim / 2
+            aim *= min(max((AIM * accepted / found.error) ** ORDER, FINER), 0.6)
 
-    def _adaptive_path(self, rule: AdaptiveRule, begun: Begun, growth: float, jump: float) -> Found:
+    def _adaptive_path(self, rule: AdaptiveRule, begun: Begun, growth: float, aim: float) -> Found:
         network, (steps, until) = self.network, self._limits
-        path = AdaptivePath(network, rule, begun, growth=growth, jump=jump)
+        path = AdaptivePath(network, rule, begun, growth=growth, aim=aim)
         arrived = path.follow(steps, until, MOST)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
         notes = self._stopped(path.curve, steps, until)
         if not arrived:
             came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
             notes.append(f"the path was given up after {came}.")
-        error, state = (0.0 if arrived else math.inf), network.state()
+        error, state = (math.sqrt(mean_square(path.error().numpy())) if arrived else math.inf), network.state()
         return Found("followed", train, test, float(path.steps), path.intervals + 1, error, path.curve, state, notes)
 
     def terms(self, found: Found) -> dict[str, Tensor]:
@@ -277,14 +272,6 @@ class StepJob(Job):
         if metric is not None:
             spectrum = network.spectrum(network.kernel_in(self.factors, self.factors, metric))
         return lambda v: cross @ torch.from_numpy(spectrum.solve(v.numpy()))
-
-
-def _compared(found: Found, coarse: Found) -> Found:
-    """With the error as it shows in comparison."""
-    if math.isfinite(found.error):
-        difference = float((found.test[-1] - coarse.test[-1]).square().mean().sqrt())
-        found.error = difference / BETWEEN if math.isfinite(difference) else math.inf
-    return found
 
 
 def _sum(terms: dict[str, Tensor]) -> Tensor:
