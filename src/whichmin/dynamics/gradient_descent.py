@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class GradientDescent(LinearRule):
         """1 and −lr."""
         return np.eye(1), np.array([-lr])
 
+    @cached_property
     def _largest_product(self) -> float:
         return 2.0
 

@@ -6,6 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,8 +91,9 @@ class LinearRule(ABC):
 
     def limit(self, largest: float, gamma: float) -> float:
         """The learning rate from which the mode of the largest eigenvalue no longer converges."""
-        return math.inf if self.flow else self._largest_product() / (gamma * largest)
+        return math.inf if self.flow else self._largest_product / (gamma * largest)
 
+    @cached_property
     def _largest_product(self) -> float:
         """The lr·γ·λ at which a step, after many, no longer contracts."""
         late = 10**6 if self.steady is None else self.steady
@@ -117,5 +119,5 @@ class LinearRule(ABC):
             before = None if self.flow or start.steps >= self.steady else self.decayed(0)
             A, B = self.decayed(self.steady)
             return SteadyMotion(start, A, B, first=before, largest=largest, flow=self.flow)
-        batch = self.course.batch or (lambda k: None)
-        return RecursionMotion(start, self._remembered(), batch, every=self.course.every, largest=largest)
+        course = self.course
+        return RecursionMotion(start, self._remembered(), course.batch, every=course.every, largest=largest)
