@@ -47,10 +47,24 @@ def test_optimizers(optimizer, message, relinearize):
         wm.predict(model, task, optimizer, relinearize=relinearize)
 
 
-def test_sparse_adam_takes_no_dense_gradients():
+class Broken(torch.optim.SGD):
+    def step(self, closure=None):
+        raise ValueError("no such table")
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        (partial(torch.optim.SparseAdam, lr=0.1), r"SparseAdam.step\(\) failed: .*dense gradients.*another optimizer"),
+        (partial(Broken, lr=0.1), r"Broken.step\(\) failed: no such table. It gets the dense gradients"),
+    ],
+)
+@pytest.mark.parametrize("verb", [wm.predict, partial(wm.predict, relinearize="never"), wm.train])
+def test_optimizers_whose_step_fails(optimizer, message, verb):
     model, task = problem("over")
-    with pytest.raises((OptimizerError, RuntimeError), match="dense gradients"):
-        wm.predict(model, task, partial(torch.optim.SparseAdam, lr=0.1), steps=3)
+    stop = {"until": None, "max_steps": 3} if verb is wm.train else {"steps": 3}
+    with pytest.raises(OptimizerError, match=message):
+        verb(model, task, optimizer, **stop)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.adaptive_rule import AdaptiveRule
+from whichmin.dynamics.checks import take_step
 from whichmin.dynamics.network import Network, Place
 
 #: Steps that are made for real before the first interval.
@@ -47,7 +48,7 @@ def begin(
             break
         optimizer.zero_grad()
         loss.backward()
-        optimizer.step()
+        take_step(optimizer)
     optimizer.zero_grad()
     m: dict[str, Tensor] = {}
     v: dict[str, Tensor] = {}

@@ -53,6 +53,21 @@ def check_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> Non
             )
 
 
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()``.
+
+    Raises:
+        OptimizerError: the optimizer raised one of the errors that bad settings and gradients give.
+    """
+    try:
+        optimizer.step()
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise OptimizerError(
+            f"{type(optimizer).__name__}.step() failed: {error}. It gets the dense gradients of all trainable "
+            "parameters and is called without arguments: check its settings, or take another optimizer."
+        ) from error
+
+
 def build_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
     """The learning-rate scheduler that a factory makes; None for none.
 

@@ -1,8 +1,8 @@
 """Rules whose steps differ, by their number, their learning rate or their batch: step by step in function space.
 
-A step on the batch b is, with J frozen, C ← A C + B g with g = γ_b r on b and 0 elsewhere, γ_b = 2/(|b|·C), Φ ← A Φ, and
-r = r(0) − J S₀(0) + (Φ J S(0))₀ + K C₀. No network is looked at. A step costs N·C·|b| multiplications, and N·C for full
-batches, whose steps are made mode by mode.
+A step on the batch b is, with J frozen, C ← A C + B g with g = γ_b r on b and 0 elsewhere, γ_b = 2/(|b|·C), Φ ← A Φ,
+and r = r(0) − J S₀(0) + (Φ J S(0))₀ + K C₀. No network is looked at. A step costs N·C·|b| multiplications, and N·C for
+full batches, whose steps are made mode by mode.
 """
 
 from __future__ import annotations

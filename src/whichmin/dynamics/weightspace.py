@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from whichmin.dynamics.checks import take_step
 from whichmin.dynamics.course import Batches
 from whichmin.dynamics.linearized import flat
 from whichmin.dynamics.network import Network
@@ -113,7 +114,7 @@ class WeightSpace:
             grads = torch.autograd.grad(self.factors.outputs, named, whole, retain_graph=True, allow_unused=True)
             for name, g in zip(self._rest, grads, strict=True):
                 self.values[name].grad = None if g is None else g.clone()  # as in training, where nothing depends on it
-        self.optimizer.step()
+        take_step(self.optimizer)
         if self._scheduler is not None:
             self._scheduler.step()
         self.steps += 1

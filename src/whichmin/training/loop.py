@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from whichmin.batches import batch_order, steps_per_epoch
+from whichmin.dynamics.checks import take_step
 from whichmin.errors import TrainingError
 from whichmin.tangent.module import trainable
 from whichmin.task import Task
@@ -114,7 +115,7 @@ class Loop:
 
     def _step(self, loss: Tensor, bar: Any) -> None:
         loss.backward()
-        self.optimizer.step()
+        take_step(self.optimizer)
         self.done += 1
         if self.scheduler is not None:
             self.scheduler.step()
