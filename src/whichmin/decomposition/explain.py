@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
 
 from whichmin.decomposition.explanation import Explanation, ordered
 from whichmin.decomposition.recorded import explain_recorder
+from whichmin.decomposition.replay import replay
 from whichmin.dynamics.checks import SchedulerFactory
 from whichmin.dynamics.linearized import flat
 from whichmin.dynamics.predict import predict, prepare
@@ -34,6 +36,7 @@ def explain(
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
+    loader: Iterable[Any] | None = None,
     progress: bool = False,
 ) -> Explanation:
     """Take a trained network's test outputs apart into terms that add up exactly.
@@ -48,7 +51,9 @@ def explain(
     - drift: f₀ + J₀(θ_T − θ₀) minus the linearized run;
     - curvature: f(θ_T) minus f₀ + J₀(θ_T − θ₀).
 
-    A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of path, drift and decay.
+    A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of path, drift and decay, unless its
+    loader is handed over: then it is replayed, on a copy of the network, which must end where the loop ended, and on
+    the linearized network.
 
     Args:
         subject: a run of :func:`whichmin.train`, a recorder of your own loop, or a model, which is then trained.
@@ -61,6 +66,9 @@ def explain(
         batch_size: as for ``train``.
         seed: as for ``train``.
         scheduler: as for ``train``.
+        loader: only with a recorder: what gave the loop its batches, one a step, of ``torch.nn.MSELoss()``; a
+            ``DataLoader`` with a new generator of the loop's seed, or any iterable of batches, (x, y) or x, that is
+            iterated again for each epoch.
         progress: show a progress bar while training.
 
     Returns:
@@ -71,14 +79,20 @@ def explain(
 
     Raises:
         InputError: arguments that do not go together; a task without test inputs.
-        ResultError: a run that was loaded from disk and holds no network.
+        ResultError: a run that was loaded from disk and holds no network; a replay that ends elsewhere than the loop.
     """
     if isinstance(subject, Run | Recording):
         if task is not None or optimizer is not None:
             raise InputError(
                 "a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer)."
             )
+        if isinstance(subject, Recording) and loader is not None:
+            return _explain_replayed(subject, loader)
+        if loader is not None:
+            raise InputError("a run of whichmin.train knows its batches: loader is for a recorder.")
         return _explain_run(subject) if isinstance(subject, Run) else explain_recorder(subject)
+    if loader is not None:
+        raise InputError("loader is for a recorder; here whichmin trains, with batch_size and seed.")
     if task is None or optimizer is None or not isinstance(subject, nn.Module):
         raise InputError(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
@@ -113,6 +127,17 @@ def _explain_run(run: Run) -> Explanation:
     assert run.test is not None
     course: dict[str, Any] = {"batch_size": run.batch_size, "seed": run.seed, "scheduler": run._scheduler}
     lazy, terms = _terms(run.initial_model, run.task, factory, course, float(run.steps), flat(run.test), run.final)
+    return Explanation(terms, run.task, lazy, run=run)
+
+
+def _explain_replayed(recorder: Recording, loader: Iterable[Any]) -> Explanation:
+    _check_test(recorder.task)
+    run = recorder.run()
+    assert run.test is not None
+    course = replay(recorder, loader)
+    lazy, terms = _terms(
+        run.initial_model, run.task, course.pop("optimizer"), course, float(run.steps), flat(run.test), run.final
+    )
     return Explanation(terms, run.task, lazy, run=run)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from whichmin.task import Task
 
 
 class Batches:
-    """The rows of the flattened outputs, ``row·C + c``, that step number k uses."""
+    """The rows of the flattened outputs, ``row·C + c``, that step number k uses: those of a seeded order."""
 
     def __init__(self, task: Task, batch_size: int, seed: int) -> None:
         self._orders = epoch_orders(task.n, generator_of(seed))
@@ -34,6 +35,21 @@ class Batches:
             size = self._size * self._outputs
             self._rows.extend(order[i : i + size] for i in range(0, len(order), size))
         return self._rows[k]
+
+
+class GivenBatches:
+    """As :class:`Batches`, the rows of the data that each step uses being given."""
+
+    def __init__(self, rows: Sequence[Tensor], outputs: int) -> None:
+        self._rows, self._columns = rows, np.arange(outputs)
+
+    def rows(self, k: int) -> Tensor:
+        """The rows of the data."""
+        return self._rows[k]
+
+    def __call__(self, k: int) -> NDArray[np.int64]:
+        """The rows of the outputs."""
+        return (self._rows[k].numpy()[:, None] * len(self._columns) + self._columns).reshape(-1)
 
 
 class Rates:

@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whichmin.batches import check_batch_size, steps_per_epoch
 from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.dynamics.course import Batches, Rates
+from whichmin.dynamics.course import Batches, GivenBatches, Rates
 from whichmin.dynamics.job import Job, LinearJob, Relinearize
 from whichmin.dynamics.linear_rule import Course, LinearRule
 from whichmin.dynamics.linearized import Linearization
@@ -122,6 +122,7 @@ def prepare(
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
+    rows: Sequence[Tensor] | None = None,
     stay: bool = True,
     stable: bool = True,
 ) -> Job:
@@ -137,6 +138,7 @@ def prepare(
         batch_size: as for :func:`predict`.
         seed: as for :func:`predict`.
         scheduler: as for :func:`predict`.
+        rows: the rows of the data that each step uses, in place of batch_size and seed.
         stay: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
         stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
     """
@@ -149,11 +151,13 @@ def prepare(
     check_optimizer(made, network.model)
     rule = rule_of(made, flow=flow)
     goal = Goal(times[-1], until, times)
-    rows = check_batch_size(batch_size, task.n)
-    if flow and (rows is not None or scheduler is not None):
+    size = check_batch_size(batch_size, task.n)
+    if flow and (size is not None or scheduler is not None):
         raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
-    batches = None if rows is None else Batches(task, rows, seed)
-    every = 1 if rows is None else steps_per_epoch(task.n, rows)
+    batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, seed)
+    every = 1 if size is None else steps_per_epoch(task.n, size)
+    if rows is not None:
+        batches, every = GivenBatches(rows, task.outputs), len(rows)
     scheduled = build_scheduler(scheduler, made)
     if rule is None:
         _check_targets(network, until, times[-1])

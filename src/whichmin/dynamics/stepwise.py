@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from whichmin.dynamics.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.adaptive_start import EXACT, Begun, begin
-from whichmin.dynamics.course import Batches
+from whichmin.dynamics.course import Batches, GivenBatches
 from whichmin.dynamics.job import AIM, Found, Job, Relinearize
 from whichmin.dynamics.linearized import flat
 from whichmin.dynamics.motion import mean_square
@@ -59,7 +59,7 @@ class StepJob(Job):
         spectrum: Spectrum,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], Any],
-        batches: Batches | None,
+        batches: Batches | GivenBatches | None,
         every: int,
     ) -> None:
         network.let_go()

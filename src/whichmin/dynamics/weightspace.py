@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.checks import take_step
-from whichmin.dynamics.course import Batches
+from whichmin.dynamics.course import Batches, GivenBatches
 from whichmin.dynamics.linearized import flat
 from whichmin.dynamics.network import Network
 from whichmin.errors import DivergenceError
@@ -49,7 +49,7 @@ class WeightSpace:
         network: Network,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], Any],
-        batches: Batches | None,
+        batches: Batches | GivenBatches | None,
         every: int,
     ) -> None:
         self.network, self._batches, self._every = network, batches, every

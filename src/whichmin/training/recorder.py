@@ -16,14 +16,17 @@ from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
 from whichmin.tangent.module import check_modules, evaluate, trainable
 from whichmin.task import Task
+from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot
 from whichmin.training.train import check_network
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
 
-#: How many snapshots are kept unless told otherwise: two per doubling, so that none is dropped in the first 2³⁰ steps.
+#: How many snapshots are kept unless told otherwise: none is dropped in the first 2³⁰ steps.
 SNAPSHOTS = 64
+#: From which snapshot on there are two per doubling of the steps in place of one.
+DENSER = 8
 
 
 class Recorder(Recording):
@@ -33,10 +36,10 @@ class Recorder(Recording):
     that is given the live parameters and buffers, so that a loop with a recorder is bit for bit the loop without. What
     the loop does is its own affair: mini-batches, accumulated or clipped gradients, schedulers, parameter groups,
     scaled gradients (steps that a ``GradScaler`` skips do not count). A step hook sees no batches: nothing is said of
-    them.
+    them unless ``explain(recorder, loader=…)`` gets the loader to replay.
 
-    Snapshots are taken at steps 0, 1, 2, 3, 4, 6, 8, 12, 16, … and at the end. After an exception or Ctrl-C, which goes
-    its way, what was recorded up to there is there.
+    Snapshots are taken at steps 0, 1, 2, 4, 8, …, 128, 192, 256, 384, … and at the end. After an exception or Ctrl-C,
+    which goes its way, what was recorded up to there is there.
 
     Args:
         model: the network that the loop trains. What the loop changes of it besides parameters and buffers, such as a
@@ -46,7 +49,8 @@ class Recorder(Recording):
         snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
 
     Cost: some microseconds a step, and for a snapshot a forward pass on the training and the test inputs. Memory: θ₀
-    and the snapshots, at the end also θ_T and the metric, whatever the number of steps.
+    and the snapshots, at the end also θ_T and the metric, whatever the number of steps; learning rates that change take
+    no more than two megabytes.
 
     Raises:
         OptimizerError: a factory instead of a built optimizer, or one that steps another model or a part of this one.
@@ -82,6 +86,7 @@ class Recorder(Recording):
             check_network(network, self.task)
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
+        self._blueprint = Blueprint.of(optimizer, self._named)
         self._phase, self._started = "recording", time.perf_counter()
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
@@ -114,6 +119,8 @@ class Recorder(Recording):
         call = sys._getframe(1)
         if not _runs_within(call, self._step):
             self._step = call
+            if self._blueprint is not None:
+                self._blueprint.note(self._calls, (g["lr"] for g in optimizer.param_groups if "lr" in g))
 
     def _after(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if sys._getframe(1) is not self._step:
@@ -202,8 +209,11 @@ def _aside(device: torch.device) -> Iterator[None]:
 
 
 def _spaced(index: int) -> int:
-    """The steps of the snapshots: 0, 1, 2, 3, 4, 6, 8, 12, 16 and so on."""
-    return index if index < 2 else (2 + index % 2) * 2 ** (index // 2 - 1)
+    """The steps of the snapshots: one per doubling up to 128, where each still counts in the time, then two."""
+    if index <= DENSER:
+        return 2 ** (index - 1) if index else 0
+    later = index - DENSER
+    return (2 + later % 2) * 2 ** (DENSER - 2 + later // 2)
 
 
 def _listed(names: list[str]) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import ResultError
 from whichmin.task import Task
+from whichmin.training.blueprint import Blueprint
 from whichmin.training.run import Run
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Recording:
         self._final: dict[str, Tensor] | None = None
         self._metric: dict[str, Tensor] | None = None
         self._network: nn.Module | None = None
+        self._blueprint: Blueprint | None = None
         self._reason = ""
         self._seconds = 0.0
 
