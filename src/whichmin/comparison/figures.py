@@ -10,7 +10,7 @@ from whichmin.report.axes import legend, plain
 from whichmin.report.palette import FOLLOWED, MUTED, TRAINED, styled
 
 #: More pairs than this are not drawn; the largest are.
-SHOWN = 45
+SHOWN = 15
 
 
 @styled

@@ -10,6 +10,8 @@ from whichmin.comparison.comparison import Comparison, Failure, Pair
 from whichmin.comparison.effects import Effect, Estimate
 from whichmin.report.numbers import MISSING, number, percent
 
+#: More choices than this are also shown as a matrix.
+FEW = 3
 TITLE = "Do these ways to train reach different minimizers?"
 
 
@@ -20,7 +22,7 @@ def render(comparison: Comparison) -> str:
     from markupsafe import Markup
 
     from whichmin._version import __version__
-    from whichmin.comparison.figures import distances_figure
+    from whichmin.comparison.figures import SHOWN, distances_figure
     from whichmin.report.svg import inline_svg
 
     environment = Environment(
@@ -34,13 +36,17 @@ def render(comparison: Comparison) -> str:
         "Distance between the test outputs of two ways to train from the same initialization, mean over seeds with "
         "confidence intervals; the upright lines are what the two predictions may be off by."
     )
+    if len(comparison.pairs) > SHOWN:
+        caption += f" The {SHOWN} largest."
     drawn = distances_figure(comparison)
     return environment.get_template("comparison.html.j2").render(
         title=TITLE,
         finding=finding(comparison),
         asked=_asked(comparison),
+        names=comparison.names,
         choices=_choices(comparison),
         trained=comparison.trained is not None,
+        matrix=_matrix(comparison) if len(comparison.names) > FEW else None,
         pairs=[_row(one, other, pair) for (one, other), pair in by_size(comparison)],
         figure=None
         if drawn is None
@@ -133,6 +139,18 @@ def _choices(comparison: Comparison) -> list[tuple[str, list[str]]]:
         cells = [interval(predicted.get(name))]
         cells += [interval((trained or {}).get(name))] if comparison.trained is not None else []
         rows.append((name, [*cells, number(float(round(steps)) if steps == steps else None), number(errors)]))
+    return rows
+
+
+def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of each choice the distances to those after it, and what is known of them."""
+    names, rows = comparison.names, []
+    for i, one in enumerate(names[:-1]):
+        cells = [("", "")] * i
+        for other in names[i + 1 :]:
+            best = comparison.pairs[one, other].best
+            cells.append((MISSING, "") if best is None else (number(best.distance.mean, 2), verdict(best)))
+        rows.append((one, cells))
     return rows
 
 

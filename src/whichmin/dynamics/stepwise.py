@@ -152,7 +152,10 @@ class StepJob(Job):
         return []
 
     def _followed_stepwise(self, relinearize: Relinearize, growth: float) -> Found:
-        """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up."""
+        """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
+
+        Not so after an interval of one step, which is training itself.
+        """
         network = self.network
         network.put(self.origin)
         steps, until = self._limits
@@ -164,7 +167,7 @@ class StepJob(Job):
         wanted = [t for t in self.goal.times[:-1] if t < steps]
         intervals, jumps, arrived = 0, torch.zeros(()), False
         while not arrived:
-            looked_at = network.factors(network.X)
+            looked_at, begun = network.factors(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
             for k, mse in space.run(min([end, steps, *wanted]), until):
@@ -172,7 +175,8 @@ class StepJob(Job):
                     curve.append((float(k), mse))
             told = space.looked_at(looked_at, network.X)
             space.linearize()
-            jumps = jumps + (flat(network.outputs(network.X)) - told)
+            missed = (space.steps - begun - 1) / (space.steps - begun)  # an interval of one step is training itself
+            jumps = jumps + missed * (flat(network.outputs(network.X)) - told)
             reached = until is not None and space.steps % self._every == 0 and space.mse() < until
             arrived = space.steps >= steps or reached
             if wanted and (space.steps == wanted[0] or arrived):
