@@ -10,6 +10,7 @@ from torch import nn
 
 import whichmin as wm
 from comparison.cases import SGD, network, problem
+from whichmin.comparison.spread import decide
 from whichmin.errors import DivergenceError, InputError, ModelError
 
 
@@ -70,6 +71,26 @@ def test_saved_and_in_a_frame(tmp_path):
     frame = back.to_frame()
     assert len(frame) == 14
     assert frame["spread"].to_numpy() == pytest.approx(found.spread[:, 0].numpy())
+
+
+@pytest.mark.slow
+def test_flips_are_those_of_trained_seeds():
+    """Digits, few points and a large initialization; other seeds are trained than those that are predicted."""
+    task = wm.data.load("digits", classes=(3, 8), n_train=20, n_test=100, seed=0)
+    descent, n, m = partial(torch.optim.SGD, lr="best"), 60, 30
+
+    def digits_network(seed):
+        return wm.networks.MLP([64, 128, 1], scale=1.5, seed=seed)
+
+    found = wm.seeds(digits_network, task, descent, n, until=1e-3)
+    runs = [wm.train(digits_network(s), task, descent, until=1e-3) for s in range(n, n + m)]
+    labels = torch.from_numpy(decide(task, torch.stack([run.test for run in runs])))
+    p, k = found.flip_probability, (labels != found.majority).double().sum(0)
+    q = (k + n * p) / (m + n)
+    off = (k / m - p).abs() - 1.96 * (q * (1 - q) * (1 / m + 1 / n)).sqrt()
+    assert int((p > 0).sum()) >= 20, "points that flip"
+    assert float((off <= 1e-12).double().mean()) >= 0.95
+    assert abs(float(p.mean()) - float((k / m).mean())) < 0.03
 
 
 @pytest.mark.slow
