@@ -168,13 +168,16 @@ def momentum(steps: int = 5_000) -> list[Row]:
         ratio = predicted / run.losses[torch.tensor(times)]
         worst = float((ratio - 1).abs().max())
         late = [t for t in times if t >= run.steps / 10]
-        y = run.losses[torch.tensor(late)].log()
         x = torch.tensor(late, dtype=torch.float64).log()
-        slope = float(((x - x.mean()) * (y - y.mean())).sum() / (x - x.mean()).square().sum())
+        x = (x - x.mean()) / (x - x.mean()).square().sum()
+        trained, told = (
+            float(x @ y.log()) for y in (run.losses[torch.tensor(late)], predicted[[times.index(t) for t in late]])
+        )
         rates = found.rates
         row = {"rule": name, "steps": run.steps, "MSE": float(run.losses[-1]), "worst %": 100 * worst}
-        row |= {"log-log slope at the end": slope, "theory": None if rates is None else rates.kind}
-        rows.append(row | {"exponent": None if rates is None else rates.exponent, "notes": list(found.notes)})
+        row |= {"log-log slope of the last decade": trained, "predicted": told}
+        row |= {"theory": None if rates is None else rates.kind, "exponent": None if rates is None else rates.exponent}
+        rows.append(row | {"notes": list(found.notes)})
         show(rows[-1])
     return rows
 

@@ -27,9 +27,9 @@ def test_every_public_name_is_there():
 
 def test_what_the_public_names_are():
     kinds = {name: getattr(wm, name) for name in wm.__all__}
-    for name in ("predict", "train", "explain", "spectrum", "tangent_kernel"):
+    for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
         assert inspect.isfunction(kinds[name]), name
-    for name in ("Certificate", "Explanation", "Prediction", "Run", "Spectrum", "Tangent", "Task"):
+    for name in ("Certificate", "Comparison", "Explanation", "Prediction", "Recorder", "Run", "Spectrum", "Tangent", "Task"):
         assert inspect.isclass(kinds[name]), name
     for name in ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers"):
         assert isinstance(kinds[name], types.ModuleType), name
@@ -48,10 +48,10 @@ for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
     if "cli" not in module.name:
         importlib.import_module(module.name)
 import whichmin.decomposition.explanation
-for name in ("predict", "train", "explain", "spectrum", "tangent_kernel"):
+for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
     print(inspect.isfunction(getattr(whichmin, name)))
 """
-    assert fresh(code).split() == ["True"] * 5
+    assert fresh(code).split() == ["True"] * 7
 
 
 def test_importing_a_verbs_module_first_does_not_shadow_it():
