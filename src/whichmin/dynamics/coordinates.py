@@ -47,6 +47,8 @@ class Coordinates:
         self.factors = factors
         self._dense = {n: fs[0] for n, fs in factors.by_parameter.items() if len(fs) == 1 and _is_one_token(fs[0])}
         self._inputs = {n: self._input(n, f) for n, f in self._dense.items()}
+        self._across = {n: None if x is None else x.T.contiguous() for n, x in self._inputs.items()}
+        self._gradients = {n: f.gradient.transpose(1, 2).contiguous() for n, f in self._dense.items()}
         self._rest = [n for n in self.network.named if n not in self._dense]
 
     def _input(self, name: str, factor: Factor) -> Tensor | None:
@@ -78,12 +80,12 @@ class Coordinates:
         seed = torch.from_numpy(c).to(outputs).view_as(outputs)
         found: dict[str, Tensor] = {}
         for name, factor in self._dense.items():
-            g, x = factor.gradient, self._inputs[name]
-            weighted = g[0] * seed if len(g) == 1 else torch.einsum("nc,cno->no", seed, g)
+            g, x = self._gradients[name], self._across[name]
+            weighted = g[0] * seed[:, 0] if len(g) == 1 else torch.einsum("nc,con->on", seed, g)
             if x is None:
-                found[name] = weighted.sum(0).view_as(self.network.named[name])
+                found[name] = weighted.sum(1).view_as(self.network.named[name])
             else:
-                found[name] = product(x.T, weighted.T) if factor.flipped else product(weighted.T, x.T)
+                found[name] = product(x, weighted) if factor.flipped else product(weighted, x)
         if self._rest:
             values = [self.network.named[n] for n in self._rest]
             grads = torch.autograd.grad(outputs, values, seed, retain_graph=True, allow_unused=True)
