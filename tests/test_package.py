@@ -29,7 +29,17 @@ def test_what_the_public_names_are():
     kinds = {name: getattr(wm, name) for name in wm.__all__}
     for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
         assert inspect.isfunction(kinds[name]), name
-    for name in ("Certificate", "Comparison", "Explanation", "Prediction", "Recorder", "Run", "Spectrum", "Tangent", "Task"):
+    for name in (
+        "Certificate",
+        "Comparison",
+        "Explanation",
+        "Prediction",
+        "Recorder",
+        "Run",
+        "Spectrum",
+        "Tangent",
+        "Task",
+    ):
         assert inspect.isclass(kinds[name]), name
     for name in ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers"):
         assert isinstance(kinds[name], types.ModuleType), name

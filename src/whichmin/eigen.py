@@ -48,6 +48,17 @@ class Spectrum:
         values = self.eigenvalues.numpy()
         return self.rotate_back(self.rotate(v) / np.where(values > 0, values, np.inf))
 
+    def trained_away(
+        self, change: NDArray[np.float64], begun: NDArray[np.float64], left: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The coefficients by which training takes a change of the residual back, (N·C,).
+
+        In each mode as much of it goes as of the residual, which was ``begun`` and is ``left``.
+        """
+        before, after = np.abs(self.rotate(begun)), np.abs(self.rotate(left))
+        gone = 1.0 - np.minimum(after / np.maximum(before, 1e-300), 1.0)
+        return -self.solve(self.rotate_back(gone * self.rotate(change)))
+
     @property
     def kernel(self) -> NDArray[np.float64]:
         """K, (N·C, N·C)."""

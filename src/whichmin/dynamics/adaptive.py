@@ -133,11 +133,9 @@ class AdaptivePath:
         looked = network.factors(network.X)
         moved = flat(network.push_forward(looked, network.X, at.whole(self._missed))).double()
         spectrum = network.spectrum(network.kernel(at.factors, at.factors))
-        begun, left = np.abs(spectrum.rotate(self._first)), np.abs(spectrum.rotate(self._residual()))
-        gone = 1.0 - np.minimum(left / np.maximum(begun, 1e-300), 1.0)
-        undone = spectrum.solve(spectrum.rotate_back(gone * spectrum.rotate(at.push(self._missed))))
+        back = spectrum.trained_away(at.push(self._missed), self._first, self._residual())
         cross = network.kernel(looked, at.factors).double().cpu()
-        return moved - cross @ torch.from_numpy(undone)
+        return moved + cross @ torch.from_numpy(back)
 
     def _residual(self) -> Array:
         return flat(self._coordinates.factors.outputs).numpy() - self._y

@@ -141,7 +141,13 @@ class Linearization:
         return mean_square(np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, q))
 
     def undone(self, change: Tensor, t: float) -> Tensor:
-        """The coefficients by which training until t takes a change of the residual back."""
+        """The coefficients by which training until t takes a change of the residual back.
+
+        Where steps differ, so that all of them would have to be made again, as much as it took of the residual itself.
+        """
+        if not self.rule.is_closed:
+            begun, left = self.motion.start.residual, self.motion.residual(t)
+            return torch.from_numpy(self.spectrum.trained_away(change.numpy(), begun, left))
         start = Start.at_rest(self.spectrum, change.numpy(), self.rule.slots)
         return torch.from_numpy(self.rule.motion(start).coefficients(t)[0])
 

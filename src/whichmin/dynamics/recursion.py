@@ -18,6 +18,8 @@ from whichmin.errors import DivergenceError
 
 #: States are kept of as many steps as these numbers hold; between, they are made again.
 MEMORY = 2**22
+#: Of steps in batches, which cost little, one in so many is kept at most.
+EVERY_BATCH = 32
 #: How far training has come is looked at every so many steps.
 LOOK_EVERY = 1024
 #: A training error is searched for so many steps at a time.
@@ -72,7 +74,7 @@ class RecursionMotion(Motion):
         self._still = not start.pushed.any()
         m = len(start.pushed)
         self._now: State = (np.zeros_like(start.pushed), np.eye(m))
-        self._made, self._stride = 0, 1
+        self._made, self._stride = 0, 1 if self._in_modes else EVERY_BATCH
         self._kept: list[State] = [_copy(self._now)]
         self._most = max(64, MEMORY // start.pushed.size)
         self._errors = [mean_square(start.residual)]
@@ -95,7 +97,7 @@ class RecursionMotion(Motion):
         begun, rule, still, size = int(self.start.steps), self._rule, self._still, len(self._base)
         values, base, drive, pushed = self._values, self._base, self._drive, self._pushed
         C, phi = state
-        r = self._residual(state)
+        r, stride = self._residual(state), self._stride
         for k in range(first, last):
             A, B = rule(begun + k)
             C = A.dot(C)
@@ -107,14 +109,15 @@ class RecursionMotion(Motion):
                 r += phi[0].dot(pushed)
             if errors is not None:
                 errors.append(r.dot(r) / size)
-                self._keep(k + 1, (C, phi))
+                if not (k + 1) % stride:
+                    stride = self._keep((C, phi))
         return C, phi
 
     def _run_in_batches(self, state: State, first: int, last: int, errors: list[float] | None) -> State:
         assert self._batch is not None
         begun, gamma, size = int(self.start.steps), self.start.spectrum.gamma, len(self._base)
         C, phi = state
-        K, r = self._K, self._residual(state)
+        K, r, stride = self._K, self._residual(state), self._stride
         g = np.zeros_like(r)
         for k in range(first, last):
             A, B = self._rule(begun + k)
@@ -138,14 +141,16 @@ class RecursionMotion(Motion):
                 r = self._residual((C, phi))
             if errors is not None:
                 errors.append(r.dot(r) / size)
-                self._keep(k + 1, (C, phi))
+                if not (k + 1) % stride:
+                    stride = self._keep((C, phi))
         return C, phi
 
-    def _keep(self, t: int, state: State) -> None:
-        if t % self._stride == 0:
-            self._kept.append(_copy(state))
-            if len(self._kept) > self._most:
-                self._kept, self._stride = self._kept[::2], 2 * self._stride
+    def _keep(self, state: State) -> int:
+        """Keep the state; after how many steps the next is."""
+        self._kept.append(_copy(state))
+        if len(self._kept) > self._most:
+            self._kept, self._stride = self._kept[::2], 2 * self._stride
+        return self._stride
 
     def _reach(self, t: int) -> None:
         """Make steps until t."""
