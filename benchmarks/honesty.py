@@ -2,7 +2,10 @@
 
 Data set, classes, number of outputs, N, depth, width, α, parametrization, biases, activation, learning rate, training
 MSE and seed are drawn at random. Distances are root mean squares over test points. Needs WHICHMIN_DATA.
-Usage: python benchmarks/honesty.py [--problems 50] [--first 0]
+Usage: python benchmarks/honesty.py [--problems 50] [--first 0] [--optimizer sgd]
+
+Adaptive rules take the rate at which a step of all parameters moves an output by 4 % (AdaGrad, whose steps shorten, by
+40 %) of the targets' spread, times the drawn rate.
 """
 
 from __future__ import annotations
@@ -43,15 +46,26 @@ def draw(number: int) -> dict[str, Any]:
     }
 
 
-def measure(p: dict[str, Any], max_steps: int) -> dict[str, Any] | None:
+def factory(name: str, model: torch.nn.Module, task: wm.Task, rate: float) -> partial:
+    if name == "sgd":
+        return partial(torch.optim.SGD, lr=rate * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr)
+    moved = []
+    for x in task.X[:5]:
+        grads = torch.autograd.grad(model(x[None]).sum(), list(model.parameters()))
+        moved.append(sum(float(g.abs().sum()) for g in grads))
+    lr = 0.04 * rate * float(task.y.std()) * len(moved) / sum(moved)
+    kinds = {"adagrad": torch.optim.Adagrad, "rmsprop": torch.optim.RMSprop, "adam": torch.optim.Adam}
+    return partial(kinds[name], lr=10 * lr if name == "adagrad" else lr)
+
+
+def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any] | None:
     task = wm.data.load(p["data"], classes=p["classes"], n_train=p["n"], n_test=60, seed=p["seed"])
     sizes = [task.X[0].numel(), *p["hidden"], task.outputs]
     keys = ("scale", "parametrization", "bias", "activation", "seed")
     model = wm.networks.MLP(sizes, **{k: p[k] for k in keys})
-    lr = p["rate"] * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
-    sgd = partial(torch.optim.SGD, lr=lr)
+    rule = factory(optimizer, model, task, p["rate"])
     try:
-        run = wm.train(model, task, sgd, until=p["until"], max_steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], max_steps=max_steps)
     except (wm.errors.TrainingError, wm.errors.ModelError) as error:
         print(f"left out, training diverges: {error}"[:120], flush=True)
         return None
@@ -59,10 +73,10 @@ def measure(p: dict[str, Any], max_steps: int) -> dict[str, Any] | None:
         p = p | {"until": float(run.losses[-1]) * 1.0001}
         if p["until"] > 0.1:
             return None
-        run = wm.train(model, task, sgd, until=p["until"], max_steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], max_steps=max_steps)
     row: dict[str, Any] = {"steps": run.steps, "train s": run.seconds}
     for name, relinearize in (("one", "never"), ("followed", "auto")):
-        found = wm.predict(model, task, sgd, until=p["until"], relinearize=relinearize)
+        found = wm.predict(model, task, rule, until=p["until"], relinearize=relinearize)
         true = float((found.test - run.test).double().square().mean().sqrt())
         row |= {f"{name} true": true, f"{name} estimate": found.error, f"{name} ratio": found.error / true}
         row |= {f"{name} linearizations": found.intervals, f"{name} s": found.seconds, "notes": list(found.notes)}
@@ -71,10 +85,11 @@ def measure(p: dict[str, Any], max_steps: int) -> dict[str, Any] | None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--max-steps", type=int, default=4000)
+    parser.add_argument("--optimizer", choices=["sgd", "adagrad", "rmsprop", "adam"], default="sgd")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if "WHICHMIN_DATA" not in os.environ:
@@ -83,7 +98,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     number = options.first
     while len(rows) < options.problems:
-        row = measure(draw(number), options.max_steps)
+        row = measure(draw(number), options.max_steps, options.optimizer)
         number += 1
         if row is None:
             continue
@@ -96,7 +111,7 @@ def main() -> None:
         print(row["followed linearizations"], flush=True)
         if len(rows) % 10 == 0 or len(rows) == options.problems:
             summary(rows)
-            store("honesty", rows, vars(options))
+            store("honesty" if options.optimizer == "sgd" else f"honesty-{options.optimizer}", rows, vars(options))
 
 
 def summary(rows: list[dict[str, Any]]) -> None:
