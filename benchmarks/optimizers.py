@@ -163,7 +163,7 @@ def momentum(steps: int = 5_000) -> list[Row]:
     for name, optimizer in rules.items():
         run = wm.train(model, task, optimizer, until=1e-5, max_steps=steps)
         times = sorted({round(1.15**k) for k in range(1, 62)} & set(range(1, run.steps + 1)))
-        found = wm.predict(model, task, optimizer, steps=times, relinearize=40)
+        found = wm.predict(model, task, optimizer, steps=times)
         predicted = (found.train.double() - task.y.double()).square().mean((1, 2))
         ratio = predicted / run.losses[torch.tensor(times)]
         worst = float((ratio - 1).abs().max())

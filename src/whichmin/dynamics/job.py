@@ -27,6 +27,10 @@ AIM = 0.75
 FIRST = 4
 #: or as many as its error asks for, if they are no more than this.
 DIRECT = 16
+#: Where outputs at several times are asked for, the training errors there are to be right to this part of themselves,
+LOSS = 0.03
+#: or of this part of the targets' variance, where they are less.
+LOW = 1e-5
 #: The most intervals that ``relinearize="auto"`` plans; a path longer than planned takes more.
 MOST = 512
 
@@ -45,6 +49,7 @@ class Found:
     state: dict[str, Tensor]
     notes: list[str]
     edge: float | None = None
+    loss_error: float = 0.0  # of the training errors at several times, relative
 
 
 class Job(ABC):
@@ -169,7 +174,8 @@ class LinearJob(Job):
     def predict(self, relinearize: Relinearize, tol: float) -> Found:
         """One linearization, and the path if that is not enough."""
         found = self.linearized()
-        if relinearize != "never" and self.end > 0 and (relinearize != "auto" or found.error > tol * self.spread):
+        enough = relinearize == "auto" and found.error <= tol * self.spread and found.loss_error <= LOSS
+        if relinearize != "never" and self.end > 0 and not enough:
             return self.followed(relinearize, tol, found)
         return found
 
@@ -200,7 +206,15 @@ class LinearJob(Job):
         error = self._one_shot_error(factors, c, step, train[-1], test[-1])
         network.put(self.origin)
         curve = [(t, lazy.mse(t)) for t in lazy.curve_times(end)]
-        return Found("linearized", train, test, end, 1, error, curve, state, [])
+        off = self._loss_error([at_training], train[-1:]) if len(times) > 1 else 0.0
+        return Found("linearized", train, test, end, 1, error, curve, state, [], loss_error=off)
+
+    def _loss_error(self, one: list[Tensor], other: list[Tensor]) -> float:
+        """How far apart the training errors of two predictions are, relative to themselves; below a floor, to that."""
+        y, floor = self.lazy.y, LOW * self.spread**2
+        losses = torch.stack([torch.stack([(f - y).square().mean() for f in train]) for train in (one, other)])
+        off = float(((losses[0] - losses[1]).abs() / losses[0].clamp_min(floor)).max())
+        return off if math.isfinite(off) else math.inf
 
     def _one_shot_error(self, factors: Factors, c: Tensor, step: Move, train: Tensor, test: Tensor) -> float:
         """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ + J₀ᵀc.
@@ -231,19 +245,26 @@ class LinearJob(Job):
         motion = self.lazy.motion
         length = float(motion.travelled(self.end)[1][-1]) if self.rule.slots else motion.displacement(self.end)
         count, found = 1, lazy
-        while found.error > accepted and count < MOST:
+        while (found.error > accepted or found.loss_error > LOSS) and count < MOST:
             if count == 1:
                 direct = found.error <= DIRECT * accepted
                 wanted = max(2, math.ceil(found.error / accepted)) if direct else FIRST
             else:
-                wanted = math.ceil(min(count * found.error / aim, 4 * count))
+                missing = max(found.error / aim, found.loss_error / (AIM * LOSS))
+                wanted = math.ceil(count * min(missing, 4))
                 wanted = min(MOST, max(math.ceil(1.5 * count), wanted))
             found = self._judged(self._path(wanted, length / wanted), found, wanted / count)
             count = wanted
+        far = f"with {MOST} planned intervals: this network is far from its linearizations."
         if found.error > accepted:
             found.notes.append(
                 f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
-                f"{self.spread:.3g} with {MOST} planned intervals: this network is far from its linearizations."
+                f"{self.spread:.3g} {far}"
+            )
+        if found.loss_error > LOSS:
+            found.notes.append(
+                f"the training errors on the way may be off by {found.loss_error:.0%} of themselves, more than "
+                f"{LOSS:.0%}, {far}"
             )
         return self._at_the_edge(found, count, length / count)
 
@@ -258,6 +279,8 @@ class LinearJob(Job):
             difference = float((found.test[-1] - coarse.test[-1]).square().mean().sqrt())
             between = math.sqrt((ratio - 1) * math.hypot(ratio, 1))
             found.error = difference / between if math.isfinite(difference) else math.inf
+            if len(found.train) > 1 and len(found.train) == len(coarse.train):
+                found.loss_error = self._loss_error(found.train, coarse.train) / between
         return found
 
     def _at_the_edge(self, found: Found, count: int, stride: float | None) -> Found:
