@@ -28,7 +28,7 @@ FIRST = 4
 #: or as many as its error asks for, if they are no more than this.
 DIRECT = 16
 #: Where outputs at several times are asked for, the training errors there are to be right to this part of themselves,
-LOSS = 0.03
+LOSS = 0.02
 #: or of this part of the targets' variance, where they are less.
 LOW = 1e-5
 #: The most intervals that ``relinearize="auto"`` plans; a path longer than planned takes more.

@@ -72,7 +72,7 @@ def predict(
         relinearize: ``"never"`` (one linearization at θ₀), ``"auto"`` (as many as ``tol`` needs; one where the network
             is lazy enough), or a number of intervals to divide the path into.
         tol: the estimated root mean square error on the test points, relative to the spread (standard deviation) of the
-            targets, that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 3 % of
+            targets, that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 2 % of
             the training errors there as well, down to 1e-5 of the targets' variance.
         batch_size: rows per step, in the very order of ``train``; None for all of them.
         seed: the seed of the batches.
