@@ -10,6 +10,7 @@ from torch import nn
 
 import whichmin as wm
 from comparison.cases import SGD, network, problem
+from whichmin.comparison.initializations import few_threads
 from whichmin.comparison.spread import decide
 from whichmin.errors import DivergenceError, InputError, ModelError
 
@@ -152,3 +153,17 @@ def test_a_failure_names_its_seed():
     with pytest.raises(DivergenceError, match=r"^seed 0: lr = 1000 diverges") as caught:
         wm.seeds(network, problem(), partial(torch.optim.SGD, lr=1000.0), 2)
     assert caught.value.limit < 1000
+
+
+@pytest.mark.parametrize(("width", "threads"), [(512, 1), (65536, 2)])
+def test_small_networks_take_one_thread(width, threads):
+    task, before = problem(), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with few_threads(wm.networks.MLP([task.X.shape[1], width, 8, 1]), task):
+            assert torch.get_num_threads() == threads
+        with pytest.raises(KeyError), few_threads(wm.networks.MLP([task.X.shape[1], 4, 1]), task):
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

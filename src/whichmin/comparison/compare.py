@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from whichmin.comparison.choices import Choice, Choices, check_choices
 from whichmin.comparison.comparison import Comparison, Failure, filled, notices
-from whichmin.comparison.initializations import ModelFactory, check_seeds, check_test, initializations
+from whichmin.comparison.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.comparison.kept import Answer, keep, kept, place, prepare
 from whichmin.dynamics.predict import predict
 from whichmin.errors import InputError, WhichminError
@@ -126,7 +126,8 @@ class _Work:
             answer = None if path is None else kept(path)
             if answer is None:
                 try:
-                    answer = ask(name, choice, seed, model)
+                    with few_threads(model, self.task):
+                        answer = ask(name, choice, seed, model)
                 except WhichminError as error:
                     self.failures.append(Failure(name, seed, kind, str(error)))
                     self.raised.append(error)

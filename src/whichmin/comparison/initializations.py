@@ -5,6 +5,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from whichmin.comparison.choices import digest
 from whichmin.errors import InputError, ModelError
 from whichmin.task import Task
 
+#: Up to so many multiplications in a pass over the data threads gain nothing.
+SMALL = 2**23
 ModelFactory = Callable[[int], nn.Module]
 
 _WANTED = "expected a function of the seed, such as lambda seed: whichmin.networks.MLP((64, 512, 1), seed=seed)"
@@ -95,3 +98,15 @@ def _draw(factory: ModelFactory, seed: int) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise ModelError(f"the factory returned a {type(model).__name__} for seed {seed}; {_WANTED}.")
     return model
+
+
+@contextmanager
+def few_threads(model: nn.Module, task: Task) -> Iterator[None]:
+    """One thread for a network so small that several of them only wait for each other; as many as before afterwards."""
+    before = torch.get_num_threads()
+    if task.n * sum(p.numel() for p in model.parameters()) <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

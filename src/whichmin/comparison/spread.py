@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from whichmin.comparison.initializations import ModelFactory, check_seeds, check_test, initializations
+from whichmin.comparison.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.dynamics.checks import SchedulerFactory
 from whichmin.dynamics.job import Relinearize
 from whichmin.dynamics.predict import predict
@@ -176,18 +176,19 @@ def seeds(
     )
     for seed, model in enumerate(bar):
         try:
-            found = predict(
-                model,
-                task,
-                optimizer,
-                steps=steps,
-                until=until,
-                relinearize=relinearize,
-                tol=tol,
-                batch_size=batch_size,
-                seed=batch_seed,
-                scheduler=scheduler,
-            )
+            with few_threads(model, task):
+                found = predict(
+                    model,
+                    task,
+                    optimizer,
+                    steps=steps,
+                    until=until,
+                    relinearize=relinearize,
+                    tol=tol,
+                    batch_size=batch_size,
+                    seed=batch_seed,
+                    scheduler=scheduler,
+                )
         except WhichminError as error:
             error.args = (f"seed {seed}: {error}", *error.args[1:])
             raise
