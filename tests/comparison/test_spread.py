@@ -19,7 +19,8 @@ from whichmin.errors import DivergenceError, InputError, ModelError
 def test_it_is_predict_seed_by_seed(outputs):
     task = problem(outputs)
     found = wm.seeds(lambda seed: network(seed, outputs), task, SGD, 4, until=1e-3)
-    alone = [wm.predict(network(s, outputs), task, SGD, until=1e-3, tol=2e-2) for s in range(4)]
+    with few_threads(network(0, outputs), task):  # rounding depends on their number
+        alone = [wm.predict(network(s, outputs), task, SGD, until=1e-3, tol=2e-2) for s in range(4)]
     test = torch.stack([p.test for p in alone])
     assert torch.equal(found.test, test)
     assert found.error.tolist() == [p.error for p in alone]
