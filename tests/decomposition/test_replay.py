@@ -102,6 +102,31 @@ def test_a_rate_that_a_user_sets_by_hand():
         assert distance(found.terms[term], value) < 1e-9, term
 
 
+class Flat(nn.Module):
+    """One output per row, (n,)."""
+
+    def __init__(self, inside: nn.Module) -> None:
+        super().__init__()
+        self.inside = inside
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inside(x).squeeze(-1)
+
+
+def test_a_network_of_one_flat_output():
+    inside, task = problem("over")
+    model = Flat(inside)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(task.X), task.y[:, 0]).backward()
+            optimizer.step()
+    found = wm.explain(recorder, loader=[task.X])
+    assert distance(found.total[:, 0], model(task.X_test).detach()) < 1e-10
+    assert "path" in found.terms
+
+
 @pytest.mark.parametrize(
     ("settings", "replayed"),
     [

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from whichmin.dynamics.checks import take_step
 from whichmin.errors import InputError, ResultError
+from whichmin.tangent.module import evaluate
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 
@@ -56,7 +57,7 @@ def replay(recorder: Recording, loader: Iterable[Any]) -> dict[str, Any]:
             break
         optimizer.zero_grad()
         x, y = task.X[rows[step]], task.y[rows[step]]
-        nn.functional.mse_loss(network(x), y).backward()
+        nn.functional.mse_loss(evaluate(network, x), y).backward()
         take_step(optimizer)
         if schedule is not None:
             schedule.step()
@@ -65,7 +66,7 @@ def replay(recorder: Recording, loader: Iterable[Any]) -> dict[str, Any]:
 
 def _compare(network: nn.Module, task: Task, there: Tensor, step: int, steps: int, moved: float) -> None:
     with torch.no_grad():
-        apart = _rms(network(task.X) - there)
+        apart = _rms(evaluate(network, task.X) - there)
     if not apart <= SAME * moved:
         raise ResultError(
             f"the replay is not the loop: after {step} of {steps} steps their training outputs are {apart:.2g} apart, "
