@@ -9,6 +9,7 @@ from typing import Any
 from whichmin.comparison.comparison import Comparison, Failure, Pair
 from whichmin.comparison.effects import Effect, Estimate
 from whichmin.report.numbers import MISSING, number, percent
+from whichmin.report.page import template
 
 #: More choices than this are also shown as a matrix.
 FEW = 3
@@ -18,20 +19,12 @@ TITLE = "Do these ways to train reach different minimizers?"
 def render(comparison: Comparison) -> str:
     """The page as text."""
     import torch
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     from whichmin._version import __version__
     from whichmin.comparison.figures import SHOWN, distances_figure
     from whichmin.report.svg import inline_svg
 
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("whichmin.comparison"), PackageLoader("whichmin.report")]),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     caption = (
         "Distance between the test outputs of two ways to train from the same initialization, mean over seeds with "
         "confidence intervals; the upright lines are what the two predictions may be off by."
@@ -39,7 +32,7 @@ def render(comparison: Comparison) -> str:
     if len(comparison.pairs) > SHOWN:
         caption += f" The {SHOWN} largest."
     drawn = distances_figure(comparison)
-    return environment.get_template("comparison.html.j2").render(
+    return template("comparison.html.j2", "whichmin.comparison").render(
         title=TITLE,
         finding=finding(comparison),
         asked=_asked(comparison),

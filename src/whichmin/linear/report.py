@@ -41,19 +41,11 @@ def render(study: LinearStudy) -> str:
     """The page as text."""
     from datetime import UTC, datetime
 
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
-
     from whichmin.report.numbers import number
+    from whichmin.report.page import template
 
-    environment = Environment(
-        loader=ChoiceLoader([PackageLoader("whichmin.linear"), PackageLoader("whichmin.report")]),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
     rows = [(row[0], [number(float(v)) for v in row[1:]]) for row in study.table().itertuples(index=False, name=None)]
-    return environment.get_template("linear.html.j2").render(
+    return template("linear.html.j2", "whichmin.linear").render(
         title=TITLE,
         finding=finding(study),
         asked=[(name, f"{value:g}") for name, value in study.settings.items()] + list(_sweep_settings(study)),

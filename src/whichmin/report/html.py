@@ -18,6 +18,7 @@ from whichmin.report.figures import figures, term_figures
 from whichmin.report.finding import headline, lazy_sentences
 from whichmin.report.flips import flips
 from whichmin.report.numbers import number
+from whichmin.report.page import template
 from whichmin.report.summary import FEW, laziness_rows, summary
 from whichmin.report.view import View, last_steps, term_names, views
 
@@ -72,19 +73,10 @@ def render(
     table: pd.DataFrame | None = None,
 ) -> str:
     """The page as text; arguments as for :func:`write_report`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
     shown = views(entries)
     groups, distances = by_optimizer(shown), apart(shown)
     contested = flips(shown)
-    environment = Environment(
-        loader=PackageLoader("whichmin.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         title=title or TITLE,
         finding=headline(shown, contested, distances),
         asked=_asked(shown, config or {}),
