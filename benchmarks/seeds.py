@@ -20,7 +20,7 @@ import torch
 from _environment import store
 
 import whichmin as wm
-from whichmin.comparison.spread import decide
+from whichmin.studies.seeds import decide
 
 ADAM = partial(torch.optim.Adam, lr=1e-3)
 DESCENT = partial(torch.optim.SGD, lr="best")

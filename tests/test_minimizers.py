@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from infinite.finite import jacobian, normal
+from oracles.finite_networks import jacobian, normal
 from whichmin import networks
 from whichmin.errors import DataError, ModelError, SingularKernelError
 from whichmin.infinite import FullyConnected

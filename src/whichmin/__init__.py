@@ -14,17 +14,17 @@ from whichmin._version import __version__
 
 if TYPE_CHECKING:
     from whichmin import data, errors, infinite, linear, minimizers, networks, optimizers
-    from whichmin.comparison.choices import Choice
-    from whichmin.comparison.compare import compare
-    from whichmin.comparison.comparison import Comparison
-    from whichmin.comparison.spread import SeedSpread, seeds
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
     from whichmin.dynamics.prediction import Certificate, Prediction
-    from whichmin.eigen import Spectrum, spectrum
-    from whichmin.tangent.kernel import tangent_kernel
-    from whichmin.tangent.linearize import Tangent
+    from whichmin.kernels.kernel import tangent_kernel
+    from whichmin.kernels.linearize import Tangent
+    from whichmin.kernels.spectrum import Spectrum, spectrum
+    from whichmin.recipe.recipe import Choice
+    from whichmin.studies.compare import compare
+    from whichmin.studies.comparison import Comparison
+    from whichmin.studies.seeds import SeedSpread, seeds
     from whichmin.task import Task
     from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Task": "whichmin.task",
-    "tangent_kernel": "whichmin.tangent.kernel",
-    "Tangent": "whichmin.tangent.linearize",
-    "spectrum": "whichmin.eigen",
-    "Spectrum": "whichmin.eigen",
+    "tangent_kernel": "whichmin.kernels.kernel",
+    "Tangent": "whichmin.kernels.linearize",
+    "spectrum": "whichmin.kernels.spectrum",
+    "Spectrum": "whichmin.kernels.spectrum",
     "predict": "whichmin.dynamics.predict",
     "Prediction": "whichmin.dynamics.prediction",
     "Certificate": "whichmin.dynamics.prediction",
@@ -44,11 +44,11 @@ _HOME = {
     "Run": "whichmin.training.run",
     "explain": "whichmin.decomposition.explain",
     "Explanation": "whichmin.decomposition.explanation",
-    "compare": "whichmin.comparison.compare",
-    "Comparison": "whichmin.comparison.comparison",
-    "Choice": "whichmin.comparison.choices",
-    "seeds": "whichmin.comparison.spread",
-    "SeedSpread": "whichmin.comparison.spread",
+    "compare": "whichmin.studies.compare",
+    "Comparison": "whichmin.studies.comparison",
+    "Choice": "whichmin.recipe.recipe",
+    "seeds": "whichmin.studies.seeds",
+    "SeedSpread": "whichmin.studies.seeds",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 

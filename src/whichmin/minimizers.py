@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError, SingularKernelError
-from whichmin.tangent.linearize import Tangent
+from whichmin.kernels.linearize import Tangent
 from whichmin.task import Task
 
 #: Part of the targets, relative, that may be out of reach before there is no interpolator.

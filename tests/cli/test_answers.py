@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from whichmin.experiment import Experiment, run, runner, table
+from whichmin.studies.experiment import Experiment, run, runner, table
 
 from .conftest import SMALL
 

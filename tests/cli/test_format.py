@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from whichmin.cli.format import format_table, headline, number, to_json
-from whichmin.experiment.config import Experiment
+from whichmin.studies.experiment.config import Experiment
 
 
 def frame(entries: int) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from whichmin._version import __version__
 from whichmin.cli.main import COMMANDS
 from whichmin.cli.options import Question
 from whichmin.errors import TrainingError
-from whichmin.experiment.config import Experiment
+from whichmin.studies.experiment.config import Experiment
 
 NAMES = [name for name, *_ in COMMANDS]
 
@@ -81,7 +81,9 @@ def test_an_unknown_key_of_the_file(cli, tmp_path):
 @pytest.mark.parametrize("out", ["file", "file/below"])
 def test_a_place_that_cannot_be_written_to_is_found_first(cli, tmp_path, monkeypatch, out):
     (tmp_path / "file").touch()
-    monkeypatch.setattr("whichmin.experiment.runner.build_task", lambda _: pytest.fail("computed before it looked"))
+    monkeypatch.setattr(
+        "whichmin.studies.experiment.runner.build_task", lambda _: pytest.fail("computed before it looked")
+    )
     code, _, err = cli("explain", "--out", out)
     assert code == 2
     assert f"whichmin: error: cannot write to {out}" in err
@@ -91,7 +93,7 @@ def test_work_that_fails_is_one(cli, monkeypatch):
     def fail(*_, **__):
         raise TrainingError("the loss is not finite at step 3", state={}, step=3, losses=[])
 
-    monkeypatch.setattr("whichmin.experiment.runner.train", fail)
+    monkeypatch.setattr("whichmin.studies.experiment.runner.train", fail)
     code, out, err = cli("explain", "--width", "8", "--n-train", "4", "--n-test", "4", "--until", "1e-1")
     assert code == 1
     assert out == ""

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from whichmin.errors import TrainingError
-from whichmin.experiment import Experiment, run, runner, table
+from whichmin.studies.experiment import Experiment, run, runner, table
 
 from .conftest import SMALL
 

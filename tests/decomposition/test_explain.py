@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import BEST, Dense, distance, flat, mlp_problem, problem, sgd
+from oracles.linear_rules import BEST, Dense, distance, flat, mlp_problem, problem, sgd
 from whichmin.decomposition.explanation import MEANINGS
 from whichmin.errors import InputError, ResultError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import distance, mlp_problem, problem, sgd
+from oracles.linear_rules import distance, mlp_problem, problem, sgd
 from whichmin.errors import ResultError
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import Dense, distance, flat, mlp_problem, problem, rms, sgd
+from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.errors import InputError, ResultError
 

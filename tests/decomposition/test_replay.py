@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import whichmin as wm
-from dynamics.oracles import distance, problem
+from oracles.linear_rules import distance, problem
 from whichmin.errors import InputError, ResultError
 from whichmin.optimizers import Nesterov
 

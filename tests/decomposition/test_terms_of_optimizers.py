@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
-from dynamics.oracles import Dense, distance, flat, mlp_problem, problem, rms, sgd
+from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.explanation import MEANINGS
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned, last_metric
 

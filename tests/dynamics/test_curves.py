@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import mlp_problem
+from oracles.linear_rules import mlp_problem
 from whichmin.optimizers import HigherMomentum, Nesterov
 
 RULES = {
@@ -44,7 +44,7 @@ def test_a_network_that_is_linear_needs_no_path():
 
 
 def test_a_loss_that_cannot_be_told_is_noted(monkeypatch):
-    monkeypatch.setattr("whichmin.dynamics.job.MOST", 3)
+    monkeypatch.setattr("whichmin.dynamics.paths.job.MOST", 3)
     model, task = mlp_problem((4, 20), 8, n_test=40)
     found = wm.predict(model, task, RULES["heavy ball"], steps=[10, 100, 400], tol=10.0)
     assert any("training errors on the way may be off by" in note for note in found.notes)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import BEST, Dense, distance, problem, sgd
+from oracles.linear_rules import BEST, Dense, distance, problem, sgd
 from whichmin.errors import (
     DivergenceError,
     InputError,

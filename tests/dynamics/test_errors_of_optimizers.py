@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR, ReduceLROnPlateau, StepLR
 
 import whichmin as wm
-from dynamics.oracles import BEST, distance, problem, sgd
+from oracles.linear_rules import BEST, distance, problem, sgd
 from whichmin.errors import DivergenceError, InputError, OptimizerError
 from whichmin.optimizers import HigherMomentum, Nesterov
 

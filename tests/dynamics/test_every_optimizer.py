@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, network_for
-from dynamics.oracles import distance
-from tangent import zoo
-from whichmin.dynamics.adaptive_rule import AdaptiveRule
+from oracles import zoo
+from oracles.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, network_for
+from oracles.linear_rules import distance
+from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.optimizers import Nesterov, Preconditioned
 
 STEPS = 13  # past the end of an epoch of two batches and of three

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import BEST, Dense, distance, mlp_problem, problem, sgd
+from oracles.linear_rules import BEST, Dense, distance, mlp_problem, problem, sgd
 
 METHODS = pytest.mark.parametrize("relinearize", ["never", 6])
 

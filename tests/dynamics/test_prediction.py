@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import BEST, distance, problem, sgd
+from oracles.linear_rules import BEST, distance, problem, sgd
 from whichmin.errors import ResultError
 
 CASES = pytest.mark.parametrize(

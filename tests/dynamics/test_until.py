@@ -7,7 +7,7 @@ import math
 import pytest
 
 import whichmin as wm
-from dynamics.oracles import distance, mlp_problem, problem, sgd
+from oracles.linear_rules import distance, mlp_problem, problem, sgd
 
 METHODS = pytest.mark.parametrize("relinearize", ["never", 6, 10**7])
 

@@ -10,7 +10,7 @@ import torch
 from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
-from dynamics.oracles import mlp_problem, rms
+from oracles.linear_rules import mlp_problem, rms
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 
 WIDTHS = (64, 256, 1024)

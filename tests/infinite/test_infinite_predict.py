@@ -6,12 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from oracles.finite_networks import normal
 from whichmin import networks
 from whichmin.errors import DataError, DivergenceError, InputError, ModelError, OptimizerError
 from whichmin.infinite import FullyConnected, describe, minimum_complexity, predict
 from whichmin.task import Task
-
-from .finite import normal
 
 NETWORK = FullyConnected(3, "relu", bias_std=0.2)
 X_TEST = normal(4, 3, seed=2)

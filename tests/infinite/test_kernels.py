@@ -9,11 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from oracles.finite_networks import empirical, normal
 from whichmin import networks
 from whichmin.errors import DataError, InputError, ModelError
 from whichmin.infinite import FullyConnected, sweep, tiles
-
-from .finite import empirical, normal
 
 CASES = range(96)
 

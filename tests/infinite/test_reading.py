@@ -6,11 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from oracles.finite_networks import empirical, normal
 from whichmin import networks
 from whichmin.errors import DataError, ModelError
 from whichmin.infinite import ErfActivation, FullyConnected, describe, distance, kernel
-
-from .finite import empirical, normal
 
 
 def sequential(

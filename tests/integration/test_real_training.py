@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import mlp_problem, rms, sgd
+from oracles.linear_rules import mlp_problem, rms, sgd
 
 
 def digits(seed, *, width=300, alpha=0.7, n=60):

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import problem, sgd
+from oracles.linear_rules import problem, sgd
 from whichmin.errors import OutputError, ResultError
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import whichmin as wm
-from dynamics.oracles import sgd
-from infinite.finite import jacobian, normal
+from oracles.finite_networks import jacobian, normal
+from oracles.linear_rules import sgd
 
 
 def problem(n, outputs=1, *, trained="all"):

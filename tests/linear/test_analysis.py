@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import whichmin as wm
-from linear.cases import problem
+from oracles.linear_networks import problem
 from whichmin import linear
 from whichmin.linear._problem import pose
 from whichmin.linear.imbalance import Levels

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from linear.cases import problem
+from oracles.linear_networks import problem
 from whichmin import linear
 from whichmin.errors import DataError, ModelError
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from linear.cases import problem
+from oracles.linear_networks import problem
 from whichmin import linear
 from whichmin.errors import DivergenceError, WhichminError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from linear.cases import problem
+from oracles.linear_networks import problem
 from whichmin import linear
 
 

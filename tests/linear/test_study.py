@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from whichmin import linear
 from whichmin.cli.linear import linear as command
 from whichmin.errors import ConfigError, OutputError
-from whichmin.linear import figures, report
+from whichmin.report import linear as report
+from whichmin.report.figures import linear as figures
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from optimizers.quadratic import follow, loss, parameters, run
+from oracles.quadratic import follow, loss, parameters, run
 from whichmin.errors import OptimizerError
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 

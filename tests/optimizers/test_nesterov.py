@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from optimizers.quadratic import START, follow, gradient, parameters, run
+from oracles.quadratic import START, follow, gradient, parameters, run
 from whichmin.errors import OptimizerError
 from whichmin.optimizers import Nesterov
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from optimizers.quadratic import START, A, b, follow, gradient, parameters, run
+from oracles.quadratic import START, A, b, follow, gradient, parameters, run
 from whichmin.errors import OptimizerError
 from whichmin.optimizers import Preconditioned
 

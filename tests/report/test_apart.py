@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from oracles.builders import make_entry
 from whichmin.errors import InputError, TrainingError
 from whichmin.report import Entry
 from whichmin.report.apart import apart, by_optimizer
 from whichmin.report.html import render
 from whichmin.report.view import views
 
-from .builders import make_entry
 from .test_html import EVERYTHING, Page
 
 NAMES = ("sgd", "adam", "adagrad")

@@ -4,13 +4,12 @@ import dataclasses
 
 import torch
 
+from oracles.builders import N_TEST, make_entry, make_task
 from whichmin import Task
 from whichmin.report import Entry
 from whichmin.report.flips import SHOWN, Decision, flips
 from whichmin.report.thumbnails import thumbnail
 from whichmin.report.view import views
-
-from .builders import N_TEST, make_entry, make_task
 
 
 def with_outputs(*columns: torch.Tensor, task: Task | None = None):

@@ -10,13 +10,12 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from oracles.builders import make_entry, make_task
 from whichmin.dynamics.prediction import Curve
 from whichmin.report import Entry, plots
 from whichmin.report.axes import every
 from whichmin.report.svg import inline_svg
 from whichmin.report.view import term_names, views
-
-from .builders import make_entry, make_task
 
 
 def test_explanation_figure():

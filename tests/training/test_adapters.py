@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import whichmin as wm
-from dynamics.oracles import distance
+from oracles.linear_rules import distance
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.errors import OptimizerError, ResultError
 from whichmin.training import adapters

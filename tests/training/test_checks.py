@@ -9,7 +9,7 @@ import torch
 from torch.optim.lr_scheduler import ChainedScheduler, LambdaLR, ReduceLROnPlateau, SequentialLR, StepLR
 
 import whichmin as wm
-from dynamics.oracles import problem, sgd
+from oracles.linear_rules import problem, sgd
 from whichmin.errors import OptimizerError
 
 MODEL, TASK = problem("over")

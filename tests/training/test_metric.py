@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import problem, sgd
-from whichmin.batches import batch_order
+from oracles.linear_rules import problem, sgd
 from whichmin.optimizers import Nesterov, Preconditioned, last_metric
+from whichmin.recipe.batches import batch_order
 
 
 def gradient(state, group, grad):

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 import whichmin as wm
-from dynamics.oracles import distance, mlp_problem, problem, sgd
+from oracles.linear_rules import distance, mlp_problem, problem, sgd
 from whichmin.errors import InputError, TrainingError
 from whichmin.optimizers import HigherMomentum, Nesterov
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import distance, problem, sgd
+from oracles.linear_rules import distance, problem, sgd
 from whichmin.errors import InputError, ModelError, OptimizerError, ResultError
 from whichmin.training.recorder import _spaced
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
-from dynamics.oracles import problem, sgd
+from oracles.linear_rules import problem, sgd
 from whichmin.training.stopping import stalled
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from dynamics.oracles import BEST, distance, flat, problem, sgd
+from oracles.linear_rules import BEST, distance, flat, problem, sgd
 from whichmin.errors import InputError, OptimizerError, TrainingError
 
 

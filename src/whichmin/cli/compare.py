@@ -15,8 +15,8 @@ from cyclopts import Parameter
 from whichmin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from whichmin.comparison.comparison import Comparison
-    from whichmin.experiment.config import Experiment
+    from whichmin.studies.comparison import Comparison
+    from whichmin.studies.experiment.config import Experiment
 
 #: Learning rates that bring the default question to its aim in some hundred steps.
 OPTIMIZERS = "sgd:lr=1,sgd:momentum=0.9,lr=0.1,adam:lr=3e-3,adagrad:lr=3e-2,rmsprop:lr=1e-3"
@@ -65,7 +65,7 @@ def compare(
 
     Finished runs are kept: the same command again goes on where it was interrupted.
     """
-    from whichmin.experiment.config import Experiment
+    from whichmin.studies.experiment.config import Experiment
 
     sizes = _sizes(batch_sizes)
     own: dict[str, Any] = {"hidden": _widths(width)} if model is None else {"model": model}
@@ -88,10 +88,10 @@ def compare(
 
 
 def _compared(experiment: Experiment, sizes: tuple[int | None, ...], out: Path, asked: dict[str, Any]) -> Comparison:
-    from whichmin.comparison.choices import Choice
-    from whichmin.comparison.compare import compare
-    from whichmin.experiment.build import build_network, build_optimizer, build_task
-    from whichmin.experiment.choices import labels
+    from whichmin.recipe.recipe import Choice
+    from whichmin.studies.compare import compare
+    from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
+    from whichmin.studies.experiment.optimizers import labels
 
     chosen = zip(labels(experiment.optimizer), map(build_optimizer, experiment.optimizer), strict=True)
     named = [
@@ -133,7 +133,7 @@ def _classes(text: str | None) -> Any:
 
 
 def _print(found: Comparison) -> None:
-    from whichmin.comparison.page import by_size, failed, finding, interval, verdict
+    from whichmin.report.comparison import by_size, failed, finding, interval, verdict
     from whichmin.report.numbers import MISSING, number, percent
 
     kinds = ("predicted",) if found.trained is None else ("predicted", "trained")

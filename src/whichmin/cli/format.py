@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whichmin.decomposition.explanation import MEANINGS
-from whichmin.experiment.choices import labels
-from whichmin.experiment.config import Experiment
-from whichmin.report.entry import Entry
+from whichmin.studies.experiment.config import Experiment
+from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.experiment.optimizers import labels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
     """The table with quantities as rows and entries as columns, mean ± standard deviation last.
 
     Args:
-        frame: of :func:`whichmin.experiment.table`.
+        frame: of :func:`whichmin.studies.experiment.table`.
         optimizers: several, whose means ± standard deviations are the columns then.
 
     Returns:
@@ -192,7 +192,7 @@ def to_json(frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: Apart
     """The table's numbers as JSON has them: unknown ones are null.
 
     Args:
-        frame: of :func:`whichmin.experiment.table`.
+        frame: of :func:`whichmin.studies.experiment.table`.
         entries: what it is of.
         distances: between the optimizers.
 

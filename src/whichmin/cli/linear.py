@@ -35,8 +35,8 @@ def linear(
     over widths with fitted powers. Without options: random data, 10 points of 25 inputs and 3 outputs.
     """
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
-    from whichmin.linear.report import write_report
     from whichmin.linear.study import study
+    from whichmin.report.linear import write_report
 
     X, Y = _problem(data, points, inputs, outputs, seed)
     answer = study(
@@ -87,7 +87,7 @@ def _numbers(text: str, kind: type, name: str) -> list[Any]:
 
 
 def _print(answer: Any) -> None:
-    from whichmin.linear.report import finding
+    from whichmin.report.linear import finding
     from whichmin.report.numbers import number
 
     rows = [["", "guaranteed", "tight", "measured"]]

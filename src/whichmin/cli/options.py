@@ -10,8 +10,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.errors import ConfigError
-from whichmin.experiment.choices import KNOWN, LINEAR
-from whichmin.experiment.config import Experiment, read_config
+from whichmin.studies.experiment.config import Experiment, read_config
+from whichmin.studies.experiment.optimizers import KNOWN, LINEAR
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
 

@@ -12,10 +12,10 @@ from typing import Any
 from whichmin._version import __version__
 from whichmin.cli.format import format_apart, format_table, headline, notes, to_json
 from whichmin.cli.options import Output
-from whichmin.experiment.config import Experiment
-from whichmin.experiment.runner import iterate
-from whichmin.experiment.summary import optimizers, table
-from whichmin.report.entry import Entry
+from whichmin.studies.experiment.config import Experiment
+from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.experiment.runner import iterate
+from whichmin.studies.experiment.summary import optimizers, table
 
 
 def answer(experiment: Experiment, output: Output) -> int:
@@ -29,7 +29,7 @@ def answer(experiment: Experiment, output: Output) -> int:
         The exit code: 0, or 1 where an optimizer or a seed failed and others did not.
 
     Raises:
-        WhichminError: see :func:`whichmin.experiment.iterate`.
+        WhichminError: see :func:`whichmin.studies.experiment.iterate`.
         KeyboardInterrupt: Ctrl-C, with what is kept and how to go on.
     """
     entries = _entries(experiment, output.out)

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from whichmin.decomposition.explanation import Explanation, ordered
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.decomposition.replay import replay
-from whichmin.dynamics.checks import SchedulerFactory
-from whichmin.dynamics.linearized import flat
+from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import predict, prepare
 from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules import OptimizerFactory, learning_rate_is_best, with_learning_rate
+from whichmin.dynamics.rules.registry import OptimizerFactory, learning_rate_is_best, with_learning_rate
 from whichmin.errors import InputError, ResultError
+from whichmin.recipe.build import SchedulerFactory
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.decomposition.explanation import Explanation
-from whichmin.dynamics.linearized import flat
+from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import contradiction, predict
 from whichmin.dynamics.prediction import Prediction
-from whichmin.eigen import Spectrum, spectrum
 from whichmin.errors import InputError, ResultError
-from whichmin.tangent.kernel import tangent_kernel
-from whichmin.tangent.linearize import Tangent
+from whichmin.kernels.kernel import tangent_kernel
+from whichmin.kernels.linearize import Tangent
+from whichmin.kernels.spectrum import Spectrum, spectrum
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.checks import take_step
 from whichmin.errors import InputError, ResultError
-from whichmin.tangent.module import evaluate
+from whichmin.recipe.build import take_step
+from whichmin.tangent.examine import evaluate
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 

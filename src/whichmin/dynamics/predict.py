@@ -12,24 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.batches import check_batch_size, steps_per_epoch
-from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.dynamics.course import Batches, GivenBatches, Rates
-from whichmin.dynamics.job import Job, LinearJob, Relinearize
-from whichmin.dynamics.linear_rule import Course, LinearRule
-from whichmin.dynamics.linearized import Linearization
-from whichmin.dynamics.network import Network
-from whichmin.dynamics.path import Goal
+from whichmin.dynamics.paths.job import Job, LinearJob, Relinearize
+from whichmin.dynamics.paths.linearized import Linearization
+from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.relinearized import Goal
+from whichmin.dynamics.paths.stepwise import StepJob
 from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules import (
+from whichmin.dynamics.rules.linear_rule import Course, LinearRule
+from whichmin.dynamics.rules.registry import (
     OptimizerFactory,
     at_best,
     build,
     learning_rate_is_best,
     rule_of,
 )
-from whichmin.dynamics.stepwise import StepJob
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
+from whichmin.recipe.batches import check_batch_size, steps_per_epoch
+from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
+from whichmin.recipe.schedule import Batches, GivenBatches, Rates
 from whichmin.task import Task
 
 #: How many steps of a scheduler are looked at before training starts.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.rates import Rates
+from whichmin.dynamics.rules.convergence import Rates
 from whichmin.errors import ResultError
 
 if TYPE_CHECKING:
@@ -70,8 +70,9 @@ class Prediction:
             linearized run that it would be about.
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀.
-        rates: how fast the loss falls on the linearized network (:class:`whichmin.dynamics.rates.Rates`): linear or
-            sublinear, with the slowest mode; None where no such rate is known.
+        rates: how fast the loss falls on the linearized network
+            (:class:`whichmin.dynamics.rules.convergence.Rates`): linear or sublinear, with the slowest mode; None where
+            no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
         notes: what the caller should know, such as a limit of stability that the path ran into.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from whichmin.infinite.description import FullyConnected
 from whichmin.infinite.limit import Limit, inputs
 from whichmin.infinite.reading import describe
-from whichmin.tangent.kernel import tangent_kernel
+from whichmin.kernels.kernel import tangent_kernel
 
 
 def distance(model: nn.Module, X: Tensor, description: FullyConnected | Limit | None = None) -> float:

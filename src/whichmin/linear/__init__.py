@@ -4,13 +4,13 @@ from whichmin.linear.analysis import LinearAnalysis, analyze
 from whichmin.linear.assumptions import Assumption
 from whichmin.linear.deep import DeepFlow, deep_flow, deep_imbalances
 from whichmin.linear.descent import descend
-from whichmin.linear.figures import drift_figure, invariant_figure, loss_figure, width_figure
 from whichmin.linear.flow import LinearFlow, flow
 from whichmin.linear.initialize import initialize
 from whichmin.linear.minimum_norm import minimum_norm
-from whichmin.linear.report import write_report
 from whichmin.linear.study import LinearStudy, study
 from whichmin.linear.sweep import PowerFit, WidthSweep, example, width_sweep
+from whichmin.report.figures.linear import drift_figure, invariant_figure, loss_figure, width_figure
+from whichmin.report.linear import write_report
 
 __all__ = [
     "Assumption",

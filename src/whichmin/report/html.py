@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import InputError, OutputError
 from whichmin.report.apart import apart, by_optimizer
-from whichmin.report.entry import Entry
-from whichmin.report.figures import figures, term_figures
+from whichmin.report.figures.of_entries import figures, term_figures
 from whichmin.report.finding import headline, lazy_sentences
 from whichmin.report.flips import flips
 from whichmin.report.numbers import number
 from whichmin.report.page import template
 from whichmin.report.summary import FEW, laziness_rows, summary
 from whichmin.report.view import View, last_steps, term_names, views
+from whichmin.studies.experiment.entry import Entry
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,12 +8,12 @@ if TYPE_CHECKING:
     from jinja2 import Template
 
 
-def template(name: str, package: str = "whichmin.report") -> Template:
-    """A package's template, which may include the report's own macros and styles; text is escaped."""
-    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+def template(name: str) -> Template:
+    """A template of this package; text is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(p) for p in dict.fromkeys([package, "whichmin.report"])]),
+        loader=PackageLoader("whichmin.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

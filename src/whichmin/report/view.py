@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.dynamics.prediction import Prediction
-from whichmin.report.entry import Entry
+from whichmin.studies.experiment.entry import Entry
 from whichmin.task import Task
 from whichmin.training.run import Run
 

@@ -19,7 +19,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from whichmin.tangent.held import Seen
+from whichmin.tangent.cached_layer import Seen
 from whichmin.tangent.products import product
 
 

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
-from whichmin.batches import batch_order, steps_per_epoch
-from whichmin.dynamics.checks import take_step
 from whichmin.errors import TrainingError
-from whichmin.tangent.module import trainable
+from whichmin.recipe.batches import batch_order, steps_per_epoch
+from whichmin.recipe.build import take_step
+from whichmin.tangent.examine import trainable
 from whichmin.task import Task
 from whichmin.training.stopping import stalled
 

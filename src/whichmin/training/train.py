@@ -9,15 +9,15 @@ import time
 import torch
 from torch import nn
 
-from whichmin.batches import check_batch_size, generator_of
-from whichmin.dynamics.checks import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.dynamics.rules import OptimizerFactory, at_best, build, learning_rate_is_best
-from whichmin.eigen import spectrum
+from whichmin.dynamics.rules.registry import OptimizerFactory, at_best, build, learning_rate_is_best
 from whichmin.errors import InputError, ModelError
+from whichmin.kernels.kernel import tangent_kernel
+from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
+from whichmin.recipe.batches import check_batch_size, generator_of
+from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
 from whichmin.tangent.capture import looked_up
-from whichmin.tangent.kernel import tangent_kernel
-from whichmin.tangent.module import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.examine import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run

@@ -1,0 +1,1 @@
+"""What training does to the residual while the tangent features are frozen."""

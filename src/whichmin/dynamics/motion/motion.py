@@ -1,0 +1,119 @@
+"""What a rule does to the residual while the tangent features J are frozen.
+
+The state of training is S = (θ, s₁, …): the parameters and what the optimizer remembers, each a vector in parameter
+space. While J is frozen every described rule moves it by S(t) = Φ(t) S(0) + C(t) J(X), Φ(t) a small matrix and C(t) a
+row of N·C coefficients for each of the vectors, so that nothing but N·C numbers a vector has to be followed.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from whichmin.dynamics.motion.search import first_time
+from whichmin.kernels.spectrum import Spectrum
+
+Array = NDArray[np.float64]
+
+#: At how many times the length of a way is measured,
+SAMPLES = 96
+#: and how far, where there is no end.
+FAR = 20_000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """Where an interval starts.
+
+    Attributes:
+        spectrum: of the kernel K(X, X).
+        residual: f(θ, X) − Y, (N·C,).
+        steps: the steps made before.
+        pushed: J S_k, (1 + slots, N·C): how the vectors of the state act on the training outputs. The first row, Jθ,
+            matters only to weight decay and is zero otherwise.
+        gram: the inner products of s₁, … in parameter space, (slots, slots).
+    """
+
+    spectrum: Spectrum
+    residual: Array
+    steps: float
+    pushed: Array
+    gram: Array
+
+    @classmethod
+    def at_rest(cls, spectrum: Spectrum, residual: Array, slots: int = 0, theta: Array | None = None) -> Start:
+        """Before the first step: nothing is remembered; ``theta`` is Jθ₀ for rules that decay the weights."""
+        pushed = np.zeros((1 + slots, len(residual)))
+        if theta is not None:
+            pushed[0] = theta
+        return cls(spectrum, residual, 0.0, pushed, np.zeros((slots, slots)))
+
+
+class Motion(ABC):
+    """Training from a :class:`Start` with J frozen. Times are steps from there."""
+
+    def __init__(self, start: Start) -> None:
+        self.start = start
+
+    @abstractmethod
+    def residual(self, t: float) -> Array:
+        """f(X) − Y at time t, (N·C,)."""
+
+    @abstractmethod
+    def coefficients(self, t: float) -> Array:
+        """C(t), (1 + slots, N·C)."""
+
+    def weights(self, t: float) -> Array:
+        """Φ(t), (1 + slots, 1 + slots); the identity for rules without memory."""
+        return np.eye(1)
+
+    def mse(self, t: float) -> float:
+        """The training mean square error at time t."""
+        return mean_square(self.residual(t))
+
+    @abstractmethod
+    def first_below(self, until: float) -> float:
+        """The first time > 0 at which training that stops below ``until`` would stop; infinity if never."""
+
+    def displacement(self, t: float) -> float:
+        """‖θ(t) − θ(0)‖, without what weight decay takes off θ(0)."""
+        return self._size(self.coefficients(t)[0], self.weights(t)[0, 1:])
+
+    def _size(self, c: Array, phi: Array) -> float:
+        """‖Jᵀc + Σ φ_k s_k‖."""
+        kc = self.start.spectrum.apply(c)
+        square = c @ kc + 2 * phi @ (self.start.pushed[1:] @ c) + phi @ self.start.gram @ phi
+        return math.sqrt(max(float(square), 0.0))
+
+    def travelled(self, end: float) -> tuple[Array, Array]:
+        """Times up to ``end``, spaced by a factor, and how long the way of the parameters is until then.
+
+        With momentum the parameters swing back: the way is longer than the displacement.
+        """
+        last = end
+        if math.isinf(end):
+            last = min(self.first_below(1e-6 * self.mse(0)), FAR)
+        times = np.unique(np.round(np.geomspace(1.0, max(last, 1.0), SAMPLES))) if last >= SAMPLES else np.array([])
+        if not len(times):
+            times = np.arange(1.0, last + 1.0) if last == int(last) else np.linspace(last / SAMPLES, last, SAMPLES)
+        length, lengths = 0.0, []
+        before, swung = np.zeros(len(self.start.residual)), np.zeros(len(self.start.gram))
+        for t in times.tolist():
+            c, phi = self.coefficients(t)[0], self.weights(t)[0, 1:]
+            length += self._size(c - before, phi - swung)
+            lengths.append(length)
+            before, swung = c, phi
+        return times, np.array(lengths)
+
+    def first_moved(self, distance: float, end: float, flow: bool) -> float:
+        """The first time, up to ``end``, at which the parameters have moved so far."""
+        return min(end, first_time(lambda t: self.displacement(min(t, end)) >= distance or t >= end, flow))
+
+
+def mean_square(r: Array) -> float:
+    """Its mean square."""
+    return float(np.dot(r, r)) / len(r)

@@ -1,0 +1,1 @@
+"""A network followed along training: linearized where it stands, moved, linearized again."""

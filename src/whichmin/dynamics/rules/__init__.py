@@ -1,0 +1,1 @@
+"""What each optimizer does to the parameters, one file a rule."""

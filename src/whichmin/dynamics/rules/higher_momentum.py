@@ -1,0 +1,42 @@
+"""Momentum of two terms (Bu, Xu and Chen 2020): the last two displacements push on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from whichmin.dynamics.motion.motion import Array
+from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.errors import OptimizerError
+
+
+@dataclass(frozen=True)
+class TwoTerms(LinearRule):
+    """θ_{k+1} − θ_k = β₁(θ_k − θ_{k−1}) + β₂(θ_{k−1} − θ_{k−2}) − lr·g; the slots are the last two displacements."""
+
+    betas: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def slots(self) -> int:
+        """Two displacements."""
+        return 2
+
+    def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
+        """Of one step."""
+        first, second = self.betas
+        A = np.array([[1.0, first, second], [0.0, first, second], [0.0, 1.0, 0.0]])
+        return A, np.array([-lr, -lr, 0.0])
+
+
+def higher_momentum(group: dict[str, Any], flow: bool) -> LinearRule:
+    """The rule of a built ``whichmin.optimizers.HigherMomentum``.
+
+    Raises:
+        OptimizerError: its flow, which is not known.
+    """
+    if flow:
+        raise OptimizerError("HigherMomentum has no flow here: pass flow=False.")
+    betas = (float(group["betas"][0]), float(group["betas"][1]))
+    return TwoTerms(float(group["lr"]), weight_decay=float(group["weight_decay"]), betas=betas)

@@ -1,0 +1,72 @@
+"""Momentum as ``torch.optim.SGD`` has it: heavy ball, with dampening, and Nesterov's with a constant factor."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from whichmin.dynamics.motion.motion import Array
+from whichmin.dynamics.rules.gradient_descent import GradientDescent
+from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.errors import OptimizerError
+
+
+@dataclass(frozen=True)
+class Momentum(LinearRule):
+    """b ← μ b + (1 − τ) g, θ ← θ − lr·b, or with ``nesterov`` θ ← θ − lr·(g + μ b); the first b is g.
+
+    As a flow θ̈ + b θ̇ + ∇L = 0 in the time √lr·t, with μ = 1 − b√lr (Bu, Xu and Chen 2020): the slot is −θ̇.
+    """
+
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+
+    @property
+    def slots(self) -> int:
+        """The buffer."""
+        return 1
+
+    @property
+    def steady(self) -> int:
+        """The first step knows no dampening."""
+        return 1 if self.dampening and not self.flow else 0
+
+    def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
+        """Of torch's step, or of the flow."""
+        if self.flow:
+            root = math.sqrt(lr)
+            return np.array([[0.0, -root], [0.0, self.momentum - 1.0]]), np.array([0.0, root])
+        mu, taken = self.momentum, 1.0 if k == 0 else 1.0 - self.dampening
+        if self.nesterov:
+            return np.array([[1.0, -lr * mu * mu], [0.0, mu]]), np.array([-lr * (1.0 + mu * taken), taken])
+        return np.array([[1.0, -lr * mu], [0.0, mu]]), np.array([-lr * taken, taken])
+
+
+def stochastic_gradient_descent(group: dict[str, Any], flow: bool) -> LinearRule:
+    """The rule of a built ``torch.optim.SGD``.
+
+    Raises:
+        OptimizerError: ``maximize``; a flow of dampened or Nesterov momentum, or with weight decay.
+    """
+    lr, decay = float(group["lr"]), float(group["weight_decay"])
+    if group.get("maximize"):
+        raise OptimizerError("SGD with maximize=True is not predicted: leave maximize out.")
+    if flow and (decay or group["dampening"] or group["nesterov"]):
+        raise OptimizerError(
+            "flow=True is known for plain SGD, for heavy-ball momentum and for whichmin.optimizers.Nesterov; leave out "
+            "weight_decay, dampening and nesterov, or pass flow=False."
+        )
+    if not group["momentum"]:
+        return GradientDescent(lr, flow, weight_decay=decay)
+    return Momentum(
+        lr,
+        flow,
+        weight_decay=decay,
+        momentum=float(group["momentum"]),
+        dampening=float(group["dampening"]),
+        nesterov=bool(group["nesterov"]),
+    )

@@ -1,0 +1,122 @@
+"""The network linearized at a fixed point: f₀, products with the Jacobian, and the tangent kernel."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from whichmin.errors import ModelError
+from whichmin.tangent.examine import check_modules, evaluate, finite, trainable
+
+
+class Tangent:
+    """f_lin(θ, x) = f(θ₀, x) + J(x)(θ − θ₀), with J = ∂f/∂θ at the model's present parameters θ₀.
+
+    The model is copied: changing it afterwards does not move the point of linearization.
+
+    Args:
+        model: any ``nn.Module`` whose rows are functions of their own inputs; frozen parameters are left out.
+
+    Raises:
+        ModelError: see :func:`whichmin.tangent_kernel`.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        check_modules(model)
+        trainable(model)
+        self._model = copy.deepcopy(model)
+        self._parameters = {n: p.detach() for n, p in trainable(self._model).items()}
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """θ₀ by name."""
+        return {name: p.clone() for name, p in self._parameters.items()}
+
+    @property
+    def size(self) -> int:
+        """The number of trainable parameters P."""
+        return sum(p.numel() for p in self._parameters.values())
+
+    def f0(self, x: Tensor) -> Tensor:
+        """f(θ₀, x), (n, C). Cost: one forward pass."""
+        with torch.no_grad():
+            return finite(evaluate(self._model, x), "x")
+
+    def jvp(self, x: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
+        """J(x) v, (n, C), for v a tree like the parameters. Cost: about two forward passes.
+
+        Raises:
+            ModelError: a tree whose names or shapes do not match the parameters.
+        """
+        self._check_tree(tangent)
+        v = {n: tangent[n].to(p) for n, p in self._parameters.items()}
+        return jvp(self._model, self._parameters, x, v)
+
+    def vjp(self, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
+        """J(x)ᵀ c, a tree like the parameters, for c of shape (n, C). Cost: one forward and one backward pass.
+
+        Raises:
+            ModelError: a cotangent that is not of the outputs' shape.
+        """
+        leaves = {n: p.detach().requires_grad_() for n, p in self._parameters.items()}
+        with torch.enable_grad():
+            out = call(self._model, leaves, x)
+        if cotangent.shape != out.shape:
+            raise ModelError(
+                f"the cotangent has shape {tuple(cotangent.shape)}; expected {tuple(out.shape)}, like f(x)."
+            )
+        grads = torch.autograd.grad(out, list(leaves.values()), cotangent.to(out), allow_unused=True)
+        return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), grads, strict=True)}
+
+    def kernel(
+        self,
+        x1: Tensor,
+        x2: Tensor | None = None,
+        *,
+        method: str = "auto",
+        metric: Mapping[str, Tensor | float] | None = None,
+    ) -> Tensor:
+        """:func:`whichmin.tangent_kernel` at θ₀, (n1, n2, C, C)."""
+        from whichmin.kernels.kernel import tangent_kernel
+
+        return tangent_kernel(self._model, x1, x2, method=method, metric=metric)  # type: ignore[return-value]
+
+    def _check_tree(self, tree: Mapping[str, Tensor]) -> None:
+        if set(tree) != set(self._parameters):
+            raise ModelError(f"the tangent names {sorted(tree)}; expected {sorted(self._parameters)}.")
+        for name, p in self._parameters.items():
+            if tree[name].shape != p.shape:
+                raise ModelError(f"tangent[{name!r}] has shape {tuple(tree[name].shape)}; expected {tuple(p.shape)}.")
+
+
+def call(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """f(x) with these parameters in place of the model's own, (n, C)."""
+    return evaluate(lambda inputs: torch.func.functional_call(model, dict(parameters), (inputs,)), x)
+
+
+def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+    """J(x) v at these parameters, (n, C)."""
+    at = {n: p.detach() for n, p in parameters.items()}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
+        try:
+            with torch.no_grad():
+                return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
+        except (ModelError, RuntimeError, NotImplementedError):
+            return _jvp_by_transposition(model, at, x, v)
+
+
+def _jvp_by_transposition(
+    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
+) -> Tensor:
+    """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
+    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    with torch.enable_grad():
+        out = call(model, leaves, x)
+        u = torch.zeros_like(out, requires_grad=True)
+        grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
+        pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
+        return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]

@@ -1,0 +1,1 @@
+"""What trains a network: an optimizer, its batches and its scheduler."""

@@ -1,0 +1,112 @@
+"""What training asks of an optimizer and of a scheduler."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from whichmin.errors import OptimizerError
+from whichmin.tangent.examine import trainable
+
+SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
+    """Refuse an optimizer that does not train the network's parameters, all of them, step by step.
+
+    Raises:
+        OptimizerError: it needs a closure, leaves trainable parameters out, holds others, or does not move a group.
+    """
+    kind = type(optimizer).__name__
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise OptimizerError(
+            f"{kind} evaluates the loss several times in a step, through a closure; training needs an optimizer whose "
+            "step() works without one, such as torch.optim.SGD or torch.optim.Adam."
+        )
+    parameters = trainable(network)
+    names = {id(p): name for name, p in parameters.items()}
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    foreign = len(held - set(names))
+    if foreign:
+        raise OptimizerError(
+            f"the optimizer holds {foreign} tensors that are not parameters of the copy that is trained: build it from "
+            "the parameters that the factory is called with."
+        )
+    missing = [name for name, p in parameters.items() if id(p) not in held]
+    if missing:
+        raise OptimizerError(
+            f"the optimizer has no {_listed(missing)}, {len(missing)} of {len(parameters)} trainable parameters: "
+            "freeze them with requires_grad_(False) or give them to the optimizer."
+        )
+    for i, group in enumerate(optimizer.param_groups):
+        if "lr" in group and float(group["lr"]) == 0:
+            inside = _listed([names[id(p)] for p in group["params"]])
+            raise OptimizerError(
+                f"parameter group {i} ({inside}) has lr = 0 and would not move: give it a positive learning rate, or "
+                "freeze its parameters with requires_grad_(False) and leave them out."
+            )
+
+
+def take_step(optimizer: torch.optim.Optimizer) -> None:
+    """``optimizer.step()``.
+
+    Raises:
+        OptimizerError: the optimizer raised one of the errors that bad settings and gradients give.
+    """
+    try:
+        optimizer.step()
+    except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
+        raise OptimizerError(
+            f"{type(optimizer).__name__}.step() failed: {error}. It gets the dense gradients of all trainable "
+            "parameters and is called without arguments: check its settings, or take another optimizer."
+        ) from error
+
+
+def build_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+    """The learning-rate scheduler that a factory makes; None for none.
+
+    Raises:
+        OptimizerError: not a factory, the factory fails, or what it makes does not schedule this optimizer by steps.
+    """
+    if scheduler is None:
+        return None
+    example = "functools.partial(torch.optim.lr_scheduler.StepLR, step_size=100)"
+    if isinstance(scheduler, LRScheduler):
+        raise OptimizerError(
+            f"got a built {type(scheduler).__name__}; expected a factory optimizer → scheduler, such as {example}."
+        )
+    if not callable(scheduler):
+        raise OptimizerError(
+            f"scheduler is {scheduler!r}; expected a factory optimizer → scheduler, such as {example}."
+        )
+    try:
+        built = scheduler(optimizer)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise OptimizerError(f"the scheduler factory failed: {error}. Expected one such as {example}.") from error
+    if isinstance(built, ReduceLROnPlateau):
+        raise OptimizerError(
+            "ReduceLROnPlateau waits for a validation loss, and training has none to give it; expected a scheduler "
+            f"whose step() needs nothing, such as {example}."
+        )
+    if not isinstance(built, LRScheduler):
+        raise OptimizerError(
+            f"the scheduler factory returned a {type(built).__name__}; expected a "
+            f"torch.optim.lr_scheduler.LRScheduler, such as {example} makes."
+        )
+    if getattr(built, "optimizer", optimizer) is not optimizer:
+        raise OptimizerError(
+            f"the scheduler factory returned a {type(built).__name__} of another optimizer; expected one of the "
+            "optimizer that it is called with."
+        )
+    return built
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:4])
+    return shown if len(names) <= 4 else f"{shown}, …"

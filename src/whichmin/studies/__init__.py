@@ -1,0 +1,1 @@
+"""Questions of many trainings and predictions: comparisons, seeds, experiments."""

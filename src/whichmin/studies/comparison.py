@@ -1,0 +1,253 @@
+"""The result of :func:`whichmin.compare`."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whichmin.studies.effects import Effect, Estimate, effect_of, least_seeds, smallest_p
+from whichmin.studies.seeds import decide
+from whichmin.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be had: ``kind`` is "predicted" or "trained"."""
+
+    choice: str
+    seed: int
+    kind: str
+    message: str
+
+    def __str__(self) -> str:
+        """A sentence."""
+        return f"{self.choice}, seed {self.seed} could not be {self.kind}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two choices: the effect between them as predicted and, where there is training, as trained; None if unknown."""
+
+    predicted: Effect | None
+    trained: Effect | None
+
+    @property
+    def best(self) -> Effect | None:
+        """The effect between the trained networks, or else the predicted one."""
+        return self.trained or self.predicted
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """The minimizers that several ways to train reach from the same initializations.
+
+    An effect is *real* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a direction that
+    the initializations share, beyond what the scatter between seeds brings about; and (2) the size of that shared
+    difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor that an
+    effect which is not real is absent: two choices may lie far apart at each seed (``distances``) in directions that
+    differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference, a share of
+    about ``level`` is called real. With few seeds p cannot come down to the level; ``real`` is None then.
+
+    Attributes:
+        task: the data.
+        predicted: test outputs (seeds, n_test, C) by choice; nan where a choice failed.
+        errors: estimated error of each prediction, (seeds,), float64, by choice.
+        trained: as ``predicted``, of really trained networks; None without training.
+        steps: steps predicted, (seeds,), float64, by choice.
+        level: of tests and, as 1 − level, of confidence intervals.
+        seconds: what it took, kept answers not counted.
+        failures: what could not be had.
+        notes: what a reader should know.
+    """
+
+    task: Task
+    predicted: dict[str, Tensor]
+    errors: dict[str, Tensor]
+    trained: dict[str, Tensor] | None
+    steps: dict[str, Tensor]
+    level: float
+    seconds: float
+    failures: tuple[Failure, ...] = ()
+    notes: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the choices."""
+        return tuple(self.predicted)
+
+    @property
+    def seeds(self) -> int:
+        """How many initializations."""
+        return len(next(iter(self.predicted.values())))
+
+    @property
+    def test_error(self) -> dict[str, Estimate] | None:
+        """Mean square test error by choice, of trained networks where there are any; None without test targets."""
+        return self.test_error_of(self.predicted if self.trained is None else self.trained)
+
+    def test_error_of(self, outputs: dict[str, Tensor]) -> dict[str, Estimate] | None:
+        """The same of ``predicted`` or ``trained``."""
+        if self.task.y_test is None:
+            return None
+        y = self.task.y_test.double()
+        return {
+            name: Estimate.of((test.double() - y).square().flatten(1).mean(dim=1).cpu().numpy(), self.level)
+            for name, test in outputs.items()
+        }
+
+    @cached_property
+    def pairs(self) -> dict[tuple[str, str], Pair]:
+        """Every two choices."""
+        return {
+            (one, other): Pair(
+                self._effect(self.predicted, one, other, predicted=True),
+                None if self.trained is None else self._effect(self.trained, one, other, predicted=False),
+            )
+            for one, other in itertools.combinations(self.names, 2)
+        }
+
+    @property
+    def distances(self) -> dict[tuple[str, str], Estimate]:
+        """Root mean square distance between minimizers of the same seed, trained ones if there are; mean over seeds."""
+        return {names: effect.distance for names, effect in self._known()}
+
+    @property
+    def real(self) -> dict[tuple[str, str], bool | None]:
+        """Whether each effect is real, see above; None where there are too few seeds to say."""
+        effects = dict(self._known())
+        return {names: effects[names].real if names in effects else None for names in self.pairs}
+
+    @property
+    def flips(self) -> dict[tuple[str, str], float]:
+        """Share of test points whose label flips between two choices of the same seed, mean over seeds."""
+        return {names: effect.flips for names, effect in self._known()}
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per pair, and what is known of it as predicted and as trained."""
+        import pandas as pd
+
+        rows = []
+        for (one, other), pair in self.pairs.items():
+            row: dict[str, Any] = {"one": one, "other": other}
+            for kind in ("predicted", "trained"):
+                effect: Effect | None = getattr(pair, kind)
+                if effect is not None:
+                    row |= {f"{k}_{kind}": v for k, v in _columns(effect).items()}
+            rows.append(row)
+        return pd.DataFrame(rows)
+
+    def report(self, path: str | os.PathLike[str]) -> None:
+        """Write one HTML file that opens offline: tables of the choices and pairs, and a figure of the distances.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        from whichmin.report.comparison import render
+        from whichmin.report.html import write_page
+
+        write_page(path, render(self))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a result folder (see ``whichmin.storage``)."""
+        from whichmin.storage import save_folder
+
+        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
+        arrays = {f"task.{k}": v for k, v in task.items() if v is not None}
+        groups = {"predicted": self.predicted, "errors": self.errors, "trained": self.trained, "steps": self.steps}
+        for group, held in groups.items():
+            arrays |= {f"{group}.{i}": t for i, t in enumerate((held or {}).values())}
+        config = {
+            "kind": "comparison",
+            "names": list(self.names),
+            "level": self.level,
+            "seconds": self.seconds,
+            "failures": [dataclasses.astuple(f) for f in self.failures],
+            "notes": list(self.notes),
+            "settings": self.settings,
+        }
+        save_folder(path, config, arrays)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Comparison:
+        """Read a folder that :meth:`save` wrote."""
+        from whichmin.storage import load_folder
+
+        config, arrays, _ = load_folder(path, "comparison")
+
+        def group(of: str) -> dict[str, Tensor]:
+            found = {name: arrays.get(f"{of}.{i}") for i, name in enumerate(config["names"])}
+            return {name: t for name, t in found.items() if t is not None}
+
+        return cls(
+            Task(arrays["task.X"], arrays["task.y"], arrays["task.X_test"], arrays.get("task.y_test")),
+            group("predicted"),
+            group("errors"),
+            group("trained") or None,
+            group("steps"),
+            config["level"],
+            config["seconds"],
+            tuple(Failure(*f) for f in config["failures"]),
+            tuple(config["notes"]),
+            config["settings"],
+        )
+
+    def _known(self) -> list[tuple[tuple[str, str], Effect]]:
+        return [(names, pair.best) for names, pair in self.pairs.items() if pair.best is not None]
+
+    def _effect(self, outputs: dict[str, Tensor], one: str, other: str, *, predicted: bool) -> Effect | None:
+        """Over the seeds that both choices have; None of fewer than two."""
+        a, b = outputs[one].double().cpu(), outputs[other].double().cpu()
+        both = torch.isfinite(a).flatten(1).all(dim=1) & torch.isfinite(b).flatten(1).all(dim=1)
+        if int(both.sum()) < 2:
+            return None
+        error = 0.0
+        if predicted:
+            squares = [float(self.errors[name][both].square().mean()) for name in (one, other)]
+            error = math.sqrt(sum(squares))
+        labels = decide(self.task, a[both]), decide(self.task, b[both])
+        return effect_of(a[both].numpy(), b[both].numpy(), error, self.level, labels)
+
+
+def notices(level: float, seeds: int) -> list[str]:
+    """What a level and a number of seeds cannot do."""
+    least = smallest_p(seeds)
+    if least <= level:
+        return []
+    return [
+        f"{seeds} seeds cannot tell at level {level:g} whether an effect is real: the smallest p they can give is "
+        f"{least:.2g}. Take {least_seeds(level)} seeds or more"
+        + (f", or a level of {least:.2g} or more." if least < 1 else ".")
+    ]
+
+
+def _columns(effect: Effect) -> dict[str, Any]:
+    return {
+        "distance": effect.distance.mean,
+        "low": effect.distance.low,
+        "high": effect.distance.high,
+        "systematic": effect.systematic,
+        "error": effect.error,
+        "spread": effect.spread,
+        "p": effect.p,
+        "real": effect.real,
+        "flips": effect.flips,
+        "seeds": effect.seeds,
+    }
+
+
+def filled(found: list[Tensor | None], like: Tensor) -> Tensor:
+    """Outputs of all seeds, nan where there are none."""
+    return torch.stack([torch.full_like(like, np.nan) if one is None else one for one in found])

@@ -1,0 +1,228 @@
+"""What is asked: a validated description of data, network, seeds and training."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from whichmin.errors import ConfigError
+from whichmin.studies.experiment.optimizers import Choice, choices
+
+_CHOICES = {
+    "network": ("mlp", "cnn"),
+    "parametrization": ("ntk", "standard"),
+    "dtype": ("float32", "float64"),
+}
+_COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "batch_seed": 0}
+_POSITIVE = ("scale", "until", "tol")
+_HIDDEN = {"mlp": (2048,), "cnn": (64, 64, 64)}
+#: What describes whichmin's own networks, and therefore says nothing about a network of the caller's.
+_OWN_NETWORK = ("network", "hidden", "parametrization", "activation", "bias", "scale")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Data, network, seeds and training: everything that the answer depends on.
+
+    Attributes:
+        data: a name or a path, see :func:`whichmin.data.load`.
+        classes: the classes to tell apart, "all" of them, or None: 0 against 1, and everything in an ``.npz`` file.
+        n_train: the number of training points.
+        n_test: the number of test points.
+        data_seed: of the draw of both.
+        network: "mlp" or "cnn".
+        hidden: the widths of the hidden layers, or the channels of the convolutions; None: (2048,), (64, 64, 64).
+        parametrization: "ntk" or "standard".
+        activation: one of ``whichmin.networks.ACTIVATIONS``.
+        bias: whether layers have biases.
+        scale: α, in front of every layer.
+        model: a network of the caller's instead, "package.module:factory". A parameter named ``seed``, or one without
+            a default, gets the seed; torch's global generator is seeded with it too.
+        seeds: how many initializations, the seeds 0, 1, ….
+        optimizer: what trains: a name, several as "sgd:momentum=0.9,nesterov=true,adam", a table with a ``name`` and
+            settings, or a list of these; a tuple of choices afterwards. The names are those of ``torch.optim``,
+            "nesterov" and "higher-momentum" (:mod:`whichmin.optimizers`), and "package.module:Class".
+        lr: one learning rate for all optimizers, or one for each; None: each one's own (``choices.KNOWN``), "best"
+            for gradient descent: the rate at which the slowest mode falls fastest.
+        batch_size: rows per step; None, or ``n_train`` and more: all of them.
+        batch_seed: of the order of the batches.
+        until: the training mean square error to stop at.
+        max_steps: the number of steps to stop at; None: no such number.
+        tol: of the followed path, relative to the targets' standard deviation.
+        dtype: "float32" or "float64".
+        device: as torch names it.
+        train: whether to train for real as well.
+
+    Raises:
+        ConfigError: a value of the wrong type or out of range.
+    """
+
+    data: str = "digits"
+    classes: tuple[int | str, ...] | str | None = None
+    n_train: int = 100
+    n_test: int = 100
+    data_seed: int = 0
+    network: str = "mlp"
+    hidden: tuple[int, ...] | None = None
+    parametrization: str = "ntk"
+    activation: str = "relu"
+    bias: bool = False
+    scale: float = 1.0
+    model: str | None = None
+    seeds: int = 3
+    optimizer: Any = "sgd"
+    lr: Any = None
+    batch_size: int | None = None
+    batch_seed: int = 0
+    until: float = 1e-5
+    max_steps: int | None = None
+    tol: float = 1e-2
+    dtype: str = "float32"
+    device: str = "cpu"
+    train: bool = True
+
+    def __post_init__(self) -> None:
+        """Validate once; afterwards every field has its type and range, sequences are tuples and ints floats."""
+        for name in ("data", "activation", "device"):
+            self._require(name, isinstance(getattr(self, name), str) and getattr(self, name), "a name")
+        for name in ("bias", "train"):
+            self._require(name, isinstance(getattr(self, name), bool), "true or false")
+        for name, known in _CHOICES.items():
+            self._require(name, getattr(self, name) in known, " or ".join(map(repr, known)))
+        for name, least in _COUNTS.items():
+            self._require(name, _is_int(getattr(self, name), least), f"a whole number, {least} or more")
+        for name in _POSITIVE:
+            self._require(name, _is_positive(getattr(self, name)), "a positive number")
+            object.__setattr__(self, name, float(getattr(self, name)))
+        self._check_lists()
+        self._check_training()
+        self._check_model()
+
+    def _check_lists(self) -> None:
+        if isinstance(self.classes, (list, tuple)):
+            object.__setattr__(self, "classes", tuple(self.classes))
+            entries = all(isinstance(c, str) or _is_int(c, None) for c in self.classes)
+            self._require("classes", entries and len(set(self.classes)) >= 2, "two different classes, such as [0, 1]")
+        else:
+            self._require("classes", self.classes in (None, "all"), "a list such as [0, 1], or 'all'")
+        if self.hidden is not None:
+            widths = isinstance(self.hidden, (list, tuple)) and all(_is_int(w, 1) for w in self.hidden)
+            self._require("hidden", widths, "a list of widths such as [600, 600]")
+            object.__setattr__(self, "hidden", tuple(self.hidden))
+
+    def _check_training(self) -> None:
+        chosen = choices(self.optimizer, self.lr)
+        rates = tuple(choice.lr for choice in chosen)
+        object.__setattr__(self, "optimizer", chosen)
+        object.__setattr__(self, "lr", rates[0] if len(set(rates)) == 1 else rates)
+        size = self.batch_size
+        self._require("batch_size", size is None or _is_int(size, 1), "a whole number of rows, 1 or more")
+        if size is None or size >= self.n_train:
+            object.__setattr__(self, "batch_size", None)
+        self._require("max_steps", self.max_steps is None or _is_int(self.max_steps, 1), "a whole number, 1 or more")
+
+    def _check_model(self) -> None:
+        if self.model is None:
+            return
+        parts = self.model.split(":") if isinstance(self.model, str) else []
+        self._require("model", len(parts) == 2 and all(parts), "'package.module:factory'")
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        said = [name for name in _OWN_NETWORK if getattr(self, name) != defaults[name]]
+        if said:
+            raise ConfigError(
+                f"model is {self.model!r} and {', '.join(said)} describe a network of whichmin's: "
+                "leave out one or the other."
+            )
+
+    def _require(self, name: str, condition: object, expected: str) -> None:
+        if not condition:
+            raise ConfigError(f"{name} is {getattr(self, name)!r}; expected {expected}.")
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """``hidden``, with the network's default in place of None."""
+        return _HIDDEN[self.network] if self.hidden is None else self.hidden
+
+    @property
+    def chosen_classes(self) -> tuple[int | str, ...] | None:
+        """``classes`` as :func:`whichmin.data.load` takes them."""
+        if self.classes is None:
+            return None if self.data.endswith(".npz") else (0, 1)
+        return None if isinstance(self.classes, str) else self.classes
+
+    def of(self, choice: Choice) -> Experiment:
+        """The same with only one of the optimizers, and without a seed of batches where there are none."""
+        seed = 0 if self.batch_size is None else self.batch_seed
+        return dataclasses.replace(self, optimizer=choice, lr=None, batch_seed=seed)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field, resolved, as JSON has them; leaves out what does not describe a ``model`` of the caller's."""
+        values = dataclasses.asdict(self) | {"hidden": list(self.layers)}
+        chosen = self.chosen_classes
+        values["optimizer"] = [choice.to_dict() for choice in self.optimizer]
+        del values["lr"]  # those of the optimizers
+        values["classes"] = list(chosen) if chosen is not None else "all"
+        if self.model is not None:
+            return {name: value for name, value in values.items() if name not in _OWN_NETWORK}
+        return {name: value for name, value in values.items() if name != "model"}
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str = "the configuration") -> Experiment:
+        """An experiment from names and values; a hyphen in a name is an underscore.
+
+        Args:
+            values: any of the attributes.
+            source: what messages call the place that they come from.
+
+        Raises:
+            ConfigError: a name that is none of the attributes (the message says which comes closest), or a value that
+                cannot be used.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        values = {name.replace("-", "_"): value for name, value in values.items()}
+        for name in values:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+                raise ConfigError(
+                    f"{source} has the unknown key {name!r}; did you mean {close[0]!r}? Known are {', '.join(known)}."
+                )
+        return cls(**values)
+
+
+def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The names and values of a TOML or JSON file, told apart by its ending.
+
+    Raises:
+        ConfigError: no such file, another ending, or text that is not TOML or JSON.
+    """
+    file = Path(path)
+    if file.suffix not in (".toml", ".json"):
+        raise ConfigError(f"{file} is neither .toml nor .json: write the configuration as one of them.")
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = tomllib.loads(text) if file.suffix == ".toml" else json.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}.") from error
+    except ValueError as error:
+        raise ConfigError(f"{file} is not valid {file.suffix[1:].upper()}: {error}.") from error
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f'{file} holds a {type(values).__name__}; expected names and values, such as {{"n_train": 100}}.'
+        )
+    return values
+
+
+def _is_int(value: object, least: int | None) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+
+
+def _is_positive(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0

@@ -1,0 +1,126 @@
+"""What the entries of an experiment say, in numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from whichmin.decomposition.explanation import MEANINGS
+from whichmin.studies.experiment.entry import Entry
+from whichmin.task import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from whichmin.dynamics.prediction import Prediction
+
+Quantity = Callable[[Entry], float]
+
+
+def table(entries: Sequence[Entry]) -> pd.DataFrame:
+    """A row per entry, then ``mean`` and ``sd``, the sample standard deviation; NaN where a number is unknown.
+
+    With entries of several optimizers a mean and an sd of each, ``"adam, mean"`` and ``"adam, sd"``, in their place.
+    A row of NaN is an entry that failed.
+
+    Columns: ``learning_rate``; ``steps_trained``, ``steps_predicted``; ``test_mse_trained``, ``test_mse_linearized``,
+    ``test_mse_followed``; ``distance_linearized`` and ``distance_followed``, the mean squared distance on the test
+    points between prediction and trained network, each with ``estimated_…``, what the prediction said it would be;
+    ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and their ratio
+    ``speedup``.
+
+    Args:
+        entries: such as :func:`whichmin.studies.experiment.run` returns.
+
+    Returns:
+        The data frame, indexed by the entries' labels.
+    """
+    import pandas as pd
+
+    columns = quantities(entries)
+    frame = pd.DataFrame(
+        {name: [quantity(entry) for entry in entries] for name, quantity in columns.items()},
+        index=pd.Index([entry.label for entry in entries], name="entry"),
+        dtype=float,
+    )
+    groups = {name: [e.label for e in entries if e.optimizer == name] for name in optimizers(entries)}
+    sums = {}
+    for name, labels in groups.items() if len(groups) > 1 else [("", list(frame.index))]:
+        start = f"{name}, " if name else ""
+        sums |= {f"{start}mean": frame.loc[labels].mean(), f"{start}sd": frame.loc[labels].std(ddof=1)}
+    return pd.concat([frame, pd.DataFrame(sums).T])
+
+
+def optimizers(entries: Sequence[Entry]) -> list[str]:
+    """The optimizers that the entries name, in order."""
+    return list(dict.fromkeys(e.optimizer for e in entries if e.optimizer is not None))
+
+
+def quantities(entries: Sequence[Entry]) -> dict[str, Quantity]:
+    """The columns of the table by name; a share for every term that any entry has."""
+    present = {name for e in entries if e.explanation is not None for name in e.explanation.terms}
+    terms = [name for name in MEANINGS if name in present] + sorted(present - set(MEANINGS))
+    return _FIXED | {f"share_{name}": _share(name) for name in terms} | _SECONDS
+
+
+def _task(entry: Entry) -> Task | None:
+    return entry.explanation.task if entry.explanation is not None else None
+
+
+def _mse(output: Tensor | None, entry: Entry) -> float:
+    task = _task(entry)
+    return _distance(output, None if task is None else task.y_test)
+
+
+def _distance(one: Tensor | None, other: Tensor | None) -> float:
+    if one is None or other is None:
+        return math.nan
+    return float((one.double().cpu() - other.double().cpu()).square().mean())
+
+
+def _output(prediction: Prediction | None) -> Tensor | None:
+    return None if prediction is None else prediction.test
+
+
+def _steps(prediction: Prediction | None) -> float:
+    return math.nan if prediction is None else float(torch.as_tensor(prediction.steps).reshape(-1)[-1])
+
+
+def _estimate(prediction: Prediction | None) -> float:
+    return math.nan if prediction is None else prediction.error**2
+
+
+def _share(name: str) -> Quantity:
+    def share(entry: Entry) -> float:
+        return math.nan if entry.explanation is None else entry.explanation.shares().get(name, math.nan)
+
+    return share
+
+
+def _speedup(entry: Entry) -> float:
+    if entry.run is None or entry.followed is None or entry.followed.seconds <= 0:
+        return math.nan
+    return entry.run.seconds / entry.followed.seconds
+
+
+_FIXED: dict[str, Quantity] = {
+    "learning_rate": lambda e: math.nan if e.lazy is None else e.lazy.learning_rate,
+    "steps_trained": lambda e: math.nan if e.run is None else float(e.run.steps),
+    "steps_predicted": lambda e: _steps(e.followed),
+    "test_mse_trained": lambda e: math.nan if e.run is None else _mse(e.run.test, e),
+    "test_mse_linearized": lambda e: _mse(_output(e.lazy), e),
+    "test_mse_followed": lambda e: _mse(_output(e.followed), e),
+    "distance_linearized": lambda e: math.nan if e.run is None else _distance(_output(e.lazy), e.run.test),
+    "estimated_linearized": lambda e: _estimate(e.lazy),
+    "distance_followed": lambda e: math.nan if e.run is None else _distance(_output(e.followed), e.run.test),
+    "estimated_followed": lambda e: _estimate(e.followed),
+}
+_SECONDS: dict[str, Quantity] = {
+    "seconds_predict": lambda e: math.nan if e.followed is None else e.followed.seconds,
+    "seconds_train": lambda e: math.nan if e.run is None else e.run.seconds,
+    "speedup": _speedup,
+}

@@ -1,0 +1,112 @@
+"""Networks by seed: what a factory draws, and whether it draws different ones."""
+
+from __future__ import annotations
+
+import operator
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from whichmin.errors import InputError, ModelError
+from whichmin.recipe.recipe import digest
+from whichmin.task import Task
+
+#: Up to so many multiplications in a pass over the data threads gain nothing.
+SMALL = 2**23
+ModelFactory = Callable[[int], nn.Module]
+
+_WANTED = "expected a function of the seed, such as lambda seed: whichmin.networks.MLP((64, 512, 1), seed=seed)"
+
+
+def check_seeds(n: Any, name: str) -> int:
+    """How many initializations, two at least.
+
+    Raises:
+        InputError: it is not a whole number, or less than two.
+    """
+    try:
+        count = operator.index(n)
+    except TypeError as error:
+        raise InputError(f"{name} is {n!r}; expected a whole number of initializations, 2 or more.") from error
+    if count < 2 or isinstance(n, bool):
+        raise InputError(
+            f"{name} is {n!r}: a single seed where spread is asked for. Expected 2 or more; whichmin.predict does one."
+        )
+    return count
+
+
+def check_test(task: Task) -> None:
+    """Raises InputError where there are no test inputs."""
+    if task.X_test is None:
+        raise InputError(
+            "this task has no test inputs, and minimizers differ there only: pass Task(X, y, X_test), with y_test if "
+            "the test error is to be known."
+        )
+
+
+def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
+    """The networks of seeds 0 … n − 1, drawn one at a time.
+
+    torch's global generator is seeded as well, and put back, so that ``lambda seed: Network()`` of layers that draw
+    from it is a function of the seed too.
+
+    Raises:
+        ModelError: no factory, one that fails, returns one object twice, or draws the same parameters for two seeds.
+    """
+    if isinstance(factory, nn.Module) or not callable(factory):
+        got = f"a network, {type(factory).__name__}" if isinstance(factory, nn.Module) else repr(factory)
+        raise ModelError(f"got {got}, where a factory of networks is needed; {_WANTED}.")
+    drawn: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    known: dict[str, int] = {}
+    for seed in range(n):
+        model = _draw(factory, seed)
+        if model in drawn:
+            raise ModelError(
+                f"the factory returned the same object again for seed {seed}: each seed needs a network of its own; "
+                f"{_WANTED}."
+            )
+        drawn.add(model)
+        mark = fingerprint(model)
+        if mark in known:
+            raise ModelError(
+                f"the factory drew the same parameters for seeds {known[mark]} and {seed}: it ignores its seed; "
+                f"{_WANTED}."
+            )
+        known[mark] = seed
+        yield model
+
+
+def fingerprint(model: nn.Module) -> str:
+    """A hash of the parameters and buffers, and of the network's printed form."""
+    state = model.state_dict()
+    return digest(list(state.values()), repr(model), *state)
+
+
+def _draw(factory: ModelFactory, seed: int) -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model = factory(seed)
+        except (TypeError, ValueError) as error:
+            raise ModelError(
+                f"the factory failed for seed {seed}: {error}. It is called with the seed; {_WANTED}."
+            ) from (error)
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"the factory returned a {type(model).__name__} for seed {seed}; {_WANTED}.")
+    return model
+
+
+@contextmanager
+def few_threads(model: nn.Module, task: Task) -> Iterator[None]:
+    """One thread for a network so small that several of them only wait for each other; as many as before afterwards."""
+    before = torch.get_num_threads()
+    if task.n * sum(p.numel() for p in model.parameters()) <= SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,227 @@
+"""Followed paths of AdaGrad, RMSprop, Adam and AdamW against networks that are really trained, in float64."""
+
+from __future__ import annotations
+
+import math
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+
+import whichmin as wm
+from oracles.linear_rules import distance, flat, mlp_problem, rms
+from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+
+OPTIMIZERS = {
+    "adagrad": partial(torch.optim.Adagrad, lr=0.02),
+    "rmsprop": partial(torch.optim.RMSprop, lr=1e-4),
+    "adam": partial(torch.optim.Adam, lr=1e-3),
+    "adamw": partial(torch.optim.AdamW, lr=1e-3, weight_decay=0.3),
+}
+STEPS = 300
+EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
+
+
+@cache
+def trained(name: str, width: int, seed: int) -> wm.Run:
+    model, task = mlp_problem((4, width), 10, seed=seed, n_test=40)
+    return wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=STEPS)
+
+
+def followed(name: str, width: int, seed: int, **arguments) -> wm.Prediction:
+    model, task = mlp_problem((4, width), 10, seed=seed, n_test=40)
+    return wm.predict(model, task, OPTIMIZERS[name], **({"steps": STEPS} | arguments))
+
+
+@EVERY
+@pytest.mark.parametrize(("width", "seed"), [(60, 0), (400, 1)])
+def test_the_path_is_as_near_as_asked_for(name, width, seed):
+    run = trained(name, width, seed)
+    truths = []
+    for tol in (2e-2, 3e-3):
+        found = followed(name, width, seed, tol=tol)
+        truths.append(rms(found.test, run.test) / found.spread)
+        assert found.method == "followed"
+        assert found.steps == STEPS
+        assert found.relative_error <= tol
+        assert 0.2 < found.relative_error / truths[-1] < 5, "the estimate is right within a factor"
+        assert truths[-1] < 3 * tol
+        assert found.intervals < STEPS / 4
+        assert float(found.curve.mse[-1]) == pytest.approx(float(run.losses[-1]), rel=20 * tol)
+    assert truths[1] < truths[0]
+    lazy = followed(name, width, seed, relinearize="never")
+    turned = 0.7 if name == "rmsprop" else 0.3  # whose network hardly turns in so few steps
+    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.spread
+
+
+@EVERY
+@pytest.mark.parametrize("steps", [25, 40])
+@pytest.mark.parametrize("tol", [1e-2, 2e-3])
+def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
+    """One that a single interval would cover."""
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    factory = partial(
+        OPTIMIZERS[name].func, **(OPTIMIZERS[name].keywords | {"lr": 1e-2 if name != "rmsprop" else 1e-3})
+    )
+    run = wm.train(model, task, factory, until=None, max_steps=steps)
+    found = wm.predict(model, task, factory, steps=steps, tol=tol)
+    assert rms(found.test, run.test) < 5 * found.error
+    assert rms(found.test, run.test) < 5 * tol * found.spread
+
+
+@EVERY
+def test_parameters_are_those_of_training(name):
+    run, found = trained(name, 60, 0), followed(name, 60, 0, tol=2e-3)
+    model, _ = mlp_problem((4, 60), 10, n_test=40)
+    start, end, guess = (flat(s, model) for s in (model.state_dict(), run.final, found.parameters()))
+    assert float((guess - end).norm()) < 0.08 * float((end - start).norm())
+
+
+@EVERY
+def test_more_intervals_are_nearer(name):
+    run = trained(name, 60, 0)
+    found = [followed(name, 60, 0, relinearize=n) for n in (6, 100)]
+    assert found[0].intervals < found[1].intervals
+    assert rms(found[1].test, run.test) < 0.3 * rms(found[0].test, run.test)
+
+
+@EVERY
+def test_until_comes_near_to_where_training_stops(name):
+    run = trained(name, 60, 0)
+    until = float(run.losses[220]) * 1.0001
+    first = next(k for k, v in enumerate(run.losses.tolist()) if v < until)
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    stopped = wm.train(model, task, OPTIMIZERS[name], until=until)
+    assert stopped.steps == first
+    found = followed(name, 60, 0, steps=math.inf, until=until, tol=2e-3)
+    assert found.steps == pytest.approx(first, rel=0.03)
+    assert rms(found.test, stopped.test) < 6e-3 * found.spread
+    assert float((found.train - task.y).square().mean()) < until
+    assert found.notes == ()
+
+
+@EVERY
+@pytest.mark.parametrize("steps", [0, 1, 12])
+def test_the_first_steps_are_made_for_real(name, steps):
+    model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=steps)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=steps, tol=1e-9)
+    assert found.steps == steps
+    assert distance(found.test, run.test) < 1e-10
+    assert distance(found.train, run.train) < 1e-10
+
+
+@EVERY
+def test_intervals_of_a_step_are_training_itself(name):
+    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, max_steps=40)
+    found = followed(name, 60, 0, steps=40, relinearize=200)
+    assert found.intervals == 40 - 12 + 1
+    assert distance(found.test, run.test) < 1e-10
+    assert found.error < 1e-2 * rms(run.test, 0 * run.test)
+
+
+@EVERY
+def test_several_outputs(name):
+    model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=200)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3)
+    assert rms(found.test, run.test) < 1e-2 * found.spread
+
+
+@EVERY
+@pytest.mark.parametrize("relinearize", ["auto", 8])
+def test_the_terms_add_up(name, relinearize):
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, relinearize=relinearize)
+    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-10
+    assert {"interpolant", "initialization", "unconverged"} < set(found.terms)
+
+
+STEPWISE = {
+    "amsgrad": partial(torch.optim.Adam, lr=1e-3, amsgrad=True),
+    "centered": partial(torch.optim.RMSprop, lr=1e-4, centered=True),
+    "momentum": partial(torch.optim.RMSprop, lr=1e-4, momentum=0.9),
+    "coupled": partial(torch.optim.Adam, lr=1e-3, weight_decay=0.1),
+    "lr_decay": partial(torch.optim.Adagrad, lr=0.02, lr_decay=0.01),
+    "decayed adagrad": partial(torch.optim.Adagrad, lr=0.02, weight_decay=0.1),
+    "nadam": partial(torch.optim.NAdam, lr=1e-3),
+    "adafactor": partial(torch.optim.Adafactor, lr=1e-3),
+}
+
+
+@pytest.mark.parametrize("name", STEPWISE)
+def test_other_settings_go_step_by_step(name):
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    assert AdaptiveRule.of(STEPWISE[name](list(model.parameters()))) is None
+    run = wm.train(model, task, STEPWISE[name], until=None, max_steps=150)
+    lazy = wm.predict(model, task, STEPWISE[name], steps=150, relinearize="never")
+    found = [wm.predict(model, task, STEPWISE[name], steps=150, relinearize=n) for n in (5, 40)]
+    truths = [rms(p.test, run.test) for p in (lazy, *found)]
+    assert truths[2] < 0.5 * truths[1]
+    assert truths[2] < 0.2 * truths[0]
+    for prediction, truth in zip(found, truths[1:], strict=True):
+        assert 1 / 6 < prediction.error / truth < 8
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
+def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
+    model, task = mlp_problem((4, 60), 10, n_test=40)
+    run = wm.train(model, task, STEPWISE[name], until=None, max_steps=150)
+    for tol in (1e-2, 1e-4):
+        found = wm.predict(model, task, STEPWISE[name], steps=150, tol=tol)
+        assert found.relative_error <= tol or any("tol" in note for note in found.notes)
+        assert rms(found.test, run.test) < 6 * found.error
+
+
+RULES = {
+    "adagrad": AdaptiveRule("Adagrad", 0.02, 1e-10),
+    "rmsprop": AdaptiveRule("RMSprop", 1e-4, 1e-8, beta2=0.99),
+    "adam": AdaptiveRule("Adam", 1e-3, 1e-8, 0.9, 0.999, True),
+    "adamw": AdaptiveRule("AdamW", 1e-3, 1e-8, 0.9, 0.999, True, 0.3),
+}
+
+
+@EVERY
+def test_the_rule_of_an_optimizer(name):
+    parameters = [torch.nn.Parameter(torch.ones(2))]
+    assert AdaptiveRule.of(OPTIMIZERS[name](parameters)) == RULES[name]
+    keywords = OPTIMIZERS[name].keywords
+    assert AdaptiveRule.of(OPTIMIZERS[name].func(parameters, **keywords, maximize=True)) is None
+    groups = [{"params": [torch.nn.Parameter(torch.ones(2))]} for _ in range(2)]
+    assert AdaptiveRule.of(OPTIMIZERS[name](groups)) is None
+
+
+def test_decoupled_adam_is_adamw():
+    parameters = [torch.nn.Parameter(torch.ones(2))]
+    rule = AdaptiveRule.of(torch.optim.Adam(parameters, lr=1e-3, weight_decay=0.1, decoupled_weight_decay=True))
+    assert rule == AdaptiveRule("Adam", 1e-3, 1e-8, 0.9, 0.999, True, 0.1)
+
+
+@pytest.mark.parametrize("n", [1.0, 40.0, 700.0])
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_nodes_integrate_what_is_smooth(n, count):
+    """Sums of squares over n steps, in closed form: polynomials for sums, powers of what is kept for averages."""
+    times, weights, kept = RULES["adagrad"].nodes(n, count)
+    assert (len(times), kept) == (count, 1)
+    for power in range(2 * count):
+        assert weights @ times**power == pytest.approx(n ** (power + 1) / (power + 1), rel=1e-12)
+    rule = RULES["rmsprop"]
+    times, weights, kept = rule.nodes(n, count)
+    assert kept == pytest.approx(0.99**n)
+    assert weights.sum() == pytest.approx(1 - kept, rel=1e-12), "a constant gradient"
+    u = 0.99 ** (n - times)  # of what was at τ so much is kept
+    for power in range(2 * count):
+        assert weights @ u**power == pytest.approx((1 - kept ** (power + 1)) / (power + 1), rel=1e-10)
+    assert bool(np.all((times >= 0) & (times <= n)))
+
+
+def test_a_path_of_a_step_or_two_ends():
+    """Where finer intervals make no other path, refining has to end."""
+    model, task = mlp_problem((4, 60), 8)
+    first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, max_steps=13)
+    until = float(first.losses[13]) * 1.0001
+    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
+    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9)
+    assert found.steps == run.steps == 13
+    assert rms(found.test, run.test) < 1e-10

@@ -1,0 +1,209 @@
+"""The closed forms mode by mode, the registry of rules, and the search for a time."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oracles.linear_rules import sgd
+from whichmin.dynamics.motion.closed_form import SteadyMotion
+from whichmin.dynamics.motion.motion import Start
+from whichmin.dynamics.motion.recursion import RecursionMotion
+from whichmin.dynamics.motion.search import first_time
+from whichmin.dynamics.rules.gradient_descent import GradientDescent, GradientModes, GradientMotion
+from whichmin.dynamics.rules.higher_momentum import TwoTerms
+from whichmin.dynamics.rules.linear_rule import Course, LinearRule
+from whichmin.dynamics.rules.momentum import Momentum
+from whichmin.dynamics.rules.nesterov import ScheduledNesterov
+from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
+from whichmin.dynamics.rules.registry import rule_of
+from whichmin.kernels.spectrum import Spectrum
+from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
+
+
+def diagonal(values, gamma=1.0):
+    """A kernel whose modes are the outputs."""
+    values = torch.as_tensor(values, dtype=torch.float64)
+    return Spectrum(values, torch.eye(len(values), dtype=torch.float64), gamma, 0.0)
+
+
+def from_rest(rule: LinearRule, values, gamma=1.0):
+    """The motion of the residual 1 in each mode."""
+    return rule.motion(Start.at_rest(diagonal(values, gamma), np.ones(len(values)), rule.slots))
+
+
+@settings(deadline=None)
+@given(z=st.floats(1e-12, 1.999), t=st.integers(0, 60))
+def test_a_mode_of_descent(z, t):
+    motion = from_rest(GradientDescent(1.0), [z])
+    x, phi = 1.0, 0.0
+    for _ in range(t):
+        x, phi = (1 - z) * x, phi + x
+    assert motion.residual(t)[0] == pytest.approx(x, rel=1e-10, abs=1e-14)
+    assert -motion.coefficients(t)[0, 0] == pytest.approx(phi, rel=1e-10, abs=1e-14)
+
+
+@settings(deadline=None)
+@given(lr=st.floats(0.01, 3.0), gamma=st.floats(0.01, 1.0), value=st.floats(1e-6, 0.6), t=st.integers(1, 30))
+def test_rate_and_loss_scale_a_mode(lr, gamma, value, t):
+    motion = from_rest(GradientDescent(lr), [value], gamma)
+    z = lr * gamma * value
+    undone = -math.expm1(t * math.log1p(-z)) if z < 0.5 else 1 - (1 - z) ** t
+    assert motion.residual(t)[0] == pytest.approx((1 - z) ** t, rel=1e-10, abs=1e-14)
+    assert -motion.coefficients(t)[0, 0] * value == pytest.approx(undone, rel=1e-9)
+    assert motion.displacement(t) == pytest.approx(undone / math.sqrt(value), rel=1e-9)
+
+
+@pytest.mark.parametrize("z", [0.5, 1.0, 1.5])
+@pytest.mark.parametrize("t", [1, 2, 3, 10, 11])
+def test_a_mode_that_overshoots(z, t):
+    motion = from_rest(GradientDescent(1.0), [z])
+    assert motion.residual(t)[0] == pytest.approx((1 - z) ** t, abs=1e-15)
+    assert -motion.coefficients(t)[0, 0] * z == pytest.approx(1 - (1 - z) ** t, abs=1e-14)
+
+
+@pytest.mark.parametrize("z", [2.5, 3.0, 50.0])
+def test_a_mode_beyond_the_limit_oscillates_and_dies_out(z):
+    """Along a path its average is what is followed; a step on its own would multiply it by 1 − z."""
+    modes = GradientModes(np.array([z]), np.array([z]), flow=False)
+    left = [modes.residual(t)[0] for t in range(6)]
+    assert all(a * b < 0 for a, b in itertools.pairwise(left))
+    assert all(abs(b) <= 0.98 * abs(a) for a, b in itertools.pairwise(left))
+    assert abs(modes.residual(4000)[0]) < 1e-30
+
+
+@settings(deadline=None)
+@given(z=st.floats(1e-12, 1e3), t=st.floats(0, 1e6))
+def test_a_mode_of_flow(z, t):
+    motion = from_rest(GradientDescent(1.0, flow=True), [z])
+    assert motion.residual(t)[0] == pytest.approx(math.exp(-z * t), rel=1e-9, abs=1e-300)
+    assert -motion.coefficients(t)[0, 0] == pytest.approx(-math.expm1(-z * t) / z, rel=1e-9)
+
+
+@pytest.mark.parametrize("flow", [False, True])
+def test_a_mode_of_eigenvalue_zero_never_moves(flow):
+    motion = from_rest(GradientDescent(0.1, flow), [2.0, 0.0])
+    for t in (0, 1, 50, math.inf):
+        assert motion.residual(t)[1] == 1
+        assert motion.coefficients(t)[0, 1] == 0
+    assert motion.residual(50)[0] < 1e-3
+    assert motion.first_below(0.49) == math.inf, "half of the error is out of reach"
+    assert motion.first_below(0.51) < math.inf
+
+
+def test_the_limit_of_time():
+    motion = from_rest(GradientDescent(0.1), [4.0, 2.0])
+    assert motion.residual(math.inf).tolist() == [0, 0]
+    assert motion.coefficients(math.inf).tolist() == [[-0.25, -0.5]]
+    assert motion.residual(0).tolist() == [1, 1]
+    assert motion.coefficients(0).tolist() == [[0, 0]]
+    assert motion.mse(math.inf) == 0
+    assert motion.displacement(math.inf) == pytest.approx(math.sqrt(1 / 4 + 1 / 2))
+
+
+LIMITS = {
+    "descent": (GradientDescent(0.1), 2.0),
+    "heavy ball": (Momentum(0.1, momentum=0.9), 2 * 1.9),
+    "little momentum": (Momentum(0.1, momentum=0.2), 2 * 1.2),
+    "dampened": (Momentum(0.1, momentum=0.5, dampening=0.5), 2 * 1.5 / 0.5),
+    "nesterov": (Momentum(0.1, momentum=0.9, nesterov=True), 2 * 1.9 / (1 + 2 * 0.9)),
+    "two terms": (TwoTerms(0.1, betas=(0.5, 0.1)), 2 * (1 + 0.5 - 0.1)),
+    # A pair of poles of modulus 1, the third is −β₂.
+    "two terms, negative": (TwoTerms(0.1, betas=(0.5, -0.2)), 1 + 0.5 + (0.7 - 1) / -0.2 - 0.2),
+    "scheduled": (ScheduledNesterov(0.1), 4 / 3),
+}
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_the_limit_of_stability(name):
+    """Where a pole of the mode leaves the unit circle, at −1 but for one."""
+    rule, product = LIMITS[name]
+    assert rule.limit(4.0, 0.5) == pytest.approx(product / (4.0 * 0.5), rel=1e-5 if name == "scheduled" else 1e-9)
+
+
+def test_a_flow_has_no_limit_of_stability():
+    assert GradientDescent(0.1, flow=True).limit(4.0, 0.5) == math.inf
+    assert Momentum(0.1, flow=True, momentum=0.9).limit(4.0, 0.5) == math.inf
+    assert ScheduledNesterov(0.1, flow=True).limit(4.0, 0.5) == math.inf
+
+
+REGISTRY = [
+    (sgd(0.1), GradientDescent(0.1)),
+    (partial(torch.optim.SGD, lr=0.1, weight_decay=0.2), GradientDescent(0.1, weight_decay=0.2)),
+    (partial(torch.optim.SGD, lr=0.1, momentum=0.9), Momentum(0.1, momentum=0.9)),
+    (
+        partial(torch.optim.SGD, lr=0.1, momentum=0.9, dampening=0.3, weight_decay=0.2),
+        Momentum(0.1, momentum=0.9, dampening=0.3, weight_decay=0.2),
+    ),
+    (partial(torch.optim.SGD, lr=0.1, momentum=0.9, nesterov=True), Momentum(0.1, momentum=0.9, nesterov=True)),
+    (partial(Nesterov, lr=0.1, r=4.0, weight_decay=0.1), ScheduledNesterov(0.1, r=4.0, weight_decay=0.1)),
+    (partial(HigherMomentum, lr=0.1, betas=(0.5, -0.1)), TwoTerms(0.1, betas=(0.5, -0.1))),
+]
+
+
+@pytest.mark.parametrize(("factory", "rule"), REGISTRY, ids=lambda v: type(v).__name__)
+def test_the_rule_of_an_optimizer(factory, rule):
+    assert rule_of(factory([torch.nn.Parameter(torch.ones(2))])) == rule
+
+
+def test_the_rule_of_a_metric_holds_it():
+    metric = torch.tensor([1.0, 2.0])
+    rule = rule_of(Preconditioned([torch.nn.Parameter(torch.ones(2))], lr=0.1, metric=[metric]))
+    assert isinstance(rule, PreconditionedDescent)
+    assert (rule.lr, rule.slots) == (0.1, 0)
+    assert torch.equal(rule.metric[0], metric)
+
+
+@pytest.mark.parametrize(
+    "factory",
+    [
+        partial(torch.optim.Adam, lr=0.1),
+        type("Other", (torch.optim.SGD,), {}),
+        lambda ps: torch.optim.SGD([{"params": [p]} for p in ps], lr=0.1),
+    ],
+    ids=["adam", "a subclass", "groups"],
+)
+def test_what_has_no_rule_goes_step_by_step(factory):
+    assert rule_of(factory([torch.nn.Parameter(torch.ones(2)) for _ in range(2)])) is None
+
+
+def test_which_motion_a_rule_has():
+    """A closed form where every step is the same."""
+    batch = Course(lambda k: np.array([0]), 2)
+    rates = Course(rates=lambda k: 0.1)
+    expected = [
+        (GradientDescent(0.1), GradientMotion),
+        (GradientDescent(0.1, weight_decay=0.1), SteadyMotion),
+        (GradientDescent(0.1, course=batch), RecursionMotion),
+        (GradientDescent(0.1, course=rates), RecursionMotion),
+        (Momentum(0.1, momentum=0.9), SteadyMotion),
+        (Momentum(0.1, momentum=0.9, course=rates), RecursionMotion),
+        (ScheduledNesterov(0.1), RecursionMotion),
+        (TwoTerms(0.1, betas=(0.5, 0.1)), SteadyMotion),
+    ]
+    for rule, kind in expected:
+        assert type(from_rest(rule, [1.0, 0.5])) is kind, rule
+
+
+@settings(deadline=None)
+@given(k=st.integers(1, 10**12))
+def test_the_first_whole_step(k):
+    assert first_time(lambda t: t >= k, flow=False) == k
+
+
+@settings(deadline=None)
+@given(t=st.floats(1e-9, 1e12))
+def test_the_first_moment(t):
+    assert first_time(lambda s: s >= t, flow=True) == pytest.approx(t, rel=2e-9)
+
+
+def test_what_never_happens():
+    assert first_time(lambda _: False, flow=False) == math.inf
+    assert first_time(lambda _: False, flow=True) == math.inf

@@ -1,0 +1,188 @@
+"""The kernel's methods against plain autograd, on every network of the zoo."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import whichmin as wm
+from oracles.zoo import ZOO, build, plain_jacobian
+from whichmin.errors import DataError, InputError, MemoryPlanError, ModelError
+from whichmin.kernels import kernel
+from whichmin.tangent import contract
+
+
+def oracle(model, x1, x2, metric=None):
+    J1, J2 = plain_jacobian(model, x1), plain_jacobian(model, x2)
+    total = 0.0
+    for name, a in J1.items():
+        weight = 1.0 if metric is None else metric[name]
+        total = total + torch.einsum("icp,jdp->ijcd", (a * weight).flatten(2), J2[name].flatten(2))
+    return total
+
+
+def dense(model, x1, x2, method, metric=None):
+    K = wm.tangent_kernel(model, x1, x2, method=method, metric=metric)
+    return K.to_dense() if method == "matrixfree" else K
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("name", list(ZOO))
+@pytest.mark.parametrize("method", ["layerwise", "jacobian", "matrixfree", "auto"])
+def test_methods_agree_with_plain_autograd(name, outputs, method):
+    model, X = build(name, outputs, 5)
+    _, Z = build(name, outputs, 4, seed=1)
+    for x2 in (None, Z):
+        K = dense(model, X, x2, method)
+        expected = oracle(model, X, X if x2 is None else x2)
+        assert K.shape == expected.shape == (5, 5 if x2 is None else 4, outputs, outputs)
+        torch.testing.assert_close(K, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("method", ["layerwise", "jacobian", "matrixfree"])
+@pytest.mark.parametrize("name", list(ZOO))
+def test_metric(name, method):
+    model, X = build(name, 2, 4)
+    metric = {}
+    for i, (n, p) in enumerate((n, p) for n, p in model.named_parameters() if p.requires_grad):
+        metric[n] = 0.5 + 0.1 * i if i % 2 else torch.rand(p.shape, dtype=torch.float64) + 0.1
+    expected = oracle(model, X, X, metric)
+    torch.testing.assert_close(dense(model, X, None, method, metric), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", ["mlp", "convnet", "attention", "reused-tokens"])
+def test_slices_and_blocks_change_nothing(name, monkeypatch):
+    model, X = build(name, 3, 6)
+    expected = wm.tangent_kernel(model, X)
+    monkeypatch.setattr(contract, "SLICE_BYTES", 2000)
+    torch.testing.assert_close(wm.tangent_kernel(model, X), expected, rtol=1e-11, atol=1e-11)
+
+    original = kernel._plan
+
+    def two_rows(*args):
+        plan = original(*args)
+        return kernel.KernelPlan(plan.method, plan.reason, 2, plan.n_bytes, plan.fallback)
+
+    monkeypatch.setattr(kernel, "_plan", two_rows)
+    for method in ("layerwise", "jacobian"):
+        torch.testing.assert_close(wm.tangent_kernel(model, X, method=method), expected, rtol=1e-10, atol=1e-10)
+        half = wm.tangent_kernel(model, X, X[:3], method=method)
+        torch.testing.assert_close(half, expected[:, :3], rtol=1e-10, atol=1e-10)
+
+
+def test_the_result_says_which_parameters_fell_back():
+    model, X = build("custom", 1, 3)
+    plan = wm.tangent_kernel(model, X).plan
+    assert plan.method == "layerwise"
+    assert set(plan.fallback) == {"w", "bilinear.weight", "bilinear.bias"}
+    assert "bilinear.weight" in plan.reason
+    assert wm.tangent_kernel(*build("tied", 1, 3)).plan.fallback == ()
+
+
+def test_a_wrong_layerwise_kernel_is_noticed(monkeypatch):
+    model, X = build("mlp", 1, 5)
+    expected = wm.tangent_kernel(model, X, method="jacobian")
+    real = kernel.contract
+    monkeypatch.setattr(kernel, "contract", lambda *a: real(*a) * 1.01)
+    K = wm.tangent_kernel(model, X)
+    assert K.plan.method == "jacobian"
+    torch.testing.assert_close(K, expected)
+
+
+def test_permuting_rows_permutes_the_kernel():
+    model, X = build("convnet", 2, 6)
+    order = torch.randperm(6)
+    K = wm.tangent_kernel(model, X)
+    torch.testing.assert_close(wm.tangent_kernel(model, X[order]), K[order][:, order], rtol=1e-12, atol=1e-12)
+
+
+def test_one_dimensional_outputs_count_as_one():
+    inner, X = build("mlp", 1, 4)
+
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x):
+            return self.inner(x)[:, 0]
+
+    torch.testing.assert_close(wm.tangent_kernel(Flat(), X), wm.tangent_kernel(inner, X))
+
+
+class Mixing(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.layer, self.kind = nn.Linear(3, 1), kind
+
+    def forward(self, x):
+        if self.kind == "rows":
+            x = x - x.mean(0)
+        if self.kind == "noise":
+            x = F.dropout(x, 0.5, training=True)
+        out = self.layer(x)
+        return out.unsqueeze(2) if self.kind == "shape" else out
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1)), r"layer '1' \(BatchNorm1d\).*model.eval"),
+        (nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.1), nn.Linear(4, 1)), r"layer '1' \(Dropout\).*random"),
+        (Mixing("rows"), "depends on the other rows"),
+        (Mixing("noise"), "two calls of the model"),
+        (Mixing("shape"), r"returned \(\d, 1, 1\)"),
+        (nn.Linear(3, 1).requires_grad_(False), "no trainable parameters"),
+        (nn.Linear(2, 1), r"fails on inputs of shape \(\d, 3\)"),
+        (nn.Linear(3, 1).double(), "float64"),
+    ],
+)
+@pytest.mark.parametrize("method", ["auto", "layerwise", "jacobian", "matrixfree"])
+def test_models_without_a_kernel(model, message, method):
+    with pytest.raises(ModelError, match=message):
+        wm.tangent_kernel(model, torch.randn(5, 3), method=method)
+
+
+def test_integer_inputs():
+    with pytest.raises(ModelError, match=r"pass X\.float\(\)"):
+        wm.tangent_kernel(wm.networks.MLP([3, 4, 1]), torch.randint(0, 9, (4, 3)))
+
+
+def test_bad_arguments():
+    model, X = wm.networks.MLP([3, 4, 1]), torch.randn(4, 3)
+    with pytest.raises(InputError, match="expected one of auto, layerwise"):
+        wm.tangent_kernel(model, X, method="fast")
+    with pytest.raises(DataError, match="first in row 2"):
+        wm.tangent_kernel(model, torch.cat([X[:2], X[:1] * float("nan")]))
+    with pytest.raises(DataError, match="at least one row"):
+        wm.tangent_kernel(model, X[:0])
+    with pytest.raises(ModelError, match=r"missing.*layers\.1"):
+        wm.tangent_kernel(model, X, metric={"layers.0.weight": 1.0})
+    with pytest.raises(ModelError, match="positive and finite"):
+        wm.tangent_kernel(model, X, metric={"layers.0.weight": 1.0, "layers.1.weight": -1.0})
+    with pytest.raises(ModelError, match="has shape"):
+        wm.tangent_kernel(model, X, metric={"layers.0.weight": torch.ones(7), "layers.1.weight": 1.0})
+
+
+def test_a_plan_that_does_not_fit_says_what_would():
+    model = wm.networks.MLP([3, 4, 1])
+    with pytest.raises(MemoryPlanError, match=r"TiB.*free.*matrixfree"):
+        wm.tangent_kernel(model, torch.zeros(1, 3).expand(10_000_000, 3))
+
+
+def test_the_operator_multiplies_and_is_symmetric():
+    model, X = build("mlp-bias", 2, 4)
+    K = wm.tangent_kernel(model, X)
+    op = wm.tangent_kernel(model, X, method="matrixfree")
+    v = torch.randn(4, 2, dtype=torch.float64)
+    expected = torch.einsum("ijcd,jd->ic", K, v)
+    torch.testing.assert_close(op @ v, expected)
+    torch.testing.assert_close(op.matvec(v.reshape(-1)), expected.reshape(-1))
+    flat = K.permute(0, 2, 1, 3).reshape(8, 8).numpy()
+    w = torch.randn(8, dtype=torch.float64).numpy()
+    assert abs(op.to_scipy() @ w - flat @ w).max() < 1e-12
+    assert abs(op.to_scipy().rmatvec(w) - flat.T @ w).max() < 1e-12
+    with pytest.raises(InputError, match="matvec got shape"):
+        op.matvec(torch.zeros(3))

@@ -1,0 +1,226 @@
+"""``compare``: ways to train beside each other, kept and reported."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+
+import pytest
+import torch
+
+import whichmin as wm
+from oracles.comparisons import ADAGRAD, SGD, SLOW, network, problem
+from whichmin.errors import DivergenceError, InputError, OptimizerError, OutputError
+from whichmin.recipe.recipe import describe
+from whichmin.studies import compare as verb
+from whichmin.studies.initializations import few_threads
+
+
+@pytest.fixture(scope="module")
+def found():
+    choices = {"gd": SGD, "again": SGD, "adagrad": ADAGRAD, "batches": wm.Choice(SLOW, batch_size=3)}
+    return wm.compare(network, problem(), choices, 6, until=1e-2)
+
+
+def test_outputs_are_those_of_predict(found):
+    task = problem()
+    for seed in range(2):
+        with few_threads(network(seed), task):  # rounding depends on their number
+            full = wm.predict(network(seed), task, ADAGRAD, until=1e-2)
+            alone = wm.predict(network(seed), task, SLOW, until=1e-2, batch_size=3, seed=1000 * seed)
+        assert torch.equal(found.predicted["adagrad"][seed], full.test)
+        assert torch.equal(found.predicted["batches"][seed], alone.test)
+        assert found.errors["batches"][seed] == alone.error
+    assert found.seeds == 6
+    assert found.trained is None
+    assert not found.failures
+
+
+def test_the_same_optimizer_under_two_names_is_not_real(found):
+    assert found.distances["gd", "again"].mean == 0
+    assert found.real["gd", "again"] is False
+    assert found.flips["gd", "again"] == 0
+
+
+def test_distances_and_test_errors(found):
+    gap = (found.predicted["gd"] - found.predicted["adagrad"]).square().mean(dim=(1, 2)).sqrt()
+    assert found.distances["gd", "adagrad"].mean == pytest.approx(float(gap.mean()))
+    assert found.distances["gd", "adagrad"].low < float(gap.mean()) < found.distances["gd", "adagrad"].high
+    error = (found.predicted["gd"] - problem().y_test).square().mean()
+    assert found.test_error["gd"].mean == pytest.approx(float(error))
+    assert len(found.pairs) == 6
+    effect = found.pairs["gd", "adagrad"].predicted
+    squares = found.errors["gd"].square().mean() + found.errors["adagrad"].square().mean()
+    assert effect.error == pytest.approx(math.sqrt(float(squares)))
+    assert effect.real == (effect.p <= 0.05 and effect.systematic > effect.error)
+
+
+def test_a_frame(found):
+    frame = found.to_frame()
+    assert len(frame) == 6
+    assert frame.loc[0, "real_predicted"] is False or not frame.loc[0, "real_predicted"]
+    assert not any("trained" in column for column in frame)
+
+
+@pytest.mark.slow
+def test_predicted_effects_are_those_of_trained_networks():
+    choices = [
+        ("gd", partial(torch.optim.SGD, lr=0.2)),
+        ("momentum", partial(torch.optim.SGD, lr=0.02, momentum=0.9)),
+        ("adagrad", ADAGRAD),
+    ]
+    found = wm.compare(partial(network, width=256), problem(), choices, 6, trained=True, until=1e-2)
+    for names, pair in found.pairs.items():
+        assert pair.predicted.distance.mean == pytest.approx(pair.trained.distance.mean, rel=0.2, abs=0.02), names
+        assert pair.trained.error == 0
+    assert not found.pairs["gd", "momentum"].predicted.real
+    apart = found.distances["gd", "adagrad"].mean
+    assert apart > 3 * found.distances["gd", "momentum"].mean
+    assert apart > 3 * found.pairs["gd", "adagrad"].predicted.error
+
+
+def test_one_that_diverges_leaves_the_others():
+    choices = {"gd": SGD, "wild": partial(torch.optim.SGD, lr=1e3), "adagrad": ADAGRAD}
+    found = wm.compare(network, problem(), choices, 2, until=1e-2, trained=True)
+    said = [(f.choice, f.seed, f.kind) for f in found.failures]
+    assert said == [("wild", s, kind) for s in range(2) for kind in ("predicted", "trained")]
+    assert "lr = 1000 diverges" in str(found.failures[0])
+    assert found.pairs["gd", "wild"].best is None
+    assert found.real["gd", "wild"] is None
+    assert ("gd", "wild") not in found.distances
+    assert found.distances["gd", "adagrad"].mean > 0
+    assert torch.isnan(found.predicted["wild"]).all()
+    assert math.isnan(found.test_error["wild"].mean)
+
+
+def test_nothing_but_failures():
+    wild = partial(torch.optim.SGD, lr=1e3)
+    with pytest.raises(DivergenceError, match="lr = 1000 diverges"):
+        wm.compare(network, problem(), {"one": wild, "other": wild}, 2, until=1e-2)
+
+
+def test_too_few_seeds_for_the_level():
+    found = wm.compare(network, problem(), {"gd": SGD, "adagrad": ADAGRAD}, 3, until=1e-2)
+    assert re.search(r"3 seeds cannot tell at level 0\.05 .* smallest p .* is 0\.25\. Take 6 seeds", found.notes[0])
+    assert found.real["gd", "adagrad"] in (None, False)
+
+
+def test_kept_answers_are_read_back(tmp_path, monkeypatch):
+    choices = {"gd": SLOW, "momentum": partial(torch.optim.SGD, lr=0.05, momentum=0.5)}
+    first = wm.compare(network, problem(), choices, 2, until=1e-2, out=tmp_path)
+    runs = sorted(p.name for p in (tmp_path / "runs").iterdir())
+    assert len(runs) == 4
+    asked = []
+
+    def counted(*args, **kwargs):
+        asked.append(kwargs)
+        return wm.predict(*args, **kwargs)
+
+    monkeypatch.setattr(verb, "predict", counted)
+    again = wm.compare(network, problem(), choices, 2, until=1e-2, out=tmp_path)
+    assert not asked
+    assert all(torch.equal(again.predicted[n], first.predicted[n]) for n in choices)
+    assert again.errors["gd"].tolist() == first.errors["gd"].tolist()
+    wm.compare(network, problem(), choices, 3, until=1e-2, out=tmp_path)
+    assert len(asked) == 2, "only the new seed"
+    (tmp_path / "runs" / runs[0] / "config.json").write_text("half")
+    wm.compare(network, problem(), choices, 2, until=1e-2, out=tmp_path)
+    assert len(asked) == 3, "a damaged one is made again"
+    wm.compare(network, problem(), choices, 2, until=2e-2, out=tmp_path)
+    assert len(asked) == 7, "another aim"
+    wm.compare(network, problem(), choices, 2, until=1e-2, trained=True, out=tmp_path)
+    assert len(asked) == 7, "training as well leaves the predictions"
+
+
+def test_what_a_kept_answer_belongs_to():
+    model = network(0)
+
+    def said(choice, name="name"):
+        return describe(name, choice, model)
+
+    def settings(lr):
+        return lambda parameters: torch.optim.SGD(parameters, lr=lr)
+
+    base = said(wm.Choice(SLOW))
+    assert said(wm.Choice(partial(torch.optim.SGD, lr=0.05))) == base
+    others = [
+        said(wm.Choice(SLOW), "other name"),
+        said(wm.Choice(SLOW, 3)),
+        said(wm.Choice(SLOW, 3, 1)),
+        said(wm.Choice(SLOW, scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=5))),
+        said(wm.Choice(partial(torch.optim.SGD, lr=0.06))),
+        said(wm.Choice(SGD)),
+        said(wm.Choice(settings(0.1))),
+        said(wm.Choice(settings(0.2))),
+    ]
+    assert len({str(other) for other in [base, *others]}) == 9
+
+
+def test_saved(found, tmp_path):
+    found.save(tmp_path / "comparison")
+    back = wm.Comparison.load(tmp_path / "comparison")
+    assert back.names == found.names
+    assert back.pairs == found.pairs
+    assert back.test_error == found.test_error
+    assert back.settings == found.settings
+
+
+def test_the_report_needs_nothing_else(found, tmp_path):
+    found.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "gd – adagrad" in page
+    assert "not real" in page
+    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
+    assert "http" not in re.sub(r'xmlns(?::\w+)?="[^"]*"', "", page)
+    with pytest.raises(OutputError, match="is a folder"):
+        found.report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ([("a", SGD), ("a", ADAGRAD)], "two choices named 'a'"),
+        ({"a": SGD}, "got 1 choice; expected"),
+        ({}, "got 0 choices; expected"),
+        ([SGD, ADAGRAD], "not names with factories"),
+        (SGD, "the choices are functools.partial"),
+        ("sgd,adam", "the choices are 'sgd,adam'"),
+        ({"a": SGD, "b": wm.Choice(SGD, 0)}, "choice 'b': batch_size is 0"),
+    ],
+)
+def test_choices_that_cannot_be_used(choices, said):
+    with pytest.raises(InputError, match=said):
+        wm.compare(network, problem(), choices, 2)
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (torch.optim.SGD(network(0).parameters(), lr=0.1), "choice 'b': got a built SGD; expected a factory"),
+        (network(0), "choice 'b': got a network, MLP; expected an optimizer factory"),
+        (partial(torch.optim.SGD, lr=-1), "choice 'b': the optimizer factory failed"),
+        (torch.optim.LBFGS, "choice 'b': .*closure"),
+    ],
+    ids=["built", "network", "fails", "closure"],
+)
+def test_factories_that_cannot_be_used(bad, said):
+    with pytest.raises(OptimizerError, match=said):
+        wm.compare(network, problem(), {"a": SGD, "b": bad}, 2)
+
+
+@pytest.mark.parametrize("level", [0, 1, -0.1, True, "5 %", math.nan])
+def test_a_level_that_is_none(level):
+    with pytest.raises(InputError, match=r"level is .*; expected a number between 0 and 1"):
+        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, level=level)
+
+
+def test_training_without_an_end():
+    with pytest.raises(InputError, match="training would have no end"):
+        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, until=None, trained=True)
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match="cannot write to"):
+        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, out=tmp_path / "file")

@@ -1,0 +1,141 @@
+"""The sign-flip test: exact, calibrated, powerful, and clear about what it cannot tell."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from whichmin.studies.effects import (
+    EXACT,
+    Estimate,
+    effect_of,
+    least_seeds,
+    smallest_p,
+    systematic_difference,
+)
+
+LEVEL = 0.05
+DRAWS = 200
+#: The most rejections in 200 draws at the level, exceeded once in a thousand times: 10 + 3.1 √(200·0.05·0.95).
+MOST = 20
+
+
+def effect(one, other, error=0.0, level=LEVEL):
+    labels = (one[..., 0] > 0).astype(int), (other[..., 0] > 0).astype(int)
+    return effect_of(one, other, error, level, labels)
+
+
+def outputs(generator, seeds, shared=0.0, points=12):
+    """Two choices of seeds that scatter, whose differences scatter too and may share a part."""
+    common = generator.normal(size=(seeds, points, 1))
+    part = shared * np.sign(generator.normal(size=(points, 1)))
+    scatter = generator.normal(size=(seeds, 2, points, 1)) * generator.uniform(0.1, 1, size=(seeds, 1, 1, 1))
+    return common + scatter[:, 0] + part, common + scatter[:, 1]
+
+
+def test_the_statistic_is_the_mean_of_products_of_different_seeds():
+    d = np.random.default_rng(0).normal(size=(5, 7))
+    pairs = [d[s] @ d[t] / 7 for s, t in itertools.permutations(range(5), 2)]
+    found, p = systematic_difference(d)
+    assert found == pytest.approx(np.mean(pairs), abs=1e-13)
+    count = 0
+    for signs in itertools.product([1, -1], repeat=5):
+        flipped = d * np.array(signs)[:, None]
+        t = np.mean([flipped[s] @ flipped[t] / 7 for s, t in itertools.permutations(range(5), 2)])
+        count += t >= found - 1e-12
+    assert p == count / 2**5
+
+
+def test_the_estimate_is_unbiased():
+    generator = np.random.default_rng(1)
+    shared = generator.normal(size=9)
+    found = [systematic_difference(shared + 2 * generator.normal(size=(4, 9)))[0] for _ in range(4000)]
+    error = np.std(found) / math.sqrt(len(found))
+    assert abs(np.mean(found) - np.mean(shared**2)) < 4 * error
+
+
+@pytest.mark.parametrize("seeds", [6, 8, 12])
+def test_without_a_shared_difference_no_more_than_the_level_is_called_real(seeds):
+    generator = np.random.default_rng(seeds)
+    real = [effect(*outputs(generator, seeds)).real for _ in range(DRAWS)]
+    assert sum(map(bool, real)) <= MOST
+
+
+def test_signs_that_are_drawn_are_calibrated_too():
+    generator = np.random.default_rng(5)
+    real = [effect(*outputs(generator, EXACT + 3)).real for _ in range(60)]
+    assert sum(map(bool, real)) <= 10
+
+
+def test_shuffled_pairs_have_no_consistent_direction():
+    """Which of the two outputs of a seed is whose is drawn anew: exchangeable by construction, however far apart."""
+    generator = np.random.default_rng(6)
+    one, other = outputs(generator, 8, shared=3.0)
+    assert effect(one, other).real
+    real = 0
+    for _ in range(DRAWS):
+        swap = generator.integers(0, 2, 8).astype(bool)[:, None, None]
+        real += bool(effect(np.where(swap, other, one), np.where(swap, one, other)).real)
+    assert real <= MOST
+
+
+def test_a_shared_difference_is_found():
+    generator = np.random.default_rng(7)
+    real = [effect(*outputs(generator, 10, shared=0.6)).real for _ in range(50)]
+    assert sum(map(bool, real)) >= 45
+
+
+def test_the_same_twice_is_not_real():
+    one, _ = outputs(np.random.default_rng(8), 3)
+    same = effect(one, one.copy())
+    assert same.distance == Estimate(0.0, 0.0, 0.0)
+    assert same.systematic == 0
+    assert same.p == 1
+    assert same.flips == 0
+    assert same.real is False
+
+
+def test_what_the_predictions_may_be_off_by_is_not_real():
+    one, other = outputs(np.random.default_rng(9), 10, shared=1.0)
+    found = effect(one, other)
+    assert found.real
+    assert effect(one, other, error=1.01 * found.systematic).real is False
+    assert effect(one, other, error=0.99 * found.systematic).real
+    assert effect(one, other, error=math.inf).real is False
+
+
+def test_few_seeds_cannot_tell():
+    one, other = outputs(np.random.default_rng(10), 4, shared=9.0)
+    found = effect(one, other)
+    assert found.p == smallest_p(4) == 1 / 8
+    assert found.real is None
+    assert effect(one, other, level=1 / 8).real
+
+
+@pytest.mark.parametrize(("level", "seeds"), [(0.05, 6), (0.5, 2), (0.9, 2), (0.125, 4), (0.01, 8)])
+def test_how_many_seeds_a_level_needs(level, seeds):
+    assert least_seeds(level) == seeds
+    assert smallest_p(seeds) <= level
+    assert seeds == 2 or smallest_p(seeds - 1) > level
+
+
+def test_rms_distance_and_spread():
+    one, other = outputs(np.random.default_rng(11), 5)
+    found = effect(one, other)
+    rms = np.sqrt(((one - other) ** 2).mean(axis=(1, 2)))
+    assert found.distance.mean == pytest.approx(rms.mean())
+    variance = (one.var(axis=0, ddof=1).mean() + other.var(axis=0, ddof=1).mean()) / 2
+    assert found.spread == pytest.approx(math.sqrt(variance))
+    assert found.flips == ((one > 0) != (other > 0)).mean()
+
+
+def test_the_interval_is_students():
+    found = Estimate.of(np.array([1.0, 2.0, 3.0, np.nan]), 0.05)
+    assert found.mean == 2
+    assert found.high - 2 == pytest.approx(4.302652729911275 / math.sqrt(3))
+    assert found.low == pytest.approx(4 - found.high)
+    assert math.isnan(Estimate.of(np.array([1.0]), 0.05).low)
+    assert math.isnan(Estimate.of(np.array([np.nan]), 0.05).mean)
