@@ -37,7 +37,7 @@ def rates_of(rule: LinearRule, spectrum: Spectrum) -> Rates | None:
     end; the loss falls like max ρ². Nesterov's schedule leads to t^{−r} for the flow (Su, Boyd and Candès 2016), which
     discrete steps follow while t √(lr γ λ) is moderate.
     """
-    if rule.course.batch is not None or rule.course.rates is not None or rule.weight_decay:
+    if not rule.schedule.is_constant or rule.weight_decay:
         return None
     values = spectrum.eigenvalues.numpy()
     values = values[values > 0]

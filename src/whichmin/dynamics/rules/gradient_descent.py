@@ -30,7 +30,7 @@ class GradientDescent(LinearRule):
 
     def motion(self, start: Start) -> Motion:
         """In closed form for full batches."""
-        if self.course.batch is None and self.course.rates is None and not self.weight_decay:
+        if self.schedule.is_constant and not self.weight_decay:
             return GradientMotion(start, self.lr, self.flow)
         return super().motion(start)
 

@@ -9,29 +9,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whichmin.dynamics.motion.closed_form import SteadyMotion
 from whichmin.dynamics.motion.motion import Array, Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
+from whichmin.recipe.schedule import Schedule
 
 #: To what part of the limit of stability eigenvalues beyond it are cut off.
 BELOW_LIMIT = 0.98
-
-
-@dataclass(frozen=True)
-class Course:
-    """What differs from step to step besides the rule itself.
-
-    Attributes:
-        batch: the rows of the outputs that step number k uses; None for full batches.
-        every: after how many steps the training error is looked at.
-        rates: the learning rate of step number k; None where it stays.
-    """
-
-    batch: Callable[[int], NDArray[np.int64] | None] | None = None
-    every: int = 1
-    rates: Callable[[int], float] | None = None
 
 
 @dataclass(frozen=True)
@@ -41,13 +26,13 @@ class LinearRule(ABC):
     Attributes:
         lr: the learning rate.
         flow: whether time is continuous.
-        course: batches and schedule.
+        schedule: batches, learning rates and momenta of each step.
         weight_decay: λ of g = ∇L + λθ.
     """
 
     lr: float
     flow: bool = False
-    course: Course = field(default_factory=Course)
+    schedule: Schedule = field(default_factory=Schedule)
     weight_decay: float = 0.0
 
     @property
@@ -63,11 +48,11 @@ class LinearRule(ABC):
     @property
     def is_closed(self) -> bool:
         """Whether every step is the same, so that any time is one formula."""
-        return self.flow or (self.steady is not None and self.course.batch is None and self.course.rates is None)
+        return self.flow or (self.steady is not None and self.schedule.is_constant)
 
     def rate(self, k: float) -> float:
         """The learning rate of step number k."""
-        return self.lr if self.course.rates is None else self.course.rates(int(k))
+        return self.lr if self.schedule.lr is None else self.schedule.lr(int(k))
 
     @abstractmethod
     def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
@@ -84,7 +69,7 @@ class LinearRule(ABC):
     def _remembered(self) -> Callable[[int], tuple[Array, Array]]:
         """:meth:`decayed`, made once where all steps from some on are alike."""
         first = self.steady
-        if first is None or self.course.rates is not None:
+        if first is None or self.schedule.lr is not None:
             return self.decayed
         always = self.decayed(first)
         return lambda k: always if k >= first else self.decayed(k)
@@ -119,5 +104,5 @@ class LinearRule(ABC):
             before = None if self.flow or start.steps >= self.steady else self.decayed(0)
             A, B = self.decayed(self.steady)
             return SteadyMotion(start, A, B, first=before, largest=largest, flow=self.flow)
-        course = self.course
-        return RecursionMotion(start, self._remembered(), course.batch, every=course.every, largest=largest)
+        schedule = self.schedule
+        return RecursionMotion(start, self._remembered(), schedule.batches, every=schedule.eval_every, largest=largest)
