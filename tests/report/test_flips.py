@@ -9,7 +9,7 @@ from whichmin import Task
 from whichmin.report import Entry
 from whichmin.report.flips import SHOWN, flips
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import views
+from whichmin.report.entry_view import views
 
 
 def with_outputs(*columns: torch.Tensor, task: Task | None = None):

@@ -14,7 +14,7 @@ from whichmin.studies.experiment.optimizers import labels
 if TYPE_CHECKING:
     import pandas as pd
 
-    from whichmin.report.apart import Apart
+    from whichmin.report.optimizer_distances import Apart
 
 #: Characters that a line of the table may have.
 WIDTH = 100

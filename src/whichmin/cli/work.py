@@ -38,8 +38,8 @@ def answer(experiment: Experiment, output: Output) -> int:
     failed = int(any(entry.failure is not None for entry in entries))
     with contextlib.redirect_stdout(sys.stderr):
         from whichmin.report import write_report
-        from whichmin.report.apart import apart
-        from whichmin.report.view import views
+        from whichmin.report.optimizer_distances import apart
+        from whichmin.report.entry_view import views
 
         write_report(report, entries, title=headline(experiment), config=_asked(experiment))
     distances = apart(views(entries))

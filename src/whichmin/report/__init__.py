@@ -1,6 +1,6 @@
 """Reports: figures and one self-contained HTML file."""
 
-from whichmin.report.html import write_report
+from whichmin.report.pages.entries import write_report
 from whichmin.studies.experiment.entry import Entry
 
 __all__ = ["Entry", "write_report"]

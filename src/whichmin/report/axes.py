@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from whichmin.dynamics.prediction import Curve
 from whichmin.report.numbers import number, superscript
-from whichmin.report.view import Array, array
+from whichmin.report.entry_view import Array, array
 from whichmin.training.run import Run
 
 

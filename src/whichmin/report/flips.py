@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from whichmin.decision import Decision
 from whichmin.report.numbers import number, percent
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import Array, View
+from whichmin.report.entry_view import Array, View
 
 SOURCES = {
     "trained": "trained networks",

@@ -32,7 +32,7 @@ def write_report(path: str | os.PathLike[str], study: LinearStudy) -> None:
     Raises:
         OutputError: the file cannot be written.
     """
-    from whichmin.report.html import write_page
+    from whichmin.report.pages.entries import write_page
 
     write_page(path, render(study))
 

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from whichmin.decomposition.explanation import Explanation
-from whichmin.report.apart import by_optimizer
+from whichmin.report.optimizer_distances import by_optimizer
 from whichmin.report.axes import every, in_sight, legend, logarithmic, plain, thin
 from whichmin.report.numbers import number, percent, signed
 from whichmin.report.palette import BLUE, FOLLOWED, GREEN, INK, LINEARIZED, MUTED, RED, SKY, TRAINED, styled
-from whichmin.report.view import Array, View, array, term_names, views
+from whichmin.report.entry_view import Array, View, array, term_names, views
 from whichmin.studies.experiment.entry import Entry
 
 WIDTH = 4.6

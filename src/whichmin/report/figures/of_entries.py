@@ -10,10 +10,10 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from whichmin.report import plots
-from whichmin.report.apart import by_optimizer
+from whichmin.report.optimizer_distances import by_optimizer
 from whichmin.report.numbers import mean_sd, number, percent
 from whichmin.report.svg import inline_svg
-from whichmin.report.view import View, array
+from whichmin.report.entry_view import View, array
 
 
 @dataclass(frozen=True)

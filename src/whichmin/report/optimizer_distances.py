@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from whichmin.report.numbers import number, percent
-from whichmin.report.view import View, distance, known
+from whichmin.report.entry_view import View, distance, known
 
 Matrix = tuple[tuple[float | None, ...], ...]
 

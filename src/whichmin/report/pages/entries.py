@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import InputError, OutputError
-from whichmin.report.apart import apart, by_optimizer
+from whichmin.report.optimizer_distances import apart, by_optimizer
 from whichmin.report.figures.of_entries import figures, term_figures
-from whichmin.report.finding import headline, lazy_sentences
+from whichmin.report.entries_finding import headline, lazy_sentences
 from whichmin.report.flips import flips
 from whichmin.report.numbers import number
 from whichmin.report.page import template
-from whichmin.report.summary import FEW, laziness_rows, summary
-from whichmin.report.view import View, last_steps, term_names, views
+from whichmin.report.quantities import FEW, laziness_rows, summary
+from whichmin.report.entry_view import View, last_steps, term_names, views
 from whichmin.studies.experiment.entry import Entry
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def render(
     shown = views(entries)
     groups, distances = by_optimizer(shown), apart(shown)
     contested = flips(shown)
-    return template("report.html.j2").render(
+    return template("entries.html.j2").render(
         title=title or TITLE,
         finding=headline(shown, contested, distances),
         asked=_asked(shown, config or {}),

@@ -7,11 +7,11 @@ from statistics import fmean
 
 import numpy as np
 
-from whichmin.report.apart import Apart, by_optimizer
+from whichmin.report.optimizer_distances import Apart, by_optimizer
 from whichmin.report.flips import Flips
 from whichmin.report.numbers import duration, mean_sd, number, percent
-from whichmin.report.summary import relative_deviation, train_mse
-from whichmin.report.view import View, distance, known, term_names
+from whichmin.report.quantities import relative_deviation, train_mse
+from whichmin.report.entry_view import View, distance, known, term_names
 
 _PHRASES = {
     "initialization": "the initialization",

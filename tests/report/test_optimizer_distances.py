@@ -11,11 +11,11 @@ import torch
 from oracles.builders import make_entry
 from whichmin.errors import InputError, TrainingError
 from whichmin.report import Entry
-from whichmin.report.apart import apart, by_optimizer
-from whichmin.report.html import render
-from whichmin.report.view import views
+from whichmin.report.optimizer_distances import apart, by_optimizer
+from whichmin.report.pages.entries import render
+from whichmin.report.entry_view import views
 
-from .test_html import EVERYTHING, Page
+from .pages.test_entries import EVERYTHING, Page
 
 NAMES = ("sgd", "adam", "adagrad")
 

@@ -14,7 +14,7 @@ from oracles.builders import N_TEST, make_entry, make_prediction, make_task
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.errors import InputError, OutputError
 from whichmin.report import Entry, write_report
-from whichmin.report.html import TITLE, render
+from whichmin.report.pages.entries import TITLE, render
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 

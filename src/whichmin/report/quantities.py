@@ -9,9 +9,9 @@ import numpy as np
 
 from whichmin.decision import Decision
 from whichmin.dynamics.prediction import Prediction
-from whichmin.report.apart import by_optimizer
+from whichmin.report.optimizer_distances import by_optimizer
 from whichmin.report.numbers import mean_sd, number
-from whichmin.report.view import View, array, distance, known, term_names
+from whichmin.report.entry_view import View, array, distance, known, term_names
 
 NAMES = {
     "trained": "trained network",
