@@ -60,8 +60,8 @@ def compare(
 
     Every choice starts from the same initializations, and is predicted; with --train it is trained as well. A
     difference is called significant if it is consistent over the initializations and larger than the predictions may be
-    off by. Without options: five optimizers in full batches on digits 0 against 1, 100 training points, one hidden layer
-    of 512, ten seeds.
+    off by. Without options: five optimizers in full batches on digits 0 against 1, 100 training points, one hidden
+    layer of 512, ten seeds.
 
     Finished runs are kept: the same command again goes on where it was interrupted.
     """
@@ -133,7 +133,7 @@ def _classes(text: str | None) -> Any:
 
 
 def _print(found: Comparison) -> None:
-    from whichmin.report.comparison import by_size, failed, finding, interval, verdict
+    from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
     from whichmin.report.numbers import MISSING, number, percent
 
     kinds = ("predicted",) if found.trained is None else ("predicted", "trained")
@@ -151,7 +151,7 @@ def _print(found: Comparison) -> None:
     print()
     _table(rows)
     print("\n" + textwrap.fill(finding(found), 100))
-    for text in [*failed(found), *found.notes]:
+    for text in [*failure_sentences(found), *found.notes]:
         print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
 
 
