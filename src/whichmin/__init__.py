@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from whichmin.kernels.kernel import tangent_kernel
     from whichmin.kernels.linearize import Tangent
     from whichmin.kernels.spectrum import Spectrum, spectrum
-    from whichmin.recipe.recipe import Choice
+    from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
     from whichmin.studies.seeds import SeedSpread, seeds
@@ -46,7 +46,7 @@ _HOME = {
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
     "Comparison": "whichmin.studies.comparison",
-    "Choice": "whichmin.recipe.recipe",
+    "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
     "SeedSpread": "whichmin.studies.seeds",
 }
@@ -54,10 +54,10 @@ _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "o
 
 __all__ = [
     "Certificate",
-    "Choice",
     "Comparison",
     "Explanation",
     "Prediction",
+    "Recipe",
     "Recorder",
     "Run",
     "SeedSpread",

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.rules.linear_rule import Course, LinearRule
+from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.kernels.spectrum import decompose
 from whichmin.optimizers import HigherMomentum, Nesterov
+from whichmin.recipe.schedule import Schedule
 
 LR = 0.2
 SGD = partial(torch.optim.SGD, lr=LR)
@@ -125,7 +126,7 @@ def rule(factory: Callable, course: str = "full") -> LinearRule:
     batches, factor = COURSES[course]
     return replace(
         rule_of(factory([nn.Parameter(torch.ones(1))])),
-        course=Course(
+        schedule=Schedule(
             None if batches is None else lambda k: batches(k).numpy(),
             1 if batches is None else 3,
             None if factor is None else lambda k: LR * factor(k),

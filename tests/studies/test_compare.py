@@ -12,14 +12,13 @@ import torch
 import whichmin as wm
 from oracles.comparisons import ADAGRAD, SGD, SLOW, network, problem
 from whichmin.errors import DivergenceError, InputError, OptimizerError, OutputError
-from whichmin.recipe.recipe import describe
 from whichmin.studies import compare as verb
 from whichmin.studies.initializations import few_threads
 
 
 @pytest.fixture(scope="module")
 def found():
-    choices = {"gd": SGD, "again": SGD, "adagrad": ADAGRAD, "batches": wm.Choice(SLOW, batch_size=3)}
+    choices = {"gd": SGD, "again": SGD, "adagrad": ADAGRAD, "batches": wm.Recipe(SLOW, batch_size=3)}
     return wm.compare(network, problem(), choices, 6, until=1e-2)
 
 
@@ -133,30 +132,6 @@ def test_kept_answers_are_read_back(tmp_path, monkeypatch):
     assert len(asked) == 7, "training as well leaves the predictions"
 
 
-def test_what_a_kept_answer_belongs_to():
-    model = network(0)
-
-    def said(choice, name="name"):
-        return describe(name, choice, model)
-
-    def settings(lr):
-        return lambda parameters: torch.optim.SGD(parameters, lr=lr)
-
-    base = said(wm.Choice(SLOW))
-    assert said(wm.Choice(partial(torch.optim.SGD, lr=0.05))) == base
-    others = [
-        said(wm.Choice(SLOW), "other name"),
-        said(wm.Choice(SLOW, 3)),
-        said(wm.Choice(SLOW, 3, 1)),
-        said(wm.Choice(SLOW, scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=5))),
-        said(wm.Choice(partial(torch.optim.SGD, lr=0.06))),
-        said(wm.Choice(SGD)),
-        said(wm.Choice(settings(0.1))),
-        said(wm.Choice(settings(0.2))),
-    ]
-    assert len({str(other) for other in [base, *others]}) == 9
-
-
 def test_saved(found, tmp_path):
     found.save(tmp_path / "comparison")
     back = wm.Comparison.load(tmp_path / "comparison")
@@ -186,7 +161,7 @@ def test_the_report_needs_nothing_else(found, tmp_path):
         ([SGD, ADAGRAD], "not names with factories"),
         (SGD, "the choices are functools.partial"),
         ("sgd,adam", "the choices are 'sgd,adam'"),
-        ({"a": SGD, "b": wm.Choice(SGD, 0)}, "choice 'b': batch_size is 0"),
+        ({"a": SGD, "b": wm.Recipe(SGD, 0)}, "choice 'b': batch_size is 0"),
     ],
 )
 def test_choices_that_cannot_be_used(choices, said):

@@ -88,7 +88,7 @@ def compare(
 
 
 def _compared(experiment: Experiment, sizes: tuple[int | None, ...], out: Path, asked: dict[str, Any]) -> Comparison:
-    from whichmin.recipe.recipe import Choice
+    from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
     from whichmin.studies.experiment.optimizers import labels
@@ -97,7 +97,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], out: Path, 
     named = [
         (
             name if len(sizes) == 1 else f"{name}, {'full batch' if size is None else f'batch {size}'}",
-            Choice(made, size),
+            Recipe(made, size),
         )
         for name, made in chosen
         for size in sizes

@@ -15,9 +15,9 @@ from whichmin.decomposition.replay import replay
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import predict, prepare
 from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules.registry import OptimizerFactory, learning_rate_is_best, with_learning_rate
 from whichmin.errors import InputError, ResultError
-from whichmin.recipe.build import SchedulerFactory
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
+from whichmin.recipe.recipe import Recipe
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
@@ -27,7 +27,7 @@ from whichmin.training.train import train
 def explain(
     subject: Run | Recording | nn.Module,
     task: Task | None = None,
-    optimizer: OptimizerFactory | None = None,
+    optimizer: OptimizerFactory | Recipe | None = None,
     *,
     until: float | None = 1e-5,
     max_steps: int | None = None,
@@ -98,19 +98,16 @@ def explain(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
         )
     _check_test(task)
-    course: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "scheduler": scheduler}
-    factory: OptimizerFactory = optimizer
+    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     if trained:
-        return _explain_run(
-            train(subject, task, optimizer, until=until, max_steps=max_steps, progress=progress, **course)
-        )
+        return _explain_run(train(subject, task, recipe, until=until, max_steps=max_steps, progress=progress))
     steps = math.inf if max_steps is None else max_steps
-    followed = predict(subject, task, optimizer, steps=steps, until=until, tol=tol, **course)
-    if learning_rate_is_best(optimizer):
-        factory = with_learning_rate(optimizer, followed.learning_rate)
+    followed = predict(subject, task, recipe, steps=steps, until=until, tol=tol)
+    if recipe.wants_best_rate:
+        recipe = recipe.with_learning_rate(followed.learning_rate)
     assert followed.test is not None
     assert isinstance(followed.steps, float)
-    lazy, terms = _terms(subject, task, factory, course, followed.steps, flat(followed.test), followed.parameters())
+    lazy, terms = _terms(subject, task, recipe, {}, followed.steps, flat(followed.test), followed.parameters())
     return Explanation(terms, task, lazy, followed=followed)
 
 
@@ -144,7 +141,7 @@ def _explain_replayed(recorder: Recording, loader: Iterable[Any]) -> Explanation
 def _terms(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
+    optimizer: OptimizerFactory | Recipe,
     course: dict[str, Any],
     steps: float,
     test: Tensor,

@@ -18,18 +18,13 @@ from whichmin.dynamics.paths.position import Network
 from whichmin.dynamics.paths.relinearized import Goal
 from whichmin.dynamics.paths.stepwise import StepJob
 from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules.linear_rule import Course, LinearRule
-from whichmin.dynamics.rules.registry import (
-    OptimizerFactory,
-    at_best,
-    build,
-    learning_rate_is_best,
-    rule_of,
-)
+from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
-from whichmin.recipe.batches import check_batch_size, steps_per_epoch
-from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.recipe.schedule import Batches, GivenBatches, Rates
+from whichmin.recipe.batches import steps_per_epoch
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
+from whichmin.recipe.recipe import Recipe
+from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
 from whichmin.task import Task
 
 #: How many steps of a scheduler are looked at before training starts.
@@ -39,7 +34,7 @@ LOOKED_AHEAD = 10_000
 def predict(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
+    optimizer: OptimizerFactory | Recipe,
     *,
     steps: float | Sequence[float] = math.inf,
     until: float | None = None,
@@ -60,8 +55,8 @@ def predict(
     Args:
         model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
         task: the data. The loss is ``torch.nn.MSELoss()``.
-        optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``; ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at
-            θ₀, the best rate of gradient descent. SGD (with momentum, dampening, Nesterov, weight decay),
+        optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``, or a :class:`whichmin.Recipe`, which brings
+            batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent. SGD (with momentum, dampening, Nesterov, weight decay),
             ``whichmin.optimizers`` and their mini-batches are recursions in function space, closed where every step is
             the same. AdaGrad, RMSprop, Adam and AdamW in full batches are followed through Krylov spaces of J D Jᵀ.
             Any other optimizer runs step by step on the linearized network.
@@ -116,7 +111,7 @@ def predict(
 def prepare(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
+    optimizer: OptimizerFactory | Recipe,
     times: tuple[float, ...],
     *,
     until: float | None = None,
@@ -144,34 +139,27 @@ def prepare(
         stay: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
         stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
     """
+    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    size = recipe.check(task.n)
     network = Network(model, task)
     factors, K = network.first()
     spectrum = network.spectrum(network.row_major(K))
-    if learning_rate_is_best(optimizer):
-        optimizer = at_best(optimizer, spectrum)
-    made = build(optimizer, network.named.values())
-    check_optimizer(made, network.model)
+    recipe = resolve_best_rate(recipe, spectrum)
+    made = recipe.build(network.named.values())
+    check_optimizer(made, network.named)
     rule = rule_of(made, flow=flow)
     goal = Goal(times[-1], until, times)
-    size = check_batch_size(batch_size, task.n)
-    if flow and (size is not None or scheduler is not None):
+    if flow and (size is not None or recipe.scheduler is not None):
         raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
-    batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, seed)
+    batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, recipe.seed)
     every = 1 if size is None else steps_per_epoch(task.n, size)
     if rows is not None:
         batches, every = GivenBatches(rows, task.outputs), len(rows)
-    scheduled = build_scheduler(scheduler, made)
+    scheduled = recipe.build_scheduler(made)
     if rule is None:
         _check_targets(network, until, times[-1])
-
-        def fresh(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-            return build(optimizer, parameters)
-
-        def schedule(of: torch.optim.Optimizer) -> Any:
-            return build_scheduler(scheduler, of)
-
-        return StepJob(network, goal, spectrum, fresh, schedule, batches, every)
-    rule = replace(rule, course=Course(batches, every, None if scheduled is None else Rates(made, scheduled)))
+        return StepJob(network, goal, spectrum, recipe.build, recipe.build_scheduler, batches, every)
+    rule = replace(rule, schedule=Schedule.of(made, scheduled, batches, every))
     lazy = Linearization.of(network, rule, factors, spectrum)
     if stable:
         _check_stable(rule, float(lazy.spectrum.eigenvalues[0]), spectrum.gamma, times[-1])
@@ -217,7 +205,7 @@ def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) 
             f'({product}). Take lr below it, or lr="best".',
             limit,
         )
-    if rule.course.rates is None:
+    if rule.schedule.lr is None:
         return
     for k in range(int(min(steps, LOOKED_AHEAD))):
         if rule.rate(k) >= limit:

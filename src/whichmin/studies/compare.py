@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from whichmin.dynamics.predict import predict
 from whichmin.errors import InputError, WhichminError
-from whichmin.recipe.recipe import Choice, Choices, check_choices
+from whichmin.recipe.recipe import Recipe
+from whichmin.studies.choices import Choices, check_choices
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.studies.store import Answer, keep, kept, place, prepare
@@ -25,7 +26,7 @@ from whichmin.training.train import train
 
 _DELAY = 2.0
 
-Asked = Callable[[str, Choice, int, nn.Module], Answer]
+Asked = Callable[[str, Recipe, int, nn.Module], Answer]
 
 
 def compare(
@@ -55,7 +56,7 @@ def compare(
             alike during the call.
         task: the data, with test inputs.
         choices: two or more by name, a dict or (name, choice) pairs; each an optimizer factory or a
-            :class:`whichmin.Choice` with batches and a scheduler.
+            :class:`whichmin.Recipe` with batches and a scheduler.
         seeds: how many initializations. p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6.
         trained: whether to train each for real as well; the effect is then also that of the trained networks.
         until: training mean square error to stop at, as for ``predict`` and ``train``; None: no such aim.
@@ -95,7 +96,7 @@ def compare(
     if trained:
         ways["trained"] = (_trainer(task, until, max_steps), [until, max_steps])
     work = _Work(task, ways, runs)
-    chosen: dict[str, Choice] = {}
+    chosen: dict[str, Recipe] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
         for seed, model in enumerate(initializations(model_factory, count)):
             chosen = chosen or check_choices(choices, task, model)
@@ -118,7 +119,7 @@ class _Work:
         self.failures: list[Failure] = []
         self.raised: list[WhichminError] = []
 
-    def do(self, name: str, choice: Choice, seed: int, model: nn.Module) -> None:
+    def do(self, name: str, choice: Recipe, seed: int, model: nn.Module) -> None:
         for kind, (ask, how) in self.ways.items():
             path = None
             if self.runs is not None:
@@ -140,8 +141,8 @@ class _Work:
 def _predictor(task: Task, until: float | None, max_steps: int | None, tol: float) -> Asked:
     steps = math.inf if max_steps is None else max_steps
 
-    def ask(name: str, choice: Choice, seed: int, model: nn.Module) -> Answer:
-        found = predict(model, task, choice.optimizer, steps=steps, until=until, tol=tol, **choice.course(seed))
+    def ask(name: str, choice: Recipe, seed: int, model: nn.Module) -> Answer:
+        found = predict(model, task, choice.at_initialization(seed), steps=steps, until=until, tol=tol)
         assert found.test is not None
         assert isinstance(found.steps, float | int)
         return Answer(found.test, found.error, float(found.steps), found.seconds, found.notes)
@@ -150,8 +151,8 @@ def _predictor(task: Task, until: float | None, max_steps: int | None, tol: floa
 
 
 def _trainer(task: Task, until: float | None, max_steps: int | None) -> Asked:
-    def ask(name: str, choice: Choice, seed: int, model: nn.Module) -> Answer:
-        run = train(model, task, choice.optimizer, until=until, max_steps=max_steps, **choice.course(seed))
+    def ask(name: str, choice: Recipe, seed: int, model: nn.Module) -> Answer:
+        run = train(model, task, choice.at_initialization(seed), until=until, max_steps=max_steps)
         if run.reason.startswith("interrupted"):
             raise KeyboardInterrupt
         assert run.test is not None

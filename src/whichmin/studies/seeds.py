@@ -14,9 +14,8 @@ from tqdm import tqdm
 
 from whichmin.dynamics.paths.job import Relinearize
 from whichmin.dynamics.predict import predict
-from whichmin.dynamics.rules.registry import OptimizerFactory
 from whichmin.errors import WhichminError
-from whichmin.recipe.build import SchedulerFactory
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.task import Task
 

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from whichmin._version import __version__
 from whichmin.errors import OutputError, ResultError
-from whichmin.recipe.recipe import Choice, describe, digest
+from whichmin.recipe.describe import Unknown, digest
+from whichmin.recipe.recipe import Recipe
 from whichmin.storage import load_folder, save_folder
 from whichmin.studies.initializations import fingerprint
+from whichmin.tangent.examine import trainable
 from whichmin.task import Task
 
 
@@ -54,21 +56,26 @@ def prepare(out: str | os.PathLike[str]) -> Path:
     return runs
 
 
-def place(runs: Path, kind: str, name: str, choice: Choice, seed: int, model: nn.Module, task: Task, how: Any) -> Path:
+def place(
+    runs: Path, kind: str, name: str, recipe: Recipe, seed: int, model: nn.Module, task: Task, how: Any
+) -> Path | None:
     """The folder of one answer.
 
     Args:
         runs: the folder of all.
         kind: "predicted" or "trained".
         name: of the choice.
-        choice: see :func:`whichmin.recipe.recipe.describe` for what of it counts.
+        recipe: see :meth:`whichmin.Recipe.describe` for what of it counts.
         seed: of the initialization.
         model: the network as drawn.
         task: the data.
         how: further arguments that the numbers depend on, as plain values.
     """
+    described = recipe.describe(trainable(model))
+    if isinstance(described, Unknown):
+        return None
     tensors = [t for t in (task.X, task.y, task.X_test) if t is not None]
-    said = json.dumps([__version__, kind, describe(name, choice, model), seed, how], sort_keys=True)
+    said = json.dumps([__version__, kind, name, described, seed, how], sort_keys=True)
     return runs / f"{kind}-{digest(tensors, said, fingerprint(model))[:16]}"
 
 

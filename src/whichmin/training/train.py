@@ -9,13 +9,13 @@ import time
 import torch
 from torch import nn
 
-from whichmin.dynamics.rules.registry import OptimizerFactory, at_best, build, learning_rate_is_best
+from whichmin.dynamics.rules.registry import resolve_best_rate
 from whichmin.errors import InputError, ModelError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
-from whichmin.recipe.batches import check_batch_size, generator_of
-from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
+from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.capture import looked_up
 from whichmin.tangent.examine import check_inputs, check_modules, check_rows, evaluate, finite, trainable
 from whichmin.task import Task
@@ -29,7 +29,7 @@ MAX_STEPS = 100_000
 def train(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
+    optimizer: OptimizerFactory | Recipe,
     *,
     until: float | None = 1e-5,
     max_steps: int | None = None,
@@ -45,8 +45,8 @@ def train(
     Args:
         model: the network; it is not changed.
         task: the data.
-        optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``; ``lr="best"`` takes the theoretical rate of
-            gradient descent at θ₀.
+        optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
+            batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
         until: stop before the step at which the training mean square error is below this; None trains to ``max_steps``.
             With mini-batches the error is measured at the start of every epoch, and looked at there.
         max_steps: stop after so many steps; 100,000 unless told.
@@ -72,20 +72,21 @@ def train(
             a group with lr = 0; a scheduler that needs a metric.
     """
     limit = _check_limits(until, max_steps)
-    rows = check_batch_size(batch_size, task.n)
-    generator_of(seed)
+    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
     network = copy.deepcopy(model)
-    if learning_rate_is_best(optimizer):
-        optimizer = at_best(optimizer, spectrum(tangent_kernel(network, task.X)))
-    made = build(optimizer, [p for p in network.parameters() if p.requires_grad])
-    check_optimizer(made, network)
+    if recipe.wants_best_rate:
+        recipe = resolve_best_rate(recipe, spectrum(tangent_kernel(network, task.X)))
+    parameters = trainable(network)
+    made = recipe.build(parameters.values())
+    check_optimizer(made, parameters)
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
-    scheduled = build_scheduler(scheduler, made)
+    scheduled = recipe.build_scheduler(made)
     initial = state_of(network)
     check_network(network, task)
-    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=seed)
+    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
     seconds = time.perf_counter() - started
@@ -107,12 +108,12 @@ def train(
         initial=initial,
         final=state_of(network),
         batch_size=rows,
-        seed=seed,
+        seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(made, network.named_parameters()),
         _network=network,
-        _factory=optimizer,
-        _scheduler=scheduler,
+        _factory=recipe.optimizer,
+        _scheduler=recipe.scheduler,
     )
 
 

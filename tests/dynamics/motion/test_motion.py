@@ -14,9 +14,9 @@ from oracles.frozen import COURSES, DECAYED, LR, RULES, SGD, Frozen, rule
 from oracles.linear_rules import distance
 from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
-from whichmin.dynamics.rules.linear_rule import Course
 from whichmin.errors import DivergenceError
 from whichmin.optimizers import HigherMomentum, Nesterov
+from whichmin.recipe.schedule import Schedule
 
 ALL = RULES | DECAYED
 EVERY = pytest.mark.parametrize("name", ALL)
@@ -160,9 +160,9 @@ def test_the_order_of_the_data_does_not_matter(name, course):
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     place = order.argsort().numpy()
     moved = Frozen(frozen.J[order], frozen.theta, frozen.r0[order])
-    rows = described.course.batch
+    rows = described.schedule.batches
     batches = None if rows is None else lambda k: place[rows(k)]
-    renamed = replace(described, course=replace(described.course, batch=batches))
+    renamed = replace(described, schedule=replace(described.schedule, batches=batches))
     a, b = frozen.at_rest(described), moved.at_rest(renamed)
     for t in (1, 2, 33):
         assert close(a.residual(t)[order.numpy()], b.residual(t)) < 1e-11
@@ -174,8 +174,8 @@ def test_step_by_step_is_the_closed_form(name):
     """A schedule that does not change anything, or batches of all rows."""
     frozen, described = Frozen.make(7, rank=5), rule(ALL[name])
     closed = frozen.at_rest(described)
-    for course in (Course(rates=lambda k: LR), Course(batch=lambda k: np.arange(7))):
-        steps = frozen.at_rest(replace(described, course=course))
+    for schedule in (Schedule(lr=lambda k: LR), Schedule(batches=lambda k: np.arange(7))):
+        steps = frozen.at_rest(replace(described, schedule=schedule))
         assert type(steps) is RecursionMotion
         for t in (1, 2, 100, 700):
             assert close(closed.residual(t), steps.residual(t)) < 1e-10
@@ -195,7 +195,7 @@ def test_the_first_step_below_is_that_of_a_scan(name, course):
     mse = torch.stack([frozen.residual(theta).square().mean() for theta in mse])
     if described.slots and course == "full" and "negative" not in name:
         assert (mse[1:] > mse[:-1]).any(), "with momentum the error does not fall all the time"
-    every = described.course.every
+    every = described.schedule.eval_every
     looked_at = [k for k in range(1, 401) if k % every == 0]
     for until in (float(mse[0]) * part for part in (0.999, 0.5, 0.2, 0.05, 1e-2, 1e-3)):
         first = next((k for k in looked_at if mse[k] < until), None)

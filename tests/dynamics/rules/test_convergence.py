@@ -11,9 +11,9 @@ from oracles.frozen import RULES, Frozen, rule
 from whichmin.dynamics.rules.convergence import rates_of
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.dynamics.rules.higher_momentum import TwoTerms
-from whichmin.dynamics.rules.linear_rule import Course
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
+from whichmin.recipe.schedule import Schedule
 
 LR = 0.04
 LINEAR = {name: rule(RULES[name]) for name in ("descent", "heavy ball", "constant nesterov", "two terms", "dampened")}
@@ -62,8 +62,8 @@ def test_the_best_damping_is_twice_the_root_of_the_smallest():
 @pytest.mark.parametrize(
     "described",
     [
-        GradientDescent(0.1, course=Course(rates=lambda k: 0.1)),
-        Momentum(0.1, momentum=0.9, course=Course(batch=lambda k: np.arange(2))),
+        GradientDescent(0.1, schedule=Schedule(lr=lambda k: 0.1)),
+        Momentum(0.1, momentum=0.9, schedule=Schedule(batches=lambda k: np.arange(2))),
         TwoTerms(0.1, betas=(0.1, 0.1), weight_decay=0.1),
     ],
 )

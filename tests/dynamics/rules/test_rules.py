@@ -19,13 +19,14 @@ from whichmin.dynamics.motion.recursion import RecursionMotion
 from whichmin.dynamics.motion.search import first_time
 from whichmin.dynamics.rules.gradient_descent import GradientDescent, GradientModes, GradientMotion
 from whichmin.dynamics.rules.higher_momentum import TwoTerms
-from whichmin.dynamics.rules.linear_rule import Course, LinearRule
+from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
+from whichmin.recipe.schedule import Schedule
 
 
 def diagonal(values, gamma=1.0):
@@ -176,15 +177,15 @@ def test_what_has_no_rule_goes_step_by_step(factory):
 
 def test_which_motion_a_rule_has():
     """A closed form where every step is the same."""
-    batch = Course(lambda k: np.array([0]), 2)
-    rates = Course(rates=lambda k: 0.1)
+    batch = Schedule(lambda k: np.array([0]), 2)
+    rates = Schedule(lr=lambda k: 0.1)
     expected = [
         (GradientDescent(0.1), GradientMotion),
         (GradientDescent(0.1, weight_decay=0.1), SteadyMotion),
-        (GradientDescent(0.1, course=batch), RecursionMotion),
-        (GradientDescent(0.1, course=rates), RecursionMotion),
+        (GradientDescent(0.1, schedule=batch), RecursionMotion),
+        (GradientDescent(0.1, schedule=rates), RecursionMotion),
         (Momentum(0.1, momentum=0.9), SteadyMotion),
-        (Momentum(0.1, momentum=0.9, course=rates), RecursionMotion),
+        (Momentum(0.1, momentum=0.9, schedule=rates), RecursionMotion),
         (ScheduledNesterov(0.1), RecursionMotion),
         (TwoTerms(0.1, betas=(0.5, 0.1)), SteadyMotion),
     ]

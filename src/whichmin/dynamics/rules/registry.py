@@ -39,7 +39,7 @@ def rule_of(optimizer: torch.optim.Optimizer, *, flow: bool = False) -> Rule | N
     return rule
 
 
-def with_best_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recipe:
+def resolve_best_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recipe:
     """The recipe with ``lr="best"`` settled by its rule; the recipe itself where it names a rate.
 
     Raises:
