@@ -119,4 +119,3 @@ class Motion(ABC):
     def first_moved(self, distance: float, end: float, flow: bool) -> float:
         """The first time, up to ``end``, at which the parameters have moved so far."""
         return min(end, first_time(lambda t: self.displacement(min(t, end)) >= distance or t >= end, flow))
-

@@ -73,7 +73,7 @@ class Outcome:
         steps: how many steps it came to.
         intervals: how many linearizations it took.
         error: the estimated root mean square error of the last ``test``; infinity where it is not known.
-        loss_error: that of the training losses at several times, relative to themselves; 0 where only one was asked for.
+        loss_error: that of the training losses at several times, relative to themselves; 0 for a single time.
         curve: (step, training loss) pairs.
         state: the network's parameters at the end, a state dict.
         notes: what the caller should know.

@@ -14,8 +14,7 @@ from whichmin.losses import Array
 
 @dataclass(frozen=True)
 class TwoTerms(LinearRule):
-    """θ_{k+1} − θ_k = β₁(θ_k − θ_{k−1}) + β₂(θ_{k−1} − θ_{k−2}) − lr·g; the state vectors are the last
-    two displacements."""
+    """θ_{k+1} − θ_k = β₁(θ_k − θ_{k−1}) + β₂(θ_{k−1} − θ_{k−2}) − lr·g; remembered are the last two displacements."""
 
     betas: tuple[float, float] = (0.0, 0.0)
 
