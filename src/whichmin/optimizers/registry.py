@@ -47,12 +47,8 @@ _METRICS = "whichmin.optimizers.metric"
 REGISTRY: dict[str, OptimizerFacts] = {
     facts.name: facts
     for facts in (
-        OptimizerFacts(
-            "sgd", "torch.optim:SGD", "best", f"{_RULES}.momentum:stochastic_gradient_descent", linear=True
-        ),
-        OptimizerFacts(
-            "nesterov", "whichmin.optimizers:Nesterov", "best", f"{_RULES}.nesterov:nesterov", linear=True
-        ),
+        OptimizerFacts("sgd", "torch.optim:SGD", "best", f"{_RULES}.momentum:stochastic_gradient_descent", linear=True),
+        OptimizerFacts("nesterov", "whichmin.optimizers:Nesterov", "best", f"{_RULES}.nesterov:nesterov", linear=True),
         OptimizerFacts(
             "higher-momentum",
             "whichmin.optimizers:HigherMomentum",

@@ -1,4 +1,4 @@
-"""``compare``: where several procedures to train take the same initializations, and whether the difference is real."""
+"""``compare``: where several ways to train take the same initializations, and whether the difference is real."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tqdm import tqdm
 from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
-from whichmin.studies.answer import Answer, Predicting, Training, Procedure
+from whichmin.studies.answer import Answer, Predicting, Procedure, Training
 from whichmin.studies.choices import Choices, check_choices
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
@@ -40,7 +40,7 @@ def compare(
     progress: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> Comparison:
-    """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each procedure.
+    """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each way.
 
     With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean
     over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
@@ -134,7 +134,9 @@ class _Work:
             else:
                 self.answers[procedure.kind][name, seed] = answer
 
-    def _question(self, name: str, procedure: Procedure, recipe: Recipe, subject: Subject | Unknown | None) -> Question | None:
+    def _question(
+        self, name: str, procedure: Procedure, recipe: Recipe, subject: Subject | Unknown | None
+    ) -> Question | None:
         """What is asked, as the store knows it; None where nothing is kept."""
         if subject is None:
             return None
