@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
-    from whichmin.studies.seeds import SeedSpread, seeds
+    from whichmin.studies.seed_spread import SeedSpread
+    from whichmin.studies.seeds import seeds
     from whichmin.task import Task
     from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
@@ -48,7 +49,7 @@ _HOME = {
     "Comparison": "whichmin.studies.comparison",
     "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
-    "SeedSpread": "whichmin.studies.seeds",
+    "SeedSpread": "whichmin.studies.seed_spread",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 

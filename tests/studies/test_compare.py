@@ -36,29 +36,29 @@ def test_outputs_are_those_of_predict(found):
     assert not found.failures
 
 
-def test_the_same_optimizer_under_two_names_is_not_real(found):
-    assert found.distances["gd", "again"].mean == 0
-    assert found.real["gd", "again"] is False
+def test_the_same_optimizer_under_two_names_is_not_significant(found):
+    assert found.rms_distances["gd", "again"].mean == 0
+    assert found.significant["gd", "again"] is False
     assert found.flips["gd", "again"] == 0
 
 
 def test_distances_and_test_errors(found):
     gap = (found.predicted["gd"] - found.predicted["adagrad"]).square().mean(dim=(1, 2)).sqrt()
-    assert found.distances["gd", "adagrad"].mean == pytest.approx(float(gap.mean()))
-    assert found.distances["gd", "adagrad"].low < float(gap.mean()) < found.distances["gd", "adagrad"].high
+    assert found.rms_distances["gd", "adagrad"].mean == pytest.approx(float(gap.mean()))
+    assert found.rms_distances["gd", "adagrad"].low < float(gap.mean()) < found.rms_distances["gd", "adagrad"].high
     error = (found.predicted["gd"] - problem().y_test).square().mean()
     assert found.test_error["gd"].mean == pytest.approx(float(error))
     assert len(found.pairs) == 6
     effect = found.pairs["gd", "adagrad"].predicted
     squares = found.errors["gd"].square().mean() + found.errors["adagrad"].square().mean()
     assert effect.error == pytest.approx(math.sqrt(float(squares)))
-    assert effect.real == (effect.p <= 0.05 and effect.systematic > effect.error)
+    assert effect.significant == (effect.p <= 0.05 and effect.systematic > effect.error)
 
 
 def test_a_frame(found):
     frame = found.to_frame()
     assert len(frame) == 6
-    assert frame.loc[0, "real_predicted"] is False or not frame.loc[0, "real_predicted"]
+    assert frame.loc[0, "significant_predicted"] is False or not frame.loc[0, "significant_predicted"]
     assert not any("trained" in column for column in frame)
 
 
@@ -71,11 +71,13 @@ def test_predicted_effects_are_those_of_trained_networks():
     ]
     found = wm.compare(partial(network, width=256), problem(), choices, 6, train=True, until=1e-2)
     for names, pair in found.pairs.items():
-        assert pair.predicted.distance.mean == pytest.approx(pair.trained.distance.mean, rel=0.2, abs=0.02), names
+        assert pair.predicted.rms_distance.mean == pytest.approx(pair.trained.rms_distance.mean, rel=0.2, abs=0.02), (
+            names
+        )
         assert pair.trained.error == 0
-    assert not found.pairs["gd", "momentum"].predicted.real
-    apart = found.distances["gd", "adagrad"].mean
-    assert apart > 3 * found.distances["gd", "momentum"].mean
+    assert not found.pairs["gd", "momentum"].predicted.significant
+    apart = found.rms_distances["gd", "adagrad"].mean
+    assert apart > 3 * found.rms_distances["gd", "momentum"].mean
     assert apart > 3 * found.pairs["gd", "adagrad"].predicted.error
 
 
@@ -86,9 +88,9 @@ def test_one_that_diverges_leaves_the_others():
     assert said == [("wild", s, kind) for s in range(2) for kind in ("predicted", "trained")]
     assert "lr = 1000 diverges" in str(found.failures[0])
     assert found.pairs["gd", "wild"].best is None
-    assert found.real["gd", "wild"] is None
-    assert ("gd", "wild") not in found.distances
-    assert found.distances["gd", "adagrad"].mean > 0
+    assert found.significant["gd", "wild"] is None
+    assert ("gd", "wild") not in found.rms_distances
+    assert found.rms_distances["gd", "adagrad"].mean > 0
     assert torch.isnan(found.predicted["wild"]).all()
     assert math.isnan(found.test_error["wild"].mean)
 
@@ -102,7 +104,7 @@ def test_nothing_but_failures():
 def test_too_few_seeds_for_the_level():
     found = wm.compare(network, problem(), {"gd": SGD, "adagrad": ADAGRAD}, 3, until=1e-2)
     assert re.search(r"3 seeds cannot tell at level 0\.05 .* smallest p .* is 0\.25\. Take 6 seeds", found.notes[0])
-    assert found.real["gd", "adagrad"] in (None, False)
+    assert found.significant["gd", "adagrad"] in (None, False)
 
 
 def test_kept_answers_are_read_back(tmp_path, monkeypatch):
@@ -145,7 +147,7 @@ def test_the_report_needs_nothing_else(found, tmp_path):
     found.report(tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "gd – adagrad" in page
-    assert "not real" in page
+    assert "not significant" in page
     assert not re.search(r'(?:src|href)="(?!data:|#)', page)
     assert "http" not in re.sub(r'xmlns(?::\w+)?="[^"]*"', "", page)
     with pytest.raises(OutputError, match="is a folder"):

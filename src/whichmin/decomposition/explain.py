@@ -108,7 +108,7 @@ def explain(
     assert followed.test is not None
     assert isinstance(followed.steps, float)
     lazy, terms = _terms(subject, task, recipe, {}, followed.steps, flat(followed.test), followed.parameters())
-    return Explanation(terms, task, lazy, followed=followed)
+    return Explanation(terms, task, lazy, relinearized=followed)
 
 
 def _check_test(task: Task) -> None:

@@ -47,14 +47,14 @@ class Explanation:
         task: the task.
         prediction: the linearized prediction the first terms come from.
         run: the real training, or None where a followed path took its place.
-        followed: the followed path that took the place of training, or None.
+        relinearized: the followed path that took the place of training, or None.
     """
 
     terms: dict[str, Tensor]
     task: Task
     prediction: Prediction
     run: Run | None = None
-    followed: Prediction | None = None
+    relinearized: Prediction | None = None
 
     @property
     def total(self) -> Tensor:
@@ -113,7 +113,7 @@ class Explanation:
         """Write one self-contained HTML file that opens offline."""
         from whichmin.report import Entry, write_report
 
-        entry = Entry("run", lazy=self.prediction, followed=self.followed, run=self.run, explanation=self)
+        entry = Entry("run", linearized=self.prediction, relinearized=self.relinearized, run=self.run, explanation=self)
         write_report(path, [entry], title=title)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -123,7 +123,7 @@ class Explanation:
         task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
         arrays = {f"term.{k}": v for k, v in self.terms.items()}
         arrays |= {f"task.{k}": v for k, v in task.items() if v is not None}
-        parts = {"prediction": self.prediction, "run": self.run, "followed": self.followed}
+        parts = {"prediction": self.prediction, "run": self.run, "relinearized": self.relinearized}
         config = {
             "kind": "explanation",
             "terms": list(self.terms),
@@ -139,7 +139,7 @@ class Explanation:
         from whichmin.storage import load_folder
 
         config, arrays, _ = load_folder(path, "explanation")
-        kinds = {"prediction": Prediction, "run": Run, "followed": Prediction}
+        kinds = {"prediction": Prediction, "run": Run, "relinearized": Prediction}
         parts = {name: kinds[name].load(Path(path) / name) for name in config["parts"]}
         task = {k.removeprefix("task."): v for k, v in arrays.items() if k.startswith("task.")}
         return cls(terms={k: arrays[f"term.{k}"] for k in config["terms"]}, task=Task(**task), **parts)

@@ -55,13 +55,13 @@ class Prediction:
         steps: the step counts of these outputs: a number (``math.inf`` for the limit) or a (T,) tensor.
         learning_rate: the learning rate, with ``"best"`` resolved.
         flow: whether this is gradient flow at time lr·steps.
-        method: ``"linearized"`` or ``"followed"``.
+        method: ``"linearized"`` or ``"relinearized"``.
         intervals: how many linearizations were used.
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals.
-        spread: the standard deviation of the targets, which ``tol`` is relative to.
+        target_std: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
@@ -86,7 +86,7 @@ class Prediction:
     method: str
     intervals: int
     error: float
-    spread: float
+    target_std: float
     terms: dict[str, Tensor]
     certificate: Certificate | None
     eigenvalues: Tensor
@@ -100,8 +100,8 @@ class Prediction:
 
     @property
     def relative_error(self) -> float:
-        """``error`` divided by ``spread``: what ``tol`` bounds."""
-        return self.error / self.spread
+        """``error`` divided by ``target_std``: what ``tol`` bounds."""
+        return self.error / self.target_std
 
     @property
     def best_lr(self) -> float:
@@ -179,4 +179,4 @@ class Prediction:
         )
 
 
-_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "spread", "max_lr", "seconds")
+_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "target_std", "max_lr", "seconds")

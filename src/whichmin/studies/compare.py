@@ -1,4 +1,4 @@
-"""``compare``: where several ways to train take the same initializations, and whether the difference is real."""
+"""``compare``: where several ways to train take the same initializations, and whether the difference is significant."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def compare(
     With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean
     over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
     expectation is the mean square of E d. Its p is the share of sign patterns ε for which the T of ε_s d_s is no
-    smaller: exact, by enumeration, up to 15 seeds. An effect is called real where p ≤ ``level`` and √T exceeds the
-    estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
+    smaller: exact, by enumeration, up to 15 seeds. An effect is called significant where p ≤ ``level`` and √T exceeds
+    the estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
 
     Args:
         model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded

@@ -121,7 +121,7 @@ class Job(ABC):
             method=found.method,
             intervals=found.intervals,
             error=found.error,
-            spread=self.spread,
+            target_std=self.spread,
             terms=terms,
             certificate=self.certificate,
             eigenvalues=self.spectrum.eigenvalues,
@@ -182,7 +182,7 @@ class LinearJob(Job):
     def terms(self, found: Found) -> dict[str, Tensor]:
         """Those of the linearized theory, and curvature and drift of a followed path."""
         terms = self.lazy.terms(found.steps)
-        if found.method == "followed":
+        if found.method == "relinearized":
             terms |= self.later_terms(found.test[-1], found.steps, found.state)
         return terms
 
@@ -318,7 +318,7 @@ class LinearJob(Job):
         error = 0.0 if path.arrived else math.inf
         state = network.state()
         return Found(
-            "followed", train, test, path.steps, path.intervals, error, path.curve, state, notes, edge=path.edge
+            "relinearized", train, test, path.steps, path.intervals, error, path.curve, state, notes, edge=path.edge
         )
 
     def later_terms(self, test: Tensor, steps: float, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -187,7 +187,7 @@ class StepJob(Job):
         test.append(flat(network.outputs(network.X)))
         error = math.sqrt(float(jumps.square().mean()))
         notes, state = self._stopped(curve, steps, until), self._at(space.state())
-        return Found("followed", train, test, float(space.steps), intervals, error, curve, state, notes)
+        return Found("relinearized", train, test, float(space.steps), intervals, error, curve, state, notes)
 
     def _followed_fast(self, rule: AdaptiveRule, relinearize: Relinearize, tol: float) -> Found:
         """Paths of Krylov intervals, until two of them are near enough to each other."""
@@ -216,7 +216,9 @@ class StepJob(Job):
             came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
             notes.append(f"the path was given up after {came}.")
         error, state = (math.sqrt(mean_square(path.error().numpy())) if arrived else math.inf), network.state()
-        return Found("followed", train, test, float(path.steps), path.intervals + 1, error, path.curve, state, notes)
+        return Found(
+            "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, state, notes
+        )
 
     def terms(self, found: Found) -> dict[str, Tensor]:
         """All of them with the linearized run at hand, else what is not the linearized theory's in one."""
