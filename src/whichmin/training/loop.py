@@ -32,6 +32,7 @@ class Loop:
         losses: the training mean square errors that were measured.
         measured: the step of each.
         done: steps made.
+        interrupted: whether Ctrl-C ended the loop.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Loop:
         self.losses: list[float] = []
         self.measured: list[int] = []
         self.done = 0
+        self.interrupted = False
         self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
         self._rates = _rates(optimizer)
 
@@ -64,6 +66,7 @@ class Loop:
         try:
             return self._full(bar) if self.rows is None else self._batches(bar, self.rows)
         except KeyboardInterrupt:
+            self.interrupted = True
             if not self.measured or self.measured[-1] != self.done:  # the loss where the parameters are now
                 self._note(self.done, self._error())
             return f"interrupted after {self.done} steps at a training MSE of {self.losses[-1]:.3g}."

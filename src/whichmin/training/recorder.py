@@ -112,6 +112,7 @@ class Recorder(Recording):
             if error is None:
                 raise
         finally:
+            self._interrupted = isinstance(error, KeyboardInterrupt)
             self._reason = _why(error, self.steps, self._snapshots[-1], self._step is not None) + lost
             self._named, self._step = {}, None
 

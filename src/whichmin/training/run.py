@@ -28,6 +28,7 @@ class Run:
         losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
             the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
+        interrupted: whether Ctrl-C ended training before its end.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
@@ -57,6 +58,7 @@ class Run:
     final: dict[str, Tensor] = field(repr=False)
     batch_size: int | None = None
     seed: int = 0
+    interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
@@ -121,4 +123,15 @@ class Run:
         )
 
 
-_SCALARS = ("steps", "converged", "reason", "optimizer", "learning_rate", "until", "seconds", "batch_size", "seed")
+_SCALARS = (
+    "steps",
+    "converged",
+    "interrupted",
+    "reason",
+    "optimizer",
+    "learning_rate",
+    "until",
+    "seconds",
+    "batch_size",
+    "seed",
+)

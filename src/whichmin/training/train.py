@@ -60,7 +60,7 @@ def train(
 
     Returns:
         A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached, and what may have kept it from
-        there. Ctrl-C ends training with what there is: a run whose reason says so.
+        there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
 
     Cost: a forward and a backward pass per step; with mini-batches also a forward pass over all rows per epoch.
 
@@ -108,6 +108,7 @@ def train(
         initial=initial,
         final=state_of(network),
         batch_size=rows,
+        interrupted=loop.interrupted,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(made, network.named_parameters()),
