@@ -32,7 +32,7 @@ def train(
     optimizer: OptimizerFactory | Recipe,
     *,
     until: float | None = 1e-5,
-    max_steps: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
@@ -47,9 +47,9 @@ def train(
         task: the data.
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
-        until: stop before the step at which the training mean square error is below this; None trains to ``max_steps``.
+        until: stop before the step at which the training mean square error is below this; None trains to ``steps``.
             With mini-batches the error is measured at the start of every epoch, and looked at there.
-        max_steps: stop after so many steps; 100,000 unless told.
+        steps: stop after so many steps; 100,000 unless told.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -66,19 +66,21 @@ def train(
 
     Raises:
         TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
-        InputError: an ``until``, ``max_steps``, ``batch_size`` or ``seed`` that cannot be used.
+        InputError: an ``until``, ``steps``, ``batch_size`` or ``seed`` that cannot be used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
             a group with lr = 0; a scheduler that needs a metric.
     """
-    limit = _check_limits(until, max_steps)
+    limit = _check_limits(until, steps)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
     network = copy.deepcopy(model)
     if recipe.wants_best_rate:
-        recipe = resolve_best_rate(recipe, spectrum(tangent_kernel(network, task.X)))
+        recipe = resolve_best_rate(
+            recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())
+        )
     parameters = trainable(network)
     made = recipe.build(parameters.values())
     check_optimizer(made, parameters)
@@ -113,17 +115,16 @@ def train(
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(made, network.named_parameters()),
         _network=network,
-        _factory=recipe.optimizer,
-        _scheduler=recipe.scheduler,
+        _recipe=recipe,
     )
 
 
-def _check_limits(until: float | None, max_steps: int | None) -> int:
+def _check_limits(until: float | None, steps: int | None) -> int:
     if until is not None and not (math.isfinite(until) and until > 0):
-        raise InputError(f"until is {until}; expected a positive training mean square error, or None.")
-    limit = MAX_STEPS if max_steps is None else max_steps
+        raise InputError(f"until is {until}; expected a positive training loss, or None.")
+    limit = MAX_STEPS if steps is None else steps
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
-        raise InputError(f"max_steps is {max_steps}; expected a whole number of steps.")
+        raise InputError(f"steps is {steps}; expected a whole number of steps.")
     return int(limit)
 
 
