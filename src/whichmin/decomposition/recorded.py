@@ -17,6 +17,7 @@ from whichmin.dynamics.predict import contradiction, predict
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import InputError, ResultError
 from whichmin.kernels.kernel import tangent_kernel
+from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
 from whichmin.kernels.spectrum import Spectrum, spectrum
 from whichmin.task import Task
@@ -110,9 +111,7 @@ class _Interpolation:
     def of(cls, model: nn.Module, task: Task, metric: Mapping[str, Tensor] | None = None) -> _Interpolation:
         assert task.X_test is not None
         cross = tangent_kernel(model, task.X_test, task.X, metric=metric).double().cpu()
-        n, N, C, _ = cross.shape
-        rows = cross.permute(0, 2, 1, 3).reshape(n * C, N * C)
-        return cls(rows, spectrum(tangent_kernel(model, task.X, metric=metric)))
+        return cls(to_matrix(cross), spectrum(tangent_kernel(model, task.X, metric=metric)))
 
     def __call__(self, v: Tensor) -> Tensor:
         values, Q = self.spectrum.eigenvalues, self.spectrum.vectors

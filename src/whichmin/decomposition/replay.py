@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ResultError
 from whichmin.recipe.build import take_step
-from whichmin.tangent.examine import evaluate
+from whichmin.tangent.model import evaluate
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from whichmin.dynamics.paths.job import Job, LinearJob, Relinearize
 from whichmin.dynamics.paths.linearized import Linearization
-from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.relinearized import Goal
 from whichmin.dynamics.paths.stepwise import StepJob
 from whichmin.dynamics.prediction import Prediction
@@ -144,12 +144,12 @@ def prepare(
         stay: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
         stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
     """
-    network = Network(model, task)
-    factors, K = network.first()
-    spectrum = network.spectrum(network.row_major(K))
+    network = MovingNetwork(model, task)
+    features, K = network.start()
+    spectrum = network.spectrum(K)
     if learning_rate_is_best(optimizer):
         optimizer = at_best(optimizer, spectrum)
-    made = build(optimizer, network.named.values())
+    made = build(optimizer, network.parameters.values())
     check_optimizer(made, network.model)
     rule = rule_of(made, flow=flow)
     goal = Goal(times[-1], until, times)
@@ -172,7 +172,7 @@ def prepare(
 
         return StepJob(network, goal, spectrum, fresh, schedule, batches, every)
     rule = replace(rule, course=Course(batches, every, None if scheduled is None else Rates(made, scheduled)))
-    lazy = Linearization.of(network, rule, factors, spectrum)
+    lazy = Linearization.of(network, rule, features, spectrum)
     if stable:
         _check_stable(rule, float(lazy.spectrum.eigenvalues[0]), spectrum.gamma, times[-1])
     end = _end(lazy, times, until, network, stay)
@@ -228,7 +228,7 @@ def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) 
             )
 
 
-def _check_targets(network: Network, until: float | None, last: float) -> None:
+def _check_targets(network: MovingNetwork, until: float | None, last: float) -> None:
     """Refuse targets that no network fits where they are to be fitted."""
     if network.size < network.task.y.numel() or (until is None and not math.isinf(last)):
         return
@@ -245,7 +245,7 @@ def _end(
     lazy: Linearization,
     times: tuple[float, ...],
     until: float | None,
-    network: Network,
+    network: MovingNetwork,
     stay: bool,
 ) -> float:
     """The last step count on the linearized network, with a clear error where the targets cannot be reached."""

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from whichmin.errors import OptimizerError
-from whichmin.tangent.examine import trainable
+from whichmin.tangent.model import trainable
 
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 

@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from whichmin.dynamics.rules.registry import OptimizerFactory, at_best, build, learning_rate_is_best
-from whichmin.errors import InputError, ModelError
+from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.batches import check_batch_size, generator_of
 from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.tangent.capture import looked_up
-from whichmin.tangent.examine import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.examine import check_modules, examine
+from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
@@ -131,12 +131,4 @@ def check_network(network: nn.Module, task: Task) -> None:
     Raises:
         ModelError: which of them, and what to do.
     """
-    with torch.no_grad():
-        out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
-    check_inputs(network, task.X, looked_up(network, task.X[:1]))
-    check_rows(network, task.X[:3], out, [0], alone)
-    if out.shape[1] != task.outputs:
-        raise ModelError(
-            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
-            "or encode the targets alike."
-        )
+    examine(network, task.X, outputs=task.outputs).check_rows()

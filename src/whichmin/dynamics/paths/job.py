@@ -10,14 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.paths.linearized import Linearization, flat
-from whichmin.dynamics.paths.position import Move, Network
+from whichmin.dynamics.paths.linearized import Linearization, flat, metric_of
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.relinearized import Goal, follow
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.dynamics.rules.convergence import Rates, rates_of
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
-from whichmin.tangent.factors import Factors
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.features import Features
 
 Relinearize = Literal["auto", "never"] | int
 
@@ -70,9 +71,9 @@ class Job(ABC):
     flow: bool = False
     rates: Rates | None = None
 
-    def __init__(self, network: Network, goal: Goal, spectrum: Spectrum, learning_rate: float) -> None:
+    def __init__(self, network: MovingNetwork, goal: Goal, spectrum: Spectrum, learning_rate: float) -> None:
         self.network, self.goal, self.spectrum, self.learning_rate = network, goal, spectrum, learning_rate
-        self.origin = network.place()
+        self.origin = network.position()
         self.certificate: Certificate | None = None
         y = network.task.y.double()
         spread = float(y.std(dim=0, correction=0).square().mean().sqrt())
@@ -165,7 +166,7 @@ class LinearJob(Job):
     """
 
     def __init__(
-        self, network: Network, rule: LinearRule, lazy: Linearization, goal: Goal, end: float, spectrum: Spectrum
+        self, network: MovingNetwork, rule: LinearRule, lazy: Linearization, goal: Goal, end: float, spectrum: Spectrum
     ) -> None:
         super().__init__(network, goal, spectrum, rule.lr)
         self.rule, self.lazy, self.end, self.flow = rule, lazy, end, rule.flow
@@ -192,18 +193,19 @@ class LinearJob(Job):
         times = [*self.goal.times[:-1], end]
         train, test = [lazy.train(t) for t in times], [lazy.test(t) for t in times]
         c = lazy.coefficients(end)
-        step = network.pull_back(lazy.factors, c)
+        metric = metric_of(self.rule, network)
+        step = lazy.features.pull(c, metric=metric)
         if lazy.theta is not None:
             network.decay(lazy.kept(end))
         network.shift(step, 1.0)
-        factors = network.factors()
+        features = network.features()
         there = flat(network.outputs(network.X))
-        at_training = flat(factors.outputs)
+        at_training = flat(features.outputs)
         self.certificate = Certificate(
             float((at_training - lazy.y).square().mean()), float((there - test[-1]).square().mean())
         )
         state = network.state()
-        error = self._one_shot_error(factors, c, step, train[-1], test[-1])
+        error = self._one_shot_error(features, c, step, train[-1], test[-1])
         network.put(self.origin)
         curve = [(t, lazy.mse(t)) for t in lazy.curve_times(end)]
         off = self._loss_error([at_training], train[-1:]) if len(times) > 1 else 0.0
@@ -216,7 +218,7 @@ class LinearJob(Job):
         off = float(((losses[0] - losses[1]).abs() / losses[0].clamp_min(floor)).max())
         return off if math.isfinite(off) else math.inf
 
-    def _one_shot_error(self, factors: Factors, c: Tensor, step: Move, train: Tensor, test: Tensor) -> float:
+    def _one_shot_error(self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor) -> float:
         """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ + J₀ᵀc.
 
         With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
@@ -224,12 +226,13 @@ class LinearJob(Job):
         points is the estimate. Cost: two backward and two forward passes.
         """
         network = self.network
-        here = network.place()
-        turned = network.pull_back(factors, c).minus(step)
+        here = network.position()
+        metric = metric_of(self.rule, network)
+        turned = features.pull(c, metric=metric).minus(step)
         network.shift(turned, 0.5)
         changed = flat(network.outputs(network.task.X)) - train
         network.put(here)
-        back = network.pull_back(factors, self.lazy.undone(changed, self.end))
+        back = features.pull(self.lazy.undone(changed, self.end), metric=metric)
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
         error = float((flat(network.outputs(network.X)) - test).square().mean().sqrt())
@@ -298,7 +301,7 @@ class LinearJob(Job):
     def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> Found:
         network, goal = self.network, self.goal
         network.put(self.origin)
-        start = network.factors()
+        start = network.features()
         path = follow(network, self.rule, start, self.lazy.spectrum, goal, count, stride=stride, project=project)
         path.train.append(network.outputs(network.task.X))
         path.test.append(network.outputs(network.X))
@@ -325,6 +328,6 @@ class LinearJob(Job):
         """From the linearization at θ₀."""
         network, lazy = self.network, self.lazy
         network.put(self.origin)
-        moved = network.distance(state, self.origin)
-        straight = lazy.f0_test + flat(network.push_forward(lazy.looked_at, network.X, moved))
+        moved = network.difference(state, self.origin)
+        straight = lazy.f0_test + flat(lazy.features_test.push(moved))
         return {"curvature": test - straight, "drift": straight - lazy.test(steps)}

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start, mean_square
-from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.kernels.spectrum import Spectrum
-from whichmin.tangent.factors import Factors
+from whichmin.tangent.features import Features
 
 #: How far a training curve is drawn at most where there is no end.
 DRAWN = 20_000
@@ -25,20 +25,20 @@ class Linearization:
     """The network linearized where it started, and how a rule moves it.
 
     Attributes:
-        factors: of the training set at θ₀.
-        spectrum: of K(X, X).
+        features: J of the training set at θ₀.
+        spectrum: of K(X, X), or of K_D in a metric.
         rule: the rule.
         motion: what it does from rest.
         f0: f₀(X), (N·C,), float64.
         y: the targets, (N·C,), float64.
-        cross: K(x', X), (n·C, N·C), float64, at the points looked at.
+        cross: K(x', X), or K_D, (n·C, N·C), float64.
         f0_test: f₀(x'), (n·C,), float64.
-        looked_at: the factors of x'.
+        features_test: J of x' at θ₀.
         theta: Jθ₀ at X and at x', (N·C,) and (n·C,), for rules that decay the weights; else None.
         plain: K(X, X) decomposed and K(x', X) where ``spectrum`` and ``cross`` are those of K_D; else None.
     """
 
-    factors: Factors
+    features: Features
     spectrum: Spectrum
     rule: LinearRule
     motion: Motion
@@ -46,43 +46,37 @@ class Linearization:
     y: Tensor
     cross: Tensor
     f0_test: Tensor
-    looked_at: Factors
+    features_test: Features
     theta: tuple[Tensor, Tensor] | None = None
     plain: tuple[Spectrum, Tensor] | None = None
 
     @classmethod
-    def of(cls, network: Network, rule: LinearRule, factors: Factors, spectrum: Spectrum) -> Linearization:
+    def of(cls, network: MovingNetwork, rule: LinearRule, features: Features, spectrum: Spectrum) -> Linearization:
         """At the place where the network stands; ``spectrum`` is that of K."""
-        plain = None
-        if rule.weight_decay:
-            network.let_go()
-        if isinstance(rule, PreconditionedDescent):
-            network.measure(dict(zip(network.named, rule.metric, strict=True)))
-            factors = network.factors()
-        looked_at = factors if network.X is network.task.X else network.factors(network.X)
-        if isinstance(rule, PreconditionedDescent):
-            plain = (spectrum, network.kernel_in(looked_at, factors, None).double().cpu())
-            spectrum = network.spectrum(network.kernel(factors, factors))
-        f0 = flat(factors.outputs)
+        plain, metric = None, metric_of(rule, network)
+        if rule.weight_decay or metric is not None:
+            network.release()
+        features_test = features if network.X is network.task.X else network.features(network.X)
+        if metric is not None:
+            plain = (spectrum, features_test.gram(features).double().cpu())
+            spectrum = network.spectrum(features.gram(metric=metric))
+        f0 = flat(features.outputs)
         y = flat(network.task.y)
         theta = None
         if rule.weight_decay:
             values = network.values()
-            theta = (
-                flat(network.push_forward(factors, network.task.X, values)),
-                flat(network.push_forward(looked_at, network.X, values)),
-            )
+            theta = (flat(features.push(values)), flat(features_test.push(values)))
         decayed = None if theta is None else theta[0].numpy()
         return cls(
-            factors,
+            features,
             spectrum,
             rule,
             rule.motion(Start.at_rest(spectrum, (f0 - y).numpy(), rule.slots, decayed)),
             f0,
             y,
-            network.kernel(looked_at, factors).double().cpu(),
-            flat(looked_at.outputs),
-            looked_at,
+            features_test.gram(features, metric).double().cpu(),
+            flat(features_test.outputs),
+            features_test,
             theta,
             plain,
         )
@@ -163,6 +157,13 @@ class Linearization:
 
     def _solve(self, v: Tensor) -> Tensor:
         return torch.from_numpy(self.spectrum.solve(v.numpy()))
+
+
+def metric_of(rule: LinearRule, network: MovingNetwork) -> dict[str, Tensor] | None:
+    """D by parameter where a rule moves the parameters by D Jᵀ in place of Jᵀ; else None."""
+    if not isinstance(rule, PreconditionedDescent):
+        return None
+    return dict(zip(network.parameters, rule.metric, strict=True))
 
 
 def flat(outputs: Tensor) -> Tensor:

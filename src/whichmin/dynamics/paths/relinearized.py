@@ -19,11 +19,12 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.paths.linearized import drawn_times, flat
-from whichmin.dynamics.paths.position import Move, Network
+from whichmin.dynamics.paths.linearized import drawn_times, flat, metric_of
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
-from whichmin.tangent.factors import Factors
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.features import Features
 
 #: A path with a stride is given up when it takes this many times the intervals that were expected.
 PATIENCE = 6
@@ -38,7 +39,7 @@ class Path:
     """A followed path, while it is made and afterwards.
 
     Attributes:
-        factors: of the training set at the end.
+        features: J of the training set at the end.
         spectrum: of the last interval.
         slots: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
@@ -48,11 +49,12 @@ class Path:
         curve: (step, training mean square error) pairs.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         arrived: whether it ended where it was meant to.
+        metric: D where the parameters move by D Jᵀ in place of Jᵀ; else None.
     """
 
-    factors: Factors
+    features: Features
     spectrum: Spectrum
-    slots: list[Move] = field(default_factory=list)
+    slots: list[Direction] = field(default_factory=list)
     steps: float = 0.0
     intervals: int = 0
     train: list[Tensor] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Path:
     curve: list[tuple[float, float]] = field(default_factory=list)
     edge: float | None = None
     arrived: bool = False
+    metric: dict[str, Tensor] | None = None
 
     @property
     def mse(self) -> float:
@@ -83,9 +86,9 @@ class Goal:
 
 
 def follow(
-    network: Network,
+    network: MovingNetwork,
     rule: LinearRule,
-    factors: Factors,
+    features: Features,
     spectrum: Spectrum,
     goal: Goal,
     count: int,
@@ -98,7 +101,7 @@ def follow(
     Args:
         network: a private copy, at θ₀; ends at θ_T.
         rule: what happens over an interval.
-        factors: of the training set at θ₀.
+        features: J of the training set at θ₀.
         spectrum: at θ₀.
         goal: where to end.
         count: how many intervals, each an equal share of what is left of ‖Δθ‖ by the present linearization; with a
@@ -107,8 +110,8 @@ def follow(
         project: whether to keep to the edge of stability.
     """
     y = flat(network.task.y)
-    path = Path(factors, spectrum)
-    first = before = _mse(factors, y)
+    path = Path(features, spectrum, metric=metric_of(rule, network))
+    first = before = _mse(features, y)
     path.curve.append((0.0, first))
     while path.intervals < (count if stride is None else PATIENCE * count + 24):
         if path.intervals:
@@ -117,7 +120,7 @@ def follow(
         t = _interval(rule, motion, path, goal, count - path.intervals, stride)
         _snapshots(network, path, motion, goal, t)
         _advance(network, path, motion, t)
-        now = _mse(path.factors, y)
+        now = _mse(path.features, y)
         path.curve.append((path.steps, now))
         if not math.isfinite(now) or now > 1e3 * (first + 1e-30):
             return path
@@ -129,27 +132,27 @@ def follow(
     return path
 
 
-def _start(network: Network, rule: LinearRule, path: Path, y: Tensor) -> Start:
+def _start(network: MovingNetwork, rule: LinearRule, path: Path, y: Tensor) -> Start:
     """The state of training, as it acts on the training outputs where the path stands."""
-    residual = (flat(path.factors.outputs) - y).numpy()
+    residual = (flat(path.features.outputs) - y).numpy()
     theta = None
     if rule.weight_decay:
-        theta = flat(network.push_forward(path.factors, network.task.X, network.values())).numpy()
+        theta = flat(path.features.push(network.values())).numpy()
     start = Start.at_rest(path.spectrum, residual, rule.slots, theta)
     if not path.slots:
         return Start(start.spectrum, residual, path.steps, start.pushed, start.gram)
-    pushed = np.stack([start.pushed[0], *(flat(network.push(path.factors, s)).numpy() for s in path.slots)])
-    gram = np.array([[network.dot(a, b) for b in path.slots] for a in path.slots])
+    pushed = np.stack([start.pushed[0], *(flat(path.features.push(s)).numpy() for s in path.slots)])
+    gram = np.array([[path.features.inner(a, b) for b in path.slots] for a in path.slots])
     return Start(path.spectrum, residual, path.steps, pushed, gram)
 
 
-def _mse(factors: Factors, y: Tensor) -> float:
-    return float((flat(factors.outputs) - y).square().mean())
+def _mse(features: Features, y: Tensor) -> float:
+    return float((flat(features.outputs) - y).square().mean())
 
 
-def _linearize(network: Network, rule: LinearRule, path: Path, project: bool) -> None:
+def _linearize(network: MovingNetwork, rule: LinearRule, path: Path, project: bool) -> None:
     """The kernel where the path stands; where it has outgrown the learning rate, back to the edge of stability."""
-    path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
+    path.spectrum = network.spectrum(path.features.gram(metric=path.metric))
     for _ in range(EDGE_STEPS):
         largest = float(path.spectrum.eigenvalues[0])
         limit = rule.limit(1.0, path.spectrum.gamma) / rule.rate(
@@ -165,8 +168,8 @@ def _linearize(network: Network, rule: LinearRule, path: Path, project: bool) ->
         if square == 0:
             return
         network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
-        path.factors = network.factors()
-        path.spectrum = network.spectrum(network.kernel(path.factors, path.factors))
+        path.features = network.features()
+        path.spectrum = network.spectrum(path.features.gram(metric=path.metric))
 
 
 def _interval(rule: LinearRule, motion: Motion, path: Path, goal: Goal, left: int, stride: float | None) -> float:
@@ -183,42 +186,44 @@ def _interval(rule: LinearRule, motion: Motion, path: Path, goal: Goal, left: in
     return end if share >= whole else motion.first_moved(share, end, rule.flow)
 
 
-def _move(network: Network, path: Path, motion: Motion, t: float) -> list[Move]:
+def _move(network: MovingNetwork, path: Path, motion: Motion, t: float) -> list[Direction]:
     """Move the network to time t of an interval; returns what the optimizer remembers there."""
     C, phi = motion.coefficients(t), motion.weights(t)
-    pulled = [network.pull_back(path.factors, torch.from_numpy(c)) for c in C]
+    pulled = [path.features.pull(torch.from_numpy(c), metric=path.metric) for c in C]
     slots = list(path.slots)
     if not slots and len(C) > 1:
-        slots = [Move.combined([(0.0, pulled[0])]) for _ in C[1:]]
-    theta = Move(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
+        slots = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]
+    theta = Direction(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
     after = []
     for i in range(1, len(C)):
         parts = [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(slots))]
         if theta is not None:
             parts.append((float(phi[i, 0]), theta))
-        after.append(Move.combined(parts))
+        after.append(Direction.combined(parts))
     if phi[0, 0] != 1.0:
         network.decay(float(phi[0, 0]))
-    network.shift(Move.combined([(1.0, pulled[0]), *((float(phi[0, j + 1]), s) for j, s in enumerate(slots))]), 1.0)
+    network.shift(
+        Direction.combined([(1.0, pulled[0]), *((float(phi[0, j + 1]), s) for j, s in enumerate(slots))]), 1.0
+    )
     return after
 
 
-def _advance(network: Network, path: Path, motion: Motion, t: float) -> None:
+def _advance(network: MovingNetwork, path: Path, motion: Motion, t: float) -> None:
     for s in drawn_times(t, 8)[1:-1]:
         path.curve.append((path.steps + s, motion.mse(s)))
     path.slots = _move(network, path, motion, t)
-    path.factors = network.factors()
+    path.features = network.features()
     path.intervals += 1
     path.steps += t
 
 
-def _snapshots(network: Network, path: Path, motion: Motion, goal: Goal, t: float) -> None:
+def _snapshots(network: MovingNetwork, path: Path, motion: Motion, goal: Goal, t: float) -> None:
     """Outputs at the requested times inside this interval, from the real network at the parameters then."""
     here = None
     for s in goal.times:
         if not path.steps <= s < min(path.steps + t, goal.steps):
             continue
-        here = network.place() if here is None else here
+        here = network.position() if here is None else here
         _move(network, path, motion, s - path.steps)
         path.train.append(network.outputs(network.task.X))
         path.test.append(network.outputs(network.X))

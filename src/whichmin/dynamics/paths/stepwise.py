@@ -13,7 +13,7 @@ from whichmin.dynamics.motion.motion import mean_square
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.job import AIM, Found, Job, Relinearize
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.relinearized import Goal
 from whichmin.dynamics.paths.warm_start import EXACT, Begun, begin
 from whichmin.dynamics.paths.weight_space import WeightSpace
@@ -54,7 +54,7 @@ class StepJob(Job):
 
     def __init__(
         self,
-        network: Network,
+        network: MovingNetwork,
         goal: Goal,
         spectrum: Spectrum,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
@@ -62,8 +62,8 @@ class StepJob(Job):
         batches: Batches | GivenBatches | None,
         every: int,
     ) -> None:
-        network.let_go()
-        made = build(list(network.named.values()))
+        network.release()
+        made = build(list(network.parameters.values()))
         super().__init__(network, goal, spectrum, float(made.param_groups[0].get("lr", math.nan)))
         self._build, self._schedule, self._batches, self._every = build, schedule, batches, every
         self._name = type(made).__name__
@@ -73,13 +73,13 @@ class StepJob(Job):
         self._lazy: WeightSpace | None = None
         self._lazy_end: tuple[int, Tensor, Tensor] | None = None
         self._decayed: dict[str, Tensor] | None = None
-        self.factors, self.looked_at = network.factors(), network.factors(network.X)
+        self.features, self.features_test = network.features(), network.features(network.X)
 
     @property
     def _limits(self) -> tuple[float, float | None]:
         """The last step and the training error to stop at."""
         if math.isinf(self.goal.steps) and self.goal.until is None:
-            first = (self.factors.outputs.detach() - self.network.task.y).double().square().mean()
+            first = (self.features.outputs.detach() - self.network.task.y).double().square().mean()
             return LONGEST, CONVERGED * float(first)
         return (self.goal.steps if math.isfinite(self.goal.steps) else LONGEST), self.goal.until
 
@@ -114,7 +114,7 @@ class StepJob(Job):
 
         def keep() -> None:
             train.append(flat(space.outputs()))
-            test.append(space.looked_at(self.looked_at, network.X))
+            test.append(space.outputs_at(self.features_test))
 
         for stop in [*(t for t in self.goal.times[:-1] if t < steps), steps]:
             for k, mse in space.run(stop, until, before_step=lambda: _take_off(decayed, space)):
@@ -135,7 +135,7 @@ class StepJob(Job):
 
     def _at(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put the network there; its state dict."""
-        for name, p in self.network.named.items():
+        for name, p in self.network.parameters.items():
             p.data.copy_(values[name])
         return self.network.state()
 
@@ -167,16 +167,16 @@ class StepJob(Job):
         wanted = [t for t in self.goal.times[:-1] if t < steps]
         intervals, jumps, arrived = 0, torch.zeros(()), False
         while not arrived:
-            looked_at, begun = network.factors(network.X), space.steps
+            features_test, begun = network.features(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
             for k, mse in space.run(min([end, steps, *wanted]), until):
                 if not curve or k > curve[-1][0]:
                     curve.append((float(k), mse))
-            told = space.looked_at(looked_at, network.X)
+            expected = space.outputs_at(features_test)
             space.linearize()
             missed = (space.steps - begun - 1) / (space.steps - begun)  # an interval of one step is training itself
-            jumps = jumps + missed * (flat(network.outputs(network.X)) - told)
+            jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
             reached = until is not None and space.steps % self._every == 0 and space.mse() < until
             arrived = space.steps >= steps or reached
             if wanted and (space.steps == wanted[0] or arrived):
@@ -193,7 +193,7 @@ class StepJob(Job):
         """Paths of Krylov intervals, until two of them are near enough to each other."""
         network, (steps, until) = self.network, self._limits
         network.put(self.origin)
-        begun = begin(network, rule, self._build(list(network.named.values())), steps, until)
+        begun = begin(network, rule, self._build(list(network.parameters.values())), steps, until)
         if isinstance(relinearize, int):
             end = steps if until is None else self._adaptive_path(rule, begun, 1.0, math.inf).steps
             growth = max((max(end, EXACT + 1.0) / EXACT) ** (1.0 / relinearize) - 1.0, 1e-3)
@@ -233,8 +233,8 @@ class StepJob(Job):
         assert self._lazy_end is not None
         assert self._lazy_end[0] == steps
         network.put(self.origin)
-        moved = network.distance(state, self.origin)
-        straight = flat(self.looked_at.outputs) + flat(network.push_forward(self.looked_at, network.X, moved))
+        moved = network.difference(state, self.origin)
+        straight = flat(self.features_test.outputs) + flat(self.features_test.push(moved))
         return {"curvature": test - straight, "drift": straight - self._lazy_end[2]}
 
     def lazy_terms(self) -> dict[str, Tensor]:
@@ -244,17 +244,14 @@ class StepJob(Job):
         assert end is not None
         terms = self._base_terms(end[1])
         network.put(self.origin)
-        changed = end[1] - flat(self.factors.outputs)
+        changed = end[1] - flat(self.features.outputs)
         metric = last_metric(space.optimizer, space.values.items())
         by = plain = self._carrier(None)
         if metric is not None:
             by = self._carrier(metric)
             terms["geometry"] = by(changed) - plain(changed)
         if self._decayed is not None:
-            at_training, at_test = (
-                flat(network.push_forward(factors, X, self._decayed))
-                for factors, X in ((self.factors, network.task.X), (self.looked_at, network.X))
-            )
+            at_training, at_test = (flat(f.push(self._decayed)) for f in (self.features, self.features_test))
             terms["decay"] = at_test - by(at_training)
         return terms | {"path": end[2] - _sum(terms)}
 
@@ -264,17 +261,17 @@ class StepJob(Job):
         carried, y = self._carrier(None), flat(self.network.task.y)
         return {
             "interpolant": carried(y),
-            "initialization": flat(self.looked_at.outputs) - carried(flat(self.factors.outputs)),
+            "initialization": flat(self.features_test.outputs) - carried(flat(self.features.outputs)),
             "unconverged": carried(train - y),
         }
 
     def _carrier(self, metric: dict[str, Tensor] | None) -> Callable[[Tensor], Tensor]:
         """V ↦ K_D(x',X) K_D⁺ v."""
         network = self.network
-        cross = network.kernel_in(self.looked_at, self.factors, metric).double().cpu()
+        cross = self.features_test.gram(self.features, metric).double().cpu()
         spectrum = self.spectrum
         if metric is not None:
-            spectrum = network.spectrum(network.kernel_in(self.factors, self.factors, metric))
+            spectrum = network.spectrum(self.features.gram(metric=metric))
         return lambda v: cross @ torch.from_numpy(spectrum.solve(v.numpy()))
 
 

@@ -16,14 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.errors import DivergenceError
-from whichmin.kernels.linearize import jvp
 from whichmin.recipe.build import take_step
 from whichmin.recipe.schedule import Batches, GivenBatches
-from whichmin.tangent.contract import Factor
-from whichmin.tangent.factors import Factors
-from whichmin.tangent.products import product
+from whichmin.tangent.features import Features
 
 #: How often over the first training error a run counts as diverged.
 DIVERGED = 1e6
@@ -46,7 +43,7 @@ class WeightSpace:
 
     def __init__(
         self,
-        network: Network,
+        network: MovingNetwork,
         build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
         schedule: Callable[[torch.optim.Optimizer], Any],
         batches: Batches | GivenBatches | None,
@@ -62,35 +59,16 @@ class WeightSpace:
 
     def linearize(self) -> None:
         """Linearize where the parameters are now."""
+        self.network.release()
         with torch.no_grad():
-            for name, p in self.network.named.items():
+            for name, p in self.network.parameters.items():
                 p.data.copy_(self.values[name])
-        self.network.let_go()
-        self._base = {n: v.detach().clone() for n, v in self.values.items()}
-        self.factors = self.network.factors()
-        self._f = self.factors.outputs.detach()
-        self._dense = {n: fs[0] for n, fs in self.factors.by_parameter.items() if _is_simple(fs)}
-        self._rest = [n for n in self.values if n not in self._dense]
-        self._start = {n: _called(f, self._base[n]) for n, f in self._dense.items()}
+        self.features = self.network.features()
 
     def outputs(self, rows: Tensor | None = None) -> Tensor:
         """The linearized outputs on the training inputs, or on some rows of them, (n, C)."""
         with torch.no_grad():
-            total = self._f.clone() if rows is None else self._f[rows]
-            for name, factor in self._dense.items():
-                moved = _called(factor, self.values[name], rows)
-                start = self._start[name]
-                moved = moved - (start if rows is None or start.ndim == 1 else start[rows])
-                g = factor.gradient if rows is None else factor.gradient[:, rows]
-                total += (g * moved).sum(-1).T
-            if self._rest:
-                X = self.network.task.X if rows is None else self.network.task.X[rows]
-                v = {
-                    n: self.values[n] - self._base[n] if n in self._rest else torch.zeros_like(b)
-                    for n, b in self._base.items()
-                }
-                total += jvp(self.network.model, self.network.named, X, v)
-        return total
+            return self.features.extrapolate(self.values, rows)
 
     def mse(self) -> float:
         """The linearized training mean square error."""
@@ -102,18 +80,8 @@ class WeightSpace:
         r = residual
         if r is None:
             r = self.outputs(rows) - (self._y if rows is None else self._y[rows])
-        seed = r * (2.0 / r.numel())
-        for name, factor in self._dense.items():
-            self.values[name].grad = _pulled_rows(self.values[name], factor, seed, rows)
-        if self._rest:
-            whole = seed
-            if rows is not None:
-                whole = torch.zeros_like(self._f)
-                whole[rows] = seed
-            named = [self.network.named[n] for n in self._rest]
-            grads = torch.autograd.grad(self.factors.outputs, named, whole, retain_graph=True, allow_unused=True)
-            for name, g in zip(self._rest, grads, strict=True):
-                self.values[name].grad = None if g is None else g.clone()  # as in training, where nothing depends on it
+        for name, g in self.features.gradients(r * (2.0 / r.numel()), rows).items():
+            self.values[name].grad = g
         take_step(self.optimizer)
         if self._scheduler is not None:
             self._scheduler.step()
@@ -155,45 +123,11 @@ class WeightSpace:
                 before_step()
             self.step(r if self._batches is None else None)
 
-    def moved(self) -> float:
-        """‖θ − θ_lin‖."""
-        return math.sqrt(
-            sum(float((v.detach() - self._base[n]).double().square().sum()) for n, v in self.values.items())
-        )
-
-    def looked_at(self, factors: Factors, X: Tensor) -> Tensor:
-        """The linearized outputs at X, whose factors were taken at the point of linearization, (n·C,), float64."""
-        v = {n: value.detach() - self._base[n] for n, value in self.values.items()}
-        return flat(factors.outputs) + flat(self.network.push_forward(factors, X, v))
+    def outputs_at(self, features: Features) -> Tensor:
+        """The linearized outputs at inputs whose features were taken at the point of linearization, (n·C,), float64."""
+        v = {n: value.detach() - self.network.parameters[n].detach() for n, value in self.values.items()}
+        return flat(features.outputs) + flat(features.push(v))
 
     def state(self) -> dict[str, Tensor]:
         """The parameters, by name."""
         return {n: v.detach().clone() for n, v in self.values.items()}
-
-
-def _is_simple(factors: list[Factor]) -> bool:
-    """Used once, as a dense layer or its bias, on one token a row."""
-    (factor, *others) = factors
-    return not others and factor.gradient.ndim == 3 and (factor.is_dense or factor.is_plain_bias)
-
-
-def _called(factor: Factor, value: Tensor, rows: Tensor | None = None) -> Tensor:
-    """What the parameter adds to the call's output, (n, out)."""
-    if not factor.is_dense:
-        return value.detach().reshape(-1)
-    x = factor.use.input
-    assert x is not None
-    value = value.detach()
-    return product(x if rows is None else x[rows], value.T if factor.flipped else value)
-
-
-def _pulled_rows(parameter: Tensor, factor: Factor, seed: Tensor, rows: Tensor | None) -> Tensor:
-    """Σ_ic seed_ic ∂f_c(x_i)/∂parameter over some rows."""
-    g, x = factor.gradient, factor.use.input
-    if rows is not None:
-        g, x = g[:, rows], None if x is None else x[rows]
-    weighted = g[0] * seed if len(g) == 1 else torch.einsum("nc,cno->no", seed, g)
-    if not factor.is_dense:
-        return weighted.sum(0).view_as(parameter)
-    assert x is not None
-    return product(x.T, weighted.T) if factor.flipped else product(weighted.T, x.T)
