@@ -12,7 +12,7 @@ from whichmin.errors import InputError, ResultError
 from whichmin.losses import root_mean_square
 from whichmin.recipe.build import take_step
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.examine import evaluate
+from whichmin.tangent.model import evaluate
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from whichmin.errors import TrainingError
 from whichmin.recipe.batches import batch_order, steps_per_epoch
 from whichmin.recipe.build import take_step
-from whichmin.tangent.examine import trainable
+from whichmin.tangent.model import trainable
 from whichmin.task import Task
 from whichmin.training.stopping import stalled
 

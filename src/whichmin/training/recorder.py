@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
-from whichmin.tangent.examine import check_modules, evaluate, trainable
+from whichmin.tangent.examine import check_modules
+from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot

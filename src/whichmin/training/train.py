@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from whichmin.dynamics.rules.registry import resolve_best_rate
-from whichmin.errors import InputError, ModelError
+from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.capture import looked_up
-from whichmin.tangent.examine import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.examine import check_modules, examine
+from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
@@ -87,7 +87,7 @@ def train(
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(made)
     initial = state_of(network)
-    check_network(network, task)
+    examine(network, task.X, outputs=task.outputs).check_rows()
     loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
@@ -126,20 +126,3 @@ def _check_limits(until: float | None, steps: int | None) -> int:
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
         raise InputError(f"steps is {steps}; expected a whole number of steps.")
     return int(limit)
-
-
-def check_network(network: nn.Module, task: Task) -> None:
-    """Refuse a network that does not fit the task, is random, or mixes rows.
-
-    Raises:
-        ModelError: which of them, and what to do.
-    """
-    with torch.no_grad():
-        out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
-    check_inputs(network, task.X, looked_up(network, task.X[:1]))
-    check_rows(network, task.X[:3], out, [0], alone)
-    if out.shape[1] != task.outputs:
-        raise ModelError(
-            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
-            "or encode the targets alike."
-        )

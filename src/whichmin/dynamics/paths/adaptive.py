@@ -23,10 +23,10 @@ from torch import Tensor
 from whichmin.dynamics.motion.motion import Array, mean_square
 from whichmin.dynamics.paths.krylov import Reduced, Way, krylov
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.position import Network
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.warm_start import Begun
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
-from whichmin.tangent.features import Coordinates
+from whichmin.tangent.coordinates import Coordinates
 
 #: By how many times the steps made before an interval grows at most.
 FASTEST = 4.0
@@ -87,16 +87,24 @@ class AdaptivePath:
     """
 
     def __init__(
-        self, network: Network, rule: AdaptiveRule, begun: Begun, *, growth: float = FASTEST, aim: float = math.inf
+        self,
+        network: MovingNetwork,
+        rule: AdaptiveRule,
+        begun: Begun,
+        *,
+        growth: float = FASTEST,
+        aim: float = math.inf,
     ) -> None:
-        network.put(begun.place)
+        network.put(begun.position)
         self.network, self.rule = network, rule
         self._growth, self._jump, self._turn = growth, JUMP * aim, TURN * aim
         self._y = flat(network.task.y).numpy()
         self.gamma = 2.0 / len(self._y)
         self.steps, self.intervals, self.products = begun.steps, 0, 0
         self.curve = list(begun.curve)
-        self._coordinates = Coordinates(network, network.factors())
+        features = network.features()
+        self._coordinates = Coordinates(features)
+        self._features = self._coordinates.restrict(features)
         self._m = None if begun.m is None else _copy(self._coordinates.take(begun.m))
         self._v = _copy(self._coordinates.take(begun.v))
         self._missed = {name: torch.zeros_like(v) for name, v in self._v.items()}
@@ -129,16 +137,24 @@ class AdaptivePath:
         Later training undoes what that does to the training outputs, as far as it goes: in each mode of K the part of
         the residual that is gone.
         """
-        network, at = self.network, self._coordinates
-        looked = network.factors(network.X)
-        moved = flat(network.push_forward(looked, network.X, at.whole(self._missed))).double()
-        spectrum = network.spectrum(network.kernel(at.factors, at.factors))
-        back = spectrum.trained_away(at.push(self._missed), self._first, self._residual())
-        cross = network.kernel(looked, at.factors).double().cpu()
+        network = self.network
+        features_test = network.features(network.X)
+        moved = flat(features_test.push(self._coordinates.whole(self._missed, network.parameters)))
+        spectrum = network.spectrum(self._features.gram())
+        back = spectrum.trained_away(self._push(self._missed), self._first, self._residual())
+        cross = features_test.gram(self._features).double().cpu()
         return moved + cross @ torch.from_numpy(back)
 
     def _residual(self) -> Array:
-        return flat(self._coordinates.factors.outputs).numpy() - self._y
+        return flat(self._features.outputs).numpy() - self._y
+
+    def _pull(self, c: Array) -> dict[str, Tensor]:
+        """Jᵀc, in the coordinates that move."""
+        return self._features.pull(torch.from_numpy(c)).tensors
+
+    def _push(self, direction: Mapping[str, Tensor]) -> Array:
+        """J v for a direction in these coordinates, (N·C,)."""
+        return flat(self._features.push(direction)).numpy()
 
     def _interval(self, n: int, until: float | None) -> Interval:
         """An interval of at most n steps, short enough for D to be held."""
@@ -157,12 +173,12 @@ class AdaptivePath:
 
         With D in the middle as it turned out, D(s) goes through that and through D at the end on a line.
         """
-        rule, at, n, middle_step = self.rule, self._coordinates, way.steps, (way.steps + 1) / 2
+        rule, n, middle_step = self.rule, way.steps, (way.steps + 1) / 2
         half = self._moments(self._v, way, 0.0, middle_step)
         end = self._moments(half, way, middle_step, n - middle_step)
         seconds = [self._second(self.steps + part) for part in (middle_step, n)]
         scales = [math.sqrt(_total(v) / by / v_mid) for v, by in zip((half, end), seconds, strict=True)]
-        moved, missed = at.pull(way.c @ way.space.basis), at.pull(way.late @ way.space.basis)
+        moved, missed = self._pull(way.c @ way.space.basis), self._pull(way.late @ way.space.basis)
         for name, late in missed.items():
             all_moved = moved[name]
             if self._m is not None:
@@ -171,15 +187,15 @@ class AdaptivePath:
             middle = _inverse_root(half[name], seconds[0], rule.eps).mul_(scales[0])
             late.mul_(_inverse_root(end[name], seconds[1], rule.eps).mul_(scales[1]).sub_(middle))
             late.addcmul_(middle.sub_(D[name]), all_moved)
-        return Interval(way, D, end, seconds[1], scales[1], moved, missed, _rms(at.push(missed)))
+        return Interval(way, D, end, seconds[1], scales[1], moved, missed, _rms(self._push(missed)))
 
     def _advance(self, made: Interval) -> None:
         """Move the network over an interval and linearize there."""
-        way, rule, at = made.way, self.rule, self._coordinates
+        way, rule = made.way, self.rule
         direction = _copy(made.moved)
         self._v = made.v
         if self._m is not None:
-            gained = at.pull(way.a @ way.space.basis)
+            gained = self._pull(way.a @ way.space.basis)
             for name, m in self._m.items():
                 direction[name].add_(m, alpha=way.momentum)
                 m.mul_(way.kept).add_(gained[name])
@@ -187,15 +203,15 @@ class AdaptivePath:
             self.network.decay((1.0 - rule.lr * rule.decay) ** way.steps)
         for name, moved in direction.items():
             moved.mul_(made.D[name])
-        at.add(direction)
+        self._coordinates.add(direction, self.network.parameters)
         for k in sorted({int(way.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
             self.curve.append((float(self.steps + k), float(way.mse[k])))
         self.steps += way.steps
         self.intervals += 1
         self._last = way
-        at.bind(self.network.factors())
+        self._features = self._coordinates.restrict(self.network.features())
         self.curve.append((float(self.steps), mean_square(self._residual())))
-        self._miss(made, at.pull(way.c @ way.space.basis))
+        self._miss(made, self._pull(way.c @ way.space.basis))
 
     def _miss(self, made: Interval, after: Mapping[str, Tensor]) -> None:
         """Add to what the path missed what an interval did.
@@ -257,28 +273,28 @@ class AdaptivePath:
         same = all(r is residuals[0] for r in residuals)
         pairs = [(residuals[0], float(weights.sum()))] if same else zip(residuals, weights.tolist(), strict=True)
         for r, w in pairs:
-            for name, g in self._coordinates.pull(self.gamma * r).items():
+            for name, g in self._pull(self.gamma * r).items():
                 moments[name].addcmul_(g, g, value=w)
 
     def _space(self, D: Mapping[str, Tensor], r: Array, n: int) -> tuple[Reduced, tuple[Array, Array, Array]]:
         """The Krylov space of K_D that the residual moves in, and r, J D m and Jθ in it."""
-        at, rule = self._coordinates, self.rule
+        rule = self.rule
         mu = pull = np.zeros_like(r)
         if self._m is not None:
-            mu = at.push({k: D[k] * m for k, m in self._m.items()})
+            mu = self._push({k: D[k] * m for k, m in self._m.items()})
         if rule.decay:
-            pull = at.push(at.take(self.network.values()))
+            pull = self._push(self._coordinates.take(self.network.values()))
 
         def apply(v: Array) -> Array:
-            pulled = at.pull(v)
+            pulled = self._pull(v)
             for name, g in pulled.items():
                 g.mul_(D[name])
             self.products += 1
-            return at.push(pulled)
+            return self._push(pulled)
 
         negligible = NEGLIGIBLE * min(self._jump, 1.0) * math.sqrt(len(r))
         B, H = krylov(apply, (r, mu, pull), rule.lr * self.gamma * n, negligible if math.isfinite(self._jump) else 0.0)
-        K = self.network.kernel(at.factors, at.factors).double().cpu().numpy()
+        K = self._features.gram().double().cpu().numpy()
         space = Reduced(B, H, self.gamma**2 * (B @ K @ B.T), self.gamma)
         return space, (B @ r, B @ mu, B @ pull)
 

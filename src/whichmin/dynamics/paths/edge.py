@@ -6,7 +6,7 @@ from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.losses import Objective
-from whichmin.tangent.features import Features
+from whichmin.tangent.features import Features, Metric
 
 #: A largest eigenvalue of up to this many times the limit of stability counts as within it.
 SLACK = 1 + 1e-4
@@ -23,7 +23,8 @@ def back_to_the_edge(
     steps: float,
     features: Features,
     *,
-    project: bool,
+    metric: Metric | None = None,
+    project: bool = True,
 ) -> tuple[Features, Spectrum, bool]:
     """The kernel where the network stands; where it has outgrown the learning rate, the network is moved back first.
 
@@ -37,13 +38,14 @@ def back_to_the_edge(
         objective: the loss on the training set.
         steps: how many steps were made.
         features: of the training set there.
+        metric: D of a rule that moves by D Jᵀ; None for the identity.
         project: whether to move the network; else only to see whether it is beyond the edge.
 
     Returns:
         The features and the spectrum where the network stands then, and whether its kernel had outgrown the rate.
     """
     limit = rule.largest_stable(steps, objective.gamma)
-    spectrum, beyond = network.spectrum(features), False
+    spectrum, beyond = network.spectrum(features, metric), False
     for _ in range(EDGE_STEPS):
         largest = float(spectrum.eigenvalues[0])
         if largest <= limit * SLACK:
@@ -51,11 +53,11 @@ def back_to_the_edge(
         beyond = True
         if not project:
             break
-        gradient = network.eigenvalue_gradient(spectrum.vectors[:, 0])
+        gradient = network.eigenvalue_gradient(spectrum.vectors[:, 0], metric)
         square = gradient.square()
         if square == 0:
             break
         network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
         features = network.features()
-        spectrum = network.spectrum(features)
+        spectrum = network.spectrum(features, metric)
     return features, spectrum, beyond

@@ -16,7 +16,8 @@ from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.losses import root_mean_square
-from whichmin.tangent.features import Direction, Features
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.features import Features
 
 #: Training losses at several times are to be right to this part of themselves.
 LOSS_TOLERANCE = 0.02

@@ -23,7 +23,8 @@ from whichmin.dynamics.paths.predictor import Problem
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.losses import Objective
-from whichmin.tangent.features import Direction, Features
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.features import Features
 
 #: A path of a given stride is given up when it takes this many times the intervals that were expected,
 #: and ``EXTRA_INTERVALS`` more.
@@ -139,7 +140,8 @@ class _Follower:
     def linearize(self, path: Path, project: bool) -> None:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
         path.features, path.spectrum, beyond = back_to_the_edge(
-            self.network, self.rule, self.objective, path.steps, path.features, project=project
+            self.network, self.rule, self.objective, path.steps, path.features,
+            metric=self.metric, project=project
         )
         if beyond and path.edge is None:
             path.edge = path.steps

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.paths.position import Network, Place
+from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.recipe.build import take_step
 
@@ -20,14 +20,14 @@ class Begun:
     """Where the exact steps end.
 
     Attributes:
-        place: the network's parameters.
+        position: the network's parameters.
         steps: how many were made.
         m: the momentum, by parameter; None without.
         v: the second moments.
         curve: (step, training mean square error).
     """
 
-    place: Place
+    position: Position
     steps: int
     m: dict[str, Tensor] | None
     v: dict[str, Tensor]
@@ -35,7 +35,7 @@ class Begun:
 
 
 def begin(
-    network: Network, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, steps: float, until: float | None
+    network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, steps: float, until: float | None
 ) -> Begun:
     """At most ``EXACT`` steps of the optimizer itself, which holds the network's parameters, on the network itself."""
     y = network.task.y
@@ -52,9 +52,9 @@ def begin(
     optimizer.zero_grad()
     m: dict[str, Tensor] = {}
     v: dict[str, Tensor] = {}
-    for name, p in network.named.items():
+    for name, p in network.parameters.items():
         state = optimizer.state.get(p)
         first, second = rule.moments(state) if state else (None, torch.zeros_like(p))
         v[name] = second.detach().clone()
         m[name] = torch.zeros_like(p) if first is None else first.detach().clone()
-    return Begun(network.place(), len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))
+    return Begun(network.position(), len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))
