@@ -84,7 +84,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
         if in_metric.spectrum.rank < plain.spectrum.rank:
             notes.append(
                 f"with the optimizer's last metric the kernel has rank {in_metric.spectrum.rank} of "
-                f"{len(in_metric.spectrum.eigenvalues)}: what it does to the other directions is part of the trajectory."
+                f"{len(in_metric.spectrum.eigenvalues)}: what it does to the other directions is part of the "
+                "trajectory."
             )
     terms = linearized_terms(plain, y=y, f0=f0, f0_test=f0_test, train=train, in_metric=in_metric)
     terms["trajectory"] = straight - torch.stack(list(terms.values())).sum(0)

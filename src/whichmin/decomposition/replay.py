@@ -119,4 +119,3 @@ def _endless(loader: Iterable[Any], steps: int) -> Iterator[Any]:
             raise InputError(
                 f"the loader gave {made} batches, and the loop made {steps} steps: pass it before it is used up."
             )
-

@@ -90,9 +90,7 @@ def prepare(
 def _in_function_space(
     problem: Problem, rule: LinearRule, only_linearized: bool, require_stable: bool
 ) -> FunctionSpacePredictor:
-    linearization = Linearization.of(
-        problem.network, rule, problem.objective, problem.features, problem.spectrum
-    )
+    linearization = Linearization.of(problem.network, rule, problem.objective, problem.features, problem.spectrum)
     if require_stable:
         _check_stable(rule, float(linearization.spectrum.eigenvalues[0]), problem.objective.gamma, problem.goal.steps)
     end = _end(problem, linearization, only_linearized)

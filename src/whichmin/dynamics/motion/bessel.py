@@ -33,7 +33,7 @@ class BesselMotion(Motion):
         self._root, self._r, self._nu = math.sqrt(lr), r, (r - 1.0) / 2.0
         self._x = start.spectrum.rotate(start.residual)
         self._v = -start.spectrum.rotate(start.pushed[1])  # ẋ = J θ̇ = −J s
-        self._begun = self._root * start.steps
+        self._start_time = self._root * start.steps
         self._a, self._b = self._constants()
 
     def _pair(self, tau: float) -> tuple[Array, Array, Array, Array]:
@@ -49,21 +49,21 @@ class BesselMotion(Motion):
         return solutions[0], solutions[1], solutions[2], solutions[3]
 
     def _constants(self) -> tuple[Array, Array]:
-        if self._begun == 0:
+        if self._start_time == 0:
             return self._x * math.gamma(self._nu + 1) * (2.0 / self._omega) ** self._nu, np.zeros_like(self._x)
-        j, dj, y, dy = self._pair(self._begun)
+        j, dj, y, dy = self._pair(self._start_time)
         wronskian = j * dy - y * dj
         return (self._x * dy - self._v * y) / wronskian, (self._v * j - self._x * dj) / wronskian
 
     def _modes(self, t: float) -> tuple[Array, Array]:
         """The residual and its derivative in τ, in the eigenbasis, where the kernel is positive."""
-        tau = self._begun + self._root * t
+        tau = self._start_time + self._root * t
         if math.isinf(t):
             return np.zeros_like(self._x), np.zeros_like(self._x)
         if tau == 0 or t == 0:
             return self._x, self._v
         j, dj, y, dy = self._pair(tau)
-        if self._begun == 0:
+        if self._start_time == 0:
             x, v = self._a * j, self._a * dj
             small = self._omega * tau < 1e-3  # the series, where J_ν underflows or cancels
             w = (self._omega * tau) ** 2 / (4 * (self._nu + 1))
@@ -84,11 +84,11 @@ class BesselMotion(Motion):
 
     def weights(self, t: float) -> Array:
         """What the state vector s does without forces: s τ^{−r}, which moves θ on."""
-        if self._begun == 0:
+        if self._start_time == 0:
             return np.eye(2)  # nothing is remembered yet
-        tau, r = self._begun + self._root * min(t, FOREVER), self._r
-        ratio = self._begun / tau
-        moved = self._begun * (math.log(1 / ratio) if r == 1 else (1 - ratio ** (r - 1)) / (r - 1))
+        tau, r = self._start_time + self._root * min(t, FOREVER), self._r
+        ratio = self._start_time / tau
+        moved = self._start_time * (math.log(1 / ratio) if r == 1 else (1 - ratio ** (r - 1)) / (r - 1))
         return np.array([[1.0, -moved], [0.0, ratio**r]])
 
     def coefficients(self, t: float) -> Array:
@@ -98,7 +98,7 @@ class BesselMotion(Motion):
         inverse = np.where(self._positive, 1.0 / np.where(self._positive, self._values, 1.0), 0.0)
         s = -self._v
         moved = (x - self._x) - phi[0, 1] * s
-        if self._begun == 0 and not math.isinf(t):
+        if self._start_time == 0 and not math.isinf(t):
             tau = self._root * t
             w = (self._omega * tau) ** 2 / (4 * (self._nu + 1))
             moved = np.where(self._omega * tau < 1e-3, -self._x * w, moved)

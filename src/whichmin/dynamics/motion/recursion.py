@@ -101,13 +101,13 @@ class RecursionMotion(Motion):
         return make(state, first, last, losses)
 
     def _run_in_modes(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        begun, rule, at_rest, size = int(self.start.steps), self._rule, self._from_rest, len(self._base)
+        offset, rule, at_rest, size = int(self.start.steps), self._rule, self._from_rest, len(self._base)
         values, base, gamma, pushed = self._values, self._base, self.start.objective.gamma, self._pushed
         C, phi = state
         r, stride = self._residual(state), self._stride
         for k in range(first, last):
-            A, B = rule(begun + k)
-            share = self._share(begun + k)
+            A, B = rule(offset + k)
+            share = self._share(offset + k)
             C = A.dot(C)
             C += np.multiply.outer(B, r * gamma if share is None else r * (gamma * share))
             phi = A.dot(phi)
@@ -122,13 +122,13 @@ class RecursionMotion(Motion):
         return C, phi
 
     def _run_in_batches(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        begun, objective = int(self.start.steps), self.start.objective
+        offset, objective = int(self.start.steps), self.start.objective
         C, phi = state
         K, r, stride = self._K, self._residual(state), self._stride
         for k in range(first, last):
-            A, B = self._rule(begun + k)
-            rows = None if self._batch is None else self._batch(begun + k)
-            share = self._share(begun + k)
+            A, B = self._rule(offset + k)
+            rows = None if self._batch is None else self._batch(offset + k)
+            share = self._share(offset + k)
             g = objective.gradient(r, rows)
             if rows is not None and share is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
                 part = g * B[0]
@@ -184,9 +184,9 @@ class RecursionMotion(Motion):
     def _limit(self) -> State:
         """In the end, without weight decay: what the kernel sees is trained away, whatever the steps are."""
         start = self.start
-        phi, begun = np.eye(len(start.pushed)), int(start.steps)
+        phi, offset = np.eye(len(start.pushed)), int(start.steps)
         for k in range(FORGOTTEN if len(phi) > 1 and not self._from_rest else 0):
-            before, phi = phi, self._rule(begun + k)[0].dot(phi)
+            before, phi = phi, self._rule(offset + k)[0].dot(phi)
             if k > CHECK_EVERY and np.abs(phi - before).max() <= 1e-13 * np.abs(phi).max():
                 break
         left = self._base + phi[0].dot(self._pushed)
@@ -226,7 +226,7 @@ class RecursionMotion(Motion):
 
     def first_below(self, until: float) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
-        begun, seen, start = int(self.start.steps), 0, self.start
+        offset, seen, start = int(self.start.steps), 0, self.start
         if start.objective.loss.is_quadratic and not start.pushed[0].any():
             # Without weight decay nothing moves what the kernel does not see.
             unseen = np.where(self._values > 0, 0.0, start.spectrum.rotate(start.residual))
@@ -234,7 +234,7 @@ class RecursionMotion(Motion):
                 return math.inf
         while True:
             for t in range(seen + 1, self._made + 1):
-                if self._losses[t] < until and (begun + t) % self._eval_every == 0:
+                if self._losses[t] < until and (offset + t) % self._eval_every == 0:
                     return float(t)
             seen = self._made
             before = self._losses[max(seen - CHECK_EVERY, 0)]

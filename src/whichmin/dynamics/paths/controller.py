@@ -119,12 +119,12 @@ class AimedError(Controller):
     Attributes:
         accepted: the error of the outputs that is accepted.
         most: a path of this many intervals is not made finer.
-        begun: steps that were made before the path began; no interval is shorter than a step.
+        exact_steps: steps that were made before the path began; no interval is shorter than a step.
     """
 
     accepted: float
     most: int
-    begun: int
+    exact_steps: int
 
     #: The error of a path grows like this root of what its intervals aim at.
     ORDER = 1.2
@@ -136,8 +136,8 @@ class AimedError(Controller):
     def next(self, attempt: Attempt) -> float | None:
         """In units of the outputs; the first path aims at the error that is accepted."""
         outcome = attempt.outcome
-        finest = outcome.intervals >= min(self.most, outcome.steps - self.begun)
-        if outcome.error <= self.accepted or finest or not outcome.steps > self.begun:
+        finest = outcome.intervals >= min(self.most, outcome.steps - self.exact_steps)
+        if outcome.error <= self.accepted or finest or not outcome.steps > self.exact_steps:
             return None
         share = (AIM * self.accepted / outcome.error) ** self.ORDER
         return attempt.resolution * min(max(share, self.FINER), self.LEAST)

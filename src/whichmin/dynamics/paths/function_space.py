@@ -75,14 +75,14 @@ class FunctionSpacePredictor(Predictor):
         times = [*self.problem.goal.times[:-1], end]
         train, test = [theory.train(t) for t in times], [theory.test(t) for t in times]
         c = theory.coefficients(end)
-        step = theory.features.pull(c, theory.metric)
+        step = theory.features.pull(c, metric=theory.metric)
         if theory.theta is not None:
             network.decay(theory.kept(end))
         network.shift(step, 1.0)
         features = network.features()
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(
-            float((at_train - theory.y).square().mean()), float((at_test - test[-1]).square().mean())
+            self._loss(at_train), float((at_test - test[-1]).square().mean())
         )
         state = network.state()
         error = self._one_shot_error(features, c, step, train[-1], test[-1])
@@ -93,10 +93,14 @@ class FunctionSpacePredictor(Predictor):
             "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, certificate=certificate
         )
 
+    def _loss(self, train: Tensor) -> float:
+        objective = self.problem.objective
+        return objective.value(train.numpy() - objective.origin)
+
     def _loss_error(self, one: list[Tensor], other: list[Tensor]) -> float:
         """How far apart the training losses of two predictions are, relative to themselves; below a floor, to that."""
-        objective, floor = self.problem.objective, SMALLEST_LOSS * self.problem.target_std**2
-        pairs = [[objective.value(f.numpy() - objective.origin) for f in pair] for pair in zip(one, other, strict=True)]
+        floor = SMALLEST_LOSS * self.problem.target_std**2
+        pairs = [[self._loss(f) for f in pair] for pair in zip(one, other, strict=True)]
         off = max(abs(a - b) / max(a, floor) for a, b in pairs)
         return off if math.isfinite(off) else math.inf
 
@@ -109,11 +113,11 @@ class FunctionSpacePredictor(Predictor):
         """
         network, theory = self.network, self.linearization
         here = network.position()
-        turned = features.pull(c, theory.metric).minus(step)
+        turned = features.pull(c, metric=theory.metric).minus(step)
         network.shift(turned, 0.5)
         changed = flat(network.outputs(network.task.X)) - train
         network.put(here)
-        back = features.pull(theory.correction_for(changed, self.end), theory.metric)
+        back = features.pull(theory.correction_for(changed, self.end), metric=theory.metric)
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
         return root_mean_square(flat(network.outputs(network.X)) - test)

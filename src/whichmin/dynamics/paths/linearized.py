@@ -79,9 +79,7 @@ class Linearization:
         residual = f0.numpy() - objective.origin
         decayed = None if theta is None else theta[0].numpy()
         motion = rule.motion(Start.at_rest(spectrum, objective, residual, rule.state_vectors, decayed))
-        return cls(
-            rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta
-        )
+        return cls(rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta)
 
     def loss(self, t: float) -> float:
         """The training loss at time t."""

@@ -140,8 +140,7 @@ class _Follower:
     def linearize(self, path: Path, project: bool) -> None:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
         path.features, path.spectrum, beyond = back_to_the_edge(
-            self.network, self.rule, self.objective, path.steps, path.features,
-            metric=self.metric, project=project
+            self.network, self.rule, self.objective, path.steps, path.features, metric=self.metric, project=project
         )
         if beyond and path.edge is None:
             path.edge = path.steps

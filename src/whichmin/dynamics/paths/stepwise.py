@@ -100,9 +100,9 @@ class StepwisePredictor(Predictor):
         metric = last_metric(space.optimizer, space.values.items())
         run = LinearizedRun(space.steps, train[-1], test[-1], metric, decay)
         state = self._state_at(space.state())
-        at_test, at_train = flat(network.outputs(network.X)), flat(network.outputs(network.task.X))
+        at_test = flat(network.outputs(network.X))
         certificate = Certificate(
-            float((at_train - flat(network.task.y)).square().mean()), float((at_test - test[-1]).square().mean())
+            network.task.loss.value(network.outputs(network.task.X), network.task.y), float((at_test - test[-1]).square().mean())
         )
         network.put(self.problem.origin)
         return Outcome(
@@ -144,13 +144,13 @@ class StepwisePredictor(Predictor):
         wanted = [t for t in goal.times[:-1] if t < goal.steps]
         intervals, jumps, arrived = 0, torch.zeros(()), False
         while not arrived:
-            test_features, begun = network.features(network.X), space.steps
+            test_features, before = network.features(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
             curve.extend(space.run(min([end, goal.steps, *wanted]), goal))
             expected = space.outputs_at(test_features)
             space.linearize()
-            missed = (space.steps - begun - 1) / (space.steps - begun)  # an interval of one step is training itself
+            missed = (space.steps - before - 1) / (space.steps - before)  # an interval of one step is training itself
             jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
             arrived = space.steps >= goal.steps or goal.is_reached(space.loss(), space.steps)
             times = 1 + len(wanted) if arrived else int(bool(wanted) and space.steps == wanted[0])
