@@ -133,7 +133,7 @@ class AdaptivePath:
         looked = network.factors(network.X)
         moved = flat(network.push_forward(looked, network.X, at.whole(self._missed))).double()
         spectrum = network.spectrum(network.kernel(at.factors, at.factors))
-        back = spectrum.trained_away(at.push(self._missed), self._first, self._residual())
+        back = spectrum.suppressed(at.push(self._missed), self._first, self._residual())
         cross = network.kernel(looked, at.factors).double().cpu()
         return moved + cross @ torch.from_numpy(back)
 

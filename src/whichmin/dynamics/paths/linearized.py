@@ -147,7 +147,7 @@ class Linearization:
         """
         if not self.rule.is_closed:
             begun, left = self.motion.start.residual, self.motion.residual(t)
-            return torch.from_numpy(self.spectrum.trained_away(change.numpy(), begun, left))
+            return torch.from_numpy(self.spectrum.suppressed(change.numpy(), begun, left))
         start = Start.at_rest(self.spectrum, change.numpy(), self.rule.slots)
         return torch.from_numpy(self.rule.motion(start).coefficients(t)[0])
 
