@@ -56,10 +56,11 @@ def predict(
         model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
         task: the data. The loss is ``torch.nn.MSELoss()``.
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``, or a :class:`whichmin.Recipe`, which brings
-            batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent. SGD (with momentum, dampening, Nesterov, weight decay),
-            ``whichmin.optimizers`` and their mini-batches are recursions in function space, closed where every step is
-            the same. AdaGrad, RMSprop, Adam and AdamW in full batches are followed through Krylov spaces of J D Jᵀ.
-            Any other optimizer runs step by step on the linearized network.
+            batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent.
+            SGD (with momentum, dampening, Nesterov, weight decay), ``whichmin.optimizers`` and their mini-batches are
+            recursions in function space, closed where every step is the same. AdaGrad, RMSprop, Adam and AdamW in full
+            batches are followed through Krylov spaces of J D Jᵀ. Any other optimizer runs step by step on the
+            linearized network.
         steps: an integer, ``math.inf`` for the limit, or an ascending sequence: outputs then have a leading time axis.
             With ``flow=True`` any non-negative real numbers.
         until: stop where the training mean square error falls below this, as ``train`` does.
