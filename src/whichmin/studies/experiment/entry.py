@@ -1,4 +1,4 @@
-"""What a report is made of: one entry per seed or choice."""
+"""What a report is made of: one entry per optimizer and seed."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ class Entry:
         optimizer: what the entry has in common with others, such as ``"adam"``; entries of several optimizers are
             summed up by optimizer.
         member: what tells it from those, such as ``"seed 0"``.
+        notes: remarks about the entry itself.
         failure: why there is nothing else.
     """
 
@@ -36,4 +37,5 @@ class Entry:
     task: Task | None = None
     optimizer: str | None = None
     member: str | None = None
+    notes: tuple[str, ...] = ()
     failure: WhichminError | None = None
