@@ -71,6 +71,17 @@ class Task:
         """The number of outputs per point, C."""
         return self.y.shape[1]
 
+    def contradiction(self) -> tuple[int, int] | None:
+        """Two training rows of identical inputs with different targets, or None. Costs a sort of the rows."""
+        flat = self.X.reshape(self.n, -1)
+        _, group = torch.unique(flat, dim=0, return_inverse=True)
+        first: dict[int, int] = {}
+        for row, g in enumerate(group.tolist()):
+            other = first.setdefault(g, row)
+            if other != row and not torch.equal(self.y[other], self.y[row]):
+                return other, row
+        return None
+
     def to(self, *args: object, **kwargs: object) -> Task:
         """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 

@@ -12,7 +12,7 @@ import torch
 import whichmin as wm
 from oracles.comparisons import ADAGRAD, SGD, SLOW, network, problem
 from whichmin.errors import DivergenceError, InputError, OptimizerError, OutputError
-from whichmin.studies import compare as verb
+from whichmin.studies import answer
 from whichmin.studies.initializations import few_threads
 
 
@@ -69,7 +69,7 @@ def test_predicted_effects_are_those_of_trained_networks():
         ("momentum", partial(torch.optim.SGD, lr=0.02, momentum=0.9)),
         ("adagrad", ADAGRAD),
     ]
-    found = wm.compare(partial(network, width=256), problem(), choices, 6, trained=True, until=1e-2)
+    found = wm.compare(partial(network, width=256), problem(), choices, 6, train=True, until=1e-2)
     for names, pair in found.pairs.items():
         assert pair.predicted.rms_distance.mean == pytest.approx(pair.trained.rms_distance.mean, rel=0.2, abs=0.02), (
             names
@@ -83,7 +83,7 @@ def test_predicted_effects_are_those_of_trained_networks():
 
 def test_one_that_diverges_leaves_the_others():
     choices = {"gd": SGD, "wild": partial(torch.optim.SGD, lr=1e3), "adagrad": ADAGRAD}
-    found = wm.compare(network, problem(), choices, 2, until=1e-2, trained=True)
+    found = wm.compare(network, problem(), choices, 2, until=1e-2, train=True)
     said = [(f.choice, f.seed, f.kind) for f in found.failures]
     assert said == [("wild", s, kind) for s in range(2) for kind in ("predicted", "trained")]
     assert "lr = 1000 diverges" in str(found.failures[0])
@@ -118,7 +118,7 @@ def test_kept_answers_are_read_back(tmp_path, monkeypatch):
         asked.append(kwargs)
         return wm.predict(*args, **kwargs)
 
-    monkeypatch.setattr(verb, "predict", counted)
+    monkeypatch.setattr(answer, "predict", counted)
     again = wm.compare(network, problem(), choices, 2, until=1e-2, out=tmp_path)
     assert not asked
     assert all(torch.equal(again.predicted[n], first.predicted[n]) for n in choices)
@@ -130,7 +130,7 @@ def test_kept_answers_are_read_back(tmp_path, monkeypatch):
     assert len(asked) == 3, "a damaged one is made again"
     wm.compare(network, problem(), choices, 2, until=2e-2, out=tmp_path)
     assert len(asked) == 7, "another aim"
-    wm.compare(network, problem(), choices, 2, until=1e-2, trained=True, out=tmp_path)
+    wm.compare(network, problem(), choices, 2, until=1e-2, train=True, out=tmp_path)
     assert len(asked) == 7, "training as well leaves the predictions"
 
 
@@ -194,7 +194,7 @@ def test_a_level_that_is_none(level):
 
 def test_training_without_an_end():
     with pytest.raises(InputError, match="training would have no end"):
-        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, until=None, trained=True)
+        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, until=None, train=True)
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):

@@ -230,6 +230,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.failure is not None:
             said[f"{entry.label} failed: {entry.failure}"] = None
+        said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
         for prediction in (entry.linearized, entry.relinearized):
             said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
         if entry.run is not None and not entry.run.converged:

@@ -58,12 +58,12 @@ def answer(experiment: Experiment, output: Output) -> int:
 
 def _asked(experiment: Experiment) -> dict[str, Any]:
     """The configuration with optimizers and learning rates as a reader wants them."""
-    chosen = experiment.optimizer
+    named_optimizers = experiment.optimizer
     said: dict[str, Any] = {}
     for name, value in experiment.to_dict().items():
-        said[name] = [choice.label for choice in chosen] if name == "optimizer" else value
+        said[name] = [named.label for named in named_optimizers] if name == "optimizer" else value
         if name == "optimizer":
-            said["lr"] = ["its own" if choice.lr is None else choice.lr for choice in chosen]
+            said["lr"] = ["its own" if named.lr is None else named.lr for named in named_optimizers]
     return said
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from whichmin.dynamics.rules.convergence import Rates
+from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 from whichmin.results import NOT_SAVED, Result, by_point
 
@@ -66,10 +66,10 @@ class Prediction(Result):
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀, whatever the optimizer.
         optimizer: the optimizer's class name.
-        limit: the learning rate at the limit of stability of this optimizer, with its settings, at θ₀; infinite for a
-            flow, None where none is known.
+        limit: the learning rate at the limit of stability of this optimizer, with its settings, at θ₀: beyond it the
+            mode of the largest of ``eigenvalues`` does not converge. Infinite for a flow; None where it is not known.
         rates: how fast the loss falls on the linearized network
-            (:class:`whichmin.dynamics.rules.convergence.Rates`): linear or sublinear, with the slowest mode; None where
+            (:class:`whichmin.dynamics.rules.rule.Convergence`): linear or sublinear, with the slowest mode; None where
             no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
@@ -95,7 +95,7 @@ class Prediction(Result):
     seconds: float
     optimizer: str = ""
     limit: float | None = None
-    rates: Rates | None = None
+    rates: Convergence | None = None
     notes: tuple[str, ...] = ()
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)

@@ -1,14 +1,13 @@
 """A recipe as plain values: what it builds and what that does, not the names of the functions that build it.
 
 Two factories that build equal optimizers and schedulers are one recipe, whatever they are called; a factory's code and
-the values that it captures count by what it builds. What holds code of the user's own, such as the functions of a
-``LambdaLR`` or an optimizer class of one's own, may have changed without a trace: it is ``Unknown``.
+the values that it captures count by what they build. What holds code of the user's own, such as the functions of a
+``LambdaLR`` or an optimizer class of one's own, may have changed without a trace: such a recipe is ``Unknown``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
 import inspect
 import math
@@ -18,28 +17,30 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from whichmin._version import __version__
 
-#: Steps over which a description records the rates and momenta that a scheduler sets.
+#: Steps over which a description records the settings that a scheduler changes.
 DESCRIBED_STEPS = 100
 _HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """That a recipe cannot be told apart from all others, and why: a sentence without its full stop."""
+    """That something cannot be told apart from all others; ``reason`` says why, without a full stop."""
 
     reason: str
 
 
 class _UnknownError(Exception):
-    """Something whose behaviour its values do not tell."""
+    """A value that does not say what it does."""
 
 
 def describe_recipe(
@@ -47,7 +48,7 @@ def describe_recipe(
     build_scheduler: Callable[[torch.optim.Optimizer], LRScheduler | None],
     parameters: Mapping[str, nn.Parameter],
 ) -> dict[str, Any] | Unknown:
-    """The built optimizer by class, settings and state, and its scheduler by state and by what it does to the rates.
+    """The built optimizer by class, settings and state, and its scheduler by state and by what it does to the settings.
 
     Args:
         optimizer: as built, not yet scheduled; it makes no step.
@@ -55,119 +56,113 @@ def describe_recipe(
         parameters: the network's, by name.
     """
     try:
-        described = _optimizer(optimizer, parameters)
+        described = {"optimizer": _optimizer(optimizer, parameters)}
         scheduler = build_scheduler(optimizer)
         if scheduler is None:
             return described | {"scheduler": None}
-        plain = _scheduler(scheduler, "the scheduler")
+        plain = _plain(scheduler, f"the scheduler {type(scheduler).__name__}")
         return described | {"scheduler": plain, "scheduled": _scheduled(optimizer, scheduler)}
     except _UnknownError as error:
         return Unknown(str(error))
 
 
 def _optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
-    name = type(optimizer).__name__
-    described = {"class": _released(type(optimizer), f"the optimizer {name}")}
+    where = f"the optimizer {type(optimizer).__name__}"
+    kind = _released(type(optimizer), where)
     if "step" in vars(optimizer) or any(getattr(optimizer, hooks, None) for hooks in _HOOKS):
-        raise _UnknownError(f"the optimizer {name} has a step or hooks of its own, whose code may change")
+        raise _UnknownError(f"{where} has a step or hooks that are code of your own, whose changes cannot be seen")
     names = {id(p): name for name, p in parameters.items()}
     groups, state = [], {}
     for i, group in enumerate(optimizer.param_groups):
-        settings = {k: plain(v, f"{k} of the optimizer {name}") for k, v in group.items() if k != "params"}
         inside = [names.get(id(p), f"{i}.{j}") for j, p in enumerate(group["params"])]
-        groups.append({"settings": settings, "parameters": inside})
-        for key, p in zip(inside, group["params"], strict=True):
+        groups.append({"settings": _settings(group, where), "parameters": inside})
+        for name, p in zip(inside, group["params"], strict=True):
             if p in optimizer.state:
-                state[key] = plain(optimizer.state[p], f"the state of the optimizer {name}")
-    return {"optimizer": described | {"groups": groups, "state": state}}
+                state[name] = _plain(optimizer.state[p], f"the state of {where}")
+    return {"class": kind, "groups": groups, "state": state}
 
 
-def _scheduler(scheduler: LRScheduler, where: str) -> dict[str, Any]:
-    """Class and attributes, of schedulers within it as well."""
-    name = type(scheduler).__name__
-    said: dict[str, Any] = {"class": _released(type(scheduler), f"{where} {name}")}
-    for key, value in vars(scheduler).items():
-        if isinstance(value, torch.optim.Optimizer):
-            continue
-        if isinstance(value, list | tuple) and any(isinstance(v, LRScheduler) for v in value):
-            said[key] = [_scheduler(v, where) if isinstance(v, LRScheduler) else plain(v, where) for v in value]
-        elif isinstance(value, LRScheduler):
-            said[key] = _scheduler(value, where)
-        else:
-            said[key] = plain(value, f"{key} of {where} {name}")
-    return said
+def _settings(group: Mapping[str, Any], where: str) -> dict[str, Any]:
+    return {name: _plain(value, f"{name} of {where}") for name, value in group.items() if name != "params"}
 
 
 def _scheduled(optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> list[Any]:
-    """The settings of all groups over the first steps, given where they change; the optimizer itself never steps."""
-    said: list[Any] = []
+    """The settings of all groups over the first steps, at those where they change; the optimizer never steps."""
+    changes: list[Any] = []
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+        warnings.simplefilter("ignore")  # that the optimizer does not step
         for k in range(DESCRIBED_STEPS):
-            settings = [[(n, plain(v, n)) for n, v in g.items() if n != "params"] for g in optimizer.param_groups]
-            if not said or said[-1][1] != settings:
-                said.append((k, settings))
+            settings = [_settings(group, "the scheduled optimizer") for group in optimizer.param_groups]
+            if not changes or changes[-1][1] != settings:
+                changes.append((k, settings))
             try:
                 scheduler.step()
-            except ValueError:  # the end of a schedule of fixed length
-                return [*said, (k, "ends")]
-    return said
+            except ValueError:  # a schedule of fixed length is over
+                return [*changes, (k, "over")]
+    return changes
 
 
-def plain(value: Any, where: str) -> Any:
-    """A value as one that JSON writes, equal where it does the same and only there.
+def _plain(value: Any, where: str) -> Any:
+    """A value as one that JSON writes, equal for two values that do the same and only for those.
 
     Raises:
-        _UnknownError: code of the user's own, or an object without plain values.
+        _UnknownError: code of the user's own, or an object that does not show its values.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
+    if isinstance(value, np.generic | np.ndarray):
+        return _plain(torch.as_tensor(value), where)
     if isinstance(value, Tensor):
         return [str(value.dtype), list(value.shape), digest([value])]
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, where) for k, v in value.items()}
+    if isinstance(value, list | tuple | deque):
+        return [_plain(v, where) for v in value]
+    if isinstance(value, partial):
+        return [_plain(part, where) for part in (value.func, value.args, value.keywords)]
+    if isinstance(value, LRScheduler):
+        values = {k: v for k, v in vars(value).items() if not isinstance(v, torch.optim.Optimizer)}
+        return {"class": _released(type(value), where)} | {k: _plain(v, f"{k} of {where}") for k, v in values.items()}
     if isinstance(value, torch.dtype | torch.device):
         return str(value)
-    if isinstance(value, Mapping):
-        return {str(k): plain(v, where) for k, v in value.items()}
-    if isinstance(value, list | tuple | deque):
-        return [plain(v, where) for v in value]
-    if isinstance(value, partial):
-        return [plain(value.func, where), plain(value.args, where), plain(value.keywords, where)]
     if callable(value):
-        return _released(value, f"the function in {where}")
-    raise _UnknownError(f"{where} holds a {type(value).__name__}, whose values are not known")
+        return _released(value, f"a function ({where})")
+    raise _UnknownError(f"{where} holds a {type(value).__name__}, which does not show its values")
 
 
 def _released(value: Any, where: str) -> str:
-    """A class or function by its name and the version of the package that it comes from.
+    """A class or function by its name and the version of the installed package that it comes from.
 
     Raises:
-        _UnknownError: it is none of an installed, versioned package, or cannot be found there by its name.
+        _UnknownError: it comes from none, or is not what its name stands for there.
     """
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    version = None if module is None else _version(module.partition(".")[0])
+    version = _version(module) if isinstance(module, str) else None
     if version is None or name is None:
         raise _UnknownError(f"{where} is code of your own, whose changes cannot be seen")
     found: Any = sys.modules.get(str(module))
     for part in name.split("."):
         found = getattr(found, part, None)
-    if inspect.unwrap(found) is not inspect.unwrap(value) if callable(found) else True:
-        raise _UnknownError(f"{where} is {module}.{name}, made when it is called: what it holds cannot be seen")
+    if found is None or inspect.unwrap(found) is not inspect.unwrap(value):
+        raise _UnknownError(f"{where} is made by {module}.{name}, and what it holds cannot be seen")
     return f"{module}.{name} {version}"
 
 
 @cache
-def _version(package: str) -> str | None:
-    """The version of an installed package; None of code that can change under the same version."""
-    if package == "whichmin":
-        return __version__
+def _version(module: str) -> str | None:
+    """The version of the package that a module belongs to; None of code that may change under one version."""
+    package = module.partition(".")[0]
+    if package in ("torch", "whichmin"):
+        return torch.__version__ if package == "torch" else __version__
     if package in sys.stdlib_module_names and package != "__main__":
         return sys.version.split()[0]
-    for distribution in importlib.metadata.packages_distributions().get(package, []):
-        origin = importlib.metadata.distribution(distribution).read_text("direct_url.json")
-        return None if origin is not None and '"editable": true' in origin else importlib.metadata.version(distribution)
-    return None
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None or not {"site-packages", "dist-packages"} & set(Path(file).parts):
+        return None
+    distributions = importlib.metadata.packages_distributions().get(package, [])
+    return " ".join(f"{name} {importlib.metadata.version(name)}" for name in sorted(set(distributions))) or None
 
 
 def digest(tensors: Sequence[Tensor], *texts: str) -> str:

@@ -51,6 +51,7 @@ class _Content:
     final: dict[str, Tensor]
     metric: dict[str, Tensor] | None
     reason: str
+    interrupted: bool
     seconds: float
 
 
@@ -80,6 +81,7 @@ class Recording(Result):
         self._network: nn.Module | None = None
         self._blueprint: Blueprint | None = None
         self._reason = ""
+        self._interrupted = False
         self._seconds = 0.0
 
     @property
@@ -148,6 +150,7 @@ class Recording(Result):
             steps=self.steps,
             losses=torch.tensor([s.mse for s in self._snapshots], dtype=torch.float64),
             converged=False,
+            interrupted=self._interrupted,
             reason=self._reason,
             optimizer=self._optimizer_name,
             learning_rate=first.lr[0] if first.lr else float("nan"),
@@ -189,6 +192,7 @@ class Recording(Result):
             final=self._ended(),
             metric=self._metric,
             reason=self._reason,
+            interrupted=self._interrupted,
             seconds=self._seconds,
         )
 
@@ -201,6 +205,7 @@ class Recording(Result):
         loaded = Recording(content.task, content.optimizer)
         loaded._snapshots, loaded._calls = list(content.snapshots), content.steps
         loaded._initial, loaded._final, loaded._metric = content.initial, content.final, content.metric
+        loaded._interrupted = content.interrupted
         loaded._reason, loaded._seconds, loaded._phase = content.reason, content.seconds, "done"
         return loaded
 

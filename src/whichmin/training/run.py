@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
+from whichmin.recipe.recipe import Recipe
 from whichmin.results import NOT_SAVED, Result
 from whichmin.task import Task
 
@@ -27,6 +28,7 @@ class Run(Result):
         losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
             the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
+        interrupted: whether Ctrl-C ended training before its end.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
@@ -58,11 +60,11 @@ class Run(Result):
     final: dict[str, Tensor] = field(repr=False)
     batch_size: int | None = None
     seed: int = 0
+    interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
     _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
-    _factory: Any = field(default=None, repr=False, metadata=NOT_SAVED)
-    _scheduler: Any = field(default=None, repr=False, metadata=NOT_SAVED)
+    _recipe: Recipe | None = field(default=None, repr=False, metadata=NOT_SAVED)
 
     def __post_init__(self) -> None:
         """Without steps of their own the losses are those of every step."""

@@ -1,4 +1,4 @@
-"""What a report is made of: one entry per seed or choice."""
+"""What a report is made of: one entry per optimizer and seed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Entry(Result):
         optimizer: what the entry has in common with others, such as ``"adam"``; entries of several optimizers are
             summed up by optimizer.
         member: what tells it from those, such as ``"seed 0"``.
+        notes: remarks about the entry itself.
         failure: why there is nothing else.
     """
 
@@ -40,4 +41,5 @@ class Entry(Result):
     task: Task | None = None
     optimizer: str | None = None
     member: str | None = None
+    notes: tuple[str, ...] = ()
     failure: WhichminError | None = field(default=None, metadata=NOT_SAVED)
