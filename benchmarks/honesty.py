@@ -80,7 +80,7 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
         true = float((found.test - run.test).double().square().mean().sqrt())
         row |= {f"{name} true": true, f"{name} estimate": found.error, f"{name} ratio": found.error / true}
         row |= {f"{name} linearizations": found.intervals, f"{name} s": found.seconds, "notes": list(found.notes)}
-        row["spread"] = found.spread
+        row["spread"] = found.target_std
     return row | p
 
 

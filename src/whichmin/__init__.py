@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from whichmin.dynamics.prediction import Certificate, Prediction
     from whichmin.kernels.kernel import tangent_kernel
     from whichmin.kernels.linearize import Tangent
+    from whichmin.kernels.operator import kernel_operator
     from whichmin.kernels.spectrum import Spectrum, spectrum
-    from whichmin.recipe.recipe import Choice
+    from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
-    from whichmin.studies.seeds import SeedSpread, seeds
+    from whichmin.studies.seed_spread import SeedSpread
+    from whichmin.studies.seeds import seeds
     from whichmin.task import Task
     from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Task": "whichmin.task",
     "tangent_kernel": "whichmin.kernels.kernel",
+    "kernel_operator": "whichmin.kernels.operator",
     "Tangent": "whichmin.kernels.linearize",
     "spectrum": "whichmin.kernels.spectrum",
     "Spectrum": "whichmin.kernels.spectrum",
@@ -46,18 +49,18 @@ _HOME = {
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
     "Comparison": "whichmin.studies.comparison",
-    "Choice": "whichmin.recipe.recipe",
+    "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
-    "SeedSpread": "whichmin.studies.seeds",
+    "SeedSpread": "whichmin.studies.seed_spread",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 
 __all__ = [
     "Certificate",
-    "Choice",
     "Comparison",
     "Explanation",
     "Prediction",
+    "Recipe",
     "Recorder",
     "Run",
     "SeedSpread",
@@ -70,6 +73,7 @@ __all__ = [
     "errors",
     "explain",
     "infinite",
+    "kernel_operator",
     "linear",
     "minimizers",
     "networks",

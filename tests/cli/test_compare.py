@@ -32,7 +32,7 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
     assert list(said["test_error"]["trained"]) == names
     assert len(said["pairs"]) == 6
     assert said["pairs"][0]["trained"]["error"] == 0
-    assert said["pairs"][0]["predicted"]["distance"]["mean"] > 0
+    assert said["pairs"][0]["predicted"]["rms_distance"]["mean"] > 0
     assert said["report"] == str(tmp_path / "there" / "report.html")
     assert len(list((tmp_path / "there" / "runs").iterdir())) == 16
 

@@ -58,19 +58,19 @@ def test_a_model_is_trained_first():
     a = wm.explain(model, task, sgd(0.1), until=1e-1)
     b = wm.explain(wm.train(model, task, sgd(0.1), until=1e-1))
     assert a.run.steps == b.run.steps > 0
-    assert a.followed is None
+    assert a.relinearized is None
     for name in a.terms:
         assert torch.equal(a.terms[name], b.terms[name])
 
 
 @OUTPUTS
-def test_a_followed_path_takes_the_place_of_training(outputs):
+def test_a_relinearized_path_takes_the_place_of_training(outputs):
     model, task = mlp_problem((4, 40), 8, outputs)
     found = wm.explain(model, task, sgd(0.1), until=1e-2, trained=False, tol=1e-2)
     trained = wm.explain(model, task, sgd(0.1), until=1e-2)
     assert found.run is None
-    assert found.followed.method == "followed"
-    assert distance(found.total, found.followed.test) < 1e-12
+    assert found.relinearized.method == "relinearized"
+    assert distance(found.total, found.relinearized.test) < 1e-12
     assert distance(found.total, trained.total) < 0.2
     for name in ("interpolant", "initialization"):
         assert distance(found.terms[name], trained.terms[name]) < 1e-11
@@ -85,8 +85,8 @@ def test_a_lazy_network_needs_no_path():
         layer.requires_grad_(False)
     found = wm.explain(model, task, sgd(0.1), until=1e-2, trained=False)
     trained = wm.explain(model, task, sgd(0.1), until=1e-2)
-    assert found.followed.method == "linearized"
-    assert distance(found.total, found.followed.test) < 1e-12
+    assert found.relinearized.method == "linearized"
+    assert distance(found.total, found.relinearized.test) < 1e-12
     assert distance(found.total, trained.total) < 1e-10
     for name in ("drift", "curvature"):
         assert float(trained.terms[name].abs().max()) < 1e-10

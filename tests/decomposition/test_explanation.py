@@ -72,8 +72,8 @@ def test_saved_and_loaded_is_the_same(tmp_path, trained, test_targets):
     assert (loaded.task.y_test is None) == (not test_targets)
     assert torch.equal(loaded.prediction.test, found.prediction.test)
     assert (loaded.run is None) == (found.run is None) == (not trained)
-    assert (loaded.followed is None) == (found.followed is None) == trained
-    part = "run" if trained else "followed"
+    assert (loaded.relinearized is None) == (found.relinearized is None) == trained
+    part = "run" if trained else "relinearized"
     assert torch.equal(getattr(loaded, part).test, getattr(found, part).test)
     if test_targets:
         assert loaded.test_error().equals(found.test_error())

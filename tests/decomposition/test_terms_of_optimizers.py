@@ -64,10 +64,10 @@ def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_followed_path_in_place_of_training(name):
+def test_a_relinearized_path_in_place_of_training(name):
     model, task = mlp_problem((4, 40), 8)
     found = wm.explain(model, task, CASES[name][0], until=None, max_steps=80, trained=False)
-    assert distance(found.total, found.followed.test) < 1e-11
+    assert distance(found.total, found.relinearized.test) < 1e-11
     assert set(found.terms) == BASE | CASES[name][1]
     trained = wm.explain(model, task, CASES[name][0], until=None, max_steps=80)
     for term in ("interpolant", "initialization"):

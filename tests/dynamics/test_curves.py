@@ -30,7 +30,7 @@ def test_losses_on_the_way(name, activation):
         float(((p.train - task.y).square().mean((1, 2)) / run.losses[times] - 1).abs().max())
         for p in (found, wm.predict(model, task, RULES[name], steps=times, relinearize="never"))
     )
-    assert found.method == "followed"
+    assert found.method == "relinearized"
     assert found.notes == ()
     assert off < 0.05
     assert off < 0.5 * lazy_off

@@ -90,7 +90,7 @@ def test_intervals_of_one_step_are_training(case, course):
     run = wm.train(model, task, case.factory, until=None, max_steps=STEPS, **COURSES[course])
     found = wm.predict(model, task, case.factory, steps=STEPS, relinearize=10**7, **COURSES[course])
     lazy = wm.predict(model, task, case.factory, steps=STEPS, relinearize="never", **COURSES[course])
-    assert found.method == "followed"
+    assert found.method == "relinearized"
     assert found.intervals == STEPS
     assert distance(found.train, run.train) < 1e-9
     assert distance(found.test, run.test) < 1e-9

@@ -56,7 +56,7 @@ def test_a_followed_path_beats_one_linearization_where_features_are_learned(seed
     assert run.converged
     lazy = wm.predict(model, task, sgd(lr), until=1e-4, relinearize="never")
     followed = wm.predict(model, task, sgd(lr), until=1e-4)
-    assert followed.method == "followed"
+    assert followed.method == "relinearized"
     assert rms(followed.test, run.test) ** 2 < 0.1 * rms(lazy.test, run.test) ** 2
 
 

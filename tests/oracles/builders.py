@@ -39,14 +39,14 @@ def make_prediction(
         "method": method,
         "intervals": 1 if method == "linearized" else 12 + seed,
         "error": 0.06 if method == "linearized" else 0.008,
-        "spread": 1.0,
+        "target_std": 1.0,
         "terms": terms,
         "certificate": Certificate(2e-3, 1.5e-3 * (1 + seed)),
         "eigenvalues": eigenvalues,
         "max_lr": 0.9,
         "curve": Curve(steps, 1.1 / (1 + steps / 20) ** 2.2),
         "seconds": 0.031 if method == "linearized" else 0.12,
-        "notes": ("the path ran into the limit of stability at step 120",) if method == "followed" else (),
+        "notes": ("the path ran into the limit of stability at step 120",) if method == "relinearized" else (),
     }
     return Prediction(**(values | given))
 
@@ -66,9 +66,11 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
         "initialization": noise(0.45),
         "unconverged": noise(0.004),
     }
-    lazy = make_prediction(task, terms, seed)
+    linearized = make_prediction(task, terms, seed)
     extra = {"curvature": noise(0.03), "drift": noise(0.05) - 0.1 * (sum(terms.values()) - base)}
-    followed = make_prediction(task, {k: v + noise(0.003) for k, v in (terms | extra).items()}, seed, "followed")
+    relinearized = make_prediction(
+        task, {k: v + noise(0.003) for k, v in (terms | extra).items()}, seed, "relinearized"
+    )
     trained = terms | extra
     steps = torch.arange(STEPS + 1, dtype=torch.float64)
     run = Run(
@@ -86,5 +88,5 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
         initial={},
         final={},
     )
-    explanation = Explanation(trained, task, lazy, run)
-    return Entry(label or f"seed {seed}", lazy, followed, run, explanation)
+    explanation = Explanation(trained, task, linearized, run)
+    return Entry(label or f"seed {seed}", linearized, relinearized, run, explanation)

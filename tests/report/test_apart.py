@@ -27,8 +27,8 @@ def entries(shift: float = 0.5) -> list[Entry]:
         for seed in range(2):
             entry = make_entry(seed, label=f"{name}, seed {seed}")
             run = replace(entry.run, test=entry.run.test + k * shift)
-            followed = replace(entry.followed, test=entry.run.test + 2 * k * shift)
-            found.append(replace(entry, run=run, followed=followed, optimizer=name, member=f"seed {seed}"))
+            relinearized = replace(entry.relinearized, test=entry.run.test + 2 * k * shift)
+            found.append(replace(entry, run=run, relinearized=relinearized, optimizer=name, member=f"seed {seed}"))
     return found
 
 

@@ -7,7 +7,7 @@ import torch
 from oracles.builders import N_TEST, make_entry, make_task
 from whichmin import Task
 from whichmin.report import Entry
-from whichmin.report.flips import SHOWN, Decision, flips
+from whichmin.report.flips import SHOWN, flips
 from whichmin.report.thumbnails import thumbnail
 from whichmin.report.view import views
 
@@ -48,7 +48,6 @@ def test_no_section_where_there_is_nothing_to_compare():
 def test_zero_one_targets_are_decided_at_a_half():
     task = make_task()
     half = Task(task.X, (task.y + 1) / 2, task.X_test, (task.y_test + 1) / 2)
-    assert Decision.of(half) == Decision(0.5, True)
     got = flips(with_outputs(torch.full((N_TEST,), 0.4), torch.full((N_TEST,), 0.6), task=half))
     assert got is not None
     assert got.total == N_TEST
@@ -63,15 +62,9 @@ def test_regression_is_called_so():
     assert "not two classes" in got.text
 
 
-def test_argmax_of_several_outputs():
-    rule = Decision.of(make_task(outputs=3))
-    assert rule.classes
-    assert rule(torch.tensor([[0.1, 0.5, 0.2], [0.9, 0.5, 0.2]]).numpy()).tolist() == [1, 0]
-
-
 def test_predictions_are_compared_where_nothing_was_trained():
     entries = [make_entry(seed) for seed in range(3)]
-    got = flips(views([Entry(e.label, lazy=e.lazy) for e in entries]))
+    got = flips(views([Entry(e.label, linearized=e.linearized) for e in entries]))
     assert got is not None
     assert "linearized predictions" in got.text
     assert got.points[0].image is None

@@ -125,9 +125,9 @@ def test_the_table_holds_the_numbers_of_the_entries(full, three):
     values = {float(v) for v in full.values if v}
     for e in three:
         target = e.run.task.y_test.double()
-        for outputs in (e.run.test, e.lazy.test, e.followed.test):
+        for outputs in (e.run.test, e.linearized.test, e.relinearized.test):
             assert any(math.isclose(float((outputs.double() - target).square().mean()), v) for v in values)
-        for prediction in (e.lazy, e.followed):
+        for prediction in (e.linearized, e.relinearized):
             gap = float((prediction.test.double() - e.run.test.double()).square().mean())
             assert any(math.isclose(gap, v) for v in values)
             assert prediction.seconds in values
@@ -157,11 +157,11 @@ def test_a_run_that_stopped_short_says_so():
 
 def test_prediction_alone():
     whole = make_entry()
-    got = page(Entry("seed 0", lazy=whole.lazy))
+    got = page(Entry("seed 0", linearized=whole.linearized))
     assert got.sections == ["asked", "numbers", "training", "lazy"]
     assert got.faults == []
     assert "estimated to be 0.060" in got.words
-    with_task = page(Entry("seed 0", lazy=whole.lazy, task=whole.run.task))
+    with_task = page(Entry("seed 0", linearized=whole.linearized, task=whole.run.task))
     assert "the predicted minimizer has test error" in with_task.words.replace("\u00a0", " ")
 
 
@@ -174,7 +174,7 @@ def test_run_alone():
 
 def test_followed_in_place_of_training():
     whole = make_entry()
-    why = Explanation(whole.followed.terms, whole.run.task, whole.lazy, followed=whole.followed)
+    why = Explanation(whole.relinearized.terms, whole.run.task, whole.linearized, relinearized=whole.relinearized)
     got = page(Entry("seed 0", explanation=why))
     assert got.sections == ["asked", "numbers", "terms", "agreement", "training", "lazy", "notes"]
     assert "output along the path" in got.words
@@ -182,7 +182,7 @@ def test_followed_in_place_of_training():
 
 def test_without_followed_prediction():
     whole = make_entry()
-    got = page(Entry("seed 0", lazy=whole.lazy, run=whole.run, explanation=whole.explanation))
+    got = page(Entry("seed 0", linearized=whole.linearized, run=whole.run, explanation=whole.explanation))
     assert "along the path" not in got.words
     assert "agreement" in got.sections
 
@@ -201,8 +201,12 @@ def test_without_test_inputs():
     whole = make_entry()
     bare = {"test": None}
     got = page(
-        Entry("a", dataclasses.replace(whole.lazy, **bare, terms={}), None, dataclasses.replace(whole.run, **bare)),
-        Entry("b", dataclasses.replace(whole.lazy, **bare, terms={}), None, dataclasses.replace(whole.run, **bare)),
+        Entry(
+            "a", dataclasses.replace(whole.linearized, **bare, terms={}), None, dataclasses.replace(whole.run, **bare)
+        ),
+        Entry(
+            "b", dataclasses.replace(whole.linearized, **bare, terms={}), None, dataclasses.replace(whole.run, **bare)
+        ),
     )
     assert got.sections == ["asked", "numbers", "training", "lazy"]
 
@@ -215,7 +219,7 @@ def test_an_entry_of_nothing():
 
 def test_entries_that_lack_different_parts_share_a_table():
     whole = make_entry()
-    got = page(whole, Entry("predicted only", lazy=whole.lazy), Entry("run only", run=whole.run))
+    got = page(whole, Entry("predicted only", linearized=whole.linearized), Entry("run only", run=whole.run))
     assert got.faults == []
     assert "–" in got.words
 
@@ -239,16 +243,16 @@ def test_several_outputs():
 
 def test_of_several_step_counts_the_last_is_shown():
     whole = make_entry()
-    stacked = torch.stack([torch.zeros_like(whole.lazy.test), whole.lazy.test])
-    lazy = dataclasses.replace(
-        whole.lazy,
+    stacked = torch.stack([torch.zeros_like(whole.linearized.test), whole.linearized.test])
+    linearized = dataclasses.replace(
+        whole.linearized,
         test=stacked,
-        train=torch.stack([whole.lazy.train] * 2),
+        train=torch.stack([whole.linearized.train] * 2),
         steps=torch.tensor([10.0, 5000.0]),
     )
-    got = page(dataclasses.replace(whole, lazy=lazy))
+    got = page(dataclasses.replace(whole, linearized=linearized))
     assert got.values == page(whole).values
-    alone = page(Entry("seed 0", lazy=lazy))
+    alone = page(Entry("seed 0", linearized=linearized))
     assert "steps predicted 5,000" in alone.words
 
 
@@ -257,8 +261,8 @@ def test_hostile_text_stays_text(tmp_path):
     whole = make_entry(label=evil)
     terms = {evil if k == "drift" else k: v for k, v in whole.explanation.terms.items()}
     why = dataclasses.replace(whole.explanation, terms=terms)
-    noted = dataclasses.replace(whole.lazy, notes=(evil,))
-    hostile = dataclasses.replace(whole, explanation=why, lazy=noted)
+    noted = dataclasses.replace(whole.linearized, notes=(evil,))
+    hostile = dataclasses.replace(whole, explanation=why, linearized=noted)
     got = page(hostile, make_entry(1), title=evil, config={evil: evil}, table=pd.DataFrame({evil: [evil]}))
     assert "script" not in got.tags
     assert got.faults == []
@@ -296,7 +300,7 @@ def test_configuration_is_not_repeated():
 
 def test_notes_name_their_entries():
     first, second = make_entry(0), make_entry(1)
-    first = dataclasses.replace(first, lazy=dataclasses.replace(first.lazy, notes=("alone",)))
+    first = dataclasses.replace(first, linearized=dataclasses.replace(first.linearized, notes=("alone",)))
     got = page(first, second)
     assert re.search(r"alone <span class=\"of\">\(seed 0\)", got.source)
     assert re.search(r"limit of stability at step 120 <span class=\"of\">\(all\)", got.source)
@@ -304,7 +308,10 @@ def test_notes_name_their_entries():
 
 def test_many_notes_fold():
     entries = [make_entry(seed) for seed in range(9)]
-    noted = [dataclasses.replace(e, lazy=dataclasses.replace(e.lazy, notes=(f"n{i}",))) for i, e in enumerate(entries)]
+    noted = [
+        dataclasses.replace(e, linearized=dataclasses.replace(e.linearized, notes=(f"n{i}",)))
+        for i, e in enumerate(entries)
+    ]
     got = page(*noted)
     assert "<summary>4 more</summary>" in got.source
     assert got.faults == []
@@ -356,8 +363,8 @@ def test_explanation_report(tmp_path):
 def test_a_prediction_of_gradient_flow_has_no_learning_rate_limit():
     task = make_task()
     zero = {"interpolant": torch.zeros(N_TEST, 1)}
-    flow = page(Entry("a", lazy=make_prediction(task, zero, 0, flow=True)))
-    descent = page(Entry("a", lazy=make_prediction(task, zero, 0)))
+    flow = page(Entry("a", linearized=make_prediction(task, zero, 0, flow=True)))
+    descent = page(Entry("a", linearized=make_prediction(task, zero, 0)))
     assert "the learning rate’s limit" not in flow.words
     assert "gradient flow" in flow.words
     assert "the learning rate’s limit" in descent.words

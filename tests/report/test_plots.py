@@ -58,7 +58,7 @@ def test_difference_is_predicted_minus_trained():
     figure = plots.difference_figure(views([entry]))
     assert figure is not None
     lines = {line.get_label(): line for line in figure.axes[0].lines}
-    gap = (entry.followed.test - entry.run.test).double().numpy().ravel()
+    gap = (entry.relinearized.test - entry.run.test).double().numpy().ravel()
     np.testing.assert_allclose(lines["along the path"].get_ydata(), gap, atol=1e-6)
 
 
@@ -77,9 +77,9 @@ def test_curves_drop_what_a_logarithm_cannot_show():
 def test_a_predicted_curve_is_drawn_only_around_the_run():
     entry = make_entry()
     steps = torch.logspace(0, 8, 100, dtype=torch.float64)
-    lazy = dataclasses.replace(entry.lazy, curve=Curve(steps, torch.exp(-steps / 1e4)))
-    with_run = plots.curves_figure(views([Entry("a", lazy=lazy, run=entry.run)]))
-    alone = plots.curves_figure(views([Entry("a", lazy=lazy)]))
+    linearized = dataclasses.replace(entry.linearized, curve=Curve(steps, torch.exp(-steps / 1e4)))
+    with_run = plots.curves_figure(views([Entry("a", linearized=linearized, run=entry.run)]))
+    alone = plots.curves_figure(views([Entry("a", linearized=linearized)]))
     assert with_run is not None
     assert alone is not None
     assert max(with_run.axes[0].lines[1].get_xdata()) <= 3 * entry.run.steps
@@ -93,9 +93,9 @@ def test_effective_rank_of_equal_eigenvalues_is_their_number():
 
 def test_largest_allowed_is_where_descent_turns_unstable():
     view = views([make_entry()])[0]
-    assert view.lazy is not None
+    assert view.linearized is not None
     limit = plots.largest_allowed(view)
-    assert limit == pytest.approx(float(view.lazy.eigenvalues[0]) * 0.9 / 0.4)
+    assert limit == pytest.approx(float(view.linearized.eigenvalues[0]) * 0.9 / 0.4)
     adam = dataclasses.replace(make_entry().run, optimizer="Adam")
     assert plots.largest_allowed(views([dataclasses.replace(make_entry(), run=adam)])[0]) is None
 

@@ -172,6 +172,7 @@ def test_an_interrupt_keeps_what_there_is():
     counted = Interrupted(model, -1)
     wm.train(counted, task, sgd(0.1), until=None, max_steps=0, batch_size=2)
     run = wm.train(Interrupted(model, counted.passes + 8), task, sgd(0.1), max_steps=50, batch_size=2)
+    assert run.interrupted
     assert "interrupted after 7 steps" in run.reason
     assert run.steps == 7
     assert run.loss_steps.tolist() == [0, 3, 6, 7]

@@ -314,6 +314,7 @@ def test_a_loop_that_breaks_off(error, reason):
     assert re.search(reason, recorder.reason)
     assert recorder.steps == 5
     assert torch.equal(recorder.run().train, model(task.X))
+    assert recorder.run().interrupted == isinstance(error, KeyboardInterrupt)
     assert not optimizer._optimizer_step_post_hooks
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -33,6 +35,14 @@ def test_saved_and_loaded_is_the_same(tmp_path, until, with_test):
         assert all(torch.equal(v, states[1][k]) for k, v in states[0].items())
     with pytest.raises(ResultError, match=r"load_state_dict\(run.final\)"):
         _ = loaded.model
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_saved_with_whether_it_was_interrupted(tmp_path, interrupted):
+    model, task = problem("over")
+    run = dataclasses.replace(wm.train(model, task, sgd(0.1), max_steps=2), interrupted=interrupted)
+    run.save(tmp_path / "run")
+    assert wm.Run.load(tmp_path / "run").interrupted is interrupted
 
 
 def test_the_models_of_a_run():

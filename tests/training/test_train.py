@@ -195,6 +195,8 @@ def test_an_interrupt_keeps_what_there_is(passes):
     run = wm.train(Interrupted(model, task, passes), task, sgd(0.1), max_steps=50)
     steps = passes - 1  # every pass but the last was followed by a step
     whole = wm.train(model, task, sgd(0.1), until=None, max_steps=steps)
+    assert run.interrupted
+    assert not whole.interrupted
     assert "interrupted" in run.reason
     assert not run.converged
     assert run.steps == steps

@@ -50,7 +50,7 @@ def compare(
     tol: Annotated[
         float, Parameter(help="Tolerance of predictions, relative to the targets' standard deviation.")
     ] = 2e-2,
-    level: Annotated[float, Parameter(help="Of the test whether a difference is real.")] = 0.05,
+    level: Annotated[float, Parameter(help="Of the test whether a difference is significant.")] = 0.05,
     dtype: Annotated[str, Parameter(help="float32 or float64.")] = "float32",
     device: Annotated[str, Parameter(help="As torch names it.")] = "cpu",
     out: Annotated[Path, Parameter(help="Folder of report.html and of the finished runs.")] = Path("whichmin-out"),
@@ -59,9 +59,9 @@ def compare(
     """Whether optimizers and batch sizes reach different minimizers.
 
     Every choice starts from the same initializations, and is predicted; with --train it is trained as well. A
-    difference is called real if it is consistent over the initializations and larger than the predictions may be off
-    by. Without options: five optimizers in full batches on digits 0 against 1, 100 training points, one hidden layer of
-    512, ten seeds.
+    difference is called significant if it is consistent over the initializations and larger than the predictions may be
+    off by. Without options: five optimizers in full batches on digits 0 against 1, 100 training points, one hidden layer
+    of 512, ten seeds.
 
     Finished runs are kept: the same command again goes on where it was interrupted.
     """
@@ -88,7 +88,7 @@ def compare(
 
 
 def _compared(experiment: Experiment, sizes: tuple[int | None, ...], out: Path, asked: dict[str, Any]) -> Comparison:
-    from whichmin.recipe.recipe import Choice
+    from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
     from whichmin.studies.experiment.optimizers import labels
@@ -97,7 +97,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], out: Path, 
     named = [
         (
             name if len(sizes) == 1 else f"{name}, {'full batch' if size is None else f'batch {size}'}",
-            Choice(made, size),
+            Recipe(made, size),
         )
         for name, made in chosen
         for size in sizes
@@ -144,7 +144,7 @@ def _print(found: Comparison) -> None:
     for (one, other), pair in by_size(found):
         effect = pair.best
         assert effect is not None
-        ways = [interval(way and way.distance) for way in (getattr(pair, kind) for kind in kinds)]
+        ways = [interval(way and way.rms_distance) for way in (getattr(pair, kind) for kind in kinds)]
         off = MISSING if pair.predicted is None else number(pair.predicted.error)
         rest = [number(effect.systematic), off, number(effect.p), percent(effect.flips), verdict(effect)]
         rows.append([f"{one} – {other}", *ways, *rest])
@@ -172,7 +172,9 @@ def _as_json(found: Comparison) -> dict[str, Any]:
         return {name: known(value) for name, value in vars(of).items()}
 
     def effect(of: Any) -> dict[str, Any] | None:
-        return None if of is None else plain(of) | {"distance": plain(of.distance), "real": of.real}
+        return (
+            None if of is None else plain(of) | {"rms_distance": plain(of.rms_distance), "significant": of.significant}
+        )
 
     kinds = {"predicted": found.predicted} | ({} if found.trained is None else {"trained": found.trained})
     return {

@@ -27,16 +27,16 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("test_mse_trained", "trained"),
             ("test_mse_linearized", "predicted, one linearization"),
-            ("test_mse_followed", "predicted, path followed"),
+            ("test_mse_relinearized", "predicted, along the path"),
         ),
     ),
     (
         "distance to the trained network (mean square)",
         (
-            ("distance_linearized", "one linearization"),
+            ("mse_to_trained_linearized", "one linearization"),
             ("estimated_linearized", "one linearization, as estimated"),
-            ("distance_followed", "path followed"),
-            ("estimated_followed", "path followed, as estimated"),
+            ("mse_to_trained_relinearized", "along the path"),
+            ("estimated_relinearized", "along the path, as estimated"),
         ),
     ),
     ("size of each term (mean square)", tuple((f"share_{name}", name) for name in MEANINGS)),
@@ -57,8 +57,8 @@ _BRIEF = (
     ("learning_rate", "learning rate"),
     ("steps_trained", "steps"),
     ("test_mse_trained", "test error"),
-    ("test_mse_followed", "predicted"),
-    ("distance_followed", "distance"),
+    ("test_mse_relinearized", "predicted"),
+    ("mse_to_trained_relinearized", "distance"),
     ("speedup", "speedup"),
 )
 
@@ -228,7 +228,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.failure is not None:
             said[f"{entry.label} failed: {entry.failure}"] = None
-        for prediction in (entry.lazy, entry.followed):
+        for prediction in (entry.linearized, entry.relinearized):
             said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
         if entry.run is not None and not entry.run.converged:
             said[f"{entry.label}: {entry.run.reason}"] = None

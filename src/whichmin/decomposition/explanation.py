@@ -24,7 +24,7 @@ MEANINGS: dict[str, str] = {
     "interpolant": "the minimum-complexity interpolator of the data: what any seed of this network shares",
     "initialization": "what the network was before training and training cannot see",
     "geometry": "the optimizer's last preconditioner in place of the identity: another way between the data",
-    "path": "what a changing preconditioner leaves of the way taken, and so of the batches",
+    "history": "what a changing preconditioner leaves of the way taken, and so of the batches",
     "trajectory": "what the way of training did, as far as its end and the last preconditioner tell",
     "decay": "what weight decay took that the training outputs do not see",
     "unconverged": "what a finite number of steps left undone",
@@ -34,7 +34,8 @@ MEANINGS: dict[str, str] = {
 
 
 def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """In the order of ``MEANINGS``."""
+    """In the order of ``MEANINGS``, which has all of them."""
+    assert terms.keys() <= MEANINGS.keys()
     return {name: terms[name] for name in MEANINGS if name in terms}
 
 
@@ -47,14 +48,14 @@ class Explanation:
         task: the task.
         prediction: the linearized prediction the first terms come from.
         run: the real training, or None where a followed path took its place.
-        followed: the followed path that took the place of training, or None.
+        relinearized: the followed path that took the place of training, or None.
     """
 
     terms: dict[str, Tensor]
     task: Task
     prediction: Prediction
     run: Run | None = None
-    followed: Prediction | None = None
+    relinearized: Prediction | None = None
 
     @property
     def total(self) -> Tensor:
@@ -113,7 +114,7 @@ class Explanation:
         """Write one self-contained HTML file that opens offline."""
         from whichmin.report import Entry, write_report
 
-        entry = Entry("run", lazy=self.prediction, followed=self.followed, run=self.run, explanation=self)
+        entry = Entry("run", linearized=self.prediction, relinearized=self.relinearized, run=self.run, explanation=self)
         write_report(path, [entry], title=title)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -123,7 +124,7 @@ class Explanation:
         task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
         arrays = {f"term.{k}": v for k, v in self.terms.items()}
         arrays |= {f"task.{k}": v for k, v in task.items() if v is not None}
-        parts = {"prediction": self.prediction, "run": self.run, "followed": self.followed}
+        parts = {"prediction": self.prediction, "run": self.run, "relinearized": self.relinearized}
         config = {
             "kind": "explanation",
             "terms": list(self.terms),
@@ -139,7 +140,7 @@ class Explanation:
         from whichmin.storage import load_folder
 
         config, arrays, _ = load_folder(path, "explanation")
-        kinds = {"prediction": Prediction, "run": Run, "followed": Prediction}
+        kinds = {"prediction": Prediction, "run": Run, "relinearized": Prediction}
         parts = {name: kinds[name].load(Path(path) / name) for name in config["parts"]}
         task = {k.removeprefix("task."): v for k, v in arrays.items() if k.startswith("task.")}
         return cls(terms={k: arrays[f"term.{k}"] for k in config["terms"]}, task=Task(**task), **parts)

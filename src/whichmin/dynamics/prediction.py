@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.rules.convergence import Rates
+from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class Prediction:
         steps: the step counts of these outputs: a number (``math.inf`` for the limit) or a (T,) tensor.
         learning_rate: the learning rate, with ``"best"`` resolved.
         flow: whether this is gradient flow at time lr·steps.
-        method: ``"linearized"`` or ``"followed"``.
+        method: ``"linearized"`` or ``"relinearized"``.
         intervals: how many linearizations were used.
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals.
-        spread: the standard deviation of the targets, which ``tol`` is relative to.
+        target_std: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
@@ -71,7 +71,7 @@ class Prediction:
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀.
         rates: how fast the loss falls on the linearized network
-            (:class:`whichmin.dynamics.rules.convergence.Rates`): linear or sublinear, with the slowest mode; None where
+            (:class:`whichmin.dynamics.rules.rule.Convergence`): linear or sublinear, with the slowest mode; None where
             no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
@@ -86,22 +86,22 @@ class Prediction:
     method: str
     intervals: int
     error: float
-    spread: float
+    target_std: float
     terms: dict[str, Tensor]
     certificate: Certificate | None
     eigenvalues: Tensor
     max_lr: float
     curve: Curve
     seconds: float
-    rates: Rates | None = None
+    rates: Convergence | None = None
     notes: tuple[str, ...] = ()
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
 
     @property
     def relative_error(self) -> float:
-        """``error`` divided by ``spread``: what ``tol`` bounds."""
-        return self.error / self.spread
+        """``error`` divided by ``target_std``: what ``tol`` bounds."""
+        return self.error / self.target_std
 
     @property
     def best_lr(self) -> float:
@@ -170,7 +170,7 @@ class Prediction:
             steps=arrays["steps"] if config["steps"] is None else float(config["steps"]),
             terms={k: arrays[f"term.{k}"] for k in config["terms"]},
             certificate=None if config["certificate"] is None else Certificate(*config["certificate"]),
-            rates=None if config["rates"] is None else Rates(*config["rates"]),
+            rates=None if config["rates"] is None else Convergence(*config["rates"]),
             eigenvalues=arrays["eigenvalues"],
             curve=Curve(arrays["curve.steps"], arrays["curve.mse"]),
             notes=tuple(config["notes"]),
@@ -179,4 +179,4 @@ class Prediction:
         )
 
 
-_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "spread", "max_lr", "seconds")
+_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "target_std", "max_lr", "seconds")

@@ -89,7 +89,7 @@ def apart(shown: Sequence[View]) -> Apart | None:
     """The distances between optimizers; None where there are none to compare."""
     groups = by_optimizer(shown)
     trained = _matrix(groups, ["trained"])
-    predicted = _matrix(groups, ["followed", "linearized"])
+    predicted = _matrix(groups, ["relinearized", "linearized"])
     return Apart(tuple(groups), trained, predicted) if trained or predicted else None
 
 

@@ -60,15 +60,15 @@ def finding(comparison: Comparison) -> str:
     if not pairs:
         return "No two of these choices can be compared: see what failed."
     what = "trained" if comparison.trained is not None else "predicted"
-    real = {names: effect for names, effect in pairs.items() if effect.real}
-    if not real and any(effect.real is None for effect in pairs.values()):
+    significant = {names: effect for names, effect in pairs.items() if effect.significant}
+    if not significant and any(effect.significant is None for effect in pairs.values()):
         return "Whether these choices reach different minimizers cannot be told from so few seeds."
-    if not real:
-        return f"No real difference between the {what} minimizers is found in {_count(len(pairs), 'pair')}."
-    (one, other), effect = max(real.items(), key=lambda item: item[1].systematic)
+    if not significant:
+        return f"No significant difference between the {what} minimizers is found in {_count(len(pairs), 'pair')}."
+    (one, other), effect = max(significant.items(), key=lambda item: item[1].systematic)
     return (
-        f"The {what} minimizers really differ in {len(real)} of {_count(len(pairs), 'pair')}, most between {one} and "
-        f"{other}: they are {number(effect.distance.mean, 2)} apart, {number(effect.systematic, 2)} of it shared by "
+        f"The {what} minimizers differ significantly in {len(significant)} of {_count(len(pairs), 'pair')}, most between {one} and "
+        f"{other}: they are {number(effect.rms_distance.mean, 2)} apart, {number(effect.systematic, 2)} of it shared by "
         f"all seeds, and decide {percent(effect.flips)} of the test points differently."
     )
 
@@ -83,10 +83,10 @@ def interval(estimate: Estimate | None) -> str:
 
 
 def verdict(effect: Effect | None) -> str:
-    """Real, not real, or not known."""
+    """Significant, not significant, or not known."""
     if effect is None:
         return MISSING
-    return {True: "real", False: "not real", None: "too few seeds"}[effect.real]
+    return {True: "significant", False: "not significant", None: "too few seeds"}[effect.significant]
 
 
 def failed(comparison: Comparison) -> list[str]:
@@ -142,17 +142,17 @@ def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
         cells = [("", "")] * i
         for other in names[i + 1 :]:
             best = comparison.pairs[one, other].best
-            cells.append((MISSING, "") if best is None else (number(best.distance.mean, 2), verdict(best)))
+            cells.append((MISSING, "") if best is None else (number(best.rms_distance.mean, 2), verdict(best)))
         rows.append((one, cells))
     return rows
 
 
 def _row(one: str, other: str, pair: Pair) -> tuple[str, list[str]]:
     p, t = pair.predicted, pair.trained
-    cells = [interval(p and p.distance), interval(t and t.distance)]
+    cells = [interval(p and p.rms_distance), interval(t and t.rms_distance)]
     best = pair.best
     if best is None:
         return f"{one} – {other}", [*cells, *[MISSING] * 6]
     off = MISSING if p is None else number(p.error)
-    rest = [number(best.systematic), off, number(best.spread), number(best.p), percent(best.flips), verdict(best)]
+    rest = [number(best.systematic), off, number(best.seed_std), number(best.p), percent(best.flips), verdict(best)]
     return f"{one} – {other}", [*cells, *rest]

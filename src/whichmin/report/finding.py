@@ -69,7 +69,9 @@ def _compared(groups: dict[str, list[View]]) -> str:
     errors = {}
     for name, part in groups.items():
         trained = known(v.test_mse("trained") for v in part)
-        predicted = known(p for v in part if (p := v.test_mse("followed" if v.followed else "linearized")) is not None)
+        predicted = known(
+            p for v in part if (p := v.test_mse("relinearized" if v.relinearized else "linearized")) is not None
+        )
         errors[name] = (trained, predicted)
     sure = any(trained for trained, _ in errors.values())
     said = [
@@ -106,7 +108,7 @@ def _training(shown: Sequence[View]) -> str:
 
 def _test_error(shown: Sequence[View]) -> str:
     trained = known(v.test_mse("trained") for v in shown)
-    kind = "followed" if any("followed" in v.outputs for v in shown) else "linearized"
+    kind = "relinearized" if any("relinearized" in v.outputs for v in shown) else "linearized"
     predicted = known(v.test_mse(kind) for v in shown)
     several = len(trained or predicted) > 1
     if not trained and not predicted:
@@ -177,12 +179,12 @@ def _flips(contested: Flips | None) -> str:
 def _measured(shown: Sequence[View]) -> str:
     """The predictions' distance to the trained network, in standard deviations of the targets."""
     parts = []
-    for kind, words in (("linearized", "the linearized prediction"), ("followed", "the prediction along the path")):
+    for kind, words in (("linearized", "the linearized prediction"), ("relinearized", "the prediction along the path")):
         apart = [
-            gap**0.5 / p.spread
+            gap**0.5 / p.target_std
             for v in shown
-            if (p := v.lazy or v.followed) is not None
-            and p.spread > 0
+            if (p := v.linearized or v.relinearized) is not None
+            and p.target_std > 0
             and (gap := distance(v.outputs.get(kind), v.outputs.get("trained"))) is not None
         ]
         if apart:
@@ -193,7 +195,7 @@ def _measured(shown: Sequence[View]) -> str:
 
 
 def _linearizations(shown: Sequence[View]) -> str:
-    intervals = [v.followed.intervals for v in shown if v.followed is not None]
+    intervals = [v.relinearized.intervals for v in shown if v.relinearized is not None]
     if not intervals:
         return ""
     low, high = min(intervals), max(intervals)

@@ -9,46 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whichmin.decision import Decision
 from whichmin.report.numbers import number, percent
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import Array, View, array
-from whichmin.task import Task
+from whichmin.report.view import Array, View
 
 SOURCES = {
     "trained": "trained networks",
-    "followed": "predictions along the path",
+    "relinearized": "predictions along the path",
     "linearized": "linearized predictions",
 }
 SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How outputs are turned into a class: one output by its side of a threshold, several by the largest.
-
-    Attributes:
-        threshold: between the two values that the targets take, or 0.
-        classes: whether the targets are classes: two values, or one hot row per point.
-    """
-
-    threshold: float
-    classes: bool
-
-    @classmethod
-    def of(cls, task: Task) -> Decision:
-        """The rule that the training targets of a task suggest."""
-        y = array(task.y)
-        values = np.unique(y)
-        if y.shape[1] > 1:
-            top = y == y.max(axis=1, keepdims=True)
-            return cls(0.0, bool(len(values) == 2 and (top.sum(axis=1) == 1).all()))
-        return cls(float(values.mean()), True) if len(values) == 2 else cls(0.0, False)
-
-    def __call__(self, outputs: Array) -> NDArray[np.int64]:
-        """The class of each row of (n, C) outputs: 0 or 1 for one output, 0 … C − 1 for several."""
-        if outputs.shape[1] > 1:
-            return outputs.argmax(axis=1)
-        return (outputs[:, 0] > self.threshold).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -109,7 +80,7 @@ def flips(shown: Sequence[View]) -> Flips | None:
     task = members[0].task
     rule = Decision.of(task) if task is not None else Decision(0.0, True)
     outputs = np.stack([view.outputs[source] for view in members])
-    decided = np.stack([rule(o) for o in outputs])
+    decided = rule.labels(outputs)
     contested = np.flatnonzero((decided != decided[0]).any(axis=0))
     spread = outputs.std(axis=0).sum(axis=1)
     order = sorted(contested, key=lambda i: (max(Counter(decided[:, i].tolist()).values()), -spread[i], i))
@@ -147,9 +118,9 @@ def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], 
     """How often the prediction decides as the trained network does."""
     if source != "trained":
         return ""
-    for kind in ("followed", "linearized"):
+    for kind in ("relinearized", "linearized"):
         if all(kind in v.outputs and v.outputs[kind].shape == v.outputs[source].shape for v in members):
-            predicted = np.stack([rule(v.outputs[kind]) for v in members])
+            predicted = rule.labels(np.stack([v.outputs[kind] for v in members]))
             contested, foreseen = (decided != decided[0]).any(axis=0), (predicted != predicted[0]).any(axis=0)
             share = percent(float((predicted == decided).mean()))
             text = f"The {SOURCES[kind]} decide as the trained networks in {share} of all cases"

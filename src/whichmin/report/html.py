@@ -209,7 +209,7 @@ def _notes(shown: Sequence[View]) -> list[tuple[str, str]]:
     """Each note once, with the entries it is about."""
     told: dict[str, list[str]] = {}
     for view in shown:
-        for kind, p in (("linearized", view.lazy), ("along the path", view.followed)):
+        for kind, p in (("linearized", view.linearized), ("along the path", view.relinearized)):
             for note in p.notes if p is not None else ():
                 told.setdefault(f"Prediction, {kind}: {note}", []).append(view.label)
         if view.run is not None and view.run.until is not None and not view.run.converged:

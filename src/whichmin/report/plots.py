@@ -114,8 +114,8 @@ def _curves(ax: Axes, shown: Sequence[View], drawn: dict[str, bool]) -> None:
             losses = array(view.run.losses)
             lines["trained"] = (array(view.run.loss_steps), losses, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
-            ("linearized", view.lazy, LINEARIZED, (0, (4, 2))),
-            ("along the path", view.followed, FOLLOWED, "-"),
+            ("linearized", view.linearized, LINEARIZED, (0, (4, 2))),
+            ("along the path", view.relinearized, FOLLOWED, "-"),
         ):
             if p is not None:
                 lines[name] = (*in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
@@ -130,7 +130,9 @@ def _curves(ax: Axes, shown: Sequence[View], drawn: dict[str, bool]) -> None:
 @styled
 def spectrum_figure(shown: Sequence[View]) -> Figure | None:
     """Eigenvalues of the tangent kernel at the start, with the effective rank and what the learning rate allows."""
-    spectra = [(v, array(p.eigenvalues)) for v in one_kernel_each(shown) if (p := v.lazy or v.followed) is not None]
+    spectra = [
+        (v, array(p.eigenvalues)) for v in one_kernel_each(shown) if (p := v.linearized or v.relinearized) is not None
+    ]
     spectra = [(v, values[values > 0]) for v, values in spectra]
     spectra = [(v, values) for v, values in spectra if len(values)]
     if not spectra:
@@ -166,7 +168,7 @@ def largest_allowed(view: View) -> float | None:
 
     None where training was by another rule, where the prediction is of gradient flow, or nothing is known of the limit.
     """
-    p = view.lazy or view.followed
+    p = view.linearized or view.relinearized
     if (
         p is None
         or p.flow
@@ -282,11 +284,11 @@ def _spread_of_terms(ax: Axes, explanation: Explanation, names: Sequence[str]) -
 
 def _against(shown: Sequence[View], ylabel: str, *, difference: bool) -> Figure | None:
     """Both predictions against what stands for the truth: the trained network, or else the followed path."""
-    truth = "trained" if any("trained" in v.outputs for v in shown) else "followed"
+    truth = "trained" if any("trained" in v.outputs for v in shown) else "relinearized"
     series = {}
     for kind, label, colour, marker, size in (
         ("linearized", "linearized", LINEARIZED, "o", 4.2),
-        ("followed", "along the path", FOLLOWED, "o", 2.4),
+        ("relinearized", "along the path", FOLLOWED, "o", 2.4),
     ):
         both = [v for v in shown if kind != truth and truth in v.outputs and kind in v.outputs]
         both = [v for v in both if v.outputs[kind].shape == v.outputs[truth].shape]

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from whichmin.decision import Decision
 from whichmin.dynamics.prediction import Prediction
 from whichmin.report.apart import by_optimizer
-from whichmin.report.flips import Decision
 from whichmin.report.numbers import mean_sd, number
 from whichmin.report.view import View, array, distance, known, term_names
 
-NAMES = {"trained": "trained network", "linearized": "predicted, linearized", "followed": "predicted, along the path"}
+NAMES = {
+    "trained": "trained network",
+    "linearized": "predicted, linearized",
+    "relinearized": "predicted, along the path",
+}
 FEW = 6
 
 
@@ -79,13 +83,13 @@ def laziness_rows(shown: Sequence[View]) -> list[Group]:
     """The certificates and the number of linearizations."""
     rows: dict[str, Callable[[View], float | None]] = {
         "training error at the one-shot parameters (mean square)": lambda v: (
-            v.lazy and v.lazy.certificate and v.lazy.certificate.train_mse
+            v.linearized and v.linearized.certificate and v.linearized.certificate.train_mse
         ),
         "test deviation from the linearized prediction (mean square)": lambda v: (
-            v.lazy and v.lazy.certificate and v.lazy.certificate.test_deviation
+            v.linearized and v.linearized.certificate and v.linearized.certificate.test_deviation
         ),
         "the same, root mean square over the targets’ standard deviation": relative_deviation,
-        "linearizations along the path": lambda v: v.followed and int(v.followed.intervals),
+        "linearizations along the path": lambda v: v.relinearized and int(v.relinearized.intervals),
     }
     group = _group("Certificate", shown, rows)
     return [group] if group.rows else []
@@ -93,9 +97,9 @@ def laziness_rows(shown: Sequence[View]) -> list[Group]:
 
 def relative_deviation(view: View) -> float | None:
     """The root mean square test deviation of the certificate over the standard deviation of the targets."""
-    if view.lazy is None or view.lazy.certificate is None or not view.lazy.spread > 0:
+    if view.linearized is None or view.linearized.certificate is None or not view.linearized.target_std > 0:
         return None
-    return float(np.sqrt(view.lazy.certificate.test_deviation)) / view.lazy.spread
+    return float(np.sqrt(view.linearized.certificate.test_deviation)) / view.linearized.target_std
 
 
 _Rows = dict[str, "Callable[[View], float | None]"]
@@ -121,7 +125,7 @@ def _test_error(shown: Sequence[View]) -> _Rows:
         rule = Decision.of(view.task)
         if not rule.classes:
             return None
-        return int((rule(view.outputs["trained"]) != rule(view.target)).sum())
+        return int((rule.labels(view.outputs["trained"]) != rule.labels(view.target)).sum())
 
     rows: _Rows = {text: (lambda v, k=key: v.test_mse(k)) for key, text in NAMES.items()}
     if names:
@@ -132,9 +136,9 @@ def _test_error(shown: Sequence[View]) -> _Rows:
 def _distances() -> _Rows:
     return {
         "linearized, measured": lambda v: distance(v.outputs.get("linearized"), v.outputs.get("trained")),
-        "linearized, estimated without training": lambda v: _estimate(v.lazy),
-        "along the path, measured": lambda v: distance(v.outputs.get("followed"), v.outputs.get("trained")),
-        "along the path, estimated without training": lambda v: _estimate(v.followed),
+        "linearized, estimated without training": lambda v: _estimate(v.linearized),
+        "along the path, measured": lambda v: distance(v.outputs.get("relinearized"), v.outputs.get("trained")),
+        "along the path, estimated without training": lambda v: _estimate(v.relinearized),
     }
 
 
@@ -163,8 +167,8 @@ def _seconds() -> _Rows:
 
     return {
         "to train": lambda v: v.run and float(v.run.seconds),
-        "to predict, linearized": lambda v: v.lazy and float(v.lazy.seconds),
-        "to predict, along the path": lambda v: v.followed and float(v.followed.seconds),
+        "to predict, linearized": lambda v: v.linearized and float(v.linearized.seconds),
+        "to predict, along the path": lambda v: v.relinearized and float(v.relinearized.seconds),
         "training time over prediction time": ratio,
     }
 

@@ -25,16 +25,16 @@ class View:
 
     Attributes:
         label: as given.
-        lazy, followed, run, explanation, task: as given, or else from the explanation or the run.
+        linearized, relinearized, run, explanation, task: as given, or else from the explanation or the run.
         optimizer, member: as given.
         target: test targets, (N_test, C), or None.
         outputs: test outputs, (N_test, C) each, at the last step count, under ``"trained"``, ``"linearized"`` and
-            ``"followed"``; only those that are known.
+            ``"relinearized"``; only those that are known.
     """
 
     label: str
-    lazy: Prediction | None
-    followed: Prediction | None
+    linearized: Prediction | None
+    relinearized: Prediction | None
     run: Run | None
     explanation: Explanation | None
     task: Task | None
@@ -45,8 +45,8 @@ class View:
 
     @property
     def prediction(self) -> Prediction | None:
-        """The better of the predictions: the followed one where there is one."""
-        return self.followed or self.lazy
+        """The better of the predictions: the relinearized one where there is one."""
+        return self.relinearized or self.linearized
 
     def test_mse(self, which: str) -> float | None:
         """The test mean square error of ``outputs[which]``, None where it is unknown."""
@@ -70,18 +70,18 @@ def views(entries: Iterable[Entry]) -> list[View]:
 def _view(entry: Entry) -> View:
     why = entry.explanation
     run = entry.run or (why.run if why else None)
-    lazy = entry.lazy or (why.prediction if why else None)
-    followed = entry.followed or (why.followed if why else None)
+    linearized = entry.linearized or (why.prediction if why else None)
+    relinearized = entry.relinearized or (why.relinearized if why else None)
     task = entry.task or (run.task if run else None) or (why.task if why else None)
     tests = {
         "trained": run.test if run else None,
-        "linearized": lazy.test if lazy else None,
-        "followed": followed.test if followed else None,
+        "linearized": linearized.test if linearized else None,
+        "relinearized": relinearized.test if relinearized else None,
     }
     return View(
         label=str(entry.label),
-        lazy=lazy,
-        followed=followed,
+        linearized=linearized,
+        relinearized=relinearized,
         run=run,
         explanation=why,
         task=task,

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whichmin.decision import Decision
 from whichmin.studies.effects import Effect, Estimate, effect_of, least_seeds, smallest_p
-from whichmin.studies.seeds import decide
 from whichmin.task import Task
 
 if TYPE_CHECKING:
@@ -53,12 +53,13 @@ class Pair:
 class Comparison:
     """The minimizers that several ways to train reach from the same initializations.
 
-    An effect is *real* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a direction that
-    the initializations share, beyond what the scatter between seeds brings about; and (2) the size of that shared
-    difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor that an
-    effect which is not real is absent: two choices may lie far apart at each seed (``distances``) in directions that
-    differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference, a share of
-    about ``level`` is called real. With few seeds p cannot come down to the level; ``real`` is None then.
+    An effect is *significant* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a
+    direction that the initializations share, beyond what the scatter between seeds brings about; and (2) the size of
+    that shared difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor
+    that an effect which is not significant is absent: two choices may lie far apart at each seed (``rms_distances``) in
+    directions that differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference,
+    a share of about ``level`` is called significant. With few seeds p cannot come down to the level; ``significant`` is
+    None then.
 
     Attributes:
         task: the data.
@@ -120,15 +121,15 @@ class Comparison:
         }
 
     @property
-    def distances(self) -> dict[tuple[str, str], Estimate]:
+    def rms_distances(self) -> dict[tuple[str, str], Estimate]:
         """Root mean square distance between minimizers of the same seed, trained ones if there are; mean over seeds."""
-        return {names: effect.distance for names, effect in self._known()}
+        return {names: effect.rms_distance for names, effect in self._known()}
 
     @property
-    def real(self) -> dict[tuple[str, str], bool | None]:
-        """Whether each effect is real, see above; None where there are too few seeds to say."""
+    def significant(self) -> dict[tuple[str, str], bool | None]:
+        """Whether each effect is significant, see above; None where there are too few seeds to say."""
         effects = dict(self._known())
-        return {names: effects[names].real if names in effects else None for names in self.pairs}
+        return {names: effects[names].significant if names in effects else None for names in self.pairs}
 
     @property
     def flips(self) -> dict[tuple[str, str], float]:
@@ -217,7 +218,8 @@ class Comparison:
         if predicted:
             squares = [float(self.errors[name][both].square().mean()) for name in (one, other)]
             error = math.sqrt(sum(squares))
-        labels = decide(self.task, a[both]), decide(self.task, b[both])
+        decision = Decision.of(self.task)
+        labels = decision.labels(a[both]), decision.labels(b[both])
         return effect_of(a[both].numpy(), b[both].numpy(), error, self.level, labels)
 
 
@@ -227,22 +229,22 @@ def notices(level: float, seeds: int) -> list[str]:
     if least <= level:
         return []
     return [
-        f"{seeds} seeds cannot tell at level {level:g} whether an effect is real: the smallest p they can give is "
-        f"{least:.2g}. Take {least_seeds(level)} seeds or more"
+        f"{seeds} seeds cannot tell at level {level:g} whether an effect is significant: the smallest p they can give "
+        f"is {least:.2g}. Take {least_seeds(level)} seeds or more"
         + (f", or a level of {least:.2g} or more." if least < 1 else ".")
     ]
 
 
 def _columns(effect: Effect) -> dict[str, Any]:
     return {
-        "distance": effect.distance.mean,
-        "low": effect.distance.low,
-        "high": effect.distance.high,
+        "rms_distance": effect.rms_distance.mean,
+        "low": effect.rms_distance.low,
+        "high": effect.rms_distance.high,
         "systematic": effect.systematic,
         "error": effect.error,
-        "spread": effect.spread,
+        "seed_std": effect.seed_std,
         "p": effect.p,
-        "real": effect.real,
+        "significant": effect.significant,
         "flips": effect.flips,
         "seeds": effect.seeds,
     }

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from whichmin.errors import InputError, ModelError
-from whichmin.recipe.recipe import digest
+from whichmin.recipe.describe import digest
 from whichmin.task import Task
 
 #: Up to so many multiplications in a pass over the data threads gain nothing.

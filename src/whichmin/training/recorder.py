@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
-from whichmin.tangent.examine import check_modules, evaluate, trainable
+from whichmin.tangent.examine import check_modules
+from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot
@@ -112,6 +113,7 @@ class Recorder(Recording):
             if error is None:
                 raise
         finally:
+            self._interrupted = isinstance(error, KeyboardInterrupt)
             self._reason = _why(error, self.steps, self._snapshots[-1], self._step is not None) + lost
             self._named, self._step = {}, None
 
@@ -166,7 +168,7 @@ class Recorder(Recording):
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}
             train = outputs(task.X)
             test = None if task.X_test is None else outputs(task.X_test)
-            mse = float(nn.functional.mse_loss(train, task.y))
+            mse = float(task.loss.module()(train, task.y))
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
         return Snapshot(self._calls - int(self._skipped), train, test, mse, rates)
 
@@ -221,7 +223,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:
-    after = f"after {steps} steps, at a training MSE of {last.mse:.3g}"
+    after = f"after {steps} steps, at a training loss of {last.mse:.3g}"
     if error is None:
         return f"the loop ended {after}." if steps else "the loop ended without a step."
     half = ", in the middle of a step, so that some parameters may have made it and others not" if inside else ""

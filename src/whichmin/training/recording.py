@@ -61,6 +61,7 @@ class Recording:
         self._network: nn.Module | None = None
         self._blueprint: Blueprint | None = None
         self._reason = ""
+        self._interrupted = False
         self._seconds = 0.0
 
     @property
@@ -129,6 +130,7 @@ class Recording:
             steps=self.steps,
             losses=torch.tensor([s.mse for s in self._snapshots], dtype=torch.float64),
             converged=False,
+            interrupted=self._interrupted,
             reason=self._reason,
             optimizer=self._optimizer_name,
             learning_rate=first.lr[0] if first.lr else float("nan"),
@@ -153,7 +155,7 @@ class Recording:
             arrays["test"] = torch.stack([s.test for s in self._snapshots if s.test is not None])
         config = {"kind": "recorder", "metric": self._metric is not None}
         config |= {"optimizer": self._optimizer_name, "steps": self.steps}
-        config |= {"reason": self._reason, "seconds": self._seconds}
+        config |= {"reason": self._reason, "interrupted": self._interrupted, "seconds": self._seconds}
         save_folder(path, config, arrays, [{"step": s.step, "mse": s.mse, "lr": s.lr} for s in self._snapshots])
 
     @classmethod
@@ -177,6 +179,7 @@ class Recording:
         loaded._initial, loaded._final = trees["initial"], trees["final"]
         loaded._metric = trees["metric"] if config["metric"] else None
         loaded._calls, loaded._reason, loaded._seconds = config["steps"], config["reason"], config["seconds"]
+        loaded._interrupted = config["interrupted"]
         loaded._phase = "done"
         if model is not None:
             loaded._network = copy.deepcopy(model).eval()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
+from whichmin.recipe.recipe import Recipe
 from whichmin.task import Task
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class Run:
         losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
             the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
+        interrupted: whether Ctrl-C ended training before its end.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
@@ -57,11 +59,11 @@ class Run:
     final: dict[str, Tensor] = field(repr=False)
     batch_size: int | None = None
     seed: int = 0
+    interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
-    _factory: Any = field(default=None, repr=False)
-    _scheduler: Any = field(default=None, repr=False)
+    _recipe: Recipe | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Without steps of their own the losses are those of every step."""
@@ -121,4 +123,15 @@ class Run:
         )
 
 
-_SCALARS = ("steps", "converged", "reason", "optimizer", "learning_rate", "until", "seconds", "batch_size", "seed")
+_SCALARS = (
+    "steps",
+    "converged",
+    "interrupted",
+    "reason",
+    "optimizer",
+    "learning_rate",
+    "until",
+    "seconds",
+    "batch_size",
+    "seed",
+)

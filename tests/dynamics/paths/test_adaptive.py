@@ -41,8 +41,8 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
     truths = []
     for tol in (2e-2, 3e-3):
         found = followed(name, width, seed, tol=tol)
-        truths.append(rms(found.test, run.test) / found.spread)
-        assert found.method == "followed"
+        truths.append(rms(found.test, run.test) / found.target_std)
+        assert found.method == "relinearized"
         assert found.steps == STEPS
         assert found.relative_error <= tol
         assert 0.2 < found.relative_error / truths[-1] < 5, "the estimate is right within a factor"
@@ -52,7 +52,7 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
     assert truths[1] < truths[0]
     lazy = followed(name, width, seed, relinearize="never")
     turned = 0.7 if name == "rmsprop" else 0.3  # whose network hardly turns in so few steps
-    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.spread
+    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.target_std
 
 
 @EVERY
@@ -67,7 +67,7 @@ def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
     run = wm.train(model, task, factory, until=None, max_steps=steps)
     found = wm.predict(model, task, factory, steps=steps, tol=tol)
     assert rms(found.test, run.test) < 5 * found.error
-    assert rms(found.test, run.test) < 5 * tol * found.spread
+    assert rms(found.test, run.test) < 5 * tol * found.target_std
 
 
 @EVERY
@@ -96,7 +96,7 @@ def test_until_comes_near_to_where_training_stops(name):
     assert stopped.steps == first
     found = followed(name, 60, 0, steps=math.inf, until=until, tol=2e-3)
     assert found.steps == pytest.approx(first, rel=0.03)
-    assert rms(found.test, stopped.test) < 6e-3 * found.spread
+    assert rms(found.test, stopped.test) < 6e-3 * found.target_std
     assert float((found.train - task.y).square().mean()) < until
     assert found.notes == ()
 
@@ -126,7 +126,7 @@ def test_several_outputs(name):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
     run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=200)
     found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3)
-    assert rms(found.test, run.test) < 1e-2 * found.spread
+    assert rms(found.test, run.test) < 1e-2 * found.target_std
 
 
 @EVERY

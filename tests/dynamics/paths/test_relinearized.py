@@ -90,7 +90,7 @@ def test_snapshots_of_one_step_intervals_are_exact():
 def test_the_limit_interpolates_ever_better():
     model, task = mlp_problem((4, 30), 8)
     found = [wm.predict(model, task, sgd(0.05), relinearize=n) for n in (5, 20, 80)]
-    assert all(p.method == "followed" and p.steps == math.inf for p in found)
+    assert all(p.method == "relinearized" and p.steps == math.inf for p in found)
     off = [distance(p.train, task.y) for p in found]
     assert off[0] > 2 * off[1] > 4 * off[2], off
 
@@ -115,12 +115,12 @@ def test_a_network_that_is_its_own_linearization(kind):
 def test_auto_takes_as_many_intervals_as_the_tolerance_needs():
     model, task = mlp_problem((4, 30), 10)
     found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol) for tol in (10.0, 1e-1, 1e-2)]
-    assert [p.method for p in found] == ["linearized", "followed", "followed"]
+    assert [p.method for p in found] == ["linearized", "relinearized", "relinearized"]
     assert found[0].intervals == 1 < found[1].intervals < found[2].intervals
     for prediction, tol in zip(found, (10.0, 1e-1, 1e-2), strict=True):
-        assert prediction.error <= tol * prediction.spread
-        assert prediction.relative_error == pytest.approx(prediction.error / prediction.spread)
-    assert found[0].spread == pytest.approx(float(task.y.std(correction=0)))
+        assert prediction.error <= tol * prediction.target_std
+        assert prediction.relative_error == pytest.approx(prediction.error / prediction.target_std)
+    assert found[0].target_std == pytest.approx(float(task.y.std(correction=0)))
 
 
 @pytest.mark.parametrize("size", [0.01, 100.0])
@@ -128,10 +128,10 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
     model, task = problem("over")
     task = wm.Task(task.X, size * task.y, task.X_test)
     lazy = wm.predict(model, task, sgd(0.05), steps=5, relinearize="never")
-    assert lazy.spread == pytest.approx(float(task.y.std(correction=0)))
+    assert lazy.target_std == pytest.approx(float(task.y.std(correction=0)))
     just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error)
     not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error)
-    assert (just_enough.method, not_enough.method) == ("linearized", "followed")
+    assert (just_enough.method, not_enough.method) == ("linearized", "relinearized")
 
 
 @pytest.mark.parametrize("seed", range(4))

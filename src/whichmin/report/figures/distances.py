@@ -19,7 +19,7 @@ def distances_figure(comparison: Comparison) -> Figure | None:
     known = [(names, pair) for names, pair in comparison.pairs.items() if pair.best is not None]
     if not known:
         return None
-    known = sorted(known, key=lambda item: item[1].best.distance.mean if item[1].best else 0.0)[-SHOWN:]
+    known = sorted(known, key=lambda item: item[1].best.rms_distance.mean if item[1].best else 0.0)[-SHOWN:]
     figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(known)))
     axes = figure.subplots()
     at = np.arange(len(known), dtype=float)
@@ -31,7 +31,7 @@ def distances_figure(comparison: Comparison) -> Figure | None:
         effects = [(y, e) for y, e in effects if e is not None]
         if not effects:
             continue
-        d = np.array([[e.distance.mean, e.distance.low, e.distance.high] for _, e in effects])
+        d = np.array([[e.rms_distance.mean, e.rms_distance.low, e.rms_distance.high] for _, e in effects])
         y = np.array([y for y, _ in effects]) + (0.16 * (1 - 2 * i) if len(kinds) > 1 else 0.0)
         low, high = np.nan_to_num(d[:, 0] - d[:, 1]), np.nan_to_num(d[:, 2] - d[:, 0])
         axes.errorbar(d[:, 0], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colour, label=kind)

@@ -106,7 +106,7 @@ def _panels(shown: Sequence[View]) -> bool:
 
 
 def _spectrum(shown: Sequence[View]) -> str:
-    predictions = [(v, p) for v in plots.one_kernel_each(shown) if (p := v.lazy or v.followed) is not None]
+    predictions = [(v, p) for v in plots.one_kernel_each(shown) if (p := v.linearized or v.relinearized) is not None]
     if not predictions:
         return ""
     spectra = [array(p.eigenvalues) for _, p in predictions]
@@ -117,7 +117,7 @@ def _spectrum(shown: Sequence[View]) -> str:
             f" The effective rank, exp of the entropy of the normalized eigenvalues, is {mean_sd(ranks)} of "
             f"{number(len(spectra[0]))}."
         )
-    descent = [(v, p) for v in shown if (p := v.lazy or v.followed) is not None]
+    descent = [(v, p) for v in shown if (p := v.linearized or v.relinearized) is not None]
     used = [p.learning_rate / p.max_lr for v, p in descent if plots.largest_allowed(v) is not None]
     if used:
         limit = number(fmean(p.max_lr for _, p in predictions))

@@ -17,8 +17,8 @@ class Entry:
 
     Attributes:
         label: such as ``"seed 0"``.
-        lazy: the linearized prediction.
-        followed: the prediction along the path.
+        linearized: the linearized prediction.
+        relinearized: the prediction along the path.
         run: the real training.
         explanation: the terms.
         task: the task, needed only where neither a run nor an explanation brings it.
@@ -29,8 +29,8 @@ class Entry:
     """
 
     label: str
-    lazy: Prediction | None = None
-    followed: Prediction | None = None
+    linearized: Prediction | None = None
+    relinearized: Prediction | None = None
     run: Run | None = None
     explanation: Explanation | None = None
     task: Task | None = None

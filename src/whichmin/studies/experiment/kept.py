@@ -63,16 +63,16 @@ def save_entry(entry: Entry, path: Path, config: dict[str, Any]) -> None:
     Raises:
         OutputError: the folder cannot be written.
     """
-    assert entry.lazy is not None
-    assert entry.followed is not None
+    assert entry.linearized is not None
+    assert entry.relinearized is not None
     assert entry.explanation is not None
     try:
         temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise OutputError(f"cannot write to {path.parent}: {error.strerror}.") from error
     try:
-        entry.lazy.save(temporary / "lazy")
-        entry.followed.save(temporary / "followed")
+        entry.linearized.save(temporary / "linearized")
+        entry.relinearized.save(temporary / "relinearized")
         entry.explanation.save(temporary / "explanation")
         (temporary / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
         temporary.chmod(0o755)
@@ -90,13 +90,13 @@ def load_entry(path: Path, label: str, optimizer: str | None = None, member: str
         return None
     try:
         explanation = Explanation.load(path / "explanation")
-        lazy, followed = Prediction.load(path / "lazy"), Prediction.load(path / "followed")
+        linearized, relinearized = Prediction.load(path / "linearized"), Prediction.load(path / "relinearized")
     except (ResultError, OSError, KeyError, TypeError, ValueError):
         return None
     return Entry(
         label,
-        lazy=lazy,
-        followed=followed,
+        linearized=linearized,
+        relinearized=relinearized,
         run=explanation.run,
         explanation=explanation,
         optimizer=optimizer,

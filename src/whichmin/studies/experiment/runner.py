@@ -102,22 +102,22 @@ def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, ba
     reach = {"until": until} if steps is None else {"until": until, "steps": steps}
     ask = partial(predict, model, task, tol=tol, **reach, **course)
     _stage(bar, f"{label}: predicting")
-    lazy = None
+    linearized = None
     if choice.linear and experiment.batch_size is None:
-        lazy = ask(build_optimizer(choice), relinearize="never")
-        choice = replace(choice, lr=lazy.learning_rate)
+        linearized = ask(build_optimizer(choice), relinearize="never")
+        choice = replace(choice, lr=linearized.learning_rate)
     if not experiment.train:
         explanation = explain(
             model, task, build_optimizer(choice), trained=False, until=until, max_steps=steps, tol=tol, **course
         )
         return {
-            "lazy": lazy or explanation.prediction,
-            "followed": explanation.followed,
+            "linearized": linearized or explanation.prediction,
+            "relinearized": explanation.relinearized,
             "explanation": explanation,
         }
-    followed = ask(build_optimizer(choice), relinearize="auto")
+    relinearized = ask(build_optimizer(choice), relinearize="auto")
     if choice.lr == "best":
-        choice = replace(choice, lr=followed.learning_rate)
+        choice = replace(choice, lr=relinearized.learning_rate)
     _stage(bar, f"{label}: training")
     trained = train(
         model, task, build_optimizer(choice), until=until, max_steps=steps, progress=not bar.disable, **course
@@ -126,4 +126,9 @@ def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, ba
         raise KeyboardInterrupt
     _stage(bar, f"{label}: explaining")
     explanation = explain(trained)
-    return {"lazy": lazy or explanation.prediction, "followed": followed, "run": trained, "explanation": explanation}
+    return {
+        "linearized": linearized or explanation.prediction,
+        "relinearized": relinearized,
+        "run": trained,
+        "explanation": explanation,
+    }
