@@ -137,7 +137,7 @@ def _ensemble(
 
 def _spectrum(ntk: Tensor, task: Task) -> Spectrum:
     """Of the tangent kernel per output, (N, N), with γ of all N·C training outputs."""
-    return decompose(_double(ntk), 2.0 / task.y.numel(), rounding_unit(ntk.dtype))
+    return decompose(_double(ntk), task.loss.curvature(task.y.numel()), rounding_unit(ntk.dtype))
 
 
 def _double(values: Tensor) -> Tensor:
