@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from whichmin.dynamics.prediction import Certificate, Prediction
     from whichmin.kernels.kernel import tangent_kernel
     from whichmin.kernels.linearize import Tangent
+    from whichmin.kernels.operator import kernel_operator
     from whichmin.kernels.spectrum import Spectrum, spectrum
     from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Task": "whichmin.task",
     "tangent_kernel": "whichmin.kernels.kernel",
+    "kernel_operator": "whichmin.kernels.operator",
     "Tangent": "whichmin.kernels.linearize",
     "spectrum": "whichmin.kernels.spectrum",
     "Spectrum": "whichmin.kernels.spectrum",
@@ -71,6 +73,7 @@ __all__ = [
     "errors",
     "explain",
     "infinite",
+    "kernel_operator",
     "linear",
     "minimizers",
     "networks",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -11,7 +13,10 @@ import whichmin as wm
 from oracles.zoo import ZOO, build, plain_jacobian
 from whichmin.errors import DataError, InputError, MemoryPlanError, ModelError
 from whichmin.kernels import kernel
+from whichmin.kernels.kernel import compute_kernel
+from whichmin.kernels.layout import to_matrix
 from whichmin.tangent import contract
+from whichmin.tangent.layers.dense import Dense
 
 
 def oracle(model, x1, x2, metric=None):
@@ -24,13 +29,14 @@ def oracle(model, x1, x2, metric=None):
 
 
 def dense(model, x1, x2, method, metric=None):
-    K = wm.tangent_kernel(model, x1, x2, method=method, metric=metric)
-    return K.to_dense() if method == "matrixfree" else K
+    if method == "operator":
+        return wm.kernel_operator(model, x1, x2, metric=metric).to_dense()
+    return wm.tangent_kernel(model, x1, x2, method=method, metric=metric)
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("name", list(ZOO))
-@pytest.mark.parametrize("method", ["layerwise", "jacobian", "matrixfree", "auto"])
+@pytest.mark.parametrize("method", ["layerwise", "jacobian", "operator", "auto"])
 def test_methods_agree_with_plain_autograd(name, outputs, method):
     model, X = build(name, outputs, 5)
     _, Z = build(name, outputs, 4, seed=1)
@@ -41,7 +47,7 @@ def test_methods_agree_with_plain_autograd(name, outputs, method):
         torch.testing.assert_close(K, expected, rtol=1e-10, atol=1e-10 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("method", ["layerwise", "jacobian", "matrixfree"])
+@pytest.mark.parametrize("method", ["layerwise", "jacobian", "operator"])
 @pytest.mark.parametrize("name", list(ZOO))
 def test_metric(name, method):
     model, X = build(name, 2, 4)
@@ -63,7 +69,7 @@ def test_slices_and_blocks_change_nothing(name, monkeypatch):
 
     def two_rows(*args):
         plan = original(*args)
-        return kernel.KernelPlan(plan.method, plan.reason, 2, plan.n_bytes, plan.fallback)
+        return replace(plan, rows_per_block=2)
 
     monkeypatch.setattr(kernel, "_plan", two_rows)
     for method in ("layerwise", "jacobian"):
@@ -74,21 +80,26 @@ def test_slices_and_blocks_change_nothing(name, monkeypatch):
 
 def test_the_result_says_which_parameters_fell_back():
     model, X = build("custom", 1, 3)
-    plan = wm.tangent_kernel(model, X).plan
+    plan = compute_kernel(model, X).plan
     assert plan.method == "layerwise"
     assert set(plan.fallback) == {"w", "bilinear.weight", "bilinear.bias"}
     assert "bilinear.weight" in plan.reason
-    assert wm.tangent_kernel(*build("tied", 1, 3)).plan.fallback == ()
+    assert compute_kernel(*build("tied", 1, 3)).plan.fallback == ()
 
 
-def test_a_wrong_layerwise_kernel_is_noticed(monkeypatch):
-    model, X = build("mlp", 1, 5)
-    expected = wm.tangent_kernel(model, X, method="jacobian")
-    real = kernel.contract
-    monkeypatch.setattr(kernel, "contract", lambda *a: real(*a) * 1.01)
-    K = wm.tangent_kernel(model, X)
-    assert K.plan.method == "jacobian"
-    torch.testing.assert_close(K, expected)
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_wrong_layerwise_kernel_is_noticed(same, outputs, monkeypatch):
+    model, X = build("mlp", outputs, 5)
+    Z = None if same else build("mlp", outputs, 4, seed=1)[1]
+    expected = wm.tangent_kernel(model, X, Z, method="jacobian")
+    real = Dense.add_gram
+    monkeypatch.setattr(Dense, "add_gram", lambda self, K, u, v, weight, grams: real(self, K, u, v, 1.01, grams))
+    assert not torch.allclose(wm.tangent_kernel(model, X, Z, method="layerwise"), expected, rtol=1e-3)
+    made = compute_kernel(model, X, Z)
+    assert made.plan.method == "jacobian"
+    assert "differ from plain autograd" in made.plan.reason
+    torch.testing.assert_close(made.values, expected)
 
 
 def test_permuting_rows_permutes_the_kernel():
@@ -139,10 +150,10 @@ class Mixing(nn.Module):
         (nn.Linear(3, 1).double(), "float64"),
     ],
 )
-@pytest.mark.parametrize("method", ["auto", "layerwise", "jacobian", "matrixfree"])
+@pytest.mark.parametrize("method", ["auto", "layerwise", "jacobian", "operator"])
 def test_models_without_a_kernel(model, message, method):
     with pytest.raises(ModelError, match=message):
-        wm.tangent_kernel(model, torch.randn(5, 3), method=method)
+        dense(model, torch.randn(5, 3), None, method)
 
 
 def test_integer_inputs():
@@ -152,8 +163,11 @@ def test_integer_inputs():
 
 def test_bad_arguments():
     model, X = wm.networks.MLP([3, 4, 1]), torch.randn(4, 3)
-    with pytest.raises(InputError, match="expected one of auto, layerwise"):
+    with pytest.raises(InputError, match="expected one of auto, layerwise, jacobian"):
         wm.tangent_kernel(model, X, method="fast")
+    for method in ("matrixfree", "operator"):
+        with pytest.raises(InputError, match=r"write whichmin\.kernel_operator\(model, x1, x2\)"):
+            wm.tangent_kernel(model, X, method=method)
     with pytest.raises(DataError, match="first in row 2"):
         wm.tangent_kernel(model, torch.cat([X[:2], X[:1] * float("nan")]))
     with pytest.raises(DataError, match="at least one row"):
@@ -168,19 +182,19 @@ def test_bad_arguments():
 
 def test_a_plan_that_does_not_fit_says_what_would():
     model = wm.networks.MLP([3, 4, 1])
-    with pytest.raises(MemoryPlanError, match=r"TiB.*free.*matrixfree"):
+    with pytest.raises(MemoryPlanError, match=r"TiB.*free.*kernel_operator"):
         wm.tangent_kernel(model, torch.zeros(1, 3).expand(10_000_000, 3))
 
 
 def test_the_operator_multiplies_and_is_symmetric():
     model, X = build("mlp-bias", 2, 4)
     K = wm.tangent_kernel(model, X)
-    op = wm.tangent_kernel(model, X, method="matrixfree")
+    op = wm.kernel_operator(model, X)
     v = torch.randn(4, 2, dtype=torch.float64)
     expected = torch.einsum("ijcd,jd->ic", K, v)
     torch.testing.assert_close(op @ v, expected)
     torch.testing.assert_close(op.matvec(v.reshape(-1)), expected.reshape(-1))
-    flat = K.permute(0, 2, 1, 3).reshape(8, 8).numpy()
+    flat = to_matrix(K).numpy()
     w = torch.randn(8, dtype=torch.float64).numpy()
     assert abs(op.to_scipy() @ w - flat @ w).max() < 1e-12
     assert abs(op.to_scipy().rmatvec(w) - flat.T @ w).max() < 1e-12

@@ -12,6 +12,7 @@ from torch import nn
 import whichmin as wm
 from oracles.linear_networks import problem
 from whichmin import linear
+from whichmin.linear import _checks
 from whichmin.linear._problem import pose
 from whichmin.linear.imbalance import Levels
 
@@ -192,14 +193,33 @@ def test_a_module_and_a_task_are_the_same_analysis(dtype):
     with torch.no_grad():
         module[0].weight.copy_(U.T)
         module[1].weight.copy_(V)
-    known, direct = linear.analyze(module, wm.Task(X, Y), rcond=1e-5), linear.analyze(U, V, X, Y, rcond=1e-5)
+    known, direct = linear.analyze(module, wm.Task(X, Y)), linear.analyze(U, V, X, Y)
     assert known.bound == direct.bound
     assert known.rank == 5
 
 
 def test_truncation_reports_the_rank():
     X = np.diag([1.0, 0.5, 1e-9])
-    assert pose(X, np.eye(3)).rank == 3
-    assert pose(X, np.eye(3), rcond=1e-6).rank == 2
+    assert pose(_checks.data(X, np.eye(3))).rank == 3
+    assert pose(_checks.data(X, np.eye(3)), rcond=1e-6).rank == 2
     U, V = linear.initialize(3, 8, 3)
     assert linear.analyze(U, V, X, np.eye(3), rcond=1e-6).optimum == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("multiple", "rank"), [(0.5, 2), (5.0, 3), (20.0, 3)])
+def test_the_rank_follows_the_type_of_the_inputs(dtype, multiple, rank):
+    small = 8.0 * multiple * 10 * torch.finfo(dtype).eps
+    X, Y = torch.diag(torch.tensor([8.0, 1.0, small], dtype=torch.float64)).to(dtype), torch.eye(3)
+    U, V = linear.initialize(3, 8, 3)
+    for inputs in (X, X.numpy()):
+        assert linear.analyze(U, V, inputs, Y).rank == rank
+    assert int((linear.minimum_norm(X, Y) != 0).sum()) == rank
+    on_set, _ = linear.initialize(3, 8, 3, X=X, orthogonal=True)
+    assert bool((on_set[2] == U[2]).all()) == (rank == 3), "the third input is in the row space"
+
+
+def test_features_of_low_rank_have_it_in_each_type():
+    _, _, X, Y = problem(d=12, h=9, m=3, points=7, rank=5)
+    U, V = linear.initialize(12, 9, 3)
+    assert [linear.analyze(U, V, X.to(t), Y).rank for t in (torch.float32, torch.float64)] == [5, 5]

@@ -11,18 +11,17 @@ from torch import nn
 import whichmin as wm
 from oracles.linear_rules import distance, mlp_problem, sgd
 from oracles.zoo import plain_jacobian
-from whichmin.dynamics.paths.position import Network
-from whichmin.tangent.examine import trainable
-from whichmin.tangent.factors import probe
+from whichmin.dynamics.paths.position import MovingNetwork
+from whichmin.tangent.examine import Examination, examine
 
 
 def pair(model, task):
-    """The network with its first layers held, and without."""
-    held, plain = Network(model, task), Network(model, task)
-    held.first()
-    plain.first()
-    plain.let_go()
-    return held, plain
+    """The network with its first layers cached, and without."""
+    cached, plain = MovingNetwork(model, task), MovingNetwork(model, task)
+    cached.start()
+    plain.start()
+    plain.release()
+    return cached, plain
 
 
 def cases():
@@ -47,35 +46,39 @@ def drawn(network, seed=0):
 
 def moved(network, by):
     """A step along Jᵀc, c random."""
-    factors = network.factors()
-    step = network.pull_back(factors, drawn(network))
-    network.shift(step, by)
-    return step
+    direction = network.features().pull(drawn(network))
+    network.shift(direction, by)
+    return direction
 
 
-def same(held, plain, tolerance=1e-10):
+def same(cached, plain, tolerance=1e-10):
     """Outputs, kernels and parameters agree; the parameters last, for they settle what lags behind."""
-    task = held.task
-    for X in (task.X, held.X):
-        assert distance(held.outputs(X), plain.outputs(X)) < tolerance
-    (fa, ga), (fb, gb) = ((n.factors(), n.factors(n.X)) for n in (held, plain))
-    assert distance(held.kernel(fa, fa), plain.kernel(fb, fb)) < tolerance
-    assert distance(held.kernel(ga, fa), plain.kernel(gb, fb)) < tolerance
-    c = drawn(held, 1)
-    a, b = held.pull_back(fa, c), plain.pull_back(fb, c)
-    assert distance(held.push(fa, a), plain.push(fb, b)) < tolerance
-    assert held.dot(a, a) == pytest.approx(plain.dot(b, b), rel=1e-10)
-    v = {n: torch.ones_like(p) for n, p in plain.named.items()}
-    assert distance(held.push_forward(ga, held.X, v), plain.push_forward(gb, plain.X, v)) < tolerance
-    left, right = held.state(), plain.state()
+    task = cached.task
+    for X in (task.X, cached.X):
+        assert distance(cached.outputs(X), plain.outputs(X)) < tolerance
+    (fa, ga), (fb, gb) = ((n.features(), n.features(n.X)) for n in (cached, plain))
+    assert distance(fa.gram(), fb.gram()) < tolerance
+    assert distance(ga.gram(fa), gb.gram(fb)) < tolerance
+    c = drawn(cached, 1)
+    a, b = fa.pull(c), fb.pull(c)
+    assert distance(fa.push(a), fb.push(b)) < tolerance
+    assert distance(ga.push(a), gb.push(b)) < tolerance
+    assert fa.inner(a, a) == pytest.approx(fb.inner(b, b), rel=1e-10)
+    metric = {n: 2.0 + torch.rand_like(p) for n, p in plain.parameters.items()}
+    a, b = fa.pull(c, metric=metric), fb.pull(c, metric=metric)
+    assert not a.steps
+    assert all(distance(a.tensors[n], b.tensors[n]) < tolerance for n in plain.parameters)
+    v = {n: torch.ones_like(p) for n, p in plain.parameters.items()}
+    assert distance(ga.push(v), gb.push(v)) < tolerance
+    left, right = cached.state(), plain.state()
     assert all(distance(left[k], right[k]) < tolerance for k in right)
 
 
 @CASES
-def test_the_first_layer_is_held(model, task):
-    held, plain = pair(model, task)
-    first = next(n for n, p in plain.named.items() if p.ndim == 2)
-    step = moved(held, 0.1)
+def test_the_first_layer_is_cached(model, task):
+    cached, plain = pair(model, task)
+    first = next(n for n, p in plain.parameters.items() if p.ndim == 2)
+    step = moved(cached, 0.1)
     assert list(step.steps) == [first]
     assert first not in step.tensors
     assert not moved(plain, 0.1).steps
@@ -83,23 +86,22 @@ def test_the_first_layer_is_held(model, task):
 
 @CASES
 def test_moving_it_is_moving_the_network(model, task):
-    held, plain = pair(model, task)
+    cached, plain = pair(model, task)
     for by in (0.05, -0.02, 0.1):
-        for network in (held, plain):
+        for network in (cached, plain):
             moved(network, by)
-        same(held, plain)
+        same(cached, plain)
 
 
 @CASES
 def test_the_moved_network_has_its_own_kernel(model, task):
     """Against plain autograd where the parameters stand."""
-    held, _ = pair(model, task)
-    moved(held, 0.1)
-    moved(held, 0.1)
-    factors = held.factors()
-    K, outputs = held.kernel(factors, factors), held.outputs(task.X)
-    model_there = held.model
-    model_there.load_state_dict(held.state())
+    cached, _ = pair(model, task)
+    moved(cached, 0.1)
+    moved(cached, 0.1)
+    K, outputs = cached.features().gram(), cached.outputs(task.X)
+    model_there = cached.model
+    model_there.load_state_dict(cached.state())
     J = torch.cat([j.flatten(2) for j in plain_jacobian(model_there, task.X).values()], 2).flatten(0, 1)
     assert distance(K, J @ J.T) < 1e-10
     assert distance(outputs, model_there(task.X).detach()) < 1e-12
@@ -107,56 +109,57 @@ def test_the_moved_network_has_its_own_kernel(model, task):
 
 @CASES
 def test_putting_it_back(model, task):
-    held, plain = pair(model, task)
-    before, outputs = held.place(), held.outputs(held.X)
-    places = []
-    for network in (held, plain):
+    cached, plain = pair(model, task)
+    before, outputs = cached.position(), cached.outputs(cached.X)
+    positions = []
+    for network in (cached, plain):
         moved(network, 0.1)
-        places.append(network.place())
+        positions.append(network.position())
         moved(network, 0.2)
-        network.put(places[-1])
-    same(held, plain)
-    held.put(before)
-    assert distance(held.outputs(held.X), outputs) == 0
-    assert all(torch.equal(v, model.state_dict()[k]) for k, v in held.state().items())
-    held.state()
-    held.put(places[0])  # not written into by what came after
-    same(held, plain)
+        network.put(positions[-1])
+    same(cached, plain)
+    cached.put(before)
+    assert distance(cached.outputs(cached.X), outputs) == 0
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in cached.state().items())
+    cached.state()
+    cached.put(positions[0])  # not written into by what came after
+    same(cached, plain)
 
 
 @CASES
-@pytest.mark.parametrize("way", ["decay", "tensors", "let go", "measure", "values"])
+@pytest.mark.parametrize("way", ["decay", "tensors", "release", "metric", "values"])
 def test_others_may_move_the_weight_too(model, task, way):
-    held, plain = pair(model, task)
-    for network in (held, plain):
+    cached, plain = pair(model, task)
+    for network in (cached, plain):
         moved(network, 0.1)
         if way == "decay":
             network.decay(0.9)
         if way == "tensors":
             network.shift(network.eigenvalue_gradient(drawn(network)), 1e-3)
-        if way == "let go":
-            network.let_go()
-        if way == "measure":
-            network.measure({n: torch.full_like(p, 2.0) for n, p in network.named.items()})
+        if way == "release":
+            network.release()
+        if way == "metric":
+            metric = {n: torch.full_like(p, 2.0) for n, p in network.parameters.items()}
+            network.shift(network.features().pull(drawn(network), metric=metric), 0.1)
         if way == "values":
             network.values()
         moved(network, 0.1)
-    same(held, plain)
+    same(cached, plain)
 
 
 def test_inputs_of_somebody_else():
     """Outputs on rows that are not the task's come from the settled weight."""
     model, task = mlp_problem((5, 9), 6)
-    held, plain = pair(model, task)
-    for network in (held, plain):
+    cached, plain = pair(model, task)
+    for network in (cached, plain):
         moved(network, 0.2)
     other = torch.randn(4, 5, dtype=torch.float64)
-    assert distance(held.outputs(other), plain.outputs(other)) < 1e-12
-    same(held, plain)
+    assert distance(cached.outputs(other), plain.outputs(other)) < 1e-12
+    same(cached, plain)
 
 
-def can_be_held(model, X):
-    return probe(model, trainable(model), X).can_be_held()
+def cacheable(model, X):
+    return examine(model, X).cacheable
 
 
 class Reads(nn.Module):
@@ -174,14 +177,14 @@ class Reads(nn.Module):
 def test_inputs_that_change_behind_autograd_are_noticed():
     torch.manual_seed(0)
     model, task = Reads(), mlp_problem((5, 9), 6)[1]
-    assert can_be_held(model, task.X) == []
-    held, plain = pair(model, task)
+    assert cacheable(model, task.X) == []
+    cached, plain = pair(model, task)
     for by in (0.1, 0.1):
-        for network in (held, plain):
+        for network in (cached, plain):
             moved(network, by)
     for X in (task.X, task.X_test):
-        assert distance(held.outputs(X), plain.outputs(X)) < 1e-10
-    left, right = held.state(), plain.state()
+        assert distance(cached.outputs(X), plain.outputs(X)) < 1e-10
+    left, right = cached.state(), plain.state()
     assert all(distance(left[k], right[k]) < 1e-10 for k in right)
 
 
@@ -204,8 +207,8 @@ def test_a_followed_path_of_a_network_whose_inputs_change_behind_autograd():
     ],
     ids=["dense", "activated inputs", "learned inputs", "normalized inputs", "after a frozen layer"],
 )
-def test_which_layers_can_be_held(model, names):
-    assert can_be_held(model.double(), torch.randn(3, 5, dtype=torch.float64)) == names
+def test_which_layers_can_be_cached(model, names):
+    assert cacheable(model.double(), torch.randn(3, 5, dtype=torch.float64)) == names
 
 
 class Twice(nn.Module):
@@ -217,8 +220,8 @@ class Twice(nn.Module):
         return self.first(torch.tanh(self.first(x))).sum(1, keepdim=True)
 
 
-def test_a_layer_that_is_used_twice_is_not_held():
-    assert can_be_held(Twice(), torch.randn(3, 5, dtype=torch.float64)) == []
+def test_a_layer_that_is_used_twice_is_not_cached():
+    assert cacheable(Twice(), torch.randn(3, 5, dtype=torch.float64)) == []
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -226,7 +229,7 @@ def test_predictions_do_not_know_of_it(momentum, monkeypatch):
     model, task = mlp_problem((5, 30), 8)
     optimizer = partial(torch.optim.SGD, lr=0.05, momentum=momentum)
     found = wm.predict(model, task, optimizer, steps=60, relinearize=7)
-    monkeypatch.setattr("whichmin.tangent.factors.Probe.can_be_held", lambda self: [])
+    monkeypatch.setattr(Examination, "cacheable", [])
     plain = wm.predict(model, task, optimizer, steps=60, relinearize=7)
     assert distance(found.test, plain.test) < 1e-10
     assert found.intervals == plain.intervals

@@ -24,7 +24,7 @@ MEANINGS: dict[str, str] = {
     "interpolant": "the minimum-complexity interpolator of the data: what any seed of this network shares",
     "initialization": "what the network was before training and training cannot see",
     "geometry": "the optimizer's last preconditioner in place of the identity: another way between the data",
-    "path": "what a changing preconditioner leaves of the way taken, and so of the batches",
+    "history": "what a changing preconditioner leaves of the way taken, and so of the batches",
     "trajectory": "what the way of training did, as far as its end and the last preconditioner tell",
     "decay": "what weight decay took that the training outputs do not see",
     "unconverged": "what a finite number of steps left undone",
@@ -34,7 +34,8 @@ MEANINGS: dict[str, str] = {
 
 
 def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """In the order of ``MEANINGS``."""
+    """In the order of ``MEANINGS``, which has all of them."""
+    assert terms.keys() <= MEANINGS.keys()
     return {name: terms[name] for name in MEANINGS if name in terms}
 
 

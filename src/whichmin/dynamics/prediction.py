@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.rules.convergence import Rates
+from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Prediction:
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀.
         rates: how fast the loss falls on the linearized network
-            (:class:`whichmin.dynamics.rules.convergence.Rates`): linear or sublinear, with the slowest mode; None where
+            (:class:`whichmin.dynamics.rules.rule.Convergence`): linear or sublinear, with the slowest mode; None where
             no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
@@ -93,7 +93,7 @@ class Prediction:
     max_lr: float
     curve: Curve
     seconds: float
-    rates: Rates | None = None
+    rates: Convergence | None = None
     notes: tuple[str, ...] = ()
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
@@ -170,7 +170,7 @@ class Prediction:
             steps=arrays["steps"] if config["steps"] is None else float(config["steps"]),
             terms={k: arrays[f"term.{k}"] for k in config["terms"]},
             certificate=None if config["certificate"] is None else Certificate(*config["certificate"]),
-            rates=None if config["rates"] is None else Rates(*config["rates"]),
+            rates=None if config["rates"] is None else Convergence(*config["rates"]),
             eigenvalues=arrays["eigenvalues"],
             curve=Curve(arrays["curve.steps"], arrays["curve.mse"]),
             notes=tuple(config["notes"]),

@@ -6,7 +6,7 @@ from whichmin.infinite.limit import Layer, Limit
 from whichmin.infinite.modules import ErfActivation
 from whichmin.infinite.predict import InfinitePrediction, predict
 from whichmin.infinite.reading import describe, kernel
-from whichmin.minimizers import minimum_complexity, minimum_norm
+from whichmin.minimizers import minimum_complexity, minimum_norm_interpolator
 
 __all__ = [
     "ErfActivation",
@@ -18,6 +18,6 @@ __all__ = [
     "distance",
     "kernel",
     "minimum_complexity",
-    "minimum_norm",
+    "minimum_norm_interpolator",
     "predict",
 ]

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.errors import ModelError
-from whichmin.tangent.examine import check_modules, evaluate, finite, trainable
+from whichmin.kernels.kernel import tangent_kernel
+from whichmin.tangent.autograd import call, jvp
+from whichmin.tangent.examine import check_modules
+from whichmin.tangent.features import Metric
+from whichmin.tangent.model import evaluate, finite, trainable
 
 
 class Tangent:
@@ -73,17 +76,10 @@ class Tangent:
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), grads, strict=True)}
 
     def kernel(
-        self,
-        x1: Tensor,
-        x2: Tensor | None = None,
-        *,
-        method: str = "auto",
-        metric: Mapping[str, Tensor | float] | None = None,
+        self, x1: Tensor, x2: Tensor | None = None, *, method: str = "auto", metric: Metric | None = None
     ) -> Tensor:
         """:func:`whichmin.tangent_kernel` at θ₀, (n1, n2, C, C)."""
-        from whichmin.kernels.kernel import tangent_kernel
-
-        return tangent_kernel(self._model, x1, x2, method=method, metric=metric)  # type: ignore[return-value]
+        return tangent_kernel(self._model, x1, x2, method=method, metric=metric)
 
     def _check_tree(self, tree: Mapping[str, Tensor]) -> None:
         if set(tree) != set(self._parameters):
@@ -91,32 +87,3 @@ class Tangent:
         for name, p in self._parameters.items():
             if tree[name].shape != p.shape:
                 raise ModelError(f"tangent[{name!r}] has shape {tuple(tree[name].shape)}; expected {tuple(p.shape)}.")
-
-
-def call(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    """f(x) with these parameters in place of the model's own, (n, C)."""
-    return evaluate(lambda inputs: torch.func.functional_call(model, dict(parameters), (inputs,)), x)
-
-
-def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
-    """J(x) v at these parameters, (n, C)."""
-    at = {n: p.detach() for n, p in parameters.items()}
-    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
-        try:
-            with torch.no_grad():
-                return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
-        except (ModelError, RuntimeError, NotImplementedError):
-            return _jvp_by_transposition(model, at, x, v)
-
-
-def _jvp_by_transposition(
-    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
-) -> Tensor:
-    """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
-    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
-    with torch.enable_grad():
-        out = call(model, leaves, x)
-        u = torch.zeros_like(out, requires_grad=True)
-        grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
-        pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
-        return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]

@@ -6,17 +6,46 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.errors import InputError
+from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.tangent.examine import check_array, examine, metric_weights
+from whichmin.tangent.features import Metric
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
+def kernel_operator(
+    model: nn.Module, x1: Tensor, x2: Tensor | None = None, *, metric: Metric | None = None
+) -> KernelOperator:
+    """The empirical neural tangent kernel K(x1, x2) = J(x1) D J(x2)ᵀ as an operator: it is multiplied, never formed.
+
+    Args:
+        model: any network whose rows are functions of their own inputs; it is copied.
+        x1: inputs, (n1, …).
+        x2: inputs, (n2, …); x1 by default.
+        metric: D: a positive number or tensor for each trainable parameter, by name; None is the identity.
+
+    Cost: forward passes on a few rows; see :class:`KernelOperator` for products.
+
+    Raises:
+        ModelError, DataError: as :func:`whichmin.tangent_kernel`.
+    """
+    check_array("x1", x1)
+    examination = examine(model, x1)
+    if x2 is not None and x2 is not x1:
+        check_array("x2", x2)
+        examine(model, x2, outputs=examination.outputs)
+    weights = metric_weights(metric, examination.parameters)
+    examination.check_rows()
+    return KernelOperator(Tangent(model), x1, x1 if x2 is None else x2, weights, examination.outputs)
+
+
 class KernelOperator:
-    """K(x1, x2) = J(x1) D J(x2)ᵀ without forming it.
+    """K(x1, x2) = J(x1) D J(x2)ᵀ without forming it; made by :func:`whichmin.kernel_operator`.
 
     Attributes:
         shape: (n1, n2, C, C), that of the kernel.
@@ -25,9 +54,9 @@ class KernelOperator:
     """
 
     def __init__(
-        self, tangent: Tangent, x1: Tensor, x2: Tensor, weights: Mapping[str, Tensor | float], outputs: int
+        self, tangent: Tangent, x1: Tensor, x2: Tensor, metric: Mapping[str, Tensor | float] | None, outputs: int
     ) -> None:
-        self._tangent, self._x1, self._x2, self._weights = tangent, x1, x2, weights
+        self._tangent, self._x1, self._x2, self._metric = tangent, x1, x2, metric
         self.shape = (len(x1), len(x2), outputs, outputs)
 
     def matvec(self, v: Tensor) -> Tensor:
@@ -45,8 +74,10 @@ class KernelOperator:
         n1, n2, C, _ = self.shape
         if tuple(v.shape) not in ((n2, C), (n2 * C,)):
             raise InputError(f"matvec got shape {tuple(v.shape)}; expected {(n2, C)} or {(n2 * C,)}.")
-        moved = self._tangent.vjp(self._x2, v.reshape(n2, C))
-        product = self._tangent.jvp(self._x1, {n: g * self._weights[n] for n, g in moved.items()})
+        direction = self._tangent.vjp(self._x2, v.reshape(n2, C))
+        if self._metric is not None:
+            direction = {n: g * self._metric[n] for n, g in direction.items()}
+        product = self._tangent.jvp(self._x1, direction)
         return product if v.ndim == 2 else product.reshape(n1 * C)
 
     def __matmul__(self, v: Tensor) -> Tensor:
@@ -55,18 +86,17 @@ class KernelOperator:
 
     def to_dense(self) -> Tensor:
         """(n1, n2, C, C), by n2·C products."""
-        n1, n2, C, _ = self.shape
+        _, n2, C, _ = self.shape
         first = self._tangent.f0(self._x2[:1])
         eye = torch.eye(n2 * C, dtype=first.dtype, device=first.device)
-        columns = torch.stack([self.matvec(e) for e in eye], dim=1)
-        return columns.reshape(n1, C, n2, C).permute(0, 2, 1, 3).contiguous()
+        return from_matrix(torch.stack([self.matvec(e) for e in eye], dim=1), C)
 
     def to_scipy(self) -> LinearOperator:
         """A ``scipy.sparse.linalg.LinearOperator`` of shape (n1·C, n2·C), float64."""
         from scipy.sparse.linalg import LinearOperator
 
         n1, n2, C, _ = self.shape
-        back = KernelOperator(self._tangent, self._x2, self._x1, self._weights, C)
+        back = KernelOperator(self._tangent, self._x2, self._x1, self._metric, C)
         first = self._tangent.f0(self._x2[:1])
 
         def apply(operator: KernelOperator, v: object) -> object:

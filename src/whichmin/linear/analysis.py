@@ -129,8 +129,8 @@ def analyze(U: Any, V: Any, X: Any = None, Y: Any = None, *, rcond: float | None
     Min, Tarmoun, Vidal, Mallada, *On the Explicit Role of Initialization on the Convergence and Implicit Bias of
     Overparametrized Linear Networks*, ICML 2021, arXiv 2105.06351.
     """
-    u, v, inputs, targets = factors(U, V, X, Y)
-    problem = pose(inputs, targets, rcond)
+    u, v, data = factors(U, V, X, Y)
+    problem = pose(data, rcond)
     reduced = reduce(problem, u, v)
     return _package(problem, reduced, len(reduced.basis))
 

@@ -132,9 +132,9 @@ def deep_flow(
         weights, X, Y = layers(weights, X.X), X.X, X.y
     if times is None:
         raise DataError("times is missing: pass for example times=torch.linspace(0, 10, 101).")
-    inputs, targets = _checks.data(X, Y)
-    chain, grid = _checks.chain(weights, inputs, targets), _checks.time_grid(times)
-    problem = pose(inputs, targets)
+    data = _checks.data(X, Y)
+    chain, grid = _checks.chain(weights, data), _checks.time_grid(times)
+    problem = pose(data)
     states, evaluations = _integrate(
         problem,
         chain,

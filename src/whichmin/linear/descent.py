@@ -41,13 +41,13 @@ def descend(
         ModelError: see :func:`whichmin.linear.analyze`.
         DataError: see there; or ``lr``, ``steps`` or ``every`` not positive.
     """
-    u, v, inputs, targets = factors(U, V, X, Y)
+    u, v, data = factors(U, V, X, Y)
     lr = _checks.positive(lr, "lr")
     every = max(1, steps // 200) if every is None else every
     for name, value in (("steps", steps), ("every", every)):
         if int(value) != value or value < 1:
             raise DataError(f"{name} is {value}; expected a positive integer.")
-    problem = pose(inputs, targets)
+    problem = pose(data)
     network = reduce(problem, u, v)
     marks, states = _run(problem, network.state, lr, int(steps), int(every))
     return package(problem, network, lr * marks, states, int(steps))

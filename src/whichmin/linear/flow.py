@@ -12,7 +12,7 @@ from torch import Tensor
 
 from whichmin.errors import WhichminError
 from whichmin.linear import _checks, imbalance
-from whichmin.linear._checks import Array, tensor
+from whichmin.linear._checks import Array, Data, tensor
 from whichmin.linear._problem import Problem, Reduced, pose, reduce
 from whichmin.linear.modules import factors
 from whichmin.linear.rates import Rates
@@ -117,8 +117,8 @@ def flow(
         DataError: see there; or times that do not increase from 0, or tolerances that are not positive.
         WhichminError: the integrator gave up; the message says when and why.
     """
-    u, v, inputs, targets = factors(U, V, X, Y)
-    problem = pose(inputs, targets)
+    u, v, data = factors(U, V, X, Y)
+    problem = pose(data)
     network = reduce(problem, u, v)
     grid = np.linspace(0.0, horizon(problem, network), 201) if times is None else _checks.time_grid(times)
     rtol, atol = _checks.positive(rtol, "rtol"), _checks.positive(atol, "atol")
@@ -128,19 +128,20 @@ def flow(
     if reduced:
         states, evaluations = integrate(problem.velocity, network.state, grid, **tolerances)
         return package(problem, network, grid, states, evaluations)
-    return _whole(problem, network, (u, v, inputs, targets), grid, tolerances)
+    return _whole(problem, network, u, v, data, grid, tolerances)
 
 
 def _whole(
     problem: Problem,
     network: Reduced,
-    arrays: tuple[Array, Array, Array, Array],
+    u: Array,
+    v: Array,
+    data: Data,
     grid: Array,
     tolerances: dict[str, Any],
 ) -> LinearFlow:
     """The flow of all weights in their own coordinates."""
-    u, v, inputs, targets = arrays
-    d = len(u)
+    inputs, targets, d = data.inputs, data.targets, len(u)
 
     def velocity(state: Array) -> Array:
         back = inputs.T @ (targets - inputs @ (state[:d] @ state[d:].T))

@@ -78,8 +78,7 @@ def _row_space(X: Any, d: int) -> Array:
     if inputs.shape[1] != d:
         raise DataError(f"X has {inputs.shape[1]} columns and d is {d}: pass d=X.shape[1].")
     _, sigma, right = np.linalg.svd(inputs, full_matrices=False)
-    n = int((sigma > max(inputs.shape) * np.finfo(np.float64).eps * sigma[0]).sum())
-    return right[:n].T
+    return right[: _checks.rank(sigma, _checks.rounding(X))].T
 
 
 def _balance(v: Array, n: int, generator: np.random.Generator) -> tuple[Array, Array]:
@@ -98,7 +97,7 @@ def _place(still: Array, moving: Array, near: float, full_rank: bool) -> Array:
             )
         return np.zeros_like(still)
     _, values, right = np.linalg.svd(moving, full_matrices=False)
-    basis = right[values > values[0] * 1e-13]
+    basis = right[: _checks.rank(values, float(np.finfo(np.float64).eps))]
     inside = (still @ basis.T) @ basis
     outside = still - inside
     outside -= (outside @ basis.T) @ basis

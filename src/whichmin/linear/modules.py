@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
-from whichmin.linear._checks import Array
+from whichmin.linear._checks import Array, Data
 from whichmin.task import Task
 
 
-def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Array, Array]:
-    """(U, V, X, Y) in float64 from four arrays, or from a module and a task.
+def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Data]:
+    """U, V and the data in float64 from four arrays, or from a module and a task.
 
     Raises:
         ModelError: see :func:`layers`; or a depth other than two.
@@ -26,18 +26,18 @@ def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Array, Array]
             raise DataError(f"got a module and a {type(V).__name__}: pass a whichmin.Task after a module.")
         if X is not None or Y is not None:
             raise DataError("got a module, a task and further arrays: pass what follows by name, such as times=…")
-        inputs, targets = _checks.data(V.X, V.y)
+        data = _checks.data(V.X, V.y)
         weights = layers(U, V.X)
         if len(weights) != 2:
             raise ModelError(
                 f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
                 "For other depths see deep_flow and deep_imbalances."
             )
-        return *_checks.network(weights[0].T, weights[1], inputs, targets), inputs, targets
+        return *_checks.network(weights[0].T, weights[1], data), data
     if X is None or Y is None:
         raise DataError("X or Y is missing: pass U (d, h), V (m, h), X (N, d) and Y (N, m), or a module and a Task.")
-    inputs, targets = _checks.data(X, Y)
-    return *_checks.network(U, V, inputs, targets), inputs, targets
+    data = _checks.data(X, Y)
+    return *_checks.network(U, V, data), data
 
 
 def layers(module: nn.Module, X: Tensor) -> list[Tensor]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
+from whichmin.linear._problem import pose
 from whichmin.linear.analysis import analyze
 from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
@@ -155,10 +156,12 @@ def width_sweep(
     """
     if (X is None) != (Y is None):
         raise DataError("got one of X and Y: pass both, or none for random data.")
-    inputs, targets = example() if X is None else map(tensor, _checks.data(X, Y))
+    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
+    given = _checks.data(X, Y)
+    inputs, targets = X.reshape(given.inputs.shape), Y.reshape(given.targets.shape)
     drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     sizes = sorted({int(h) for h in widths})
-    _validate(sizes, exponents, drawn, int(np.linalg.matrix_rank(inputs.numpy())) + targets.shape[1] - 1)
+    _validate(sizes, exponents, drawn, pose(given).rank + targets.shape[1] - 1)
     jobs: list[_Job] = [
         (inputs, targets, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn
     ]

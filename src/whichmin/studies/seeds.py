@@ -8,7 +8,7 @@ import torch
 from tqdm import tqdm
 
 from whichmin.decision import Decision
-from whichmin.dynamics.paths.job import Relinearize
+from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import predict
 from whichmin.errors import WhichminError
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory

@@ -1,4 +1,4 @@
-"""Per-example gradients by ``torch.func``: slow, and right for every network that autograd can differentiate."""
+"""Products with J by plain automatic differentiation: right for every network, slower than what layers know."""
 
 from __future__ import annotations
 
@@ -8,10 +8,41 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from whichmin.tangent.examine import evaluate
+from whichmin.errors import ModelError
+from whichmin.tangent.model import evaluate
 
 logger = logging.getLogger(__name__)
+
+
+def call(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+    """f(x) with these parameters in place of the model's own, (n, C)."""
+    return evaluate(lambda inputs: torch.func.functional_call(model, dict(parameters), (inputs,)), x)
+
+
+def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+    """J(x) v at these parameters, (n, C); J is the derivative by those that are given, the model's others are fixed."""
+    at = {n: p.detach() for n, p in parameters.items()}
+    with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
+        try:
+            with torch.no_grad():
+                return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
+        except (ModelError, RuntimeError, NotImplementedError):
+            return _jvp_by_transposition(model, at, x, v)
+
+
+def _jvp_by_transposition(
+    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
+) -> Tensor:
+    """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
+    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    with torch.enable_grad():
+        out = call(model, leaves, x)
+        u = torch.zeros_like(out, requires_grad=True)
+        grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
+        pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
+        return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]
 
 
 def per_example_gradients(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> dict[str, Tensor]:

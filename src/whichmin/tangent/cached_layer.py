@@ -1,4 +1,4 @@
-"""Dense layers whose inputs no parameter moves: along a path their outputs are followed in place of their weights.
+"""Dense layers whose inputs no parameter moves: their outputs are followed in place of their weights.
 
 A first layer W sees the same inputs A, (n, in), wherever the other parameters are. Moving W by −Δᵀ A, as training
 does, moves what it returns on inputs B by −B Aᵀ Δ: a product of size n in place of one of size in; the weight itself is
@@ -7,16 +7,21 @@ needed only when somebody asks for it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.products import product
+
+#: What a layer remembers of where it stood: the pending move, the outputs on the training and on the test inputs.
+Memory = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 
 @dataclass(eq=False)
-class Seen:
+class CachedCall:
     """What a layer returns on one set of inputs.
 
     Attributes:
@@ -31,7 +36,7 @@ class Seen:
     gram: Tensor | None = None
     refused: bool = False
 
-    def call(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
+    def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """What the layer returns, a leaf of the graph but for the bias; None if it sees other inputs than before."""
         if self.input is None:
             self.input = input.detach()
@@ -48,17 +53,17 @@ class Seen:
 
 
 @dataclass(eq=False)
-class Held:
+class CachedLayer:
     """A layer W whose outputs are followed.
 
     Attributes:
         train: on the training inputs A.
-        test: on the inputs where outputs are looked at.
+        test: on the inputs where test outputs are wanted.
         pending: Δ, (n, out), by which the weight has still to move: W − Δᵀ A; None if it stands where it should.
     """
 
-    train: Seen = field(default_factory=Seen)
-    test: Seen = field(default_factory=Seen)
+    train: CachedCall = field(default_factory=CachedCall)
+    test: CachedCall = field(default_factory=CachedCall)
     pending: Tensor | None = None
 
     @property
@@ -67,19 +72,19 @@ class Held:
         assert self.train.input is not None
         return self.train.input
 
-    def gram(self, seen: Seen) -> Tensor:
+    def gram(self, call: CachedCall) -> Tensor:
         """B Aᵀ, (m, n)."""
-        if seen.gram is None:
-            assert seen.input is not None
-            seen.gram = product(seen.input, self.inputs)
-        return seen.gram
+        if call.gram is None:
+            assert call.input is not None
+            call.gram = product(call.input, self.inputs)
+        return call.gram
 
     def move(self, step: Tensor, by: float) -> None:
         """W ← W + by·stepᵀ A, step (n, out)."""
         self.pending = step * -by if self.pending is None else torch.sub(self.pending, step, alpha=by)
-        for seen in (self.train, self.test):
-            if seen.output is not None:
-                seen.output = torch.addmm(seen.output, self.gram(seen), step, alpha=by)
+        for call in (self.train, self.test):
+            if call.output is not None:
+                call.output = torch.addmm(call.output, self.gram(call), step, alpha=by)
 
     def forget(self) -> None:
         """The weight, which stood where it should, was moved by somebody else."""
@@ -91,10 +96,87 @@ class Held:
             stored.sub_(product(self.pending.T, self.inputs.T))
             self.pending = None
 
-    def memory(self) -> tuple[Tensor | None, ...]:
+    def memory(self) -> Memory:
         """What :meth:`recall` puts back; tensors in it are never written into."""
         return self.pending, self.train.output, self.test.output
 
-    def recall(self, memory: tuple[Tensor | None, ...]) -> None:
+    def recall(self, memory: Memory) -> None:
         """Back to where :meth:`memory` was taken."""
         self.pending, self.train.output, self.test.output = memory
+
+
+class CachedLayers:
+    """All cached layers of a network.
+
+    Args:
+        parameters: the network's trainable parameters; the weights of cached layers may lag behind.
+        train: the training inputs.
+        test: the inputs where test outputs are wanted; they may be the same object.
+        names: the weights of the layers.
+    """
+
+    def __init__(
+        self, parameters: Mapping[str, nn.Parameter], train: Tensor, test: Tensor, names: Iterable[str] = ()
+    ) -> None:
+        self._parameters, self._train, self._test = parameters, train, test
+        self._layers = {name: CachedLayer() for name in names}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._layers
+
+    def __getitem__(self, name: str) -> CachedLayer:
+        return self._layers[name]
+
+    def calls(self, X: Tensor) -> dict[str, CachedCall]:
+        """What the layers return on X by name; none for inputs of somebody else, for which weights are settled."""
+        if X is not self._train and X is not self._test:
+            self.settle()
+            return {}
+        calls = {n: layer.train if X is self._train else layer.test for n, layer in self._layers.items()}
+        for name, call in calls.items():
+            if call.output is None:
+                self._settle(name)
+        return calls
+
+    def drop_refused(self, calls: Mapping[str, CachedCall]) -> bool:
+        """Give up layers that met other inputs than before (they change behind autograd's back); whether there were."""
+        refused = [name for name, call in calls.items() if call.refused]
+        for name in refused:
+            self._settle(name)
+            del self._layers[name]
+        return bool(refused)
+
+    def share(self, grams: Grams) -> None:
+        """Tell what is known of products of inputs."""
+        for layer in self._layers.values():
+            for call in (layer.train, layer.test):
+                if call.input is not None:
+                    grams.know(call.input, layer.inputs, layer.gram(call))
+
+    def settle(self) -> None:
+        """Bring the weights to where they should stand."""
+        for name in self._layers:
+            self._settle(name)
+
+    def hand_over(self, name: str) -> None:
+        """Settle a parameter that is about to be moved by somebody else."""
+        if name in self._layers:
+            self._settle(name)
+            self._layers[name].forget()
+
+    def release(self) -> None:
+        """Follow no outputs any more."""
+        self.settle()
+        self._layers.clear()
+
+    def memory(self) -> dict[str, Memory]:
+        """What :meth:`recall` puts back."""
+        return {name: layer.memory() for name, layer in self._layers.items()}
+
+    def recall(self, memory: Mapping[str, Memory]) -> None:
+        """Back to where :meth:`memory` was taken; the weights are put back by the caller."""
+        for name, layer in self._layers.items():
+            layer.recall(memory[name])
+
+    def _settle(self, name: str) -> None:
+        self._layers[name].settle(self._parameters[name].data)

@@ -1,111 +1,218 @@
-"""Products with J and Jᵀ in the coordinates that training moves.
-
-A first layer's weight does not move where its inputs are zero on the whole training set, as at the borders of images:
-vectors in parameter space leave those columns out.
-"""
+"""J as an object: the tangent features of some inputs where a network stands."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from whichmin.dynamics.motion.motion import Array
-from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.position import Network
-from whichmin.tangent.contract import Factor
-from whichmin.tangent.factors import Factors
-from whichmin.tangent.products import product
+from whichmin.tangent.autograd import jvp
+from whichmin.tangent.cached_layer import CachedCall, CachedLayers
+from whichmin.tangent.contract import contract
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.factors import Factors, factorize
+from whichmin.tangent.layers.base import Factor
+from whichmin.tangent.layers.grams import Grams
+from whichmin.tangent.layers.matrix_products import MatrixProducts
 
-#: Columns are left out where they are no more than this part of all.
-WORTH = 0.9
+#: A metric D: numbers or positive weights of the parameters' shapes, by name.
+Metric = Mapping[str, Tensor | float]
 
 
-class Coordinates:
-    """J where a network was linearized last; directions are by parameter, of :meth:`take`'s shapes.
+class Features:
+    """J = ∂f/∂θ of inputs X, over the trainable parameters θ of a network where it stands. J is never formed.
+
+    Parameters that every row meets once in a dense layer or its bias are multiplied by their inputs and output
+    gradients; for the others products with J and Jᵀ are Jacobian-vector and vector-Jacobian products, for which the
+    network must still stand where the features were taken.
 
     Args:
-        network: moved by somebody else; :meth:`bind` follows.
-        factors: of the training set where it stands.
+        model: the network.
+        parameters: its trainable parameters.
+        X: the inputs, (n, …).
+        factors: what J is made of.
+        cached: the network's cached layers; directions hold their steps.
+        calls: the cached layers' calls with X.
+        columns: for some weights of dense layers the columns that count (see ``Coordinates``).
     """
 
-    def __init__(self, network: Network, factors: Factors) -> None:
-        self.network = network
-        self._columns: dict[str, Tensor] = {}
-        for name, fs in factors.by_parameter.items():
-            x = fs[0].use.input
-            if len(fs) == 1 and fs[0].use.is_first_layer and x is not None:
-                seen = (x != 0).any(0)
-                if float(seen.double().mean()) <= WORTH:
-                    self._columns[name] = seen.nonzero()[:, 0]
-        self.bind(factors)
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        X: Tensor,
+        factors: Factors,
+        cached: CachedLayers | None = None,
+        calls: Mapping[str, CachedCall] | None = None,
+        columns: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.parameters, self.X = parameters, X
+        self._model, self._factors = model, factors
+        self._cached, self._calls = cached, calls or {}
+        columns = columns or {}
+        self._products: dict[str, list[MatrixProducts]] = {}
+        for name, uses in factors.by_parameter.items():
+            products = [f.use.layer.products(f, columns.get(name)) for f in uses]
+            if all(p is not None for p in products):
+                self._products[name] = [p for p in products if p is not None]
+        self._rest = [n for n in parameters if n not in self._products]
+        self._addends: dict[str, list[Tensor]] = {}
 
-    def bind(self, factors: Factors) -> None:
-        """Take J where the network stands now."""
-        self.factors = factors
-        self._dense = {n: fs[0] for n, fs in factors.by_parameter.items() if len(fs) == 1 and _is_one_token(fs[0])}
-        self._inputs = {n: self._input(n, f) for n, f in self._dense.items()}
-        self._across = {n: None if x is None else x.T.contiguous() for n, x in self._inputs.items()}
-        self._gradients = {n: f.gradient.transpose(1, 2).contiguous() for n, f in self._dense.items()}
-        self._rest = [n for n in self.network.named if n not in self._dense]
+    @property
+    def outputs(self) -> Tensor:
+        """f(X), (n, C), with its autograd graph."""
+        return self._factors.outputs
 
-    def _input(self, name: str, factor: Factor) -> Tensor | None:
-        x = factor.use.input
-        return x if x is None or name not in self._columns else x[:, self._columns[name]]
+    def uses(self, name: str) -> list[Factor]:
+        """The recognized uses of a parameter."""
+        return self._factors.by_parameter.get(name, [])
 
-    def take(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The coordinates that matter of vectors in parameter space."""
-        return {n: t[:, self._columns[n]] if n in self._columns else t for n, t in tensors.items()}
+    def by_columns(self, columns: Mapping[str, Tensor]) -> Features:
+        """The same J with only some columns of some weights, as ``Coordinates`` has them."""
+        return Features(self._model, self.parameters, self.X, self._factors, self._cached, self._calls, columns=columns)
 
-    def whole(self, direction: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The vector in parameter space: :meth:`take` undone, with zeros where nothing moves."""
-        found = dict(direction)
-        for name, columns in self._columns.items():
-            found[name] = torch.zeros_like(self.network.named[name]).index_add_(1, columns, direction[name])
+    def pull(self, c: Tensor, rows: Tensor | None = None, metric: Metric | None = None) -> Direction:
+        """D Jᵀc.
+
+        Args:
+            c: (n, C) or (n·C,); of the rows, where rows are given.
+            rows: row numbers; None for all.
+            metric: D; None is the identity, and gives steps of cached layers in place of tensors.
+        """
+        c = self._like_outputs(c, rows)
+        steps = {}
+        if rows is None and metric is None:
+            steps = {name: self._products[name][0].step(c) for name in self._calls if self._is_followed(name)}
+        tensors = {
+            name: torch.zeros_like(self.parameters[name]) if g is None else g
+            for name, g in self._gradients(c, rows, without=steps).items()
+        }
+        if metric is not None:
+            tensors = {name: g * metric[name] for name, g in tensors.items()}
+        return Direction(tensors, steps)
+
+    def gradients(self, c: Tensor, rows: Tensor | None = None) -> dict[str, Tensor | None]:
+        """Jᵀc as ``backward`` leaves it in ``.grad``: None where no output depends on a parameter."""
+        return self._gradients(self._like_outputs(c, rows), rows)
+
+    def push(self, v: Direction | Mapping[str, Tensor], rows: Tensor | None = None) -> Tensor:
+        """J v, (n, C), of the rows where rows are given; v is zero on parameters that it does not name."""
+        direction = v if isinstance(v, Direction) else Direction(dict(v))
+        total = self._zeros(rows)
+        for name, step in direction.steps.items():
+            assert self._cached is not None
+            addend = self._cached[name].gram(self._calls[name]) @ step
+            total += self._products[name][0].push(addend if rows is None else addend[rows], rows)
+        for name, tensor in direction.tensors.items():
+            for product in self._products.get(name, []):
+                total += product.push(product.addend(tensor, rows), rows)
+        return self._add_rest(total, {n: direction.tensors[n] for n in self._rest if n in direction.tensors}, rows)
+
+    def extrapolate(self, values: Mapping[str, Tensor], rows: Tensor | None = None) -> Tensor:
+        """Returns f + J(θ' − θ), (n, C): the linearized outputs with other parameters θ', of all names.
+
+        The network must stand where the features were taken.
+        """
+        outputs = self.outputs.detach()
+        total = outputs.clone() if rows is None else outputs[rows]
+        for name, products in self._products.items():
+            if name not in self._addends:
+                self._addends[name] = [p.addend(self.parameters[name].detach()) for p in products]
+            for product, start in zip(products, self._addends[name], strict=True):
+                moved = product.addend(values[name].detach(), rows)
+                start = start if rows is None or len(start) == 1 else start[rows]
+                total += product.push(moved - start, rows)
+        moves = {n: values[n].detach() - self.parameters[n].detach() for n in self._rest}
+        return self._add_rest(total, moves, rows)
+
+    def gram(self, other: Features | None = None, metric: Metric | None = None) -> Tensor:
+        """J D J(other)ᵀ, (n₁·C, n₂·C), rows ordered as ``outputs.reshape(-1)``; with itself by default.
+
+        Cost: about n₁·n₂·C²·(the sum of the layer widths); in a metric of tensors n₁·n₂·C²·P.
+        """
+        K = self._contract(other, metric)
+        n1, C, n2, _ = K.shape
+        return K.reshape(n1 * C, n2 * C)
+
+    def kernel(self, other: Features | None = None, metric: Metric | None = None) -> Tensor:
+        """The same as (n₁, n₂, C, C)."""
+        return self._contract(other, metric).transpose(1, 2).contiguous()
+
+    def inner(self, a: Direction, b: Direction) -> float:
+        """⟨a, b⟩ of two directions of the form that :meth:`pull` returns."""
+        total = sum(float((t * b.tensors[n]).sum(dtype=torch.float64)) for n, t in a.tensors.items())
+        for name, step in a.steps.items():
+            assert self._cached is not None
+            layer = self._cached[name]
+            total += float((layer.gram(layer.train) @ step * b.steps[name]).sum(dtype=torch.float64))
+        return total
+
+    def _contract(self, other: Features | None, metric: Metric | None) -> Tensor:
+        grams = Grams()
+        if self._cached is not None:
+            self._cached.share(grams)
+        right = self._factors if other is None else other._factors
+        return contract(self._factors, right, self.parameters, metric, grams)
+
+    def _gradients(self, c: Tensor, rows: Tensor | None, without: Collection[str] = ()) -> dict[str, Tensor | None]:
+        found: dict[str, Tensor | None] = {}
+        for name, products in self._products.items():
+            if name not in without:
+                total, *others = (p.pull(c, rows) for p in products)
+                for part in others:
+                    total = total + part
+                found[name] = total if total.ndim > 1 else total.view_as(self.parameters[name])
+        if self._rest:
+            whole = c
+            if rows is not None:
+                whole = torch.zeros_like(self.outputs)
+                whole[rows] = c
+            values = [self.parameters[n] for n in self._rest]
+            grads = torch.autograd.grad(self.outputs, values, whole, retain_graph=True, allow_unused=True)
+            found |= {n: None if g is None else g.clone() for n, g in zip(self._rest, grads, strict=True)}
         return found
 
-    def add(self, direction: Mapping[str, Tensor]) -> None:
-        """θ ← θ + direction."""
-        for name, p in self.network.named.items():
-            if name in self._columns:
-                p.data.index_add_(1, self._columns[name], direction[name])
-            else:
-                p.data.add_(direction[name])
+    def _add_rest(self, total: Tensor, v: dict[str, Tensor], rows: Tensor | None) -> Tensor:
+        """Add J v of parameters that have no matrix products."""
+        if v:
+            if self._cached is not None:
+                self._cached.settle()
+            named = {n: self.parameters[n] for n in v}
+            total += jvp(self._model, named, self.X if rows is None else self.X[rows], v)
+        return total
 
-    def pull(self, c: Array) -> dict[str, Tensor]:
-        """Jᵀc for c (N·C,)."""
-        outputs = self.factors.outputs
-        seed = torch.from_numpy(c).to(outputs).view_as(outputs)
-        found: dict[str, Tensor] = {}
-        for name, factor in self._dense.items():
-            g, x = self._gradients[name], self._across[name]
-            weighted = g[0] * seed[:, 0] if len(g) == 1 else torch.einsum("nc,con->on", seed, g)
-            if x is None:
-                found[name] = weighted.sum(1).view_as(self.network.named[name])
-            else:
-                found[name] = product(x, weighted) if factor.flipped else product(weighted, x)
-        if self._rest:
-            values = [self.network.named[n] for n in self._rest]
-            grads = torch.autograd.grad(outputs, values, seed, retain_graph=True, allow_unused=True)
-            for name, p, g in zip(self._rest, values, grads, strict=True):
-                found[name] = torch.zeros_like(p) if g is None else g
-        return found
+    def _is_followed(self, name: str) -> bool:
+        """Whether a cached layer's outputs move in place of its weight."""
+        return self._cached is not None and name in self._cached and name in self._products
 
-    def push(self, direction: Mapping[str, Tensor]) -> Array:
-        """J v, (N·C,)."""
-        total = torch.zeros_like(self.factors.outputs.detach())
-        for name, factor in self._dense.items():
-            v, x = direction[name], self._inputs[name]
-            moved = v.reshape(1, -1) if x is None else product(x, v.T if factor.flipped else v)
-            total += (factor.gradient * moved).sum(-1).T
-        if self._rest:
-            rest = {n: direction[n] for n in self._rest}
-            zero = {n: torch.zeros(()).to(p).expand_as(p) for n, p in self.network.named.items() if n not in rest}
-            total += self.network.push_forward(self.factors, self.network.task.X, rest | zero, without=self._dense)
-        return flat(total).numpy().astype(np.float64, copy=False)
+    def _like_outputs(self, c: Tensor, rows: Tensor | None) -> Tensor:
+        return c.to(self.outputs).reshape(-1 if rows is None else len(rows), self.outputs.shape[1])
+
+    def _zeros(self, rows: Tensor | None) -> Tensor:
+        n, C = self.outputs.shape
+        return self.outputs.new_zeros((n if rows is None else len(rows), C))
 
 
-def _is_one_token(factor: Factor) -> bool:
-    return factor.gradient.ndim == 3 and (factor.is_dense or factor.is_plain_bias)
+def features_of(
+    model: nn.Module,
+    parameters: Mapping[str, nn.Parameter],
+    X: Tensor,
+    *,
+    form: Collection[str] = (),
+    cached: CachedLayers | None = None,
+) -> Features:
+    """The features of X where the network stands: a forward pass and C backward passes.
+
+    Args:
+        model: the network.
+        parameters: its trainable parameters.
+        X: the inputs.
+        form: parameters whose per-example gradients are formed for the kernel; those whose use is not recognized are.
+        cached: the network's cached layers.
+    """
+    calls = {} if cached is None else cached.calls(X)
+    factors = factorize(model, parameters, X, form, calls)
+    if cached is not None and cached.drop_refused(calls):
+        return features_of(model, parameters, X, form=form, cached=cached)
+    return Features(model, parameters, X, factors, cached, calls)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
+from whichmin.recipe.recipe import Recipe
 from whichmin.task import Task
 
 if TYPE_CHECKING:
@@ -62,8 +63,7 @@ class Run:
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
     _network: nn.Module | None = field(default=None, repr=False)
-    _factory: Any = field(default=None, repr=False)
-    _scheduler: Any = field(default=None, repr=False)
+    _recipe: Recipe | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Without steps of their own the losses are those of every step."""

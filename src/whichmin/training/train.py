@@ -10,14 +10,14 @@ import torch
 from torch import nn
 
 from whichmin.dynamics.rules.registry import resolve_best_rate
-from whichmin.errors import InputError, ModelError
+from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.capture import looked_up
-from whichmin.tangent.examine import check_inputs, check_modules, check_rows, evaluate, finite, trainable
+from whichmin.tangent.examine import check_modules, examine
+from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
@@ -32,7 +32,7 @@ def train(
     optimizer: OptimizerFactory | Recipe,
     *,
     until: float | None = 1e-5,
-    max_steps: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
@@ -47,9 +47,9 @@ def train(
         task: the data.
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
-        until: stop before the step at which the training mean square error is below this; None trains to ``max_steps``.
+        until: stop before the step at which the training mean square error is below this; None trains to ``steps``.
             With mini-batches the error is measured at the start of every epoch, and looked at there.
-        max_steps: stop after so many steps; 100,000 unless told.
+        steps: stop after so many steps; 100,000 unless told.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -66,26 +66,28 @@ def train(
 
     Raises:
         TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
-        InputError: an ``until``, ``max_steps``, ``batch_size`` or ``seed`` that cannot be used.
+        InputError: an ``until``, ``steps``, ``batch_size`` or ``seed`` that cannot be used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
             a group with lr = 0; a scheduler that needs a metric.
     """
-    limit = _check_limits(until, max_steps)
+    limit = _check_limits(until, steps)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
     network = copy.deepcopy(model)
     if recipe.wants_best_rate:
-        recipe = resolve_best_rate(recipe, spectrum(tangent_kernel(network, task.X)))
+        recipe = resolve_best_rate(
+            recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())
+        )
     parameters = trainable(network)
     made = recipe.build(parameters.values())
     check_optimizer(made, parameters)
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(made)
     initial = state_of(network)
-    check_network(network, task)
+    examine(network, task.X, outputs=task.outputs).check_rows()
     loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
@@ -113,32 +115,14 @@ def train(
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(made, network.named_parameters()),
         _network=network,
-        _factory=recipe.optimizer,
-        _scheduler=recipe.scheduler,
+        _recipe=recipe,
     )
 
 
-def _check_limits(until: float | None, max_steps: int | None) -> int:
+def _check_limits(until: float | None, steps: int | None) -> int:
     if until is not None and not (math.isfinite(until) and until > 0):
-        raise InputError(f"until is {until}; expected a positive training mean square error, or None.")
-    limit = MAX_STEPS if max_steps is None else max_steps
+        raise InputError(f"until is {until}; expected a positive training loss, or None.")
+    limit = MAX_STEPS if steps is None else steps
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
-        raise InputError(f"max_steps is {max_steps}; expected a whole number of steps.")
+        raise InputError(f"steps is {steps}; expected a whole number of steps.")
     return int(limit)
-
-
-def check_network(network: nn.Module, task: Task) -> None:
-    """Refuse a network that does not fit the task, is random, or mixes rows.
-
-    Raises:
-        ModelError: which of them, and what to do.
-    """
-    with torch.no_grad():
-        out, alone = finite(evaluate(network, task.X[:3]), "X"), evaluate(network, task.X[:1])
-    check_inputs(network, task.X, looked_up(network, task.X[:1]))
-    check_rows(network, task.X[:3], out, [0], alone)
-    if out.shape[1] != task.outputs:
-        raise ModelError(
-            f"the model has {out.shape[1]} outputs per row and the targets have {task.outputs}: change the last layer "
-            "or encode the targets alike."
-        )

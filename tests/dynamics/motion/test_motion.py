@@ -38,7 +38,7 @@ def test_no_time_is_rest(name, course):
     assert not motion.coefficients(0).any()
     assert np.array_equal(motion.weights(0), np.eye(len(motion.weights(0))))
     assert motion.displacement(0) == 0
-    assert motion.mse(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
+    assert motion.loss(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
 
 
 @EVERY
@@ -51,7 +51,7 @@ def test_it_is_the_optimizer(name, course, shape):
     for t in (300, 1, 2, 3, 10, 257):  # not in order: what was made before is made again
         residual = frozen.residual(trained[t])
         assert close(motion.residual(t), residual) < 1e-10
-        assert motion.mse(t) == pytest.approx(float(residual.square().mean()), rel=1e-9, abs=1e-20)
+        assert motion.loss(t) == pytest.approx(float(residual.square().mean()), rel=1e-9, abs=1e-20)
         assert close(frozen.state(motion, t, frozen.origin(described))[0], trained[t]) < 1e-10
 
 
@@ -182,7 +182,7 @@ def test_step_by_step_is_the_closed_form(name):
             a, b = (torch.from_numpy(np.ascontiguousarray(m.coefficients(t))) @ frozen.J for m in (closed, steps))
             assert close(a, b) < 1e-10
             assert close(closed.weights(t), steps.weights(t)) < 1e-10
-        until = 1.01 * closed.mse(60)
+        until = 1.01 * closed.loss(60)
         assert closed.first_below(until) == steps.first_below(until)
 
 
@@ -193,7 +193,7 @@ def test_the_first_step_below_is_that_of_a_scan(name, course):
     motion = frozen.at_rest(described)
     mse = frozen.train(RULES[name], 400, course)
     mse = torch.stack([frozen.residual(theta).square().mean() for theta in mse])
-    if described.slots and course == "full" and "negative" not in name:
+    if described.state_vectors and course == "full" and "negative" not in name:
         assert (mse[1:] > mse[:-1]).any(), "with momentum the error does not fall all the time"
     every = described.schedule.eval_every
     looked_at = [k for k in range(1, 401) if k % every == 0]
@@ -224,7 +224,7 @@ def test_an_error_out_of_reach_is_never_reached(name, course):
     motion = frozen.at_rest(rule(RULES[name], course))
     floor = float((frozen.r0 - frozen.J @ (torch.linalg.pinv(frozen.J) @ frozen.r0)).square().mean())
     assert motion.first_below(0.999 * floor) == math.inf
-    assert motion.first_below(floor + 0.3 * (motion.mse(0) - floor)) < math.inf
+    assert motion.first_below(floor + 0.3 * (motion.loss(0) - floor)) < math.inf
 
 
 @PLAIN
@@ -243,12 +243,12 @@ def test_beyond_the_limit_of_stability_what_oscillates_dies_out(name, beyond):
 def test_batches_that_diverge_are_an_error():
     frozen = Frozen.make(11, largest=9.9)  # a batch's own kernel is beyond its limit
     motion = frozen.at_rest(rule(SGD, "batches"))
-    with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training MSE is .*larger bat"):
+    with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training loss is .*larger bat"):
         motion.residual(5000)
 
 
 def test_a_start_is_at_rest():
-    start = Start.at_rest(Frozen.make().spectrum, np.ones(7), 2, np.full(7, 3.0))
+    start = Start.at_rest(Frozen.make().spectrum, Frozen.make().objective, np.ones(7), 2, np.full(7, 3.0))
     assert (start.steps, start.pushed.shape, start.gram.shape) == (0, (3, 7), (2, 2))
     assert (start.pushed[0] == 3).all()
     assert not start.pushed[1:].any()

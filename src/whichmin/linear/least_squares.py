@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from whichmin.linear import _checks
 from whichmin.linear._checks import tensor
 from whichmin.linear._problem import pose
 
@@ -16,7 +17,7 @@ def minimum_norm(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
     Args:
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
-        rcond: singular values of X up to rcond times the largest count as zero; max(N, d) times the rounding unit by
+        rcond: singular values of X up to rcond times the largest count as zero; 10 rounding units of X's type by
             default.
 
     Returns:
@@ -25,5 +26,5 @@ def minimum_norm(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
     Raises:
         DataError: not finite, of different lengths, or X zero.
     """
-    problem = pose(X, Y, rcond)
+    problem = pose(_checks.data(X, Y), rcond)
     return tensor(problem.row_space @ problem.solution)

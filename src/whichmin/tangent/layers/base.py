@@ -1,0 +1,127 @@
+"""What a kind of layer has to say: where it is called, and what its parameter's part of J is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge
+
+from whichmin.tangent.layers.grams import Grams
+from whichmin.tangent.layers.matrix_products import MatrixProducts
+
+
+class Layer(ABC):
+    """How one call uses one parameter: a kind of layer, with the settings of the call.
+
+    A new kind implements :meth:`calls` and :meth:`gradient`, which is all that its kernel needs, and is entered in
+    ``layers.registry``. :meth:`add_gram` and :meth:`products` are for kinds that know a shorter way.
+    """
+
+    @classmethod
+    @abstractmethod
+    def calls(cls) -> Mapping[Any, Recognizer]:
+        """The functions of torch that are calls of this kind, each with its recognizer."""
+
+    @abstractmethod
+    def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
+        """∂f_c(x_i)/∂(parameter[lo:hi]), (C, n, hi − lo, …); of a parameter without axes the whole, (C, n).
+
+        Args:
+            factor: the call, this layer's.
+            shape: the parameter's.
+            lo: the first entry of the parameter's first axis.
+            hi: the entry after the last.
+        """
+
+    def transposed(self) -> Layer | None:
+        """This layer when the parameter entered the call as its transpose; None where that has no meaning."""
+        return None
+
+    def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
+        """Whether :meth:`add_gram` is there for these, cheaper than gradients, and takes no more bytes than that."""
+        return False
+
+    def add_gram(self, K: Tensor, left: Factor, right: Factor, weight: float, grams: Grams) -> None:
+        """Add weight·J(left) J(right)ᵀ to K, (C·n₁, C·n₂), without gradients of the parameter."""
+        raise NotImplementedError
+
+    def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
+        """Jᵀc and J v by matrix products; None where automatic differentiation is as good.
+
+        Args:
+            factor: the call, this layer's.
+            columns: which of the parameter's last axis to keep; None for all.
+        """
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What a recognizer says of one parameter of a call.
+
+    Attributes:
+        parameter: the tensor in the parameter's place; it may turn out to be none that is trained.
+        layer: how the call uses it.
+        input: what it meets, (N, …); None where it meets nothing.
+    """
+
+    parameter: Tensor
+    layer: Layer
+    input: Tensor | None = None
+
+
+#: From the arguments of a call to its parts; None where the arguments are of a sort that is not known.
+Recognizer = Callable[..., "list[Part] | None"]
+
+
+@dataclass(frozen=True, eq=False)
+class Use:
+    """One call in which a parameter appears.
+
+    Attributes:
+        parameter: its name.
+        layer: how it is used.
+        input: what the parameter met, detached, (N, …); None where it met nothing.
+        edge: the call's output in the autograd graph.
+        shape: the output's shape, (N, …).
+        version: the input's version at the call.
+        is_fixed: whether no parameter moves the input.
+        is_cacheable: whether its output may be followed in place of the weight (see ``cached_layer``).
+    """
+
+    parameter: str
+    layer: Layer
+    input: Tensor | None
+    edge: GradientEdge
+    shape: tuple[int, ...]
+    version: int = 0
+    is_fixed: bool = False
+    is_cacheable: bool = False
+
+    @property
+    def intact(self) -> bool:
+        """Whether the input still holds what it held at the call (nothing wrote into it since)."""
+        return self.input is None or self.input._version == self.version
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """A use together with the gradients at its output.
+
+    Attributes:
+        use: the call.
+        gradient: ∂f_c/∂output, (C, n, …).
+    """
+
+    use: Use
+    gradient: Tensor
+
+    @property
+    def input(self) -> Tensor:
+        """What the parameter met, of a layer that has an input."""
+        assert self.use.input is not None
+        return self.use.input

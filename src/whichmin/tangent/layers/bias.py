@@ -1,0 +1,91 @@
+"""Parameters that are added to what comes in: biases, shifts of normalizations, and elementwise sums."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from whichmin.tangent.layers.base import Factor, Layer, Part, Recognizer
+from whichmin.tangent.layers.grams import Grams
+from whichmin.tangent.layers.matrix_products import MatrixProducts
+
+#: Where a parameter stands among the axes (N, …) of a call's output: at the last axis, at the second (channels), at as
+#: many of the last axes as it has, or where elementwise operations broadcast it to.
+Axes = Literal["last", "channels", "trailing", "broadcast"]
+
+
+@dataclass(frozen=True)
+class Bias(Layer):
+    """The gradient is that of the output, summed over the axes along which the parameter was broadcast."""
+
+    axes: Axes
+
+    @classmethod
+    def calls(cls) -> Mapping[Any, Recognizer]:
+        """Elementwise sums; biases of other layers are recognized with these."""
+        return dict.fromkeys(
+            [torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_], _sum
+        )
+
+    def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
+        """G, summed."""
+        return sum_to(factor.gradient, shape, self.axes, lo, hi)
+
+    def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
+        """Where it meets every row once, for every pair of such uses."""
+        other = right.use.layer
+        return self._is_plain(left) and isinstance(other, Bias) and other._is_plain(right)
+
+    def add_gram(self, K: Tensor, left: Factor, right: Factor, weight: float, grams: Grams) -> None:
+        """G Hᵀ."""
+        K.add_(grams(left.gradient, right.gradient), alpha=weight)
+
+    def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
+        """Where it meets every row once."""
+        return _Products(factor.gradient) if self._is_plain(factor) else None
+
+    def _is_plain(self, factor: Factor) -> bool:
+        return self.axes == "last" and factor.gradient.ndim == 3
+
+
+class _Products(MatrixProducts):
+    def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
+        return self._step_across(c, rows).sum(1)
+
+    def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
+        return value.reshape(1, -1)
+
+
+def sum_to(g: Tensor, shape: tuple[int, ...], axes: Axes, lo: int, hi: int) -> Tensor:
+    """Sum (C, n, …) over the axes along which a parameter of the given shape was broadcast; of it lo:hi."""
+    C, n = g.shape[:2]
+    if axes == "broadcast":
+        rest = g.shape[2:]
+        inner = shape[len(shape) - len(rest) :] if len(shape) > len(rest) else shape
+        padded = (1,) * (len(rest) - len(inner)) + tuple(inner)
+        over = [i + 2 for i, (p, r) in enumerate(zip(padded, rest, strict=True)) if p == 1 and r != 1]
+        summed = (g.sum(over) if over else g).reshape(C, n, *shape)
+    elif axes == "trailing":
+        summed = g.reshape(C, n, -1, *shape).sum(2)
+    elif axes == "last":
+        summed = g.reshape(C, n, -1, g.shape[-1]).sum(2)
+    else:
+        summed = g.reshape(C, n, g.shape[2], -1).sum(3)
+    return summed[:, :, lo:hi] if shape else summed
+
+
+def may_be_broadcast(parameter: Any, other: Any) -> bool:
+    """Whether an elementwise operation lets the first meet every row of the second alike."""
+    if not (isinstance(parameter, Tensor) and isinstance(other, Tensor)):
+        return False
+    return parameter.ndim < other.ndim or (parameter.ndim == other.ndim and len(parameter) == 1)
+
+
+def _sum(a: Any, b: Any, **options: Any) -> list[Part] | None:
+    if options:
+        return None
+    return [Part(p, Bias("broadcast")) for p, x in ((a, b), (b, a)) if may_be_broadcast(p, x)]

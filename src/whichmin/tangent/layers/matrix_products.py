@@ -1,0 +1,53 @@
+"""Jᵀc and J v of a parameter that meets every row once, as matrix products of its inputs and output gradients."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+
+class MatrixProducts(ABC):
+    """The part of J of one use of a parameter.
+
+    Rows are those of the inputs: None for all of them, or a tensor of row numbers.
+
+    Args:
+        gradient: G = ∂f_c/∂(output of the call), (C, n, out).
+    """
+
+    def __init__(self, gradient: Tensor) -> None:
+        self.gradient = gradient
+
+    @cached_property
+    def _across(self) -> Tensor:
+        """G as (C, out, n), for products with all rows again and again."""
+        return self.gradient.transpose(1, 2).contiguous()
+
+    def step(self, c: Tensor) -> Tensor:
+        """Σ_c c_ic G_ci, (n, out): Jᵀc in the space of the call's outputs."""
+        g = self.gradient
+        return g[0] * c if len(g) == 1 else torch.einsum("nc,cno->no", c, g)
+
+    def _step_across(self, c: Tensor, rows: Tensor | None) -> Tensor:
+        """The same of some rows, (out, rows)."""
+        if rows is not None:
+            g = self.gradient[:, rows]
+            return (g[0] * c if len(g) == 1 else torch.einsum("nc,cno->no", c, g)).T
+        g = self._across
+        return g[0] * c[:, 0] if len(g) == 1 else torch.einsum("nc,con->on", c, g)
+
+    @abstractmethod
+    def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Jᵀc, of the parameter's shape, for c (rows, C)."""
+
+    @abstractmethod
+    def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What a parameter of this value adds to the call's output, (rows, out), or (1, out) where rows are alike."""
+
+    def push(self, addend: Tensor, rows: Tensor | None = None) -> Tensor:
+        """J v, (rows, C), for what v adds to the call's output."""
+        g = self.gradient if rows is None else self.gradient[:, rows]
+        return (g * addend).sum(-1).T
