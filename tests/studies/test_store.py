@@ -249,5 +249,5 @@ def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
     assert kept == ["predicted"]
     monkeypatch.setattr(torch.optim.SGD, "step", step)
     _, found = outputs(SGD, tmp_path, train=True)
-    whole = wm.train(network(0), problem(), SLOW, until=None, max_steps=30)
+    whole = wm.train(network(0), problem(), SLOW, until=None, steps=30)
     torch.testing.assert_close(found.trained["plain"][0], whole.test)
