@@ -102,7 +102,8 @@ class StepwisePredictor(Predictor):
         state = self._state_at(space.state())
         at_test = flat(network.outputs(network.X))
         certificate = Certificate(
-            network.task.loss.value(network.outputs(network.task.X), network.task.y), float((at_test - test[-1]).square().mean())
+            network.task.loss.value(network.outputs(network.task.X), network.task.y),
+            float((at_test - test[-1]).square().mean()),
         )
         network.put(self.problem.origin)
         return Outcome(
