@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError, SingularKernelError
+from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
 from whichmin.kernels.spectrum import decompose, rank_cutoff, rounding_unit
+from whichmin.losses import MeanSquaredError
 from whichmin.task import Task
 from whichmin.terms import Interpolator
 
@@ -55,10 +57,10 @@ def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> 
             "the rows of K(x', X) beside the K(X, X) given."
         )
     if stacked:
-        train, test, target = _flat(train), _flat(test), y.reshape(-1, 1)
+        train, test, target = to_matrix(train), to_matrix(test), y.reshape(-1, 1)
     else:
         target = y
-    interpolator = Interpolator(test.cpu(), decompose(train, 2.0 / y.numel(), eps))
+    interpolator = Interpolator(test.cpu(), decompose(train, MeanSquaredError().curvature(y.numel()), eps))
     target = target.cpu()
     _check_reached(target, interpolator.spectrum.project(target), eps)
     return interpolator(target).reshape(-1, outputs).to(y.device)
@@ -161,12 +163,6 @@ def _one_point(x1: Tensor, y1: Tensor | float, X_test: Tensor) -> Task:
     if x1.ndim == 0 or len(x1) != 1:
         raise DataError(f"x1 has shape {tuple(x1.shape)}; expected one training input, (1, …) or (…).")
     return Task(x1, target.reshape(1, 1), X_test)
-
-
-def _flat(kernel: Tensor) -> Tensor:
-    """(n1, n2, C, C) → (n1·C, n2·C)."""
-    n1, n2, outputs, _ = kernel.shape
-    return kernel.transpose(1, 2).reshape(n1 * outputs, n2 * outputs)
 
 
 def _rounding(value: Tensor) -> float:

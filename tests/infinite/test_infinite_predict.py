@@ -9,7 +9,8 @@ from torch import nn
 from oracles.finite_networks import normal
 from whichmin import networks
 from whichmin.errors import DataError, DivergenceError, InputError, ModelError, OptimizerError
-from whichmin.infinite import FullyConnected, describe, minimum_complexity, predict
+from whichmin.infinite import FullyConnected, describe, predict
+from whichmin.minimizers import minimum_complexity
 from whichmin.task import Task
 
 NETWORK = FullyConnected(3, "relu", bias_std=0.2)

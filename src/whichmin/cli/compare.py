@@ -88,7 +88,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
 
 
 def _print(found: Comparison) -> None:
-    from whichmin.report.comparison import by_size, failed, finding, interval, verdict
+    from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
     from whichmin.report.numbers import MISSING, number, percent
 
     kinds = ("predicted",) if found.trained is None else ("predicted", "trained")
@@ -106,7 +106,7 @@ def _print(found: Comparison) -> None:
     print()
     _table(rows)
     print("\n" + textwrap.fill(finding(found), 100))
-    for text in [*failed(found), *found.notes]:
+    for text in [*failure_sentences(found), *found.notes]:
         print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
 
 

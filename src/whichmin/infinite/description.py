@@ -11,7 +11,8 @@ from torch import Tensor
 
 from whichmin.errors import ModelError
 from whichmin.infinite.activations import NAMES, Activation, by_name
-from whichmin.infinite.limit import Layer, Limit, inputs
+from whichmin.infinite.layer import Layer
+from whichmin.infinite.limit import Limit, inputs
 
 PerLayer = float | Sequence[float]
 

@@ -1,8 +1,8 @@
-"""A pairwise matrix, tile by tile: bounded memory, half the work where it is symmetric, all cores."""
+"""The matrix of all pairs of inputs, tile by tile: bounded memory, half the work where it is symmetric, all cores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 
@@ -11,18 +11,17 @@ from torch import Tensor
 
 from whichmin.infinite.tiles import Buffers, Side
 
-#: Rows and columns of a tile. On a CPU the tiles are spread over threads rather than each operation, which would wait
-#: for the slowest core some thousand times: a tile is small enough that torch does not split its operations, and for
-#: the cache. On a GPU it is large enough to keep it busy.
+#: Rows, and columns, of a tile by device. On a CPU a tile fits the cache, and is so small that torch does not split its
+#: operations over threads: each thread takes whole tiles. On a GPU it is large enough to keep it busy.
 _TILE = {"cpu": 176, "cuda": 4096}
-#: Tiles in the height of a strip, whose inner products are one matrix product.
+#: Height of a strip in tiles: the inner products of a strip are one matrix product.
 _STRIP = 4
 
-#: The (n1, n2) result of a tile from 1 − u·u', its rows, its columns, whether they are the same, and memory to work in.
+#: Computes a tile, (n1, n2), from 1 − u·u', its rows, its columns, whether these are the same, and memory to work in.
 Compute = Callable[[Tensor, Side, Side, bool, Buffers], Tensor]
 
 
-def sweep(rows: Side, columns: Side, symmetric: bool, compute: Compute) -> Tensor:
+def pairwise(rows: Side, columns: Side, symmetric: bool, compute: Compute) -> Tensor:
     """The matrix of ``compute`` over all pairs, (n1, n2).
 
     Args:
@@ -50,17 +49,8 @@ def sweep(rows: Side, columns: Side, symmetric: bool, compute: Compute) -> Tenso
         finally:
             memory.put(buffers)
 
-    one = out.new_ones(())
     with ThreadPoolExecutor(threads) as pool:
-        for top in range(0, n1, _STRIP * size):
-            left = top if symmetric else 0
-            strip = slice(top, min(top + _STRIP * size, n1))
-            product = torch.addmm(one, rows.unit[strip], columns.unit[left:].mT, alpha=-1.0)
-            jobs = [
-                (i, j, product[i.start - top : i.stop - top, j.start - left : j.stop - left])
-                for i in _slices(strip.start, strip.stop, size)
-                for j in _slices(i.start if symmetric else 0, n2, size)
-            ]
+        for jobs in _strips(rows, columns, symmetric, size):
             if threads == 1 or len(jobs) == 1:
                 for job in jobs:
                     fill(*job)
@@ -68,6 +58,21 @@ def sweep(rows: Side, columns: Side, symmetric: bool, compute: Compute) -> Tenso
                 for _ in pool.map(fill, *zip(*jobs, strict=True)):
                     pass
     return out
+
+
+def _strips(rows: Side, columns: Side, symmetric: bool, size: int) -> Iterator[list[tuple[slice, slice, Tensor]]]:
+    """The tiles of each strip: rows, columns and 1 − u·u' of their pairs."""
+    n1, n2 = len(rows.unit), len(columns.unit)
+    one = rows.unit.new_ones(())
+    for top in range(0, n1, _STRIP * size):
+        left = top if symmetric else 0
+        strip = slice(top, min(top + _STRIP * size, n1))
+        product = torch.addmm(one, rows.unit[strip], columns.unit[left:].mT, alpha=-1.0)
+        yield [
+            (i, j, product[i.start - top : i.stop - top, j.start - left : j.stop - left])
+            for i in _slices(strip.start, strip.stop, size)
+            for j in _slices(i.start if symmetric else 0, n2, size)
+        ]
 
 
 def _slices(start: int, stop: int, size: int) -> list[slice]:

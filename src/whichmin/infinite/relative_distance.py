@@ -13,8 +13,8 @@ from whichmin.infinite.reading import describe
 from whichmin.kernels.kernel import tangent_kernel
 
 
-def distance(model: nn.Module, X: Tensor, description: FullyConnected | Limit | None = None) -> float:
-    """How far a finite network's tangent kernel is from its infinite-width limit: ‖K − Θ ⊗ I_C‖ / ‖Θ ⊗ I_C‖, Frobenius.
+def relative_distance(model: nn.Module, X: Tensor, description: FullyConnected | Limit | None = None) -> float:
+    """How far a finite network's tangent kernel is from its limit: ‖K − Θ ⊗ I_C‖ / ‖Θ ⊗ I_C‖ in the Frobenius norm.
 
     It falls as 1/√width for networks at initialization (Jacot et al. 2018; Arora et al. 2019); where it does not, the
     network is outside the kernel regime, or was not drawn from the law in the description. Costs both kernels: the

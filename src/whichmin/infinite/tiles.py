@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from whichmin.infinite.activations import Activation
+from whichmin.infinite.layer import Layer
 
-if TYPE_CHECKING:
-    from whichmin.infinite.limit import Layer
-
-#: Below this deficit 1 − x·x'/(|x||x'|) a pair is taken apart by differences: the product's rounding, some 1e-15, moves
-#: the angle √(2D) by less than 1e-12 above it.
+#: Deficit D = 1 − x·x'/(|x||x'|) below which a pair is recomputed by differences: above it the product's rounding, some
+#: 1e-15, moves the angle √(2D) by less than 1e-12.
 _NEAR = 1e-5
-#: Numbers held at a time while near pairs are recomputed.
+#: Input features, in numbers, that are held at a time while near pairs are recomputed (32 MB).
 _CHUNK = 2**22
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import InputError
+from whichmin.losses import MeanSquaredError
 
 #: Eigenvalues of at most this many rounding units ε of the largest count as zero: rounding moves them by about one.
 CUTOFF = 10.0
@@ -33,13 +34,13 @@ def rounding_unit(dtype: torch.dtype) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """K = Q Λ Qᵀ in float64, and what follows from it for training with ``torch.nn.MSELoss()``.
+    """K = Q Λ Qᵀ in float64, and what follows from it for gradient descent on a quadratic loss.
 
     Attributes:
         eigenvalues: Λ, (N·C,), descending, on the CPU; those that count as zero
             (:func:`rank_cutoff`) are exactly zero.
         vectors: Q, (N·C, N·C), on the CPU, a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
-        gamma: γ = 2/(N·C), so that gradient descent multiplies a mode by 1 − lr·γ·λ a step.
+        gamma: γ of the loss, ∂L/∂f = γ (f − y): gradient descent multiplies a mode by 1 − lr·γ·λ a step.
         discarded: the largest magnitude among the eigenvalues set to zero; 0 where there were none.
     """
 
@@ -126,7 +127,7 @@ class Spectrum:
 
 
 def spectrum(K: Tensor) -> Spectrum:
-    """The eigendecomposition of a tangent kernel of the training inputs.
+    """The eigendecomposition of a tangent kernel of the training inputs, with γ of ``torch.nn.MSELoss()``.
 
     Args:
         K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N).
@@ -148,11 +149,16 @@ def spectrum(K: Tensor) -> Spectrum:
     largest = float(matrix.abs().max())
     if float((matrix - matrix.T).abs().max()) > 1e4 * eps * largest:
         raise InputError("the kernel is not symmetric: pass K(X, X) of one set of inputs.")
-    return decompose(matrix, 2.0 / size, eps)
+    return decompose(matrix, MeanSquaredError().curvature(size), eps)
 
 
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
-    """As :func:`spectrum` for a float64 matrix that was computed in a type of the rounding unit ``eps``.
+    """As :func:`spectrum`, for a matrix and with what follows from the loss and from the kernel's type given.
+
+    Args:
+        matrix: K, (N·C, N·C), float64.
+        gamma: γ of the loss.
+        eps: the rounding unit of the type that K was computed in.
 
     Raises:
         InputError: the matrix is zero or not positive semidefinite.

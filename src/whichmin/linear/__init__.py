@@ -9,8 +9,6 @@ from whichmin.linear.initialize import initialize
 from whichmin.linear.minimum_norm import minimum_norm
 from whichmin.linear.study import LinearStudy, study
 from whichmin.linear.sweep import PowerFit, WidthSweep, example, width_sweep
-from whichmin.report.figures.linear import drift_figure, invariant_figure, loss_figure, width_figure
-from whichmin.report.linear import write_report
 
 __all__ = [
     "Assumption",
@@ -24,15 +22,10 @@ __all__ = [
     "deep_flow",
     "deep_imbalances",
     "descend",
-    "drift_figure",
     "example",
     "flow",
     "initialize",
-    "invariant_figure",
-    "loss_figure",
     "minimum_norm",
     "study",
-    "width_figure",
     "width_sweep",
-    "write_report",
 ]

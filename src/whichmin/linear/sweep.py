@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from whichmin.errors import DataError, ModelError
@@ -17,11 +18,7 @@ from whichmin.linear._problem import pose
 from whichmin.linear.analysis import analyze
 from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
-
-if TYPE_CHECKING:
-    import os
-
-    import pandas as pd
+from whichmin.results import Result
 
 Quantity = Literal["distances", "invariant", "levels"]
 WIDTHS = (100, 200, 400, 800, 1600, 3200, 6400)
@@ -48,7 +45,7 @@ class PowerFit:
 
 
 @dataclass(frozen=True, eq=False)
-class WidthSweep:
+class WidthSweep(Result):
     """What was measured over exponents (E), widths (W) and seeds (S).
 
     Attributes:
@@ -61,6 +58,8 @@ class WidthSweep:
         tight_bounds: the tight bound, (E, W, S).
         remaining: (L − L*) at the end relative to the start, (E, W, S): how far each flow was followed.
     """
+
+    kind: ClassVar[str] = "width_sweep"
 
     widths: Tensor
     exponents: Tensor
@@ -84,29 +83,14 @@ class WidthSweep:
             _fit(float(a), self.widths.numpy(), values[i], quantity) for i, a in enumerate(self.exponents.tolist())
         )
 
-    def to_frame(self) -> pd.DataFrame:
+    def _columns(self) -> Mapping[str, Any]:
         """One row per exponent, width and seed, with a column per quantity."""
-        import pandas as pd
-
-        index = pd.MultiIndex.from_product(
-            [self.exponents.tolist(), self.widths.long().tolist(), range(self.distances.shape[2])],
-            names=["exponent", "width", "seed"],
-        )
-        return pd.DataFrame({name: getattr(self, name).reshape(-1).numpy() for name in _MEASURED}, index).reset_index()
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``)."""
-        from whichmin.storage import save_folder
-
-        arrays = {name: getattr(self, name) for name in ("widths", "exponents", *_MEASURED)}
-        save_folder(path, {"kind": "width_sweep"}, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> WidthSweep:
-        """Read a folder that :meth:`save` wrote."""
-        from whichmin.storage import load_folder
-
-        return cls(**load_folder(path, "width_sweep")[1])
+        shape = self.distances.shape
+        exponents, widths = self.exponents.reshape(-1, 1, 1), self.widths.long().reshape(1, -1, 1)
+        places = {"exponent": exponents, "width": widths, "seed": torch.arange(shape[2])}
+        columns = {name: values.expand(shape) for name, values in places.items()}
+        columns |= {name: getattr(self, name) for name in _MEASURED}
+        return {name: values.reshape(-1) for name, values in columns.items()}
 
 
 _Job = tuple[Tensor, Tensor, int, float, int, float, Method | None]

@@ -45,6 +45,13 @@ class FunctionSpacePredictor(Predictor):
         """That of the rule, on the kernel in its metric."""
         return self.rule.convergence(self.linearization.spectrum, self.problem.objective.gamma)
 
+    def limit(self) -> float | None:
+        """That of the rule; None in a metric, where it is not told by the eigenvalues of the kernel K."""
+        spectrum = self.problem.spectrum
+        if self.linearization.spectrum is not spectrum:
+            return None
+        return self.rule.limit(float(spectrum.eigenvalues[0]), self.problem.objective.gamma)
+
     def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
         """One linearization, and a path if that is not enough."""
         outcome, goal = self.linearized(), IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)

@@ -96,6 +96,10 @@ class Predictor(ABC):
         """How fast the loss falls on the linearized network; None where that is not known."""
         return None
 
+    def limit(self) -> float | None:
+        """The learning rate at the limit of stability of the optimizer on K(X, X) at θ₀; None where none is known."""
+        return None
+
     def package(self, outcome: Outcome, seconds: float, several: bool = False) -> Prediction:
         """The result, in the network's type."""
         problem, task = self.problem, self.network.task
@@ -123,6 +127,8 @@ class Predictor(ABC):
             rates=self.convergence(),
             curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
             seconds=seconds,
+            optimizer=problem.optimizer,
+            limit=self.limit(),
             notes=outcome.notes + self._rank_notes(),
             _state=outcome.state,
             _network=self.network.model,

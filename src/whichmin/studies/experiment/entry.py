@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import WhichminError
+from whichmin.results import NOT_SAVED, Result
 from whichmin.task import Task
 from whichmin.training.run import Run
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Entry(Result):
     """One line of the table and what stands behind it.
 
     Attributes:
@@ -29,6 +31,8 @@ class Entry:
         failure: why there is nothing else.
     """
 
+    kind: ClassVar[str] = "entry"
+
     label: str
     linearized: Prediction | None = None
     relinearized: Prediction | None = None
@@ -38,4 +42,4 @@ class Entry:
     optimizer: str | None = None
     member: str | None = None
     notes: tuple[str, ...] = ()
-    failure: WhichminError | None = None
+    failure: WhichminError | None = field(default=None, metadata=NOT_SAVED)

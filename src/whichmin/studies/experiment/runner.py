@@ -93,7 +93,7 @@ class _Trial:
         try:
             question = None if store is None else self._question()
             if store is None or not isinstance(question, Question):
-                notes = () if question is None else (not_kept(question),)
+                notes = (not_kept(question),) if isinstance(question, Unknown) else ()
                 return replace(self.blank, **self._answer(), notes=notes)
             kept = store.read(question, self._read)
             if kept is None:
