@@ -32,7 +32,7 @@ def loss_figure(analysis: LinearAnalysis, run: LinearFlow) -> Figure:
         figure, ax = _figure()
         times = run.times.numpy()
         bound = (analysis.loss_bound(times) - analysis.optimum).numpy()
-        tight = analysis._rates.loss_bound(times)
+        tight = analysis.tight_gap_bound(times).numpy()
         floor = max(1e-12 * float(run.gaps[0]), 1e-300)
         for label, values, colour, dash in (
             ("bound", bound, ORANGE, (0, (4, 2))),
