@@ -44,7 +44,7 @@ def random_problem(seed: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor,
 def guarantees(seed: int) -> dict[str, float]:
     """By how much each bound is exceeded (negative: not at all), relative to the start, and how sharp it was."""
     case = random_problem(seed)
-    known = linear.analyze(*case)
+    known = linear.analyze_weights(*case)
     end = min(10.0, 25 / known.rate if known.rate > 0 else 10.0)
     run = linear.flow(*case, torch.linspace(0, end, 41))
     start = float(run.gaps[0])

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-import whichmin as wm
 from oracles.linear_networks import problem
 from whichmin import linear
 
@@ -38,9 +37,9 @@ def test_imbalances_are_conserved_and_the_end_interpolates(sizes):
     assert float(run.imbalance_drift.max()) < 1e-8
     assert float(run.still_drift.max()) < 1e-8
     assert float(run.gaps[-1]) < 1e-6 * float(run.gaps[0])
-    distance = (run.product - linear.minimum_norm(X, Y)).norm()
+    distance = (run.product - linear.least_squares(X, Y)).norm()
     torch.testing.assert_close(distance, run.distances[-1])
-    torch.testing.assert_close(run.minimum_norm, linear.minimum_norm(X, Y))
+    torch.testing.assert_close(run.minimum_norm, linear.least_squares(X, Y))
 
 
 def test_the_velocity_is_minus_the_gradient():
@@ -71,5 +70,5 @@ def test_a_module_gives_its_weights():
         for layer, w in zip(module, weights, strict=True):
             layer.weight.copy_(w)
     _, _, X, Y = problem(d=6, h=5, m=2, points=7, rank=4)
-    by_module = linear.deep_flow(module, wm.Task(X, Y), times=[1.0])
+    by_module = linear.deep_flow(linear.layers(module, X), X, Y, [1.0])
     torch.testing.assert_close(by_module.product, linear.deep_flow(weights, X, Y, [1.0]).product)

@@ -14,8 +14,7 @@ from whichmin.errors import WhichminError
 from whichmin.linear import _checks, imbalance
 from whichmin.linear._checks import Array, Data, tensor
 from whichmin.linear._problem import Problem, Reduced, pose, reduce
-from whichmin.linear.modules import factors
-from whichmin.linear.rates import Rates
+from whichmin.linear.loss_bounds import LossBounds
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,8 +78,8 @@ class LinearFlow:
 def flow(
     U: Any,
     V: Any,
-    X: Any = None,
-    Y: Any = None,
+    X: Any,
+    Y: Any,
     times: Any = None,
     *,
     rtol: float = 1e-10,
@@ -95,8 +94,8 @@ def flow(
     each evaluation costs O(nm·min(h, n + m)) at any width.
 
     Args:
-        U: first layer, (d, h); or a module of two linear layers without biases.
-        V: second layer, (m, h); or, after a module, the task.
+        U: first layer, (d, h). For a module and a task: ``flow(*linear.factors(model, task), times)``.
+        V: second layer, (m, h).
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
         times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought
@@ -113,11 +112,12 @@ def flow(
         A :class:`LinearFlow`, float64 on the CPU.
 
     Raises:
-        ModelError: see :func:`whichmin.linear.analyze`.
+        ModelError: see :func:`whichmin.linear.analyze_weights`.
         DataError: see there; or times that do not increase from 0, or tolerances that are not positive.
         WhichminError: the integrator gave up; the message says when and why.
     """
-    u, v, data = factors(U, V, X, Y)
+    data = _checks.data(X, Y)
+    u, v = _checks.network(U, V, data)
     problem = pose(data)
     network = reduce(problem, u, v)
     grid = np.linspace(0.0, horizon(problem, network), 201) if times is None else _checks.time_grid(times)
@@ -233,8 +233,8 @@ def horizon(problem: Problem, network: Reduced) -> float:
     """A time by which the loss has settled as far as is known, and which is not too far to integrate to."""
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
-    rates = Rates(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
-    guaranteed, final = float(rates.at(gap)), float(rates.at(0.0))
+    bounds = LossBounds(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
+    guaranteed, final = float(bounds.rate_from(gap)), float(bounds.rate_from(0.0))
     end = np.log(1e12) / guaranteed if guaranteed > 0 else 40.0 / (final or float(problem.sigma[-1]) ** 2)
     size = float((network.state**2).sum()) or 1.0
     return float(min(end, 2e5 / (float(problem.sigma[0]) ** 2 * size)))

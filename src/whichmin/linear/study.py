@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from whichmin.linear.analysis import LinearAnalysis, analyze
+from whichmin.linear.analysis import LinearAnalysis, analyze_weights
 from whichmin.linear.descent import descend, largest_step
 from whichmin.linear.flow import LinearFlow, flow
 from whichmin.linear.initialize import initialize
@@ -79,7 +79,7 @@ def study(
         progress: whether to show progress bars on stderr.
 
     Raises:
-        DataError: see :func:`whichmin.linear.analyze` and :func:`whichmin.linear.width_sweep`.
+        DataError: see :func:`whichmin.linear.analyze_weights` and :func:`whichmin.linear.width_sweep`.
         ModelError: see there.
     """
     if X is None:
@@ -87,7 +87,7 @@ def study(
     inputs, targets = torch.as_tensor(X).flatten(1), torch.as_tensor(Y).reshape(len(Y), -1)
     shape = (inputs.shape[1], width, targets.shape[1])
     U, V = initialize(*shape, exponent=exponent, seed=seed)
-    known = analyze(U, V, inputs, targets)
+    known = analyze_weights(U, V, inputs, targets)
     run = flow(U, V, inputs, targets, progress=progress)
     placed = {ON: 0.0, NEAR: 0.1 * known.invariant_distance}
     flows = {}

@@ -15,7 +15,7 @@ from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import pose
-from whichmin.linear.analysis import analyze
+from whichmin.linear.analysis import analyze_weights
 from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
 from whichmin.results import Result
@@ -173,8 +173,8 @@ def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], ne
 def _measure(job: _Job) -> tuple[float, ...]:
     X, Y, h, a, seed, rtol, method = job
     U, V = initialize(X.shape[1], h, Y.shape[1], exponent=a, seed=(seed, h, round(1e6 * abs(a))))
-    known = analyze(U, V, X, Y)
-    end = horizon(known._rates.problem, known._reduced)
+    known = analyze_weights(U, V, X, Y)
+    end = horizon(known._loss_bounds.problem, known._reduced)
     run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol, method=method)
     gap = float(run.gaps[0])
     remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
