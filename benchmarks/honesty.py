@@ -75,7 +75,7 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
             return None
         run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
     row: dict[str, Any] = {"steps": run.steps, "train s": run.seconds}
-    for name, relinearize in (("one", "never"), ("followed", "auto")):
+    for name, relinearize in (("one", "never"), ("relinearized", "auto")):
         found = wm.predict(model, task, rule, until=p["until"], relinearize=relinearize)
         true = float((found.test - run.test).double().square().mean().sqrt())
         row |= {f"{name} true": true, f"{name} estimate": found.error, f"{name} ratio": found.error / true}
@@ -105,17 +105,17 @@ def main() -> None:
         rows.append(row)
         shown = ("data", "hidden", "activation", "scale", "rate", "steps")
         print(number - 1, *(row[k] for k in shown), end=" ")
-        for name in ("one", "followed"):
+        for name in ("one", "relinearized"):
             print(f"| {name}: {row[f'{name} true']:.1e} est. {row[f'{name} estimate']:.1e}", end=" ")
             print(f"ratio {row[f'{name} ratio']:.2f}", end=" ")
-        print(row["followed linearizations"], flush=True)
+        print(row["relinearized linearizations"], flush=True)
         if len(rows) % 10 == 0 or len(rows) == options.problems:
             summary(rows)
             store("honesty" if options.optimizer == "sgd" else f"honesty-{options.optimizer}", rows, vars(options))
 
 
 def summary(rows: list[dict[str, Any]]) -> None:
-    for name in ("one", "followed"):
+    for name in ("one", "relinearized"):
         within = sum(0.25 <= r[f"{name} ratio"] <= 4 for r in rows)
         print(f"{name}: estimate within a factor of 4 of the truth on {within} of {len(rows)}", flush=True)
 

@@ -255,7 +255,7 @@ def test_a_parameter_whose_infinity_does_not_show_in_the_loss(settings, batch_si
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": 2, "seed": 0.5}, "seed is 0.5; expected an integer"),
         ({"seed": None}, "seed is None; expected an integer"),
-        ({"steps": math.inf}, "max_steps is inf; expected a whole number of steps"),
+        ({"steps": math.inf}, "steps is inf; expected a whole number of steps"),
     ],
 )
 def test_arguments(arguments, message):
