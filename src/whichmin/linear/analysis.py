@@ -42,7 +42,7 @@ class LinearAnalysis:
         minimum_norm: Θ̂ = X⁺Y, (d, m).
         distance: ‖UVᵀ − Θ̂‖_F now.
         bound: on the distance at the end: δ·exp(σ_1√(2L(0))/(σ_n²c)); infinite where c = 0.
-        tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``loss_bounds.LossBounds``), never above ``bound``.
+        tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``LossBounds``), never above ``bound``.
         loss: L now.
         optimum: L*.
         assumptions: what the theorems need, which of it holds, and what still holds where it does not.

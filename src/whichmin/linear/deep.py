@@ -53,8 +53,8 @@ class DeepFlow:
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     """Λ_l = W_{l+1}ᵀW_{l+1} − W_l W_lᵀ, one (h_l, h_l) matrix per hidden layer; gradient flow conserves each.
 
-    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of :func:`whichmin.linear.analyze_weights`, with
-    U₂ᵀU₂ (conserved as well) added to the first layer's part.
+    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of
+    :func:`whichmin.linear.analyze_weights`, with U₂ᵀU₂ (conserved as well) added to the first layer's part.
 
     Args:
         weights: W_1 … W_L, first layer first, (out, in) each as ``nn.Linear`` stores them, L at least 2.

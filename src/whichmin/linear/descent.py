@@ -27,7 +27,7 @@ def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every
         Y: targets, (N, m) or (N,).
         lr: the step.
         steps: how many.
-        eval_every: report every so many steps; by default so that some 200 reports come back. The last step is always in.
+        eval_every: report every so many steps, and after the last; by default some 200 reports come back.
 
     Returns:
         A :class:`LinearFlow` whose times are lr·step.

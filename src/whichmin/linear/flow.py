@@ -98,14 +98,11 @@ def flow(
         V: second layer, (m, h).
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
-        times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought
-            the loss to 1e-12 of what it was; where nothing is guaranteed, up to 40 of the end's slowest time constant.
-            Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator: look at the last gap.
+        times: where to report, increasing, (T,); 201 of them up to :func:`horizon` by default: look at the last gap.
         rtol: relative tolerance of the integrator.
         atol: its absolute tolerance, times the size of the weights.
-        method: of ``scipy.integrate.solve_ivp``; by default DOP853, which conserves best, and LSODA where σ_1 > 10σ_n.
-        reduced: whether to use the reduced coordinates; without, all weights are integrated as they are, which checks
-            that U₂ stays still instead of using it.
+        method: of ``scipy.integrate.solve_ivp``; by default DOP853, and LSODA where σ_1 > 10σ_n.
+        reduced: with False all weights are integrated as they are, which checks that U₂ stays still.
         progress: whether to show a progress bar on stderr.
 
     Returns:
@@ -121,14 +118,17 @@ def flow(
     problem = pose(data)
     network = reduce(problem, u, v)
     grid = np.linspace(0.0, horizon(problem, network), 201) if times is None else _checks.time_grid(times)
-    rtol, atol = _checks.positive(rtol, "rtol"), _checks.positive(atol, "atol")
-    if method is None:
-        method = "DOP853" if problem.sigma[0] <= 10 * problem.sigma[-1] else "LSODA"
-    tolerances = {"rtol": rtol, "atol": atol, "method": method, "progress": progress}
+    tolerances = {"rtol": _checks.positive(rtol, "rtol"), "atol": _checks.positive(atol, "atol"), "progress": progress}
+    tolerances["method"] = _method(problem) if method is None else method
     if reduced:
         states, evaluations = integrate(problem.velocity, network.state, grid, **tolerances)
         return package(problem, network, grid, states, evaluations)
     return _whole(problem, network, u, v, data, grid, tolerances)
+
+
+def _method(problem: Problem) -> Method:
+    """DOP853 conserves best; LSODA where it would take many steps, σ_1 > 10σ_n."""
+    return "DOP853" if problem.sigma[0] <= 10 * problem.sigma[-1] else "LSODA"
 
 
 def _whole(
@@ -230,7 +230,11 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
 
 
 def horizon(problem: Problem, network: Reduced) -> float:
-    """A time by which the loss has settled as far as is known, and which is not too far to integrate to."""
+    """A time by which the loss has settled as far as is known, and which is not too far to integrate to.
+
+    The guaranteed rate has brought the loss to 1e-12 of what it was; where nothing is guaranteed, 40 of the slowest time
+    constants at the end are over. Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator.
+    """
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
     bounds = LossBounds(problem, imbalance.levels(problem, network.state, eigenvalues), gap)

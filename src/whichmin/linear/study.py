@@ -18,7 +18,10 @@ from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Labels of the three initializations of a study, by their distance to the invariant set: zero, a tenth of OFF's, δ.
 ON, NEAR, OFF = "on the invariant set", "near it", "random"
+#: Steps of gradient descent in a study, as fractions of the largest stable one.
+FRACTIONS = (0.5, 0.05, 0.005)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,22 +94,14 @@ def study(
     U, V = initialize(*shape, exponent=exponent, seed=seed)
     known = analyze_weights(U, V, inputs, targets)
     run = flow(U, V, inputs, targets, progress=progress)
-    placed = {ON: 0.0, NEAR: 0.1 * known.invariant_distance}
     flows = {}
-    for label, near in placed.items():
-        U_at, V_at = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
-        flows[label] = flow(U_at, V_at, inputs, targets, run.times)
+    for label, near in {ON: 0.0, NEAR: 0.1 * known.invariant_distance}.items():
+        placed = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
+        flows[label] = flow(*placed, inputs, targets, run.times)
+    settings = {"points": len(inputs), "inputs": shape[0], "outputs": shape[2], "rank": known.rank}
     swept = len(widths) > 0 and known.rank < shape[0]
     return LinearStudy(
-        settings={
-            "points": len(inputs),
-            "inputs": shape[0],
-            "outputs": shape[2],
-            "rank": known.rank,
-            "width": width,
-            "exponent": exponent,
-            "seed": seed,
-        },
+        settings=settings | {"width": width, "exponent": exponent, "seed": seed},
         analysis=known,
         flows=flows | {OFF: run},
         descents=_descents(U, V, inputs, targets, run),
@@ -128,8 +123,7 @@ def measured_rate(run: LinearFlow, *, late: bool = False) -> float:
 
 
 def _descents(U: Tensor, V: Tensor, X: Tensor, Y: Tensor, run: LinearFlow) -> dict[float, LinearFlow]:
-    """Gradient descent at a half, a twentieth and a two-hundredth of the largest stable step, over part of the time."""
+    """Gradient descent at each of ``FRACTIONS``, over the time of the flow, but 500 largest stable steps at most."""
     limit = largest_step(run._problem, run._states[0])
     end = min(float(run.times[-1]), 500 * limit)
-    fractions = (0.5, 0.05, 0.005)
-    return {f: descend(U, V, X, Y, lr=f * limit, steps=max(1, round(end / (f * limit)))) for f in fractions}
+    return {f: descend(U, V, X, Y, lr=f * limit, steps=max(1, round(end / (f * limit)))) for f in FRACTIONS}

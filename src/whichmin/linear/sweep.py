@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Quantity = Literal["distances", "invariant", "levels"]
+#: Widths h of a sweep.
 WIDTHS = (100, 200, 400, 800, 1600, 3200, 6400)
+#: Exponents a of the initializations N(0, h^{−2a}) of a sweep, within the theory's 1/4 < a ≤ 1/2.
 EXPONENTS = (0.3, 0.35, 0.4, 0.5)
 
 
@@ -109,7 +111,9 @@ class WidthSweep:
         return cls(**load_folder(path, "width_sweep")[1])
 
 
+#: X, Y, width, exponent, seed, rtol and method of one flow.
 _Job = tuple[Tensor, Tensor, int, float, int, float, Method | None]
+#: What a flow is measured by, in the order in which ``_measure`` returns it.
 _MEASURED = ("distances", "invariant", "levels", "bounds", "tight_bounds", "remaining")
 
 
@@ -154,14 +158,10 @@ def width_sweep(
         DataError: data that cannot be used, X without Y, or no seeds.
         ModelError: widths that are too few or too small for the theorem.
     """
-    if (X is None) != (Y is None):
-        raise DataError("got one of X and Y: pass both, or none for random data.")
-    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
-    given = _checks.data(X, Y)
-    inputs, targets = X.reshape(given.inputs.shape), Y.reshape(given.targets.shape)
+    inputs, targets, needed = _data(X, Y)
     drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     sizes = sorted({int(h) for h in widths})
-    _validate(sizes, exponents, drawn, pose(given).rank + targets.shape[1] - 1)
+    _validate(sizes, exponents, drawn, needed)
     jobs: list[_Job] = [
         (inputs, targets, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn
     ]
@@ -173,6 +173,15 @@ def width_sweep(
     measured = np.array(list(results)).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))
     columns = {name: tensor(measured[..., i]) for i, name in enumerate(_MEASURED)}
     return WidthSweep(tensor(np.array(sizes, float)), tensor(np.array(exponents, float)), **columns)
+
+
+def _data(X: Any, Y: Any) -> tuple[Tensor, Tensor, int]:
+    """X (N, d) and Y (N, m) in their own types, and the least width of the theorem, rank(X) + m − 1."""
+    if (X is None) != (Y is None):
+        raise DataError("got one of X and Y: pass both, or none for random data.")
+    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
+    data = _checks.data(X, Y)
+    return X.reshape(data.inputs.shape), Y.reshape(data.targets.shape), pose(data).rank + data.targets.shape[1] - 1
 
 
 def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], needed: int) -> None:
