@@ -232,8 +232,8 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
 def horizon(problem: Problem, network: Reduced) -> float:
     """A time by which the loss has settled as far as is known, and which is not too far to integrate to.
 
-    The guaranteed rate has brought the loss to 1e-12 of what it was; where nothing is guaranteed, 40 of the slowest time
-    constants at the end are over. Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator.
+    The guaranteed rate has brought the loss to 1e-12 of what it was; where nothing is guaranteed, 40 of the slowest
+    time constants at the end are over. Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator.
     """
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
