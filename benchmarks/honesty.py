@@ -65,7 +65,7 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
     model = wm.networks.MLP(sizes, **{k: p[k] for k in keys})
     rule = factory(optimizer, model, task, p["rate"])
     try:
-        run = wm.train(model, task, rule, until=p["until"], max_steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
     except (wm.errors.TrainingError, wm.errors.ModelError) as error:
         print(f"left out, training diverges: {error}"[:120], flush=True)
         return None
@@ -73,7 +73,7 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
         p = p | {"until": float(run.losses[-1]) * 1.0001}
         if p["until"] > 0.1:
             return None
-        run = wm.train(model, task, rule, until=p["until"], max_steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
     row: dict[str, Any] = {"steps": run.steps, "train s": run.seconds}
     for name, relinearize in (("one", "never"), ("followed", "auto")):
         found = wm.predict(model, task, rule, until=p["until"], relinearize=relinearize)

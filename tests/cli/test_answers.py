@@ -139,8 +139,8 @@ def test_the_table_is_about_the_outputs():
     assert row["share_drift"] == pytest.approx(float(entry.explanation.terms["drift"].square().mean()))
 
 
-def test_max_steps_ends_training(cli_json):
-    said = cli_json("explain", "--max-steps", "7")
+def test_a_number_of_steps_ends_training(cli_json):
+    said = cli_json("explain", "--steps", "7")
     assert said["seeds"][0]["steps_trained"] == said["seeds"][0]["steps_predicted"] == 7
     assert said["notes"]
 

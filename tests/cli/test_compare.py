@@ -7,7 +7,7 @@ import json
 import pytest
 
 SMALL = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
-TWO = ["--optimizers", "sgd,adagrad:lr=0.03"]
+TWO = ["--optimizer", "sgd,adagrad:lr=0.03"]
 
 
 def test_a_table_and_a_report(cli, tmp_path):
@@ -24,7 +24,7 @@ def test_a_table_and_a_report(cli, tmp_path):
 
 
 def test_one_object_with_batches_and_training(cli, tmp_path):
-    code, out, err = cli("compare", *SMALL, *TWO, "--batch-sizes", "none,5", "--train", "--out", "there", "--json")
+    code, out, err = cli("compare", *SMALL, *TWO, "--batch-size", "none,5", "--train", "--out", "there", "--json")
     assert code == 0, err
     said = json.loads(out)
     assert list(said["test_error"]) == ["predicted", "trained"]
@@ -38,7 +38,7 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
 
 
 def test_a_choice_that_diverges_fails_alone(cli):
-    code, out, err = cli("compare", *SMALL, "--optimizers", "sgd,sgd:lr=1e4,adagrad:lr=0.03")
+    code, out, err = cli("compare", *SMALL, "--optimizer", "sgd,sgd:lr=1e4,adagrad:lr=0.03")
     assert code == 1, err
     assert "sgd lr=10000, seed 0 could not be predicted: lr = 10000 diverges" in " ".join(out.split())
     assert "Failed as well: seed 1." in " ".join(out.split())
@@ -48,16 +48,16 @@ def test_a_choice_that_diverges_fails_alone(cli):
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
-        (["--optimizers", "sgd,adma"], "optimizer 'adma' is not known; did you mean"),
-        (["--optimizers", "sgd"], "got 1 choice; expected"),
+        (["--optimizer", "sgd,adma"], "optimizer 'adma' is not known; did you mean"),
+        (["--optimizer", "sgd"], "got 1 choice; expected"),
         (
-            ["--optimizers", "sgd,adam", "--batch-sizes", "some"],
-            "--batch-sizes is 'some'; expected sizes such as none,10",
+            ["--optimizer", "sgd,adam", "--batch-size", "some"],
+            "--batch-size is 'some'; expected sizes such as none,10",
         ),
-        (["--optimizers", "sgd,adam", "--batch-sizes", "0"], "batch_size is 0"),
-        (["--seeds", "1"], "a single seed where spread is asked for"),
+        (["--optimizer", "sgd,adam", "--batch-size", "0"], "batch_size is 0"),
+        (["--seeds", "1"], "a single seed where their differences are asked for"),
         (["--level", "2"], "level is 2.0; expected a number between 0 and 1"),
-        (["--width", "wide"], "--width is 'wide'; expected widths"),
+        (["--width", "wide"], "--hidden is 'wide'; expected widths"),
         (["--data", "digist"], "there is no data set 'digist'"),
     ],
 )

@@ -25,11 +25,11 @@ def failing(monkeypatch, fails):
     """Training of an optimizer's class fails where ``fails`` says so, by class name and call."""
     train, calls = runner.train, []
 
-    def maybe(model, task, optimizer, **options):
-        calls.append(optimizer.func.__name__)
+    def maybe(model, task, recipe, **options):
+        calls.append(recipe.optimizer.func.__name__)
         if fails(calls):
             raise TrainingError("the loss is not finite at step 3", state={}, step=3, losses=[])
-        return train(model, task, optimizer, **options)
+        return train(model, task, recipe, **options)
 
     monkeypatch.setattr(runner, "train", maybe)
     return calls
@@ -60,7 +60,7 @@ def test_means_are_by_optimizer(pair):
 def test_another_list_uses_what_is_finished(tmp_path, monkeypatch):
     run(Experiment(optimizer="sgd,adam", **TINY), out=tmp_path)
     calls = failing(monkeypatch, lambda _: False)
-    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", batch_seed=5, **TINY), out=tmp_path)
+    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", seed=5, **TINY), out=tmp_path)
     assert calls == ["Adagrad"] * 2
     run(Experiment(optimizer="adam:lr=0.01", **TINY), out=tmp_path)
     assert calls == ["Adagrad"] * 2 + ["Adam"] * 2
@@ -92,7 +92,7 @@ def test_json_says_what_the_table_says(cli):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam:lr=0.01"])
 def test_mini_batches(cli_json, optimizer):
-    said = cli_json("explain", "--optimizer", optimizer, "--lr", "0.02", "--batch-size", "8", "--batch-seed", "3")
+    said = cli_json("explain", "--optimizer", optimizer, "--lr", "0.02", "--batch-size", "8", "--seed", "3")
     (seed,) = said["seeds"]
     assert said["config"]["batch_size"] == 8
     assert seed["failed"] is None

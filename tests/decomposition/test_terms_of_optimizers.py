@@ -51,7 +51,7 @@ def total(terms):
 def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
     model, task = problem("over", outputs)
     factory, names = CASES[name]
-    run = wm.train(model, task, factory, until=None, max_steps=25, **COURSES[course])
+    run = wm.train(model, task, factory, until=None, steps=25, **COURSES[course])
     found = wm.explain(run)
     assert set(found.terms) == BASE | names
     assert list(found.terms) == [n for n in MEANINGS if n in found.terms]
@@ -66,10 +66,10 @@ def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
 @pytest.mark.parametrize("name", CASES)
 def test_a_relinearized_path_in_place_of_training(name):
     model, task = mlp_problem((4, 40), 8)
-    found = wm.explain(model, task, CASES[name][0], until=None, max_steps=80, trained=False)
+    found = wm.explain(model, task, CASES[name][0], until=None, steps=80, train=False)
     assert distance(found.total, found.relinearized.test) < 1e-11
     assert set(found.terms) == BASE | CASES[name][1]
-    trained = wm.explain(model, task, CASES[name][0], until=None, max_steps=80)
+    trained = wm.explain(model, task, CASES[name][0], until=None, steps=80)
     for term in ("interpolant", "initialization"):
         assert distance(found.terms[term], trained.terms[term]) < 1e-11
     assert rms(found.total, trained.total) < 3e-2
@@ -131,7 +131,7 @@ def test_two_points_and_three_parameters_by_hand(steps):
     task = wm.Task(X, torch.tensor([[1.0], [-2.0]]).double(), X_test)
     theta, expected = by_hand(X, X_test, model.weight.data[0], task.y[:, 0], steps)
     lazy = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.3), steps=steps, relinearize="never")
-    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.3), until=None, max_steps=steps)
+    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.3), until=None, steps=steps)
     found = wm.explain(run)
     assert distance(lazy.parameters()["weight"], theta) < 1e-10
     for name, value in expected.items():

@@ -44,6 +44,8 @@ def make_prediction(
         "certificate": Certificate(2e-3, 1.5e-3 * (1 + seed)),
         "eigenvalues": eigenvalues,
         "max_lr": 0.9,
+        "optimizer": "SGD",
+        "limit": math.inf if given.get("flow") else 0.9,
         "curve": Curve(steps, 1.1 / (1 + steps / 20) ** 2.2),
         "seconds": 0.031 if method == "linearized" else 0.12,
         "notes": ("the path ran into the limit of stability at step 120",) if method == "relinearized" else (),

@@ -14,8 +14,8 @@ from oracles.builders import make_entry, make_task
 from whichmin.dynamics.prediction import Curve
 from whichmin.report import Entry, plots
 from whichmin.report.axes import every
+from whichmin.report.entry_view import term_names, views
 from whichmin.report.svg import inline_svg
-from whichmin.report.view import term_names, views
 
 
 def test_explanation_figure():

@@ -132,14 +132,14 @@ def test_factories_that_are_none(factory, said):
 
 @pytest.mark.parametrize("n", [1, 0, True])
 def test_a_single_seed(n):
-    with pytest.raises(InputError, match="a single seed where spread is asked for"):
+    with pytest.raises(InputError, match="a single seed where their differences are asked for"):
         wm.seeds(network, problem(), SGD, n)
-    with pytest.raises(InputError, match="a single seed where spread is asked for"):
+    with pytest.raises(InputError, match="a single seed where their differences are asked for"):
         wm.compare(network, problem(), {"one": SGD, "other": SGD}, n)
 
 
 def test_no_number_of_seeds():
-    with pytest.raises(InputError, match=r"n is 2\.5; expected a whole number"):
+    with pytest.raises(InputError, match=r"seeds is 2\.5; expected a whole number"):
         wm.seeds(network, problem(), SGD, 2.5)
 
 

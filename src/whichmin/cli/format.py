@@ -14,7 +14,7 @@ from whichmin.studies.experiment.optimizers import labels
 if TYPE_CHECKING:
     import pandas as pd
 
-    from whichmin.report.apart import Apart
+    from whichmin.report.optimizer_distances import OptimizerDistances
 
 #: Characters that a line of the table may have.
 WIDTH = 100
@@ -147,8 +147,8 @@ def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], l
     return rows
 
 
-def format_apart(distances: Apart) -> str:
-    """The matrices of distances between optimizers, the predicted ones below the trained ones."""
+def format_distances(distances: OptimizerDistances) -> str:
+    """The matrices of root mean square distances between optimizers, the predicted ones below the trained ones."""
     parts = []
     for title, rows in distances.tables:
         table = [["", *distances.names]]
@@ -188,7 +188,9 @@ def _spread(mean: float, sd: float) -> str:
     return number(sd) if sd < 1e-3 or sd >= 100 else f"{sd:#.2g}".rstrip(".")
 
 
-def to_json(frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: Apart | None = None) -> dict[str, Any]:
+def to_json(
+    frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: OptimizerDistances | None = None
+) -> dict[str, Any]:
     """The table's numbers as JSON has them: unknown ones are null.
 
     Args:
@@ -228,6 +230,7 @@ def notes(entries: Sequence[Entry]) -> list[str]:
     for entry in entries:
         if entry.failure is not None:
             said[f"{entry.label} failed: {entry.failure}"] = None
+        said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
         for prediction in (entry.linearized, entry.relinearized):
             said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
         if entry.run is not None and not entry.run.converged:

@@ -36,7 +36,6 @@ def linear(
     """
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
     from whichmin.linear.study import study
-    from whichmin.report.linear import write_report
 
     X, Y = _problem(data, points, inputs, outputs, seed)
     answer = study(
@@ -51,7 +50,7 @@ def linear(
         progress=True,
     )
     report = (out / "report.html").resolve()
-    write_report(report, answer)
+    answer.report(report)
     if json:
         print(_json.dumps(_as_json(answer) | {"report": str(report)}, allow_nan=False))
         return 0
@@ -91,7 +90,7 @@ def _print(answer: Any) -> None:
     from whichmin.report.numbers import number
 
     rows = [["", "guaranteed", "tight", "measured"]]
-    for name, *values in answer.table().itertuples(index=False, name=None):
+    for name, *values in answer.to_frame().itertuples(index=False, name=None):
         rows.append([name, *(number(float(v)) for v in values)])
     _table(rows)
     if answer.sweep is not None:
@@ -104,7 +103,7 @@ def _print(answer: Any) -> None:
             rows.append([f"a = {fit.exponent:g}", *cells])
         print()
         _table(rows)
-    print("\n" + finding(answer))
+    print("\n" + " ".join(finding(answer)))
     for note in answer.analysis.notes:
         print(f"note: {note}")
 
@@ -124,9 +123,10 @@ def _as_json(answer: Any) -> dict[str, Any]:
 
     table = [
         {"quantity": name} | {k: known(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
-        for name, *values in answer.table().itertuples(index=False, name=None)
+        for name, *values in answer.to_frame().itertuples(index=False, name=None)
     ]
-    fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in ("distances", "invariant", "levels")}
+    quantities = ("solution_distances", "invariant_distances", "levels")
+    fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in quantities}
     return {
         "whichmin": __version__,
         "config": dict(answer.settings),

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import ResultError
+from whichmin.results import Result, by_point
 from whichmin.task import Task
 from whichmin.training.run import Run
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
-    from matplotlib.figure import Figure
 
 #: What each term is, in a sentence: used by reports and tables.
 MEANINGS: dict[str, str] = {
@@ -40,7 +39,7 @@ def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Result):
     """A network's test outputs as a sum of named terms.
 
     Attributes:
@@ -50,6 +49,8 @@ class Explanation:
         run: the real training, or None where a followed path took its place.
         relinearized: the followed path that took the place of training, or None.
     """
+
+    kind: ClassVar[str] = "explanation"
 
     terms: dict[str, Tensor]
     task: Task
@@ -88,59 +89,7 @@ class Explanation:
             before = mse
         return pd.DataFrame(rows)
 
-    def to_frame(self) -> pd.DataFrame:
+    def _columns(self) -> Mapping[str, Any]:
         """One row per test point and output: ``point``, ``output``, a column per term, ``total``, and ``target``."""
-        import pandas as pd
-
-        n, outputs = self.total.shape
-        columns = {
-            "point": torch.arange(n).repeat_interleave(outputs).numpy(),
-            "output": torch.arange(outputs).repeat(n).numpy(),
-        }
-        for name, term in self.terms.items():
-            columns[name] = term.reshape(-1).double().cpu().numpy()
-        columns["total"] = self.total.reshape(-1).cpu().numpy()
-        if self.task.y_test is not None:
-            columns["target"] = self.task.y_test.reshape(-1).double().cpu().numpy()
-        return pd.DataFrame(columns)
-
-    def plot(self) -> Figure:
-        """The waterfall of the test error and the terms per test point, a matplotlib figure."""
-        from whichmin.report.plots import explanation_figure
-
-        return explanation_figure(self)
-
-    def report(self, path: str | os.PathLike[str], title: str | None = None) -> None:
-        """Write one self-contained HTML file that opens offline."""
-        from whichmin.report import Entry, write_report
-
-        entry = Entry("run", linearized=self.prediction, relinearized=self.relinearized, run=self.run, explanation=self)
-        write_report(path, [entry], title=title)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder: the terms, and the prediction and the run as folders within."""
-        from whichmin.storage import save_folder
-
-        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
-        arrays = {f"term.{k}": v for k, v in self.terms.items()}
-        arrays |= {f"task.{k}": v for k, v in task.items() if v is not None}
-        parts = {"prediction": self.prediction, "run": self.run, "relinearized": self.relinearized}
-        config = {
-            "kind": "explanation",
-            "terms": list(self.terms),
-            "parts": [k for k, v in parts.items() if v is not None],
-        }
-        save_folder(path, config, arrays, parts={k: v.save for k, v in parts.items() if v is not None})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Explanation:
-        """Read a folder that :meth:`save` wrote."""
-        from pathlib import Path
-
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "explanation")
-        kinds = {"prediction": Prediction, "run": Run, "relinearized": Prediction}
-        parts = {name: kinds[name].load(Path(path) / name) for name in config["parts"]}
-        task = {k.removeprefix("task."): v for k, v in arrays.items() if k.startswith("task.")}
-        return cls(terms={k: arrays[f"term.{k}"] for k in config["terms"]}, task=Task(**task), **parts)
+        target = {} if self.task.y_test is None else {"target": self.task.y_test}
+        return by_point(self.terms | {"total": self.total} | target)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
 from whichmin.kernels.spectrum import Spectrum, decompose, rounding_unit
+from whichmin.results import Result, by_point
 from whichmin.task import Task
 from whichmin.terms import Interpolator
 
@@ -29,7 +31,7 @@ class Kernels(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class InfinitePrediction:
+class InfinitePrediction(Result):
     """The outputs of trained infinitely wide networks, a Gaussian process over initializations.
 
     Args:
@@ -42,6 +44,8 @@ class InfinitePrediction:
         rank: the number of eigenvalues of the tangent kernel that count as more than zero.
         unreached: the part of the targets, relative in norm, that no amount of training reaches.
     """
+
+    kind: ClassVar[str] = "infinite_prediction"
 
     mean: Tensor
     covariance: Tensor
@@ -56,6 +60,10 @@ class InfinitePrediction:
     def std(self) -> Tensor:
         """The standard deviation over initializations at each test input, (n_test,)."""
         return self.covariance.diagonal().clamp(min=0.0).sqrt()
+
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per test point and output: ``point``, ``output``, ``mean`` and ``std``."""
+        return by_point({"mean": self.mean, "std": self.std})
 
 
 def predict(

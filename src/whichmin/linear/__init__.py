@@ -10,8 +10,6 @@ from whichmin.linear.least_squares import least_squares
 from whichmin.linear.modules import factors, layers
 from whichmin.linear.study import LinearStudy, study
 from whichmin.linear.sweep import PowerFit, WidthSweep, example, width_sweep
-from whichmin.report.figures.linear import drift_figure, invariant_figure, loss_figure, width_figure
-from whichmin.report.linear import write_report
 
 __all__ = [
     "Assumption",
@@ -26,17 +24,12 @@ __all__ = [
     "deep_flow",
     "deep_imbalances",
     "descend",
-    "drift_figure",
     "example",
     "factors",
     "flow",
     "initialize",
-    "invariant_figure",
     "layers",
     "least_squares",
-    "loss_figure",
     "study",
-    "width_figure",
     "width_sweep",
-    "write_report",
 ]

@@ -39,8 +39,8 @@ class LinearAnalysis:
         invariant_distances: (‖V U₂ᵀ‖_F, ‖U₁U₂ᵀ‖_F); both are zero on the invariant set.
         invariant_distance: δ, the root of the sum of their squares.
         on_invariant_set: whether δ is zero up to rounding.
-        minimum_norm: Θ̂ = X⁺Y, (d, m).
-        distance: ‖UVᵀ − Θ̂‖_F now.
+        least_squares: Θ̂ = X⁺Y, (d, m).
+        solution_distance: ‖UVᵀ − Θ̂‖_F now.
         bound: on the distance at the end: δ·exp(σ_1√(2L(0))/(σ_n²c)); infinite where c = 0.
         tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``LossBounds``), never above ``bound``.
         loss: L now.
@@ -59,8 +59,8 @@ class LinearAnalysis:
     invariant_distances: tuple[float, float]
     invariant_distance: float
     on_invariant_set: bool
-    minimum_norm: Tensor
-    distance: float
+    least_squares: Tensor
+    solution_distance: float
     bound: float
     tight_bound: float
     loss: float
@@ -102,7 +102,7 @@ class LinearAnalysis:
 
 _NUMBERS = [
     *("loss", "optimum", "rank", "imbalance_level", "rate", "tight_rate", "final_rate", "current_rate"),
-    *("invariant_distance", "distance", "bound", "tight_bound"),
+    *("invariant_distance", "solution_distance", "bound", "tight_bound"),
 ]
 
 
@@ -181,8 +181,8 @@ def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
         invariant_distances=invariants,
         invariant_distance=delta,
         on_invariant_set=on_set,
-        minimum_norm=tensor(problem.row_space @ problem.solution),
-        distance=float(reduced.distances(problem, state)),
+        least_squares=tensor(problem.row_space @ problem.solution),
+        solution_distance=float(reduced.solution_distances(problem, state)),
         bound=bound,
         tight_bound=tight,
         loss=gap + problem.floor,

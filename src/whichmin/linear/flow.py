@@ -31,7 +31,7 @@ class LinearFlow:
         times: (T,).
         losses: L = ½‖Y − XUVᵀ‖²_F, (T,).
         gaps: L − L*, (T,), without the cancellation of ``losses`` − ``optimum``.
-        distances: ‖UVᵀ − X⁺Y‖_F, (T,).
+        solution_distances: ‖UVᵀ − X⁺Y‖_F, (T,).
         imbalance_drift: ‖Λ(t) − Λ(0)‖_F, (T,): zero for the exact flow, so it measures the integrator; for gradient
             descent it measures the step.
         still_drift: ‖U₂(t) − U₂(0)‖_F, (T,); identically zero where only the moving part was integrated.
@@ -42,7 +42,7 @@ class LinearFlow:
     times: Tensor
     losses: Tensor
     gaps: Tensor
-    distances: Tensor
+    solution_distances: Tensor
     imbalance_drift: Tensor
     still_drift: Tensor
     optimum: float
@@ -67,10 +67,15 @@ class LinearFlow:
         return tensor(self._reduced.expand(self._problem, self._states)[1])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per time: ``time``, ``loss``, ``gap``, ``distance``, ``imbalance_drift``."""
+        """One row per time: ``time``, ``loss``, ``gap``, ``solution_distance``, ``imbalance_drift``."""
         import pandas as pd
 
-        columns = {"time": self.times, "loss": self.losses, "gap": self.gaps, "distance": self.distances}
+        columns = {
+            "time": self.times,
+            "loss": self.losses,
+            "gap": self.gaps,
+            "solution_distance": self.solution_distances,
+        }
         columns["imbalance_drift"] = self.imbalance_drift
         return pd.DataFrame({name: value.numpy() for name, value in columns.items()})
 
@@ -166,7 +171,7 @@ def package(
         times=tensor(times),
         losses=tensor(gaps + problem.floor),
         gaps=tensor(gaps),
-        distances=tensor(network.distances(problem, states)),
+        solution_distances=tensor(network.solution_distances(problem, states)),
         imbalance_drift=tensor(np.sqrt((turned**2).sum((-2, -1)))),
         still_drift=tensor(np.zeros(len(times)) if drift is None else drift),
         optimum=problem.floor,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,9 +14,7 @@ from whichmin.linear.descent import descend, largest_step
 from whichmin.linear.flow import LinearFlow, flow
 from whichmin.linear.initialize import initialize
 from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_sweep
-
-if TYPE_CHECKING:
-    import pandas as pd
+from whichmin.results import Result
 
 #: Labels of the three initializations of a study, by their distance to the invariant set: zero, a tenth of OFF's, δ.
 ON, NEAR, OFF = "on the invariant set", "near it", "random"
@@ -25,7 +23,7 @@ FRACTIONS = (0.5, 0.05, 0.005)
 
 
 @dataclass(frozen=True, eq=False)
-class LinearStudy:
+class LinearStudy(Result):
     """One network in detail, and a sweep over widths.
 
     Attributes:
@@ -37,25 +35,25 @@ class LinearStudy:
         sweep: over widths and exponents; None where no widths were asked for, or the minimizer is unique.
     """
 
+    kind: ClassVar[str] = "linear_study"
+
     settings: Mapping[str, Any]
     analysis: LinearAnalysis
     flows: Mapping[str, LinearFlow]
     descents: Mapping[float, LinearFlow]
     sweep: WidthSweep | None
 
-    def table(self) -> pd.DataFrame:
+    def _columns(self) -> Mapping[str, Any]:
         """Guarantee and measurement side by side: ``quantity``, ``guaranteed``, ``tight``, ``measured``."""
-        import pandas as pd
-
         known, run = self.analysis, self.flows[OFF]
         rows = [
             ("rate of the loss", known.rate, known.tight_rate, measured_rate(run)),
             ("rate of the loss near the optimum", known.rate, known.final_rate, measured_rate(run, late=True)),
-            ("distance to minimum norm at the end", known.bound, known.tight_bound, float(run.distances[-1])),
-            ("the same, on the invariant set", 0.0, 0.0, float(self.flows[ON].distances[-1])),
+            ("distance to minimum norm at the end", known.bound, known.tight_bound, float(run.solution_distances[-1])),
+            ("the same, on the invariant set", 0.0, 0.0, float(self.flows[ON].solution_distances[-1])),
             ("drift of the imbalance", 0.0, 0.0, float(run.imbalance_drift.max())),
         ]
-        return pd.DataFrame(rows, columns=["quantity", "guaranteed", "tight", "measured"])
+        return dict(zip(("quantity", "guaranteed", "tight", "measured"), zip(*rows, strict=True), strict=True))
 
 
 def study(

@@ -24,6 +24,7 @@ class OptimizerFacts:
         linear: whether a step is linear in the gradients, so that ``lr="best"`` means something.
         metric: a function "package.module:name" of a parameter's state and group that reads the preconditioner D of the
             last step; None where there is none, or it is not known.
+        without_default: where ``default_lr`` is None, why, and what to say: the end of a sentence.
         on_command_line: whether its settings can be said as text.
     """
 
@@ -33,6 +34,7 @@ class OptimizerFacts:
     rule: str | None = None
     linear: bool = False
     metric: str | None = None
+    without_default: str = ""
     on_command_line: bool = True
 
     @property
@@ -80,7 +82,13 @@ REGISTRY: dict[str, OptimizerFacts] = {
         OptimizerFacts("rprop", "torch.optim:Rprop", 1e-3),
         OptimizerFacts("adafactor", "torch.optim:Adafactor", 3e-5),
         OptimizerFacts("muon", "torch.optim:Muon", 1e-3),
-        OptimizerFacts("asgd", "torch.optim:ASGD", None),
+        OptimizerFacts(
+            "asgd",
+            "torch.optim:ASGD",
+            None,
+            without_default="its setting lambd=1e-4 shrinks the weights, so that it does not come to a training error "
+            "of 0. Say one, such as asgd:lr=1,lambd=0.",
+        ),
     )
 }
 

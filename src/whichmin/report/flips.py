@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whichmin.decision import Decision
+from whichmin.report.entry_view import Array, EntryView
 from whichmin.report.numbers import number, percent
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import Array, View
 
 SOURCES = {
     "trained": "trained networks",
@@ -57,7 +57,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Places on the strips, the same for all points: from 5 to 95 between the extremes of the outputs shown."""
+    """Places on the strips, the same for all points: from 5 to 95 between the extremes of the outputs."""
 
     low: float
     high: float
@@ -72,9 +72,9 @@ class _Scale:
         return 5 + 90 * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
-def flips(shown: Sequence[View]) -> Flips | None:
+def flips(entries: Sequence[EntryView]) -> Flips | None:
     """The points that entries decide differently; None where there are no two entries with the same test points."""
-    source, members = _comparable(shown)
+    source, members = _comparable(entries)
     if source is None:
         return None
     task = members[0].task
@@ -90,17 +90,19 @@ def flips(shown: Sequence[View]) -> Flips | None:
     return Flips(text, tuple(view.label for view in members), points, len(contested))
 
 
-def _comparable(shown: Sequence[View]) -> tuple[str | None, list[View]]:
+def _comparable(entries: Sequence[EntryView]) -> tuple[str | None, list[EntryView]]:
     """The best kind of outputs that at least two entries have for the same test points, and those entries."""
     for source in SOURCES:
-        members = [view for view in shown if source in view.outputs]
+        members = [view for view in entries if source in view.outputs]
         members = [v for v in members if v.outputs[source].shape == members[0].outputs[source].shape]
         if len(members) > 1 and len(members[0].outputs[source]):
             return source, members
     return None, []
 
 
-def _sentences(source: str, members: Sequence[View], decided: NDArray[np.int64], contested: int, rule: Decision) -> str:
+def _sentences(
+    source: str, members: Sequence[EntryView], decided: NDArray[np.int64], contested: int, rule: Decision
+) -> str:
     n = decided.shape[1]
     how = "the largest output" if members[0].outputs[source].shape[1] > 1 else f"the side of {number(rule.threshold)}"
     text = f"Deciding by {how}, the {len(members)} {SOURCES[source]} "
@@ -114,7 +116,7 @@ def _sentences(source: str, members: Sequence[View], decided: NDArray[np.int64],
     return text + (f" {agreement}" if agreement else "")
 
 
-def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], rule: Decision) -> str:
+def _foreseen(source: str, members: Sequence[EntryView], decided: NDArray[np.int64], rule: Decision) -> str:
     """How often the prediction decides as the trained network does."""
     if source != "trained":
         return ""
@@ -133,7 +135,7 @@ def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], 
     return ""
 
 
-def _point(i: int, members: Sequence[View], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
+def _point(i: int, members: Sequence[EntryView], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
     """One row of the table; ``outputs`` is (entries, C)."""
     view = next((v for v in members if v.target is not None), None)
     task, single = members[0].task, outputs.shape[1] == 1

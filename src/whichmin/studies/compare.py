@@ -80,7 +80,7 @@ def compare(
         OutputError: ``out`` cannot be written to.
         WhichminError: the first failure, if there is nothing but failures.
     """
-    count = check_seeds(seeds, "seeds")
+    count = check_seeds(seeds)
     check_test(task)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
@@ -174,7 +174,7 @@ def _package(
         level,
         seconds,
         tuple(work.failures),
-        tuple(notices(level, count) + _remarks(work) + [not_kept(names, why) for why, names in work.unknown.items()]),
+        tuple(notices(level, count) + _remarks(work) + _not_kept(work)),
         asked,
     )
 
@@ -191,3 +191,7 @@ def _remarks(work: _Work) -> list[str]:
         others = f" The like at {len(said) - 1} more of the seeds." if len(said) > 1 else ""
         remarks.append(f"{name}, {said[0]}{others}")
     return remarks
+
+
+def _not_kept(work: _Work) -> list[str]:
+    return [f"{', '.join(names)}: {not_kept(unknown)}" for unknown, names in work.unknown.items()]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    import pandas as pd
+from whichmin.results import Result, by_point
 
 
 @dataclass(frozen=True, eq=False)
-class SeedSpread:
+class SeedSpread(Result):
     """The minimizers of n initializations, seeds 0 … n − 1.
 
     Attributes:
@@ -26,6 +25,8 @@ class SeedSpread:
         seconds: what it took.
         notes: what the predictions remarked, each with its seed.
     """
+
+    kind: ClassVar[str] = "seeds"
 
     test: Tensor
     y_test: Tensor | None
@@ -62,43 +63,8 @@ class SeedSpread:
             return None
         return (self.test.double() - self.y_test.double()).square().flatten(1).mean(dim=1)
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per test point and output: ``point``, ``output``, ``mean``, ``seed_std``, ``majority``, flips."""
-        import pandas as pd
-
-        n, outputs = self.mean.shape
-        columns = {
-            "point": torch.arange(n).repeat_interleave(outputs),
-            "output": torch.arange(outputs).repeat(n),
-            "mean": self.mean.double().reshape(-1),
-            "seed_std": self.seed_std.double().reshape(-1),
-            "majority": self.majority.repeat_interleave(outputs),
-            "flip_probability": self.flip_probability.repeat_interleave(outputs),
-        }
-        if self.y_test is not None:
-            columns["target"] = self.y_test.double().reshape(-1)
-        return pd.DataFrame({name: column.cpu().numpy() for name, column in columns.items()})
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``)."""
-        from whichmin.storage import save_folder
-
-        arrays = {"test": self.test, "error": self.error, "labels": self.labels}
-        if self.y_test is not None:
-            arrays["y_test"] = self.y_test
-        save_folder(path, {"kind": "seeds", "seconds": self.seconds, "notes": list(self.notes)}, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> SeedSpread:
-        """Read a folder that :meth:`save` wrote."""
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "seeds")
-        return cls(
-            arrays["test"],
-            arrays.get("y_test"),
-            arrays["error"],
-            arrays["labels"],
-            config["seconds"],
-            tuple(config["notes"]),
-        )
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per test point and output: their numbers, ``mean``, ``seed_std``, ``majority``, flips and targets."""
+        columns = {"mean": self.mean, "seed_std": self.seed_std, "majority": self.majority}
+        columns["flip_probability"] = self.flip_probability
+        return by_point(columns if self.y_test is None else columns | {"target": self.y_test})

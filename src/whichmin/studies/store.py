@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -179,6 +179,6 @@ class Store:
         save_folder(self.place(question), config, arrays, parts=parts)
 
 
-def not_kept(names: Iterable[str], unknown: Unknown) -> str:
-    """The remark that answers of these names were neither kept nor read."""
-    return f"{', '.join(names)}: finished runs are not kept, because {unknown.reason}."
+def not_kept(unknown: Unknown) -> str:
+    """The remark that an answer was neither kept nor read, and why."""
+    return f"finished runs are not kept, because {unknown.reason}."

@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
-from whichmin.tangent.examine import check_modules
+from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot
-from whichmin.training.train import check_network
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -84,7 +83,7 @@ class Recorder(Recording):
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
-            check_network(network, self.task)
+            examine(network, self.task.X, outputs=self.task.outputs).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._blueprint = Blueprint.of(optimizer, self._named)
@@ -223,7 +222,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:
-    after = f"after {steps} steps, at a training loss of {last.mse:.3g}"
+    after = f"after {steps} steps, at a training MSE of {last.mse:.3g}"
     if error is None:
         return f"the loop ended {after}." if steps else "the loop ended without a step."
     half = ", in the middle of a step, so that some parameters may have made it and others not" if inside else ""

@@ -164,8 +164,9 @@ class RecursionMotion(Motion):
             now = self._losses[-1]
             if not math.isfinite(now) or now > DIVERGED * (self._losses[0] + 1e-300):
                 gone = next(k for k, e in enumerate(self._losses) if not e <= DIVERGED * (self._losses[0] + 1e-300))
+                label = self.start.objective.loss.label
                 raise DivergenceError(
-                    f"training diverges: after {int(self.start.steps) + gone} steps the predicted training loss is "
+                    f"training diverges: after {int(self.start.steps) + gone} steps the predicted training {label} is "
                     f"{self._losses[gone]:.3g}. Lower the learning rate, or take larger batches.",
                     math.nan,
                 )

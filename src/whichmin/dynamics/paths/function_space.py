@@ -45,6 +45,13 @@ class FunctionSpacePredictor(Predictor):
         """That of the rule, on the kernel in its metric."""
         return self.rule.convergence(self.linearization.spectrum, self.problem.objective.gamma)
 
+    def limit(self) -> float | None:
+        """That of the rule; None in a metric, where it is not told by the eigenvalues of the kernel K."""
+        spectrum = self.problem.spectrum
+        if self.linearization.spectrum is not spectrum:
+            return None
+        return self.rule.limit(float(spectrum.eigenvalues[0]), self.problem.objective.gamma)
+
     def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
         """One linearization, and a path if that is not enough."""
         outcome, goal = self.linearized(), IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)
@@ -81,9 +88,7 @@ class FunctionSpacePredictor(Predictor):
         network.shift(step, 1.0)
         features = network.features()
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
-        certificate = Certificate(
-            self._loss(at_train), float((at_test - test[-1]).square().mean())
-        )
+        certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
         error = self._one_shot_error(features, c, step, train[-1], test[-1])
         network.put(self.problem.origin)
@@ -153,7 +158,7 @@ class FunctionSpacePredictor(Predictor):
             )
         if outcome.loss_error > controller.accepted_loss:
             notes.append(
-                f"the training losses on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
+                f"the training errors on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
                 f"{controller.accepted_loss:.0%}, {far}"
             )
         return tuple(notes)
@@ -204,10 +209,13 @@ class FunctionSpacePredictor(Predictor):
     def _path_notes(self, path: Path, short: bool) -> tuple[str, ...]:
         notes, goal = [], self.problem.goal
         if not path.arrived:
-            came = f"{path.intervals} intervals, at a training loss of {path.loss:.3g}"
+            came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes.append(f"the path was given up after {came}.")
         elif short and goal.until is not None and path.loss >= goal.until:
-            notes.append(f"the path ends at a training loss of {path.loss:.3g}, above until = {goal.until:g}.")
+            notes.append(
+                f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
+                f"{goal.until:g}."
+            )
         if path.edge is not None:
             notes.append(
                 f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "

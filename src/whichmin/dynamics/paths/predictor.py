@@ -47,6 +47,11 @@ class Problem:
     rule: Rule | None
 
     @property
+    def loss_label(self) -> str:
+        """The loss's name in messages."""
+        return self.objective.loss.label
+
+    @property
     def target_std(self) -> float:
         """The standard deviation of the targets, which tolerances are relative to."""
         y = self.network.task.y.double()
@@ -91,6 +96,10 @@ class Predictor(ABC):
         """How fast the loss falls on the linearized network; None where that is not known."""
         return None
 
+    def limit(self) -> float | None:
+        """The learning rate at the limit of stability of the optimizer on K(X, X) at θ₀; None where none is known."""
+        return None
+
     def package(self, outcome: Outcome, seconds: float, several: bool = False) -> Prediction:
         """The result, in the network's type."""
         problem, task = self.problem, self.network.task
@@ -118,6 +127,8 @@ class Predictor(ABC):
             rates=self.convergence(),
             curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
             seconds=seconds,
+            optimizer=problem.optimizer,
+            limit=self.limit(),
             notes=outcome.notes + self._rank_notes(),
             _state=outcome.state,
             _network=self.network.model,

@@ -7,11 +7,11 @@ from statistics import fmean
 
 import numpy as np
 
-from whichmin.report.apart import Apart, by_optimizer
+from whichmin.report.entry_view import EntryView, by_optimizer, mse, present, term_names
 from whichmin.report.flips import Flips
 from whichmin.report.numbers import duration, mean_sd, number, percent
-from whichmin.report.summary import relative_deviation, train_mse
-from whichmin.report.view import View, distance, known, term_names
+from whichmin.report.optimizer_distances import OptimizerDistances
+from whichmin.report.quantities import relative_deviation, train_mse
 
 _PHRASES = {
     "initialization": "the initialization",
@@ -24,22 +24,25 @@ _PHRASES = {
 _SMALL = 0.1
 
 
-def headline(shown: Sequence[View], contested: Flips | None, apart: Apart | None = None) -> list[str]:
+def headline(
+    entries: Sequence[EntryView], contested: Flips | None, distances: OptimizerDistances | None = None
+) -> list[str]:
     """The finding in a few sentences; means over entries where there are several, optimizer by optimizer."""
-    groups = by_optimizer(shown)
+    groups = by_optimizer(entries)
     if groups:
-        sentences = [_compared(groups), apart.sentence if apart else "", apart.off if apart else "", _flips(contested)]
+        between = [] if distances is None else [distances.sentence, distances.miss]
+        sentences = [_compared(groups), *between, _flips(contested)]
         return [s for s in sentences if s]
-    sentences = [_training(shown), _test_error(shown), _terms(shown), _flips(contested)]
+    sentences = [_training(entries), _test_error(entries), _terms(entries), _flips(contested)]
     return [s for s in sentences if s] or [
         "There is nothing to compare: no outputs, no targets and no terms were given."
     ]
 
 
-def lazy_sentences(shown: Sequence[View]) -> list[str]:
+def lazy_sentences(entries: Sequence[EntryView]) -> list[str]:
     """How far the network is from its linearization, and what follows for the reader."""
     sentences = []
-    relative = known(relative_deviation(v) for v in shown)
+    relative = present(relative_deviation(v) for v in entries)
     if relative:
         size = fmean(relative)
         text = (
@@ -53,25 +56,23 @@ def lazy_sentences(shown: Sequence[View]) -> list[str]:
         else:
             text += "it is not lazy, its features turn; follow the path rather than trust one linearization."
         sentences.append(text)
-    sentences += [text for text in (_measured(shown), _linearizations(shown)) if text]
+    sentences += [text for text in (_measured(entries), _linearizations(entries)) if text]
     return sentences
 
 
-def mean_waterfall(shown: Sequence[View]) -> tuple[list[str], list[float]]:
+def mean_waterfall(entries: Sequence[EntryView]) -> tuple[list[str], list[float]]:
     """The terms' names and the test error after each, a mean over entries; empty without test targets."""
-    names = term_names(shown)
-    partial = [errors for v in shown if (errors := v.partial_errors(names)) is not None]
+    names = term_names(entries)
+    partial = [errors for v in entries if (errors := v.partial_errors(names)) is not None]
     return (names, np.mean(partial, axis=0).tolist()) if partial else ([], [])
 
 
-def _compared(groups: dict[str, list[View]]) -> str:
+def _compared(groups: dict[str, list[EntryView]]) -> str:
     """The test error of each optimizer's networks."""
     errors = {}
     for name, part in groups.items():
-        trained = known(v.test_mse("trained") for v in part)
-        predicted = known(
-            p for v in part if (p := v.test_mse("relinearized" if v.relinearized else "linearized")) is not None
-        )
+        trained = present(v.test_mse("trained") for v in part)
+        predicted = present(v.test_mse("relinearized" if v.relinearized else "linearized") for v in part)
         errors[name] = (trained, predicted)
     sure = any(trained for trained, _ in errors.values())
     said = [
@@ -91,9 +92,9 @@ def _of(values: Sequence[float], digits: int = 2) -> str:
     return number(fmean(values), digits)
 
 
-def _training(shown: Sequence[View]) -> str:
-    runs = [v.run for v in shown if v.run is not None]
-    reached = known(train_mse(v) for v in shown)
+def _training(entries: Sequence[EntryView]) -> str:
+    runs = [v.run for v in entries if v.run is not None]
+    reached = present(train_mse(v) for v in entries)
     if not runs or not reached:
         return ""
     steps = number(round(fmean(r.steps for r in runs)))
@@ -106,52 +107,52 @@ def _training(shown: Sequence[View]) -> str:
     return text + (f" {len(short)} of {len(runs)} runs stopped short of their aim." if short else "")
 
 
-def _test_error(shown: Sequence[View]) -> str:
-    trained = known(v.test_mse("trained") for v in shown)
-    kind = "relinearized" if any("relinearized" in v.outputs for v in shown) else "linearized"
-    predicted = known(v.test_mse(kind) for v in shown)
+def _test_error(entries: Sequence[EntryView]) -> str:
+    trained = present(v.test_mse("trained") for v in entries)
+    kind = "relinearized" if any("relinearized" in v.outputs for v in entries) else "linearized"
+    predicted = present(v.test_mse(kind) for v in entries)
     several = len(trained or predicted) > 1
     if not trained and not predicted:
-        return _outputs_only(shown, kind)
+        return _outputs_only(entries, kind)
     if not predicted:
         return f"Its test error is {mean_sd(trained)}."
     if not trained:
-        estimate = fmean(p.error for v in shown if (p := v.prediction) is not None)
+        estimate = fmean(p.error for v in entries if (p := v.prediction) is not None)
         return (
-            f"Without training, in {_took(shown)}, the predicted minimizer has test error {mean_sd(predicted)}; "
+            f"Without training, in {_took(entries)}, the predicted minimizer has test error {mean_sd(predicted)}; "
             f"it is estimated to be {number(estimate, 2)} (root mean square) from the trained network."
         )
     its = "Its test error is" if not several else "The test error is"
-    took = [v.run.seconds for v in shown if v.run is not None]
+    took = [v.run.seconds for v in entries if v.run is not None]
     return (
-        f"{its} {mean_sd(trained)}; the predicted minimizer, found in {_took(shown)} instead of "
+        f"{its} {mean_sd(trained)}; the predicted minimizer, found in {_took(entries)} instead of "
         f"{duration(fmean(took))}, says {mean_sd(predicted)}."
     )
 
 
-def _took(shown: Sequence[View]) -> str:
-    return duration(fmean(p.seconds for v in shown if (p := v.prediction) is not None))
+def _took(entries: Sequence[EntryView]) -> str:
+    return duration(fmean(p.seconds for v in entries if (p := v.prediction) is not None))
 
 
-def _outputs_only(shown: Sequence[View], kind: str) -> str:
+def _outputs_only(entries: Sequence[EntryView], kind: str) -> str:
     """No test targets: how far the prediction is from the trained network."""
-    apart = known(distance(v.outputs.get(kind), v.outputs.get("trained")) for v in shown)
-    if apart:
+    gaps = present(mse(v.outputs.get(kind), v.outputs.get("trained")) for v in entries)
+    if gaps:
         return (
-            f"The predicted minimizer, found in {_took(shown)}, is {number(fmean(apart) ** 0.5, 2)} (root mean square) "
-            "from the trained network on the test points."
+            f"The predicted minimizer, found in {_took(entries)}, is {number(fmean(gaps) ** 0.5, 2)} (root mean square "
+            "on the test points) from the trained network."
         )
-    estimates = [p.error for v in shown if (p := v.prediction) is not None]
+    estimates = [p.error for v in entries if (p := v.prediction) is not None]
     if not estimates:
         return ""
     return (
-        f"The minimizer was predicted in {_took(shown)}; it is estimated to be {_of(estimates)} (root mean square) "
+        f"The minimizer was predicted in {_took(entries)}; it is estimated to be {_of(estimates)} (root mean square) "
         "from the trained network."
     )
 
 
-def _terms(shown: Sequence[View]) -> str:
-    names, errors = mean_waterfall(shown)
+def _terms(entries: Sequence[EntryView]) -> str:
+    names, errors = mean_waterfall(entries)
     if len(names) < 2 or not errors[-1] > 0:
         return ""
     changes = np.diff(errors)
@@ -176,26 +177,26 @@ def _flips(contested: Flips | None) -> str:
     return f"{contested.total:,} {points} decided differently by different entries."
 
 
-def _measured(shown: Sequence[View]) -> str:
+def _measured(entries: Sequence[EntryView]) -> str:
     """The predictions' distance to the trained network, in standard deviations of the targets."""
     parts = []
     for kind, words in (("linearized", "the linearized prediction"), ("relinearized", "the prediction along the path")):
-        apart = [
+        roots = [
             gap**0.5 / p.target_std
-            for v in shown
+            for v in entries
             if (p := v.linearized or v.relinearized) is not None
             and p.target_std > 0
-            and (gap := distance(v.outputs.get(kind), v.outputs.get("trained"))) is not None
+            and (gap := mse(v.outputs.get(kind), v.outputs.get("trained"))) is not None
         ]
-        if apart:
-            parts.append(f"{words} is {percent(fmean(apart))}")
+        if roots:
+            parts.append(f"{words} is {percent(fmean(roots))}")
     if not parts:
         return ""
     return f"Measured on the test points, {' and '.join(parts)} of that standard deviation from the trained network."
 
 
-def _linearizations(shown: Sequence[View]) -> str:
-    intervals = [v.relinearized.intervals for v in shown if v.relinearized is not None]
+def _linearizations(entries: Sequence[EntryView]) -> str:
+    intervals = [v.relinearized.intervals for v in entries if v.relinearized is not None]
     if not intervals:
         return ""
     low, high = min(intervals), max(intervals)

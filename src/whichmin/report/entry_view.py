@@ -1,4 +1,4 @@
-"""An entry made ready to be shown: parts that an explanation brings are filled in, outputs are float64 arrays."""
+"""An entry made ready to be entries: parts that an explanation brings are filled in, outputs are float64 arrays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class EntryView:
     """What is known of one entry.
 
     Attributes:
@@ -50,7 +50,7 @@ class View:
 
     def test_mse(self, which: str) -> float | None:
         """The test mean square error of ``outputs[which]``, None where it is unknown."""
-        return distance(self.outputs.get(which), self.target)
+        return mse(self.outputs.get(which), self.target)
 
     def partial_errors(self, names: Sequence[str]) -> Array | None:
         """The test error of the partial sums of the terms taken in the order ``names``, (len(names),)."""
@@ -62,12 +62,12 @@ class View:
         return np.square(partial - target).mean(axis=(1, 2))
 
 
-def views(entries: Iterable[Entry]) -> list[View]:
+def entry_views(entries: Iterable[Entry]) -> list[EntryView]:
     """The entries, each completed from its explanation; without those that failed."""
     return [_view(entry) for entry in entries if entry.failure is None]
 
 
-def _view(entry: Entry) -> View:
+def _view(entry: Entry) -> EntryView:
     why = entry.explanation
     run = entry.run or (why.run if why else None)
     linearized = entry.linearized or (why.prediction if why else None)
@@ -78,7 +78,7 @@ def _view(entry: Entry) -> View:
         "linearized": linearized.test if linearized else None,
         "relinearized": relinearized.test if relinearized else None,
     }
-    return View(
+    return EntryView(
         label=str(entry.label),
         linearized=linearized,
         relinearized=relinearized,
@@ -98,7 +98,7 @@ def array(tensor: Tensor) -> Array:
     return values[-1] if values.ndim == 3 else values
 
 
-def distance(a: Array | None, b: Array | None) -> float | None:
+def mse(a: Array | None, b: Array | None) -> float | None:
     """The mean square difference, None where a part is missing or the shapes do not belong together."""
     return None if a is None or b is None or a.shape != b.shape else float(np.square(a - b).mean())
 
@@ -109,16 +109,26 @@ def last_steps(prediction: Prediction) -> float:
     return float(steps.reshape(-1)[-1]) if isinstance(steps, Tensor) else float(steps)
 
 
-def term_names(shown: Iterable[View]) -> list[str]:
+def by_optimizer(entries: Iterable[EntryView]) -> dict[str, list[EntryView]]:
+    """The entries of each optimizer in order; empty unless there are several and every entry says its own."""
+    groups: dict[str, list[EntryView]] = {}
+    for view in entries:
+        if view.optimizer is None:
+            return {}
+        groups.setdefault(view.optimizer, []).append(view)
+    return groups if len(groups) > 1 else {}
+
+
+def term_names(entries: Iterable[EntryView]) -> list[str]:
     """The terms of all entries: known ones in the order of ``MEANINGS``, then others as they appear."""
     seen: dict[str, None] = {}
-    for view in shown:
+    for view in entries:
         if view.explanation is not None:
             seen |= dict.fromkeys(view.explanation.terms)
     order = {name: rank for rank, name in enumerate(MEANINGS)}
     return sorted(seen, key=lambda name: order.get(name, len(order)))
 
 
-def known(values: Iterable[float | None]) -> list[float]:
+def present(values: Iterable[float | None]) -> list[float]:
     """The values that are there."""
     return [v for v in values if v is not None and not math.isnan(v)]

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from whichmin.report.entry_view import EntryView, by_optimizer, mse, present
 from whichmin.report.numbers import number, percent
-from whichmin.report.view import View, distance, known
 
 Matrix = tuple[tuple[float | None, ...], ...]
 
 
 @dataclass(frozen=True)
-class Apart:
+class OptimizerDistances:
     """Root mean square distances between test outputs, means over members that two optimizers share.
 
     Attributes:
@@ -62,7 +62,7 @@ class Apart:
         return f"{text}; predicted were {number(also, 2)}." if also is not None else f"{text}."
 
     @property
-    def off(self) -> str:
+    def miss(self) -> str:
         """By how much the predicted distances miss the trained ones."""
         if self.trained is None or self.predicted is None:
             return ""
@@ -75,25 +75,15 @@ class Apart:
         return f"The predicted distances are off by {percent(fmean(misses))} on average." if misses else ""
 
 
-def by_optimizer(shown: Sequence[View]) -> dict[str, list[View]]:
-    """The entries of each optimizer in order; empty unless there are several and every entry says its own."""
-    groups: dict[str, list[View]] = {}
-    for view in shown:
-        if view.optimizer is None:
-            return {}
-        groups.setdefault(view.optimizer, []).append(view)
-    return groups if len(groups) > 1 else {}
-
-
-def apart(shown: Sequence[View]) -> Apart | None:
+def optimizer_distances(entries: Sequence[EntryView]) -> OptimizerDistances | None:
     """The distances between optimizers; None where there are none to compare."""
-    groups = by_optimizer(shown)
+    groups = by_optimizer(entries)
     trained = _matrix(groups, ["trained"])
     predicted = _matrix(groups, ["relinearized", "linearized"])
-    return Apart(tuple(groups), trained, predicted) if trained or predicted else None
+    return OptimizerDistances(tuple(groups), trained, predicted) if trained or predicted else None
 
 
-def _matrix(groups: dict[str, list[View]], kinds: Sequence[str]) -> Matrix | None:
+def _matrix(groups: dict[str, list[EntryView]], kinds: Sequence[str]) -> Matrix | None:
     rows = tuple(
         tuple(None if i == j else _between(a, b, kinds) for j, b in enumerate(groups.values()))
         for i, a in enumerate(groups.values())
@@ -101,12 +91,12 @@ def _matrix(groups: dict[str, list[View]], kinds: Sequence[str]) -> Matrix | Non
     return rows if any(v is not None for row in rows for v in row) else None
 
 
-def _between(one: Sequence[View], other: Sequence[View], kinds: Sequence[str]) -> float | None:
+def _between(one: Sequence[EntryView], other: Sequence[EntryView], kinds: Sequence[str]) -> float | None:
     """The mean over shared members of the root mean square distance, in the first kind of outputs that both have."""
     members = {view.member: view for view in other}
     for kind in kinds:
-        gaps = known(
-            distance(view.outputs.get(kind), members[view.member].outputs.get(kind))
+        gaps = present(
+            mse(view.outputs.get(kind), members[view.member].outputs.get(kind))
             for view in one
             if view.member in members
         )

@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from oracles.builders import make_entry
+from oracles.pages import Page
 from whichmin.errors import InputError, TrainingError
 from whichmin.report import Entry
-from whichmin.report.apart import apart, by_optimizer
-from whichmin.report.html import render
-from whichmin.report.view import views
+from whichmin.report.entry_view import by_optimizer, entry_views
+from whichmin.report.optimizer_distances import optimizer_distances
+from whichmin.report.pages.entries import entries_page
 
-from .test_html import EVERYTHING, Page
+from .pages.test_entries import EVERYTHING
 
 NAMES = ("sgd", "adam", "adagrad")
 
@@ -34,38 +35,38 @@ def entries(shift: float = 0.5) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(render(entries()))
+    return Page(entries_page(entries()))
 
 
 def test_distances_are_between_the_same_seeds():
-    found = apart(views(entries()))
+    found = optimizer_distances(entry_views(entries()))
     assert found.names == NAMES
     torch.testing.assert_close(torch.tensor(found.trained[0][1:]), torch.tensor([0.5, 1.0]))
     torch.testing.assert_close(torch.tensor(found.predicted[0][1:]), torch.tensor([1.0, 2.0]))
     assert all(found.trained[i][i] is None for i in range(3))
     assert found.trained[2][1] == found.trained[1][2]
     assert found.sentence.startswith("Furthest from each other, sgd and adagrad are 1.0 apart")
-    assert "off by 100\u00a0%" in found.off
+    assert "off by 100\u00a0%" in found.miss
 
 
 def test_without_training_there_are_only_predictions():
     some = [replace(e, run=None, explanation=None) for e in entries()]
-    found = apart(views(some))
+    found = optimizer_distances(entry_views(some))
     assert found.trained is None
     assert found.predicted[0][1] == pytest.approx(1.0)
     assert "are predicted to be" in found.sentence
 
 
 def test_nothing_to_compare():
-    assert apart(views(entries()[:2])) is None
-    assert apart(views([make_entry(0), make_entry(1)])) is None
-    assert by_optimizer(views([*entries(), make_entry(0)])) == {}
+    assert optimizer_distances(entry_views(entries()[:2])) is None
+    assert optimizer_distances(entry_views([make_entry(0), make_entry(1)])) is None
+    assert by_optimizer(entry_views([*entries(), make_entry(0)])) == {}
 
 
 def test_other_seeds_are_not_compared():
     one, *_, other = entries()
     assert one.member != other.member
-    assert apart(views([one, other])) is None
+    assert optimizer_distances(entry_views([one, other])) is None
 
 
 def test_the_page_is_by_optimizer(page):
@@ -82,7 +83,7 @@ def test_the_page_is_by_optimizer(page):
 def test_what_failed_is_told():
     failure = TrainingError("the loss is not finite", state={}, step=3, losses=[])
     lost = Entry("rprop, seed 0", optimizer="rprop", member="seed 0", failure=failure)
-    page = Page(render([*entries(), lost]))
+    page = Page(entries_page([*entries(), lost]))
     assert "failed" in page.sections
     assert "rprop, seed 0: the loss is not finite" in page.words
     assert "All 6 entries" in page.words

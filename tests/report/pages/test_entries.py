@@ -3,7 +3,6 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
@@ -11,61 +10,15 @@ import pytest
 import torch
 
 from oracles.builders import N_TEST, make_entry, make_prediction, make_task
+from oracles.pages import Page
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.errors import InputError, OutputError
 from whichmin.report import Entry, write_report
-from whichmin.report.html import TITLE, render
-
-VOID = {"meta", "img", "br", "link", "input", "hr"}
-
-
-class Page(HTMLParser):
-    """A parsed page: whether tags balance, its identifiers, section names, visible text and values of <data>."""
-
-    def __init__(self, source: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.source, self.open, self.faults = source, [], []
-        self.ids, self.sections, self.text, self.values, self.loads, self.tags = [], [], [], [], [], []
-        self.references: list[str] = []
-        self.feed(source)
-        self.close()
-        self.faults += self.open
-
-    def handle_starttag(self, tag, attrs):
-        self._note(tag, dict(attrs))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self._note(tag, dict(attrs))
-
-    def _note(self, tag, attrs):
-        self.tags.append(tag)
-        if "id" in attrs:
-            self.ids.append(attrs["id"])
-        if tag == "section":
-            self.sections.append(attrs["id"])
-        if tag == "data":
-            self.values.append(attrs["value"])
-        self.loads += [v for k, v in attrs.items() if k in ("src", "href", "xlink:href", "data", "action", "srcset")]
-        self.references += re.findall(r"url\(([^)]*)\)", " ".join(v or "" for v in attrs.values()))
-        self.references += [attrs[k] for k in ("aria-labelledby",) if k in attrs]
-
-    def handle_endtag(self, tag):
-        if not self.open or self.open.pop() != tag:
-            self.faults.append(f"/{tag}")
-
-    def handle_data(self, data):
-        if not self.open or self.open[-1] not in ("style", "script"):
-            self.text.append(data)
-
-    @property
-    def words(self) -> str:
-        return re.sub(r"\s+", " ", " ".join(self.text))
+from whichmin.report.pages.entries import TITLE, entries_page
 
 
 def page(*entries: Entry, **kwargs) -> Page:
-    return Page(render(entries, **kwargs))
+    return Page(entries_page(entries, **kwargs))
 
 
 EVERYTHING = ["asked", "numbers", "terms", "agreement", "training", "flips", "lazy", "notes"]

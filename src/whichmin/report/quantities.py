@@ -9,15 +9,16 @@ import numpy as np
 
 from whichmin.decision import Decision
 from whichmin.dynamics.prediction import Prediction
-from whichmin.report.apart import by_optimizer
+from whichmin.report.entry_view import EntryView, array, by_optimizer, mse, present, term_names
 from whichmin.report.numbers import mean_sd, number
-from whichmin.report.view import View, array, distance, known, term_names
 
+#: What the table calls each kind of outputs.
 NAMES = {
     "trained": "trained network",
     "linearized": "predicted, linearized",
     "relinearized": "predicted, along the path",
 }
+#: Up to so many entries have a column of their own.
 FEW = 6
 
 
@@ -43,19 +44,19 @@ class Quantity:
     @property
     def means(self) -> list[str]:
         """Mean ± standard deviation of each optimizer."""
-        found = [known(self.values[i] for i in places) for places in self.groups]
+        found = [present(self.values[i] for i in places) for places in self.groups]
         return [mean_sd(values) if values else number(None) for values in found]
 
     @property
     def mean(self) -> str:
         """Mean ± standard deviation over the entries that have it."""
-        values = known(self.values)
+        values = present(self.values)
         return mean_sd(values) if values else number(None)
 
     @property
     def extremes(self) -> tuple[str, str]:
         """The smallest and the largest value."""
-        values = known(self.values)
+        values = present(self.values)
         return (number(min(values)), number(max(values))) if values else (number(None), number(None))
 
 
@@ -67,21 +68,21 @@ class Group:
     rows: tuple[Quantity, ...]
 
 
-def summary(shown: Sequence[View]) -> list[Group]:
+def summary(entries: Sequence[EntryView]) -> list[Group]:
     """The groups of the table that have something to show."""
     groups = [
-        _group("Test error (mean square)", shown, _test_error(shown)),
-        _group("Distance of prediction to trained network on test points (mean square)", shown, _distances()),
-        _group("Training", shown, _training()),
-        _group("Seconds", shown, _seconds()),
-        _group("Mean square of each term", shown, _terms(shown)),
+        _group("Test error (mean square)", entries, _test_error(entries)),
+        _group("Distance of prediction to trained network on test points (mean square)", entries, _differences()),
+        _group("Training", entries, _training()),
+        _group("Seconds", entries, _seconds()),
+        _group("Mean square of each term", entries, _terms(entries)),
     ]
     return [group for group in groups if group.rows]
 
 
-def laziness_rows(shown: Sequence[View]) -> list[Group]:
+def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
     """The certificates and the number of linearizations."""
-    rows: dict[str, Callable[[View], float | None]] = {
+    rows: dict[str, Callable[[EntryView], float | None]] = {
         "training error at the one-shot parameters (mean square)": lambda v: (
             v.linearized and v.linearized.certificate and v.linearized.certificate.train_mse
         ),
@@ -91,35 +92,35 @@ def laziness_rows(shown: Sequence[View]) -> list[Group]:
         "the same, root mean square over the targets’ standard deviation": relative_deviation,
         "linearizations along the path": lambda v: v.relinearized and int(v.relinearized.intervals),
     }
-    group = _group("Certificate", shown, rows)
+    group = _group("Certificate", entries, rows)
     return [group] if group.rows else []
 
 
-def relative_deviation(view: View) -> float | None:
+def relative_deviation(view: EntryView) -> float | None:
     """The root mean square test deviation of the certificate over the standard deviation of the targets."""
     if view.linearized is None or view.linearized.certificate is None or not view.linearized.target_std > 0:
         return None
     return float(np.sqrt(view.linearized.certificate.test_deviation)) / view.linearized.target_std
 
 
-_Rows = dict[str, "Callable[[View], float | None]"]
+_Rows = dict[str, "Callable[[EntryView], float | None]"]
 
 
-def _group(name: str, shown: Sequence[View], rows: _Rows) -> Group:
-    places = {name: tuple(i for i, v in enumerate(shown) if v.optimizer == name) for name in by_optimizer(shown)}
+def _group(name: str, entries: Sequence[EntryView], rows: _Rows) -> Group:
+    places = {name: tuple(i for i, v in enumerate(entries) if v.optimizer == name) for name in by_optimizer(entries)}
     groups = tuple(places.values())
-    quantities = [Quantity(row, tuple(value(view) for view in shown), groups) for row, value in rows.items()]
+    quantities = [Quantity(row, tuple(value(view) for view in entries), groups) for row, value in rows.items()]
     return Group(name, tuple(q for q in quantities if any(v is not None for v in q.values)))
 
 
-def _test_error(shown: Sequence[View]) -> _Rows:
-    names = term_names(shown)
+def _test_error(entries: Sequence[EntryView]) -> _Rows:
+    names = term_names(entries)
 
-    def first(view: View) -> float | None:
+    def first(view: EntryView) -> float | None:
         errors = view.partial_errors(names[:1]) if names else None
         return None if errors is None else float(errors[0])
 
-    def wrong(view: View) -> float | None:
+    def wrong(view: EntryView) -> float | None:
         if view.target is None or "trained" not in view.outputs or view.task is None:
             return None
         rule = Decision.of(view.task)
@@ -133,11 +134,11 @@ def _test_error(shown: Sequence[View]) -> _Rows:
     return rows | {"test points that the trained network decides wrongly (number)": wrong}
 
 
-def _distances() -> _Rows:
+def _differences() -> _Rows:
     return {
-        "linearized, measured": lambda v: distance(v.outputs.get("linearized"), v.outputs.get("trained")),
+        "linearized, measured": lambda v: mse(v.outputs.get("linearized"), v.outputs.get("trained")),
         "linearized, estimated without training": lambda v: _estimate(v.linearized),
-        "along the path, measured": lambda v: distance(v.outputs.get("relinearized"), v.outputs.get("trained")),
+        "along the path, measured": lambda v: mse(v.outputs.get("relinearized"), v.outputs.get("trained")),
         "along the path, estimated without training": lambda v: _estimate(v.relinearized),
     }
 
@@ -154,13 +155,13 @@ def _training() -> _Rows:
     }
 
 
-def train_mse(view: View) -> float | None:
+def train_mse(view: EntryView) -> float | None:
     """The training mean square error of the trained network."""
-    return None if view.run is None else distance(array(view.run.train), array(view.run.task.y))
+    return None if view.run is None else mse(array(view.run.train), array(view.run.task.y))
 
 
 def _seconds() -> _Rows:
-    def ratio(view: View) -> float | None:
+    def ratio(view: EntryView) -> float | None:
         if view.run is None or view.prediction is None or not view.prediction.seconds > 0:
             return None
         return view.run.seconds / view.prediction.seconds
@@ -173,8 +174,8 @@ def _seconds() -> _Rows:
     }
 
 
-def _terms(shown: Sequence[View]) -> _Rows:
-    def share(view: View, name: str) -> float | None:
+def _terms(entries: Sequence[EntryView]) -> _Rows:
+    def share(view: EntryView, name: str) -> float | None:
         return view.explanation and view.explanation.shares().get(name)
 
-    return {name: (lambda v, n=name: share(v, n)) for name in term_names(shown)}
+    return {name: (lambda v, n=name: share(v, n)) for name in term_names(entries)}
