@@ -50,7 +50,7 @@ def guarantees(seed: int) -> dict[str, float]:
     start = float(run.gaps[0])
     inside = 2 * run.gaps / known.singular_values[-1] ** 2
     outside = (run.solution_distances**2 - inside).clamp(min=0).sqrt() / run.solution_distances[0]
-    size, end = float(run.solution_distances[0]), float(run.solution_distances[-1])
+    size, last = float(run.solution_distances[0]), float(run.solution_distances[-1])
     later = slice(1, None)
     measured = -torch.log(run.gaps[later] / start) / run.times[later]
     return {
@@ -61,7 +61,7 @@ def guarantees(seed: int) -> dict[str, float]:
         "imbalance drift": float(run.imbalance_drift.max()),
         "rate over guaranteed": float(measured.min()) / known.rate if known.rate > 0 else np.inf,
         "rate over tight": float(measured.min()) / known.tight_rate if known.tight_rate > 0 else np.inf,
-        "tight bound over distance": known.tight_bound / end if run.gaps[-1] < 1e-8 else np.inf,
+        "tight bound over distance": known.tight_bound / last if run.gaps[-1] < 1e-8 else np.inf,
         "finite bound": float(np.isfinite(known.bound)),
         "finite tight bound": float(np.isfinite(known.tight_bound)),
         "rank deficient": float(known.rank < min(case[2].shape)),

@@ -100,6 +100,9 @@ class LinearAnalysis:
         return pd.DataFrame({"quantity": _NUMBERS, "value": [float(getattr(self, name)) for name in _NUMBERS]})
 
 
+#: The distance to the invariant set, relative to the size of the weights' products, up to which it is rounding.
+_ON_SET = 1e-12
+#: The attributes of an analysis that are one number, in the order of its table.
 _NUMBERS = [
     *("loss", "optimum", "rank", "imbalance_level", "rate", "tight_rate", "final_rate", "current_rate"),
     *("invariant_distance", "solution_distance", "bound", "tight_bound"),
@@ -159,7 +162,7 @@ def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
     invariants = reduced.invariants(problem)
     delta = float(np.hypot(*invariants))
     size = float(np.linalg.norm(state))
-    on_set = delta <= 1e-12 * size * float(np.hypot(size, np.linalg.norm(reduced.still)))
+    on_set = delta <= _ON_SET * size * float(np.hypot(size, np.linalg.norm(reduced.still)))
     lower, upper = (0.0, 0.0) if on_set else invariants
     bound = tight = float("inf")
     if levels.total > 0:

@@ -23,6 +23,14 @@ Method = Literal["DOP853", "RK45", "Radau", "BDF", "LSODA"]
 Velocity = Callable[[Array], Array]
 
 
+#: The part of L − L* that is left at the end of a flow without times, by the guaranteed rate.
+SETTLED = 1e-12
+#: Length of a flow without times and without a guaranteed rate, in slowest time constants of its end.
+TIME_CONSTANTS = 40.0
+#: Length of a flow without times at most, in time constants of its fastest mode: about the steps of an integrator.
+STEPS = 2e5
+
+
 @dataclass(frozen=True, eq=False)
 class LinearFlow:
     """A trajectory of gradient flow, or of gradient descent (times are then lr·steps).
@@ -237,13 +245,14 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
 def horizon(problem: Problem, network: Reduced) -> float:
     """A time by which the loss has settled as far as is known, and which is not too far to integrate to.
 
-    The guaranteed rate has brought the loss to 1e-12 of what it was; where nothing is guaranteed, 40 of the slowest
-    time constants at the end are over. Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator.
+    Where a rate is guaranteed, it has brought the loss down by ``SETTLED``; else ``TIME_CONSTANTS`` of the end are over.
+    Never beyond ``STEPS``/(σ_1²(‖U₁‖² + ‖V‖²)).
     """
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
     bounds = LossBounds(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
     guaranteed, final = float(bounds.rate_from(gap)), float(bounds.rate_from(0.0))
-    end = np.log(1e12) / guaranteed if guaranteed > 0 else 40.0 / (final or float(problem.sigma[-1]) ** 2)
+    slowest = final or float(problem.sigma[-1]) ** 2
+    end = -np.log(SETTLED) / guaranteed if guaranteed > 0 else TIME_CONSTANTS / slowest
     size = float((network.state**2).sum()) or 1.0
-    return float(min(end, 2e5 / (float(problem.sigma[0]) ** 2 * size)))
+    return float(min(end, STEPS / (float(problem.sigma[0]) ** 2 * size)))

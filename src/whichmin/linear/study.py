@@ -16,7 +16,8 @@ from whichmin.linear.initialize import initialize
 from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_sweep
 from whichmin.results import Result
 
-#: Labels of the three initializations of a study, by their distance to the invariant set: zero, a tenth of OFF's, δ.
+#: Labels of the initializations of a study: at the distance 0 of the invariant set, at a tenth of the random one's δ, and
+#: at that one's own.
 ON, NEAR, OFF = "on the invariant set", "near it", "random"
 #: Steps of gradient descent in a study, as fractions of the largest stable one.
 FRACTIONS = (0.5, 0.05, 0.005)
