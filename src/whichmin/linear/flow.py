@@ -245,8 +245,8 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
 def horizon(problem: Problem, network: Reduced) -> float:
     """A time by which the loss has settled as far as is known, and which is not too far to integrate to.
 
-    Where a rate is guaranteed, it has brought the loss down by ``SETTLED``; else ``TIME_CONSTANTS`` of the end are over.
-    Never beyond ``STEPS``/(σ_1²(‖U₁‖² + ‖V‖²)).
+    Where a rate is guaranteed, it has brought the loss down by ``SETTLED``; else ``TIME_CONSTANTS`` are over. Never
+    beyond ``STEPS``/(σ_1²(‖U₁‖² + ‖V‖²)).
     """
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))

@@ -16,8 +16,8 @@ from whichmin.linear.initialize import initialize
 from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_sweep
 from whichmin.results import Result
 
-#: Labels of the initializations of a study: at the distance 0 of the invariant set, at a tenth of the random one's δ, and
-#: at that one's own.
+#: Labels of the initializations of a study, whose distances to the invariant set are 0, a tenth of δ, and the δ of the
+#: random one.
 ON, NEAR, OFF = "on the invariant set", "near it", "random"
 #: Steps of gradient descent in a study, as fractions of the largest stable one.
 FRACTIONS = (0.5, 0.05, 0.005)
