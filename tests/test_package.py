@@ -27,7 +27,7 @@ def test_every_public_name_is_there():
 
 def test_what_the_public_names_are():
     kinds = {name: getattr(wm, name) for name in wm.__all__}
-    for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
+    for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
         assert inspect.isfunction(kinds[name]), name
     for name in (
         "Certificate",
@@ -58,10 +58,10 @@ for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
     if "cli" not in module.name:
         importlib.import_module(module.name)
 import whichmin.decomposition.explanation
-for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
+for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
     print(inspect.isfunction(getattr(whichmin, name)))
 """
-    assert fresh(code).split() == ["True"] * 7
+    assert fresh(code).split() == ["True"] * 8
 
 
 def test_importing_a_verbs_module_first_does_not_shadow_it():

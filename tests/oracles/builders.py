@@ -8,6 +8,7 @@ from whichmin import Task
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.report import Entry
+from whichmin.studies.comparison import Comparison, Failure
 from whichmin.training.run import Run
 
 N, N_TEST, STEPS = 40, 60, 3000
@@ -92,3 +93,30 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
     )
     explanation = Explanation(trained, task, linearized, run)
     return Entry(label or f"seed {seed}", linearized, relinearized, run, explanation)
+
+
+#: Choices of :func:`make_comparison`, and how far each lies from the first at every seed.
+SHIFTS = {"gd": 0.0, "adam": 1.5, "batches": 0.0}
+
+
+def make_comparison(trained: bool = True, seeds: int = 6, shifts: dict[str, float] | None = None) -> Comparison:
+    """Choices that lie apart by a shift at every seed, beside noise of each seed; ``batches`` failed at the last seed.
+
+    A prediction is twice as far away as what is trained, and its error differs from choice to choice and seed to seed.
+    """
+    task, shifts = make_task(), shifts or SHIFTS
+    g = torch.Generator().manual_seed(3)
+    predicted, errors, real, steps = {}, {}, {}, {}
+    for k, (name, shift) in enumerate(shifts.items()):
+        noise = 0.1 * torch.randn(seeds, N_TEST, 1, generator=g)
+        real[name], predicted[name] = shift + noise, 2 * shift + noise
+        errors[name] = 0.01 * (k + 1) + 0.001 * torch.arange(seeds, dtype=torch.float64)
+        steps[name] = 100.0 * (k + 1) + torch.arange(seeds, dtype=torch.float64)
+    failures = ()
+    if "batches" in shifts:
+        for values in (predicted, errors, real, steps):
+            values["batches"][-1] = math.nan
+        kinds = ("predicted", "trained") if trained else ("predicted",)
+        failures = tuple(Failure("batches", seeds - 1, kind, "it diverged") for kind in kinds)
+    notes, settings = ("a remark",), {"until": 1e-3, "steps": None, "tol": 0.02}
+    return Comparison(task, predicted, errors, real if trained else None, steps, 0.05, 1.25, failures, notes, settings)

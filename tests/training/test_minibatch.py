@@ -149,17 +149,27 @@ def test_integer_inputs_are_batched():
     assert same(run, plain)
 
 
+class Passes:
+    """Counted together by a network and its copies."""
+
+    def __init__(self):
+        self.made = 0
+
+    def __deepcopy__(self, memo):
+        return self
+
+
 class Interrupted(nn.Module):
-    """A network in whose k-th training pass the user presses Ctrl-C."""
+    """A network in whose k-th pass with gradients the user presses Ctrl-C."""
 
     def __init__(self, inner, k):
         super().__init__()
-        self.inner, self.k, self.passes = inner, k, 0
+        self.inner, self.k, self.passes = inner, k, Passes()
 
     def forward(self, x):
         if torch.is_grad_enabled():
-            self.passes += 1
-            if self.passes == self.k:
+            self.passes.made += 1
+            if self.passes.made == self.k:
                 raise KeyboardInterrupt
         return self.inner(x)
 
@@ -171,7 +181,7 @@ def test_an_interrupt_keeps_what_there_is():
     whole = wm.train(model, task, sgd(0.1), until=None, steps=7, batch_size=2)
     counted = Interrupted(model, -1)
     wm.train(counted, task, sgd(0.1), until=None, steps=0, batch_size=2)
-    run = wm.train(Interrupted(model, counted.passes + 8), task, sgd(0.1), steps=50, batch_size=2)
+    run = wm.train(Interrupted(model, counted.passes.made + 8), task, sgd(0.1), steps=50, batch_size=2)
     assert run.interrupted
     assert "interrupted after 7 steps" in run.reason
     assert run.steps == 7
