@@ -12,8 +12,12 @@ from matplotlib.figure import Figure
 from whichmin import linear
 from whichmin.cli.linear import linear as command
 from whichmin.errors import ConfigError, OutputError
-from whichmin.report import linear as report
-from whichmin.report.figures import linear as figures
+from whichmin.report.figures.drift import draw_drift
+from whichmin.report.figures.invariant import draw_invariant
+from whichmin.report.figures.loss import draw_loss
+from whichmin.report.figures.width import width_figure
+from whichmin.report.pages.linear import linear_page
+from whichmin.report.panel import panel
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def answer():
 
 
 def test_measured_is_within_guaranteed(answer):
-    table = answer.table().set_index("quantity")
+    table = answer.to_frame().set_index("quantity")
     rate = table.loc["rate of the loss"]
     assert rate.guaranteed <= rate.tight <= rate.measured
     late = table.loc["rate of the loss near the optimum"]
@@ -30,7 +34,7 @@ def test_measured_is_within_guaranteed(answer):
     distance = table.loc["distance to minimum norm at the end"]
     assert distance.measured <= distance.tight <= distance.guaranteed
     assert table.loc["the same, on the invariant set"].measured < 1e-7
-    near, off = (float(answer.flows[k].distances[-1]) for k in ("near it", "random"))
+    near, off = (float(answer.flows[k].solution_distances[-1]) for k in ("near it", "random"))
     assert 1e-4 < near < off
 
 
@@ -42,15 +46,15 @@ def test_descents_drift_in_proportion_to_the_step(answer):
 
 def test_figures_draw_what_they_are_given(answer):
     run = answer.flows["random"]
-    drawn = figures.loss_figure(answer.analysis, run)
+    drawn = panel(draw_loss)(answer)
     assert isinstance(drawn, Figure)
     lines = {line.get_label(): line for line in drawn.axes[0].lines}
     assert set(lines) == {"bound", "tight bound", "flow"}
     assert lines["flow"].get_ydata()[0] == pytest.approx(float(run.gaps[0]))
     assert (lines["tight bound"].get_ydata()[:20] >= lines["flow"].get_ydata()[:20]).all()
-    assert len(figures.invariant_figure(answer.flows).axes[0].lines) == 3
-    assert len(figures.drift_figure(run, {"lr": answer.descents[0.5]}).axes[0].lines) == 2
-    labels = [text.get_text() for text in figures.width_figure(answer.sweep).axes[0].get_legend().get_texts()]
+    assert len(panel(draw_invariant)(answer).axes[0].lines) == 3
+    assert len(panel(draw_drift)(answer).axes[0].lines) == 4
+    labels = [text.get_text() for text in width_figure(answer.sweep).axes[0].get_legend().get_texts()]
     assert len(labels) == 2
     assert labels[1].startswith("a = 0.5: −0.")
     assert labels[1].endswith("(−0.50)")
@@ -59,7 +63,7 @@ def test_figures_draw_what_they_are_given(answer):
 def test_a_unique_minimizer_has_no_sweep_and_can_be_reported():
     only = linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))
     assert only.sweep is None
-    assert "fig-width" not in report.render(only)
+    assert "fig-width" not in linear_page(only)
 
 
 class Balance(html.parser.HTMLParser):
@@ -79,7 +83,7 @@ class Balance(html.parser.HTMLParser):
 
 def test_the_report_is_one_file_that_needs_nothing_else(answer, tmp_path):
     path = tmp_path / "deep" / "report.html"
-    linear.write_report(path, answer)
+    answer.report(path)
     page = path.read_text()
     parser = Balance()
     parser.feed(page)
@@ -90,7 +94,7 @@ def test_the_report_is_one_file_that_needs_nothing_else(answer, tmp_path):
     assert "n + m − 1 = 5" in page
     assert "prefers-color-scheme" in page
     with pytest.raises(OutputError):
-        linear.write_report(tmp_path, answer)
+        answer.report(tmp_path)
 
 
 def run(*tokens):

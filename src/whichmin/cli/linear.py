@@ -125,7 +125,8 @@ def _as_json(answer: Any) -> dict[str, Any]:
         {"quantity": name} | {k: known(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
         for name, *values in answer.to_frame().itertuples(index=False, name=None)
     ]
-    fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in ("distances", "invariant", "levels")}
+    quantities = ("solution_distances", "invariant_distances", "levels")
+    fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in quantities}
     return {
         "whichmin": __version__,
         "config": dict(answer.settings),
