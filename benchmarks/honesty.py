@@ -58,14 +58,14 @@ def factory(name: str, model: torch.nn.Module, task: wm.Task, rate: float) -> pa
     return partial(kinds[name], lr=10 * lr if name == "adagrad" else lr)
 
 
-def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any] | None:
+def measure(p: dict[str, Any], steps: int, optimizer: str) -> dict[str, Any] | None:
     task = wm.data.load(p["data"], classes=p["classes"], n_train=p["n"], n_test=60, seed=p["seed"])
     sizes = [task.X[0].numel(), *p["hidden"], task.outputs]
     keys = ("scale", "parametrization", "bias", "activation", "seed")
     model = wm.networks.MLP(sizes, **{k: p[k] for k in keys})
     rule = factory(optimizer, model, task, p["rate"])
     try:
-        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=steps)
     except (wm.errors.TrainingError, wm.errors.ModelError) as error:
         print(f"left out, training diverges: {error}"[:120], flush=True)
         return None
@@ -73,7 +73,7 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
         p = p | {"until": float(run.losses[-1]) * 1.0001}
         if p["until"] > 0.1:
             return None
-        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=steps)
     row: dict[str, Any] = {"steps": run.steps, "train s": run.seconds}
     for name, relinearize in (("one", "never"), ("relinearized", "auto")):
         found = wm.predict(model, task, rule, until=p["until"], relinearize=relinearize)
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--max-steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--optimizer", choices=["sgd", "adagrad", "rmsprop", "adam"], default="sgd")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -98,7 +98,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     number = options.first
     while len(rows) < options.problems:
-        row = measure(draw(number), options.max_steps, options.optimizer)
+        row = measure(draw(number), options.steps, options.optimizer)
         number += 1
         if row is None:
             continue

@@ -144,7 +144,9 @@ def batches(width: int = 4096) -> list[Row]:
             )
             row = {"optimizer": name, "between batches": f"{a}, {b}", "d² trained": real}
             row |= {"in units of the linearization error": real / error}
-            row |= {f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("linearized", one), ("relinearized", path))}
+            row |= {
+                f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("linearized", one), ("relinearized", path))
+            }
             rows.append(row)
             show(rows[-1])
     return rows
