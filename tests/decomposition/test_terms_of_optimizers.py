@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import StepLR
 import whichmin as wm
 from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.explanation import MEANINGS
+from whichmin.dynamics.prepare import prepare
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned, last_metric
+from whichmin.recipe.recipe import Recipe
 
 BASE = {"interpolant", "initialization", "unconverged", "drift", "curvature"}
 
@@ -219,3 +221,20 @@ def test_batches_of_an_adaptive_rule_leave_a_path():
     assert rms(found[0].test, found[1].test) > 1e-3, "the minimizer depends on the batches"
     assert rms(found[0].terms["path"], found[1].terms["path"]) > 1e-3
     assert rms(found[0].terms["interpolant"], found[1].terms["interpolant"]) < 1e-12
+
+
+@pytest.mark.parametrize("beyond", [1.3, 2.2])
+def test_beyond_the_limit_of_stability_one_training_has_one_explanation(beyond):
+    """The same steps, as gradient descent and as gradient descent with next to no weight decay or momentum."""
+    model, task = mlp_problem((4, 60), 6, n_test=20)
+    limit = wm.predict(model, task, sgd(0.01), steps=1, relinearize="never").max_lr
+    settings = [{}, {"weight_decay": 1e-12}, {"momentum": 1e-12}]
+    found = [
+        prepare(
+            model, task, Recipe(partial(torch.optim.SGD, lr=beyond * limit, **more)), (7.0,), require_stable=False
+        ).linearized()
+        for more in settings
+    ]
+    for other in found[1:]:
+        assert distance(found[0].test[-1], other.test[-1]) < 1e-8
+        assert distance(found[0].train[-1], other.train[-1]) < 1e-8
