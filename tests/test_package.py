@@ -27,7 +27,7 @@ def test_every_public_name_is_there():
 
 def test_what_the_public_names_are():
     kinds = {name: getattr(wm, name) for name in wm.__all__}
-    for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
+    for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
         assert inspect.isfunction(kinds[name]), name
     for name in (
         "Certificate",
@@ -58,10 +58,10 @@ for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
     if "cli" not in module.name:
         importlib.import_module(module.name)
 import whichmin.decomposition.explanation
-for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel"):
+for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
     print(inspect.isfunction(getattr(whichmin, name)))
 """
-    assert fresh(code).split() == ["True"] * 7
+    assert fresh(code).split() == ["True"] * 8
 
 
 def test_importing_a_verbs_module_first_does_not_shadow_it():
@@ -94,7 +94,7 @@ import sys, torch, whichmin as wm
 from functools import partial
 before = set(sys.modules)
 task = wm.Task(torch.randn(4, 3), torch.randn(4), torch.randn(2, 3))
-wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), max_steps=3)
+wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), steps=3)
 print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
 """
     assert not {"matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts"} & set(fresh(code).split())

@@ -26,10 +26,12 @@ class Loss(ABC):
     """A loss that is a mean over rows.
 
     Attributes:
+        label: its name in messages.
         is_quadratic: whether its gradient is γ·(f − y), so that full batches on linear features have closed forms.
     """
 
     is_quadratic: ClassVar[bool]
+    label: ClassVar[str]
 
     @abstractmethod
     def module(self) -> nn.Module:
@@ -78,6 +80,7 @@ class MeanSquaredError(Loss):
     """``torch.nn.MSELoss()``: L = (1/n·C) Σ (f − y)², ∂L/∂f = γ (f − y) with γ = 2/(n·C)."""
 
     is_quadratic = True
+    label = "MSE"
 
     def module(self) -> nn.Module:
         """``torch.nn.MSELoss()``."""

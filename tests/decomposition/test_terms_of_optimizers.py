@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import StepLR
 import whichmin as wm
 from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.explanation import MEANINGS
+from whichmin.dynamics.prepare import prepare
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned, last_metric
+from whichmin.recipe.recipe import Recipe
 
 BASE = {"interpolant", "initialization", "unconverged", "drift", "curvature"}
 
@@ -51,7 +53,7 @@ def total(terms):
 def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
     model, task = problem("over", outputs)
     factory, names = CASES[name]
-    run = wm.train(model, task, factory, until=None, max_steps=25, **COURSES[course])
+    run = wm.train(model, task, factory, until=None, steps=25, **COURSES[course])
     found = wm.explain(run)
     assert set(found.terms) == BASE | names
     assert list(found.terms) == [n for n in MEANINGS if n in found.terms]
@@ -66,10 +68,10 @@ def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
 @pytest.mark.parametrize("name", CASES)
 def test_a_relinearized_path_in_place_of_training(name):
     model, task = mlp_problem((4, 40), 8)
-    found = wm.explain(model, task, CASES[name][0], until=None, max_steps=80, trained=False)
+    found = wm.explain(model, task, CASES[name][0], until=None, steps=80, train=False)
     assert distance(found.total, found.relinearized.test) < 1e-11
     assert set(found.terms) == BASE | CASES[name][1]
-    trained = wm.explain(model, task, CASES[name][0], until=None, max_steps=80)
+    trained = wm.explain(model, task, CASES[name][0], until=None, steps=80)
     for term in ("interpolant", "initialization"):
         assert distance(found.terms[term], trained.terms[term]) < 1e-11
     assert rms(found.total, trained.total) < 3e-2
@@ -131,7 +133,7 @@ def test_two_points_and_three_parameters_by_hand(steps):
     task = wm.Task(X, torch.tensor([[1.0], [-2.0]]).double(), X_test)
     theta, expected = by_hand(X, X_test, model.weight.data[0], task.y[:, 0], steps)
     lazy = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.3), steps=steps, relinearize="never")
-    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.3), until=None, max_steps=steps)
+    run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.3), until=None, steps=steps)
     found = wm.explain(run)
     assert distance(lazy.parameters()["weight"], theta) < 1e-10
     for name, value in expected.items():
@@ -219,3 +221,20 @@ def test_batches_of_an_adaptive_rule_leave_a_path():
     assert rms(found[0].test, found[1].test) > 1e-3, "the minimizer depends on the batches"
     assert rms(found[0].terms["path"], found[1].terms["path"]) > 1e-3
     assert rms(found[0].terms["interpolant"], found[1].terms["interpolant"]) < 1e-12
+
+
+@pytest.mark.parametrize("beyond", [1.3, 2.2])
+def test_beyond_the_limit_of_stability_one_training_has_one_explanation(beyond):
+    """The same steps, as gradient descent and as gradient descent with next to no weight decay or momentum."""
+    model, task = mlp_problem((4, 60), 6, n_test=20)
+    limit = wm.predict(model, task, sgd(0.01), steps=1, relinearize="never").max_lr
+    settings = [{}, {"weight_decay": 1e-12}, {"momentum": 1e-12}]
+    found = [
+        prepare(
+            model, task, Recipe(partial(torch.optim.SGD, lr=beyond * limit, **more)), (7.0,), require_stable=False
+        ).linearized()
+        for more in settings
+    ]
+    for other in found[1:]:
+        assert distance(found[0].test[-1], other.test[-1]) < 1e-8
+        assert distance(found[0].train[-1], other.train[-1]) < 1e-8

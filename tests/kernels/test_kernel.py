@@ -14,7 +14,6 @@ from oracles.zoo import ZOO, build, plain_jacobian
 from whichmin.errors import DataError, InputError, MemoryPlanError, ModelError
 from whichmin.kernels import kernel
 from whichmin.kernels.kernel import compute_kernel
-from whichmin.kernels.layout import to_matrix
 from whichmin.tangent import contract
 from whichmin.tangent.layers.dense import Dense
 
@@ -184,19 +183,3 @@ def test_a_plan_that_does_not_fit_says_what_would():
     model = wm.networks.MLP([3, 4, 1])
     with pytest.raises(MemoryPlanError, match=r"TiB.*free.*kernel_operator"):
         wm.tangent_kernel(model, torch.zeros(1, 3).expand(10_000_000, 3))
-
-
-def test_the_operator_multiplies_and_is_symmetric():
-    model, X = build("mlp-bias", 2, 4)
-    K = wm.tangent_kernel(model, X)
-    op = wm.kernel_operator(model, X)
-    v = torch.randn(4, 2, dtype=torch.float64)
-    expected = torch.einsum("ijcd,jd->ic", K, v)
-    torch.testing.assert_close(op @ v, expected)
-    torch.testing.assert_close(op.matvec(v.reshape(-1)), expected.reshape(-1))
-    flat = to_matrix(K).numpy()
-    w = torch.randn(8, dtype=torch.float64).numpy()
-    assert abs(op.to_scipy() @ w - flat @ w).max() < 1e-12
-    assert abs(op.to_scipy().rmatvec(w) - flat.T @ w).max() < 1e-12
-    with pytest.raises(InputError, match="matvec got shape"):
-        op.matvec(torch.zeros(3))

@@ -8,6 +8,7 @@ import torch
 from whichmin.kernels.layout import (
     from_matrix,
     from_output_major,
+    matrix_rows,
     output_major_to_matrix,
     to_matrix,
     to_output_major,
@@ -50,6 +51,14 @@ def test_a_matrix_multiplies_flattened_outputs(n1, n2, C):
     product = torch.einsum("ijcd,jd->ic", K, v)
     torch.testing.assert_close(to_matrix(K) @ v.reshape(-1), product.reshape(-1))
     torch.testing.assert_close(to_output_major(K) @ v.T.reshape(-1), product.T.reshape(-1))
+
+
+@SIZES
+def test_rows_of_a_matrix(n1, n2, C):
+    K = blocks(n1, n2, C)
+    left, right = [0, n1 - 1], [n2 - 1]
+    rows, columns = matrix_rows(left, C), matrix_rows(right, C)
+    assert torch.equal(to_matrix(K)[rows][:, columns], to_matrix(K[left][:, right]))
 
 
 def test_one_output_is_not_copied():

@@ -25,7 +25,7 @@ def test_measured_is_within_guaranteed(answer):
     distance = table.loc["distance to minimum norm at the end"]
     assert distance.measured <= distance.tight <= distance.guaranteed
     assert table.loc["the same, on the invariant set"].measured < 1e-7
-    near, off = (float(answer.flows[k].distances[-1]) for k in ("near it", "random"))
+    near, off = (float(answer.flows[k].solution_distances[-1]) for k in ("near it", "random"))
     assert 1e-4 < near < off
 
 

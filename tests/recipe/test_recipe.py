@@ -109,16 +109,16 @@ def test_verbs_take_a_recipe_in_place_of_keywords():
     model = wm.networks.MLP([3, 16, 1], seed=0)
     keywords = {"batch_size": 2, "seed": 5, "scheduler": STEP}
     recipe = wm.Recipe(SGD, **keywords)
-    told = wm.train(model, task, SGD, until=None, max_steps=7, **keywords)
-    run = wm.train(model, task, recipe, until=None, max_steps=7)
+    told = wm.train(model, task, SGD, until=None, steps=7, **keywords)
+    run = wm.train(model, task, recipe, until=None, steps=7)
     assert torch.equal(run.test, told.test)
     assert (run.batch_size, run.seed) == (2, 5)
     assert torch.equal(
         wm.predict(model, task, recipe, steps=7).test, wm.predict(model, task, SGD, steps=7, **keywords).test
     )
     assert torch.equal(
-        wm.explain(model, task, recipe, until=None, max_steps=7).total,
-        wm.explain(model, task, SGD, until=None, max_steps=7, **keywords).total,
+        wm.explain(model, task, recipe, until=None, steps=7).total,
+        wm.explain(model, task, SGD, until=None, steps=7, **keywords).total,
     )
     for verb in (wm.predict, wm.train, wm.explain):
         with pytest.raises(InputError, match="got a Recipe and batch_size=3"):

@@ -55,23 +55,14 @@ def test_distances_and_test_errors(found):
     assert effect.significant == (effect.p <= 0.05 and effect.systematic > effect.error)
 
 
-def test_a_frame(found):
-    frame = found.to_frame()
-    assert len(frame) == 6
-    assert list(zip(frame["one"], frame["other"], strict=True)) == list(found.pairs)
-    for row, pair in zip(frame.to_dict("records"), found.pairs.values(), strict=True):
-        effect = pair.predicted
-        assert row["significant_predicted"] is effect.significant
-        for name in ("systematic", "error", "seed_std", "p", "flips", "seeds"):
-            assert row[f"{name}_predicted"] == getattr(effect, name)
-        assert [row[f"{k}_predicted"] for k in ("rms_distance", "low", "high")] == [
-            effect.rms_distance.mean,
-            effect.rms_distance.low,
-            effect.rms_distance.high,
-        ]
-    first = frame.to_dict("records")[0]
-    assert (first["one"], first["other"], first["significant_predicted"]) == ("gd", "again", False)
-    assert not any("trained" in column for column in frame)
+def test_errors_and_steps_are_those_of_the_predictions(found):
+    for name, factory in (("gd", SGD), ("adagrad", ADAGRAD)):
+        with few_threads(network(3), problem()):
+            alone = wm.predict(network(3), problem(), factory, until=1e-2)
+        assert found.errors[name][3] == alone.error
+        assert found.steps[name][3] == alone.steps
+    assert found.settings == {"until": 1e-2, "steps": None, "tol": 1e-2}
+    assert found.level == 0.05
 
 
 @pytest.mark.slow

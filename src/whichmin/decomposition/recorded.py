@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.decomposition.explanation import Explanation, ordered
+from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
@@ -88,11 +88,11 @@ def explain_recorder(recorder: Recording) -> Explanation:
                 "trajectory."
             )
     terms = linearized_terms(plain, y=y, f0=f0, f0_test=f0_test, train=train, in_metric=in_metric)
-    terms["trajectory"] = straight - torch.stack(list(terms.values())).sum(0)
-    terms["curvature"] = test - straight
-    shaped = ordered({name: term.reshape(-1, task.outputs) for name, term in terms.items()})
-    lazy = _limit(model, task, run.steps)
-    return Explanation(shaped, task, replace(lazy, notes=(*lazy.notes, *notes)), run=run)
+    trajectory = straight - torch.stack(list(terms.values())).sum(0)
+    terms |= {"curvature": test - straight, "trajectory": trajectory}
+    shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
+    limit = _limit(model, task, run.steps)
+    return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run)
 
 
 _NO_BATCHES = (

@@ -59,8 +59,6 @@ def prepare(
             :func:`whichmin.predict`.
     """
     size = recipe.check(task.n)
-    if flow and (size is not None or recipe.scheduler is not None):
-        raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
     network = MovingNetwork(model, task)
     features, spectrum = network.start()
     objective = task.loss.objective(task.y)
@@ -68,6 +66,8 @@ def prepare(
     optimizer = recipe.build(network.parameters.values())
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)
+    if flow and (size is not None or recipe.scheduler is not None):
+        raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
     batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, recipe.seed)
     eval_every = 1 if size is None else steps_per_epoch(task.n, size)
     if rows is not None:
@@ -140,7 +140,7 @@ def _end(problem: Problem, linearization: Linearization, only_linearized: bool) 
     t = linearization.time_below(goal.until)
     if math.isinf(t) and math.isinf(goal.steps) and only_linearized:
         raise SingularKernelError(
-            f"until = {goal.until:g} is never reached: the linearized training loss stays above "
+            f"until = {goal.until:g} is never reached: the linearized training {problem.loss_label} stays above "
             f"{linearization.floor():.3g}. Raise until, widen the network, or pass a number of steps; the real network "
             'may reach it, relinearize="auto" looks.'
         )

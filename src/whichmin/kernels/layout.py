@@ -13,6 +13,8 @@ A conversion of a kernel of one output copies nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -46,6 +48,11 @@ def output_major_to_matrix(M: Tensor, C: int) -> Tensor:
         return M
     n1, n2 = _rows(M, C)
     return M.reshape(C, n1, C, n2).permute(1, 0, 3, 2).reshape(M.shape)
+
+
+def matrix_rows(rows: Sequence[int], C: int) -> list[int]:
+    """Where the outputs of some inputs stand among the rows of a matrix."""
+    return [i * C + c for i in rows for c in range(C)]
 
 
 def _rows(M: Tensor, C: int) -> tuple[int, int]:

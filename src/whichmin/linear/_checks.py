@@ -109,7 +109,7 @@ def chain(weights: Sequence[Any], given: Data | None = None) -> list[Array]:
     if len(layers) < 2:
         raise ModelError(
             f"got {len(layers)} weight matrix; a linear network of depth 2 or more is expected. Depth 1 is least "
-            "squares: gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see minimum_norm."
+            "squares: gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see least_squares."
         )
     for i, (lower, upper) in enumerate(pairwise(layers)):
         if upper.shape[1] != lower.shape[0]:

@@ -11,7 +11,7 @@ from whichmin.linear._checks import tensor
 from whichmin.linear._problem import pose
 
 
-def minimum_norm(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
+def least_squares(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
     """Θ̂ = X⁺Y, the smallest of the matrices that minimize ½‖Y − XΘ‖²_F.
 
     Args:

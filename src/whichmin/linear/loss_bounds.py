@@ -11,12 +11,14 @@ from whichmin.linear._checks import Array
 from whichmin.linear._problem import Problem
 from whichmin.linear.imbalance import Levels
 
-_RUNGS = 2000  # of the ladder of losses, each 3.4 per cent below the one before, down to 1e-30 of the first
+#: Losses at which the guaranteed rate is evaluated, evenly spaced in their logarithm from L(0) − L* down by 1e-30: each
+#: is 3.4 per cent below the one before.
+_RUNGS = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Rates:
-    """Guarantees for gradient flow from a loss ``gap`` = L(0) − L* above the optimum.
+class LossBounds:
+    """What gradient flow guarantees from a loss ``gap`` = L(0) − L* above the optimum on.
 
     The gradient satisfies ‖∇L‖² = ‖ΣE₁V‖² + ‖U₁ᵀΣE₁‖² ≥ (λ_n(U₁U₁ᵀ) + λ_m(VVᵀ)) ‖ΣE₁‖². With s a lower bound on the
     sum of the two eigenvalues and ‖ΣE₁‖² ≥ σ_n²‖E₁‖² = 2σ_n²(L − L*):
@@ -24,7 +26,7 @@ class Rates:
     - d/dt (L − L*) = −‖∇L‖² ≤ −2σ_n² s (L − L*). By the imbalance alone s = c at all times.
     - While L − L* ≤ y, ‖E₁‖ ≤ √(2y), so the k-th singular value of W = U₁Vᵀ = Σ⁻¹(A − E₁) is at least
       (σ_k(A) − √(2y))/σ_1 and at least σ_k(Σ⁻¹A) − √(2y)/σ_n; with Levels.factors this gives s(y), at least c and
-      larger the smaller y: the tight rate holds from the start on with s(L(0) − L*), and s(y) from loss y on.
+      larger the smaller y: the tight rate holds from the start on with s(L(0) − L*), and s(y) from L − L* = y on.
     - Z = [VU₂ᵀ; U₁U₂ᵀ] obeys Ż = [0, E₁ᵀΣ; ΣE₁, 0] Z, so with κ = ∫‖ΣE₁‖dt the end satisfies
       ‖V(∞)U₂ᵀ‖ ≤ cosh κ ‖V(0)U₂ᵀ‖ + sinh κ ‖U₁(0)U₂ᵀ‖ ≤ e^κ δ. The paper bounds κ by σ_1√(2L(0))/(σ_n² c). Tighter, as
       dt = dL/‖∇L‖² and ‖ΣE₁‖/‖∇L‖² ≤ 1/(s‖ΣE₁‖) ≤ 1/(s σ_n √(2y)):  κ ≤ ∫ dy/(s(y) σ_n √(2y)), at most
@@ -46,8 +48,8 @@ class Rates:
         wide, tall = problem.rank <= problem.outputs, problem.outputs <= problem.rank
         return self.levels.factors(product if wide else zero, product if tall else zero)
 
-    def at(self, gap: Array | float) -> Array:
-        """The guaranteed exponential rate of the loss from L* + ``gap`` on: 2σ_n² s(gap)."""
+    def rate_from(self, gap: Array | float) -> Array:
+        """The exponential rate that is guaranteed once L − L* ≤ ``gap``: 2σ_n² s(gap)."""
         return 2.0 * float(self.problem.sigma[-1]) ** 2 * self.factors(gap)
 
     @property
@@ -55,8 +57,8 @@ class Rates:
         """2σ_n² c, by the imbalance alone."""
         return 2.0 * float(self.problem.sigma[-1]) ** 2 * self.levels.total
 
-    def loss_bound(self, times: Array) -> Array:
-        """An upper bound on L(t) − L* by a rate that grows as the loss falls; never above that by ``rate``."""
+    def gap_bound(self, times: Array) -> Array:
+        """An upper bound on L(t) − L*, (T,), by a rate that grows as the loss falls; never above that by ``rate``."""
         gaps, rates, clock = self._ladder
         rung = np.clip(np.searchsorted(clock, times, side="right") - 1, 0, len(gaps) - 1)
         return np.asarray(gaps[rung] * np.exp(-rates[rung] * (times - clock[rung])))
@@ -75,7 +77,7 @@ class Rates:
     def _ladder(self) -> tuple[Array, Array, Array]:
         """Losses, the rate guaranteed from each on, and the latest time at which each is reached."""
         gaps = self.gap * np.logspace(0, -30, _RUNGS)
-        rates = self.at(gaps)
+        rates = self.rate_from(gaps)
         if self.gap <= 0 or rates[0] <= 0:
             return gaps[:1], rates[:1], np.zeros(1)
         steps = np.log(gaps[:-1] / gaps[1:]) / rates[:-1]

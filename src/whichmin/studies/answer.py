@@ -104,7 +104,7 @@ class Training:
 
     def ask(self, model: nn.Module, task: Task, recipe: Recipe) -> Answer:
         """The trained network; one that was interrupted is no answer."""
-        run = train(model, task, recipe, until=self.until, max_steps=self.steps)
+        run = train(model, task, recipe, until=self.until, steps=self.steps)
         if run.interrupted:
             raise KeyboardInterrupt
         assert run.test is not None

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.overrides import TorchFunctionMode
 
 from whichmin.errors import ModelError
 from whichmin.tangent.model import evaluate
@@ -26,10 +29,29 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
     at = {n: p.detach() for n, p in parameters.items()}
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
         try:
-            with torch.no_grad():
+            with torch.no_grad(), _FixedPadding():
                 return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
         except (ModelError, RuntimeError, NotImplementedError):
             return _jvp_by_transposition(model, at, x, v)
+
+
+class _FixedPadding(TorchFunctionMode):
+    """Forward derivatives as ``backward`` has them: an embedding's padding row is not moved."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run the call, with the rows of padding taken out of the graph."""
+        out = func(*args, **(kwargs or {}))
+        return _detach_padding(out, *args, **(kwargs or {})) if func is F.embedding else out
+
+
+def _detach_padding(
+    out: Tensor, input: Tensor, weight: Tensor, padding_idx: int | None = None, *_: Any, **__: Any
+) -> Tensor:
+    if padding_idx is None:
+        return out
+    return torch.where((input == padding_idx % len(weight)).unsqueeze(-1), out.detach(), out)
 
 
 def _jvp_by_transposition(

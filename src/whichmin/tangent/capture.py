@@ -87,8 +87,8 @@ class Capture(TorchFunctionMode):
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``F.linear``, by the layer's cache where it has one."""
-        name, transposed = self._names.get(weight, (None, False))
-        call = None if transposed else self._cached.get(name)
+        named = self._names.get(weight)
+        call = None if named is None or named[1] else self._cached.get(named[0])
         output = None if call is None else call(input, weight, bias)
         if call is None or output is None:
             return product(input, weight, bias)

@@ -124,10 +124,15 @@ class Examination:
         return abs(plain - float(terms.sum())) <= torch.finfo(K.dtype).eps ** 0.5 * scale
 
     def _pulled(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Some c, (r, C), and Jᵀc by parameter, from the sample's graph."""
+        """Some c, (r, C), and Jᵀc by parameter, from the sample's graph.
+
+        c is of mixed signs and adds up to zero over no rows, which would hide what they have in common.
+        """
         outputs = self.sample.outputs
         n, C = outputs.shape
-        c = torch.tensor([[(-1.0) ** (i + d) * (1 + 0.5 * d) for d in range(C)] for i in range(n)]).to(outputs)
+        c = torch.tensor([[(-1.0) ** (i + d) * (1 + d / 2) / (1 + i / 2) for d in range(C)] for i in range(n)]).to(
+            outputs
+        )
         grads = torch.autograd.grad(outputs, list(self.parameters.values()), c, retain_graph=True, allow_unused=True)
         return c, {name: g for name, g in zip(self.parameters, grads, strict=True) if g is not None}
 

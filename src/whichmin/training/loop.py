@@ -69,7 +69,7 @@ class Loop:
             self.interrupted = True
             if not self.measured or self.measured[-1] != self.done:  # the loss where the parameters are now
                 self._note(self.done, self._error())
-            return f"interrupted after {self.done} steps at a training loss of {self.losses[-1]:.3g}."
+            return f"interrupted after {self.done} steps at a training {self.task.loss.label} of {self.losses[-1]:.3g}."
         finally:
             bar.close()
 
@@ -106,7 +106,7 @@ class Loop:
         self._note(step, value)
         if self.until is not None and value < self.until:
             self._check_parameters(step)
-            return f"the training loss fell below {self.until:g} after {step} steps."
+            return f"the training {self.task.loss.label} fell below {self.until:g} after {step} steps."
         if step == self.limit:
             self._check_parameters(step)
             return self._at_limit()
@@ -136,11 +136,11 @@ class Loop:
         return self.network(X).reshape(y.shape)
 
     def _at_limit(self) -> str:
-        told = f"stopped at steps = {self.limit} with a training loss of {self.losses[-1]:.3g}"
+        ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"
         if self.until is None:
-            return f"{told}."
+            return f"{ended}."
         why = stalled(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
-        return f"{told}, above until = {self.until:g}" + (f": {why}" if why else ".")
+        return f"{ended}, above until = {self.until:g}" + (f": {why}" if why else ".")
 
     def _check_parameters(self, step: int) -> None:
         name = _not_finite(self.network)

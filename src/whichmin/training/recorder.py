@@ -222,7 +222,7 @@ def _listed(names: list[str]) -> str:
 
 
 def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:
-    after = f"after {steps} steps, at a training loss of {last.mse:.3g}"
+    after = f"after {steps} steps, at a training MSE of {last.mse:.3g}"
     if error is None:
         return f"the loop ended {after}." if steps else "the loop ended without a step."
     half = ", in the middle of a step, so that some parameters may have made it and others not" if inside else ""

@@ -243,7 +243,7 @@ def test_beyond_the_limit_of_stability_what_oscillates_dies_out(name, beyond):
 def test_batches_that_diverge_are_an_error():
     frozen = Frozen.make(11, largest=9.9)  # a batch's own kernel is beyond its limit
     motion = frozen.at_rest(rule(SGD, "batches"))
-    with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training loss is .*larger bat"):
+    with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training MSE is .*larger bat"):
         motion.residual(5000)
 
 

@@ -17,7 +17,7 @@ from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
 @pytest.mark.parametrize("kind", ["over", "under"])
 def test_intervals_of_one_step_are_training(kind, outputs):
     model, task = problem(kind, outputs)
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=40)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=40)
     prediction = wm.predict(model, task, sgd(0.1), steps=40, relinearize=10**7)
     assert prediction.intervals == 40
     assert rms(run.test, wm.predict(model, task, sgd(0.1), steps=40, relinearize="never").test) > 1e-3
@@ -29,14 +29,14 @@ def test_intervals_of_one_step_are_training(kind, outputs):
 def test_intervals_of_one_step_of_a_convolutional_network():
     model = wm.networks.CNN((2, 5, 4), outputs=2, bias=True, dtype=torch.float64)
     task = wm.Task(*(torch.randn(s, dtype=torch.float64) for s in ((4, 2, 6, 6), (4, 2), (3, 2, 6, 6))))
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=12)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=12)
     prediction = wm.predict(model, task, sgd(0.1), steps=12, relinearize=10**7)
     assert distance(prediction.test, run.test) < 1e-9
 
 
 def test_intervals_of_one_step_stop_where_training_stops():
     model, task = problem("over")
-    until = float(wm.train(model, task, sgd(0.1), until=None, max_steps=37).losses[-1]) * 1.0001
+    until = float(wm.train(model, task, sgd(0.1), until=None, steps=37).losses[-1]) * 1.0001
     run = wm.train(model, task, sgd(0.1), until=until)
     prediction = wm.predict(model, task, sgd(0.1), until=until, relinearize=10**7)
     assert run.steps == prediction.steps == 37
@@ -45,7 +45,7 @@ def test_intervals_of_one_step_stop_where_training_stops():
 
 def test_the_error_falls_with_the_intervals():
     model, task = mlp_problem((4, 30), 10)
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
     errors = [rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n).test, run.test) for n in (4, 16, 64)]
     lazy = rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize="never").test, run.test)
     assert lazy > errors[0]
@@ -69,7 +69,7 @@ def test_snapshots_are_the_network_on_the_way():
     steps = [0, 1, 30, 300, 1000]
     together = wm.predict(model, task, sgd(0.05), steps=steps, relinearize=60)
     for k, s in enumerate(steps):
-        run = wm.train(model, task, sgd(0.05), until=None, max_steps=s)
+        run = wm.train(model, task, sgd(0.05), until=None, steps=s)
         lazy = wm.predict(model, task, sgd(0.05), steps=s, relinearize="never")
         off = distance(together.test[k], run.test)
         assert off < 5e-3
@@ -83,7 +83,7 @@ def test_snapshots_of_one_step_intervals_are_exact():
     steps = [0, 1, 2, 9, 20]
     together = wm.predict(model, task, sgd(0.1), steps=steps, relinearize=10**7)
     for k, s in enumerate(steps):
-        run = wm.train(model, task, sgd(0.1), until=None, max_steps=s)
+        run = wm.train(model, task, sgd(0.1), until=None, steps=s)
         assert distance(together.test[k], run.test) < 1e-9
 
 
@@ -103,7 +103,7 @@ def test_a_network_that_is_its_own_linearization(kind):
     never = wm.predict(model, task, sgd(0.1), steps=100, relinearize="never")
     auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9)
     many = wm.predict(model, task, sgd(0.1), steps=100, relinearize=13)
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=100)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=100)
     assert auto.method == "linearized"
     assert many.intervals >= 10
     for prediction in (never, auto, many):
@@ -137,7 +137,7 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
     for n in (8, 32):
         prediction = wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n)
         truth = rms(prediction.test, run.test)

@@ -58,7 +58,7 @@ class AdaptivePredictor(StepwisePredictor):
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
         notes = self._end_notes(path.curve)
         if not arrived:
-            came = f"{path.intervals} intervals, at a training loss of {path.loss:.3g}"
+            came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes = (*notes, f"the path was given up after {came}.")
         error = root_mean_square(path.error()) if arrived else math.inf
         return Outcome(

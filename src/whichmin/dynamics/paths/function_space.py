@@ -158,7 +158,7 @@ class FunctionSpacePredictor(Predictor):
             )
         if outcome.loss_error > controller.accepted_loss:
             notes.append(
-                f"the training losses on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
+                f"the training errors on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
                 f"{controller.accepted_loss:.0%}, {far}"
             )
         return tuple(notes)
@@ -209,10 +209,13 @@ class FunctionSpacePredictor(Predictor):
     def _path_notes(self, path: Path, short: bool) -> tuple[str, ...]:
         notes, goal = [], self.problem.goal
         if not path.arrived:
-            came = f"{path.intervals} intervals, at a training loss of {path.loss:.3g}"
+            came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes.append(f"the path was given up after {came}.")
         elif short and goal.until is not None and path.loss >= goal.until:
-            notes.append(f"the path ends at a training loss of {path.loss:.3g}, above until = {goal.until:g}.")
+            notes.append(
+                f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
+                f"{goal.until:g}."
+            )
         if path.edge is not None:
             notes.append(
                 f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "

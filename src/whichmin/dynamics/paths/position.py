@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import Spectrum, decompose
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
@@ -69,19 +70,19 @@ class MovingNetwork:
             ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
             MemoryPlanError: the kernel of the training set does not fit.
         """
-        X, (n, C) = self.task.X, self.task.y.shape
+        X, C = self.task.X, self.task.outputs
         examination = examine(self.model, X, outputs=C)
         self._plan(examination)
         self._cached = CachedLayers(self.parameters, X, self.X, examination.cacheable)
         features = self.features()
         examination.check_rows(features.outputs)
         K = features.gram()
-        rows = examination.rows
-        sampled = K.view(n, C, n, C)[rows][:, :, rows].reshape(len(rows) * C, -1)
-        if not examination.agrees(sampled):
+        sampled = matrix_rows(examination.rows, C)
+        if not examination.agrees(K[sampled][:, sampled]):
             logger.warning("the layerwise kernel differs from plain autograd: per-example gradients for all parameters")
             self.release()
             self._form = tuple(self.parameters)
+            self._plan(examination)
             features = self.features()
             K = features.gram()
         return features, self._decompose(K)
@@ -89,7 +90,8 @@ class MovingNetwork:
     def _plan(self, examination: Examination) -> None:
         n, C = self.task.y.shape
         outputs = examination.sample.outputs
-        n_bytes = n * examination.bytes_per_row() + 5 * (n * C) ** 2 * 8 + 6 * self.size * outputs.element_size()
+        kernels, parameters = 5 * (n * C) ** 2 * 8, 6 * self.size * outputs.element_size()
+        n_bytes = n * examination.bytes_per_row(self._form) + kernels + parameters
         remedy = "Predict from fewer training points, or in a smaller floating-point type."
         require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
 

@@ -47,6 +47,11 @@ class Problem:
     rule: Rule | None
 
     @property
+    def loss_label(self) -> str:
+        """The loss's name in messages."""
+        return self.objective.loss.label
+
+    @property
     def target_std(self) -> float:
         """The standard deviation of the targets, which tolerances are relative to."""
         y = self.network.task.y.double()

@@ -124,12 +124,12 @@ class StepwisePredictor(Predictor):
             return ()
         if goal.until is None:
             later = "later ones change next to nothing."
-            return (f"ended at a training loss of {loss:.2g} after {came:.0f} steps: {later}",)
+            return (f"ended at a training {self.problem.loss_label} of {loss:.2g} after {came:.0f} steps: {later}",)
         if loss >= goal.until and came >= bounded.steps:
             halfway = curve[len(curve) // 2][1]
             return (
-                f"{self.problem.optimizer} came to a training loss of {loss:.3g} in {came:.0f} steps, above "
-                f"{goal.until:.3g}; after half of them it was at {halfway:.3g}.",
+                f"{self.problem.optimizer} came to a training {self.problem.loss_label} of {loss:.3g} in {came:.0f} "
+                f"steps, above {goal.until:.3g}; after half of them it was at {halfway:.3g}.",
             )
         return ()
 

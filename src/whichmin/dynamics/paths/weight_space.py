@@ -103,7 +103,7 @@ class WeightSpace:
                 if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
                     raise DivergenceError(
                         f"{type(self.optimizer).__name__} diverges on the linearized network: after {self.steps} steps "
-                        f"its training loss is {now:.3g}. Lower the learning rate.",
+                        f"its training {self.network.task.loss.label} is {now:.3g}. Lower the learning rate.",
                         math.nan,
                     )
                 if goal.is_reached(now, self.steps):

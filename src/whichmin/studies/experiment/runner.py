@@ -93,7 +93,7 @@ class _Trial:
         try:
             question = None if store is None else self._question()
             if store is None or not isinstance(question, Question):
-                notes = () if question is None else (not_kept(question),)
+                notes = (not_kept(question),) if isinstance(question, Unknown) else ()
                 return replace(self.blank, **self._answer(), notes=notes)
             kept = store.read(question, self._read)
             if kept is None:
@@ -149,7 +149,7 @@ class _Trial:
             recipe = _resolved(recipe, linearized)
         if not asked.train:
             explanation = explain(
-                self.model, self.task, recipe, trained=False, until=asked.until, max_steps=asked.steps, tol=asked.tol
+                self.model, self.task, recipe, train=False, until=asked.until, steps=asked.steps, tol=asked.tol
             )
             return {
                 "linearized": linearized or explanation.prediction,
@@ -160,7 +160,7 @@ class _Trial:
         recipe = _resolved(recipe, relinearized)
         self._stage("training")
         progress = not self.bar.disable
-        trained = train(self.model, self.task, recipe, until=asked.until, max_steps=asked.steps, progress=progress)
+        trained = train(self.model, self.task, recipe, until=asked.until, steps=asked.steps, progress=progress)
         if trained.interrupted:
             raise KeyboardInterrupt
         self._stage("explaining")

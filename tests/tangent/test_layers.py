@@ -1,0 +1,125 @@
+"""Kinds of layers: what the registry needs of them, and that a new one is a class and an entry."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from oracles.features import gram
+from oracles.zoo import ZOO, build, plain_jacobian
+from whichmin.kernels.kernel import compute_kernel
+from whichmin.tangent.factors import capture, factorize
+from whichmin.tangent.layers import registry
+from whichmin.tangent.layers.base import Layer, Part
+from whichmin.tangent.layers.bias import Bias
+from whichmin.tangent.layers.dense import Dense
+from whichmin.tangent.layers.grams import Grams
+from whichmin.tangent.model import trainable
+
+
+@pytest.fixture(scope="module")
+def uses():
+    """Every recognized use in the zoo."""
+    found = []
+    for name in ZOO:
+        model, X = build(name, 2, 3)
+        found += [(name, f) for fs in factorize(model, trainable(model), X).by_parameter.values() for f in fs]
+    return found
+
+
+@pytest.mark.parametrize("kind", registry.LAYERS)
+def test_the_zoo_has_every_kind(kind, uses):
+    assert any(type(f.use.layer) is kind for _, f in uses)
+
+
+def test_slices_of_a_gradient_are_parts_of_the_whole(uses):
+    for name, factor in uses:
+        model, _ = build(name, 2, 3)
+        shape = tuple(trainable(model)[factor.use.parameter].shape)
+        layer, first = factor.use.layer, shape[0]
+        whole = layer.gradient(factor, shape, 0, first)
+        assert whole.shape == (2, 3, *shape), name
+        for lo, hi in ((0, 1), (first // 2, first)):
+            part = layer.gradient(factor, shape, lo, hi)
+            torch.testing.assert_close(part, whole[:, :, lo:hi], rtol=1e-12, atol=1e-12)
+
+
+def test_the_shorter_way_is_the_product_of_gradients(uses):
+    """Where a kind has one, on its own, with the same and with other rows."""
+    tried = set()
+    for name, factor in uses:
+        layer = factor.use.layer
+        if not layer.has_gram(factor, factor, 2**28):
+            continue
+        model, X = build(name, 2, 4, seed=1)
+        parameters = trainable(model)
+        shape = tuple(parameters[factor.use.parameter].shape)
+        for other in factorize(model, parameters, X).by_parameter[factor.use.parameter]:
+            P, Q = (f.use.layer.gradient(f, shape, 0, shape[0]).flatten(2).flatten(0, 1) for f in (factor, other))
+            K = torch.ones(6, 8, dtype=torch.float64)
+            layer.add_gram(K, factor, other, 0.5, Grams())
+            torch.testing.assert_close(K, 1.0 + 0.5 * P @ Q.T, rtol=1e-10, atol=1e-10)
+            tried.add(type(layer))
+    assert tried == {Dense, Bias}
+
+
+class Bilinear(Layer):
+    """Σ_ij W_oij x_i z_j, as a test would write it."""
+
+    def __init__(self, other):
+        self.other = other.detach()
+
+    @classmethod
+    def calls(cls):
+        return {F.bilinear: cls.recognize}
+
+    @classmethod
+    def recognize(cls, x, z, weight, bias=None):
+        parts = [Part(weight, cls(z), x)]
+        return parts if bias is None else [*parts, Part(bias, Bias("last"))]
+
+    def gradient(self, factor, shape, lo, hi):
+        return torch.einsum("cno,ni,nj->cnoij", factor.gradient[..., lo:hi], factor.input, self.other)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_a_new_kind_of_layer_is_a_class_and_an_entry(outputs, monkeypatch):
+    model, X = build("custom", outputs, 4)
+    assert set(compute_kernel(model, X).plan.fallback) == {"w", "bilinear.weight", "bilinear.bias"}
+    monkeypatch.setattr(registry, "LAYERS", (*registry.LAYERS, Bilinear))
+    computed = compute_kernel(model, X)
+    assert computed.plan.fallback == ("w",)
+    J = plain_jacobian(model, X)
+    torch.testing.assert_close(computed.values, gram(J, J), rtol=1e-10, atol=1e-10)
+
+
+class Calls(nn.Module):
+    """One parameter in a call that looks like one that is known, and is not."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+        self.w = nn.Parameter(torch.randn(3, 3, dtype=torch.float64))
+        self.v = nn.Parameter(torch.randn(3, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.kind == "scaled sum":
+            x = torch.add(x, self.v, alpha=2.0)
+        if self.kind == "weight from the left":
+            x = (self.w @ x.T).T + self.v
+        if self.kind == "weight of the rows":
+            x = x + (self.w * self.v).sum(1)
+        if self.kind == "transposed norm":
+            x = F.layer_norm(x, (3, 3)[:1], self.w.t()[0], self.v)
+        return (torch.tanh(x) @ self.w).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("kind", ["scaled sum", "weight from the left", "weight of the rows", "transposed norm"])
+def test_calls_that_are_not_recognized_fall_back(kind):
+    torch.manual_seed(0)
+    model, X = Calls(kind), torch.randn(4, 3, dtype=torch.float64)
+    assert capture(model, trainable(model), X).opaque
+    J = plain_jacobian(model, X)
+    torch.testing.assert_close(compute_kernel(model, X, method="layerwise").values, gram(J, J), rtol=1e-10, atol=1e-10)
