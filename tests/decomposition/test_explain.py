@@ -95,7 +95,7 @@ def test_a_lazy_network_needs_no_path():
 def test_the_best_rate():
     model, task = problem("over")
     for trained in (True, False):
-        found = wm.explain(model, task, BEST, steps=30, until=None, trained=trained)
+        found = wm.explain(model, task, BEST, steps=30, until=None, train=trained)
         assert found.prediction.learning_rate == found.prediction.best_lr
         assert found.prediction.steps == 30
 
@@ -147,7 +147,7 @@ def test_without_test_points():
     bare = wm.Task(task.X, task.y)
     for trained in (True, False):
         with pytest.raises(InputError, match="about test outputs: pass a Task with X_test"):
-            wm.explain(model, bare, sgd(0.1), trained=trained)
+            wm.explain(model, bare, sgd(0.1), train=trained)
     with pytest.raises(InputError, match="about test outputs"):
         wm.explain(wm.train(model, bare, sgd(0.1), steps=3))
 

@@ -124,7 +124,7 @@ def test_a_network_of_one_flat_output():
             optimizer.step()
     found = wm.explain(recorder, loader=[task.X])
     assert distance(found.total[:, 0], model(task.X_test).detach()) < 1e-10
-    assert "path" in found.terms
+    assert "history" in found.terms
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,7 @@ def test_the_fits_stand_by_exponent(study):
 def test_the_finding(study):
     run, known = study.flows["random"], study.analysis
     finding = Page(linear_page(study)).finding
-    assert f"Training ends {number(float(run.distances[-1]))} from the minimum-norm solution" in finding
+    assert f"Training ends {number(float(run.solution_distances[-1]))} from the minimum-norm solution" in finding
     assert f"at most {number(known.tight_bound)} is sure." in finding
     first, second = study.sweep.fits()
     powers = f"h^{first.slope:.2f} at a = 0.4, h^{second.slope:.2f} at a = 0.5".replace("-", "−")
