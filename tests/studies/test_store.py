@@ -159,19 +159,19 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The recipes that were really predicted or trained."""
-    recipes = []
+    """The verbs that were really called, with their recipes."""
+    calls = []
 
-    def counted(verb):
+    def counted(name, verb):
         def call(model, task, recipe, **options):
-            recipes.append(recipe)
+            calls.append((name, recipe))
             return verb(model, task, recipe, **options)
 
-        return call
+        monkeypatch.setattr(answer, name, call)
 
-    monkeypatch.setattr(answer, "predict", counted(wm.predict))
-    monkeypatch.setattr(answer, "train", counted(wm.train))
-    return recipes
+    counted("predict", wm.predict)
+    counted("train", wm.train)
+    return calls
 
 
 def outputs(choice, tmp_path, **options):
@@ -251,3 +251,28 @@ def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
     _, found = outputs(SGD, tmp_path, train=True)
     whole = wm.train(network(0), problem(), SLOW, until=None, steps=30)
     torch.testing.assert_close(found.trained["plain"][0], whole.test)
+
+
+@pytest.mark.parametrize(
+    ("change", "predicted", "trained"),
+    [
+        ({}, 0, 0),
+        ({"tol": 2e-2}, 4, 0),
+        ({"steps": 8}, 4, 4),
+        ({"until": 1e-3}, 4, 4),
+        ({"level": 0.2}, 0, 0),
+    ],
+    ids=str,
+)
+def test_a_comparison_is_read_back_for_the_same_arguments(tmp_path, asked, change, predicted, trained):
+    arguments = {"until": 1e-2, "steps": 9, "tol": 1e-2, "train": True, "out": tmp_path}
+    choices = {"one": SLOW, "other": partial(torch.optim.SGD, lr=0.02)}
+    first = wm.compare(network, problem(), choices, 2, **arguments)
+    assert [name for name, _ in asked].count("predict") == [name for name, _ in asked].count("train") == 4
+    asked.clear()
+    again = wm.compare(network, problem(), choices, 2, **arguments | change)
+    names = [name for name, _ in asked]
+    assert (names.count("predict"), names.count("train")) == (predicted, trained)
+    for values in ("predicted", "trained", "errors", "steps"):
+        same = [torch.equal(getattr(first, values)[name], getattr(again, values)[name]) for name in choices]
+        assert all(same) or asked
