@@ -37,7 +37,11 @@ def test_the_table_is_that_of_the_study(study):
 def test_the_fits_stand_by_exponent(study):
     rows = Page(linear_page(study)).table("Fitted powers of the width")
     assert [row["a"] for row in rows] == ["0.4", "0.5"]
-    columns = {"distances": "distance at the end", "invariant": "distance to the invariant set", "levels": None}
+    columns = {
+        "solution_distances": "distance at the end",
+        "invariant_distances": "distance to the invariant set",
+        "levels": None,
+    }
     for quantity, column in columns.items():
         for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
             cell = row[column or "level of imbalance"]
