@@ -113,17 +113,17 @@ def line(row: dict[str, Any]) -> str:
 
 
 def width_law(widths: list[int], seeds: int, n: int = 20, features: int = 30) -> list[dict[str, float]]:
-    """The distance of finite networks' tangent kernels from the limit, mean over seeds, width by width."""
+    """The relative distance of finite networks' tangent kernels from the limit, mean over seeds, width by width."""
     import torch
 
     from whichmin import networks
-    from whichmin.infinite import distance
+    from whichmin.infinite import relative_distance
 
     X = torch.randn(n, features, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     rows = []
     for width in widths:
         found = [
-            distance(networks.MLP((features, width, width, 1), seed=seed, dtype=torch.float64), X)
+            relative_distance(networks.MLP((features, width, width, 1), seed=seed, dtype=torch.float64), X)
             for seed in range(seeds)
         ]
         rows.append(

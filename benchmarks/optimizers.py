@@ -1,10 +1,10 @@
 """Every optimizer: predicted against trained minimizers, in one run each. Needs WHICHMIN_DATA.
 
-    python benchmarks/optimizers.py [--parts lazy followed time batches momentum steps] [--threads 2]
+    python benchmarks/optimizers.py [--parts linearized relinearized time batches momentum steps] [--threads 2]
 
-lazy      one linearization of adaptive rules, by width: distance to the trained network over that to the minimizer of
+linearized  one linearization of adaptive rules, by width: distance to the trained network over that to the minimizer of
           gradient descent
-followed  the path of adaptive rules on narrower networks, the same
+relinearized  the path of adaptive rules on narrower networks, the same
 time      how much faster than training, width 4096
 batches   mini-batches: which distances between minimizers are real, and are they predicted
 momentum  training curves of heavy ball, Nesterov and higher momentum over 5,000 steps
@@ -47,14 +47,14 @@ def descent(model: torch.nn.Module, task: wm.Task, part: float = 0.4) -> partial
     return partial(O.SGD, lr=part * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr)
 
 
-def lazy(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
+def linearized(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
     rows: list[Row] = []
     cases = [("mnist", w, 0.5) for w in widths] + [("fashion-mnist", 2048, 0.7)]
     for data, width, scale in cases:
         task, model = problem(data, (0, 1), 100 if data == "mnist" else 60, (width,), scale)
-        gd = wm.train(model, task, descent(model, task), until=1e-5, max_steps=30_000)
+        gd = wm.train(model, task, descent(model, task), until=1e-5, steps=30_000)
         for name, optimizer in ADAPTIVE.items():
-            run = wm.train(model, task, optimizer, until=1e-5, max_steps=8_000)
+            run = wm.train(model, task, optimizer, until=1e-5, steps=8_000)
             found = wm.predict(model, task, optimizer, steps=run.steps, relinearize="never")
             near, far = mean_square(found.test - run.test), mean_square(gd.test - run.test)
             row = {"data": data, "width": width, "optimizer": name, "steps": run.steps, "MSE": float(run.losses[-1])}
@@ -68,14 +68,14 @@ def lazy(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
     return rows
 
 
-def followed() -> list[Row]:
+def relinearized() -> list[Row]:
     rows: list[Row] = []
     for data, classes, n, hidden, scale in (
         ("fashion-mnist", (0, 1), 60, (2048,), 0.7),
         ("mnist", (3, 8), 100, (600, 600), 1.0),
     ):
         task, model = problem(data, classes, n, hidden, scale)
-        gd = wm.train(model, task, descent(model, task), until=1e-4, max_steps=30_000)
+        gd = wm.train(model, task, descent(model, task), until=1e-4, steps=30_000)
         for name, optimizer in (("AdaGrad", partial(O.Adagrad, lr=3e-3)), ("Adam", partial(O.Adam, lr=4e-4))):
             run = wm.train(model, task, optimizer, until=1e-4)
             found = wm.predict(model, task, optimizer, until=1e-4)
@@ -100,7 +100,7 @@ def timed() -> list[Row]:
     }
     for name, optimizer in slow.items():
         found = min((wm.predict(model, task, optimizer, until=1e-5) for _ in range(2)), key=lambda p: p.seconds)
-        run = wm.train(model, task, optimizer, until=1e-5, max_steps=6_000)
+        run = wm.train(model, task, optimizer, until=1e-5, steps=6_000)
         row = {"optimizer": name, "steps": run.steps, "MSE": float(run.losses[-1]), "train s": run.seconds}
         row |= {"predict s": found.seconds, "predicted steps": found.steps, "linearizations": found.intervals}
         row |= {"d²": mean_square(found.test - run.test), "estimate²": found.error**2}
@@ -112,9 +112,9 @@ def timed() -> list[Row]:
 def batches(width: int = 4096) -> list[Row]:
     rows: list[Row] = []
     task, model = problem("mnist", (0, 1), 100, (width,), 0.5)
-    gd = wm.train(model, task, descent(model, task, 0.1), until=1e-5, max_steps=30_000)
-    lazy_gd = wm.predict(model, task, descent(model, task, 0.1), until=1e-5, relinearize="never")
-    error = mean_square(lazy_gd.test - gd.test)
+    gd = wm.train(model, task, descent(model, task, 0.1), until=1e-5, steps=30_000)
+    linearized_gd = wm.predict(model, task, descent(model, task, 0.1), until=1e-5, relinearize="never")
+    error = mean_square(linearized_gd.test - gd.test)
     ends: dict[str, dict[int, dict[str, torch.Tensor]]] = {}
     for name, optimizer in (
         ("SGD", descent(model, task, 0.1)),
@@ -126,7 +126,7 @@ def batches(width: int = 4096) -> list[Row]:
                 if name != "SGD" and seed:
                     continue
                 course: Row = {"batch_size": size, "seed": seed}
-                run = wm.train(model, task, optimizer, until=1e-5, max_steps=20_000, **course)
+                run = wm.train(model, task, optimizer, until=1e-5, steps=20_000, **course)
                 row = {"optimizer": name, "batch": size, "order": seed, "steps": run.steps}
                 row |= {"MSE": float(run.losses[-1]), "to GD": mean_square(run.test - gd.test)}
                 found = {"trained": run.test}
@@ -139,12 +139,14 @@ def batches(width: int = 4096) -> list[Row]:
                 show(rows[-1])
     for name in ("Adam", "AdaGrad"):
         for a, b in ((10, 25), (10, 50), (25, 50)):
-            real, lazy, path = (
+            real, one, path = (
                 mean_square(ends[name][a][kind] - ends[name][b][kind]) for kind in ("trained", "never", "auto")
             )
             row = {"optimizer": name, "between batches": f"{a}, {b}", "d² trained": real}
             row |= {"in units of the linearization error": real / error}
-            row |= {f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("lazy", lazy), ("followed", path))}
+            row |= {
+                f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("linearized", one), ("relinearized", path))
+            }
             rows.append(row)
             show(rows[-1])
     return rows
@@ -161,7 +163,7 @@ def momentum(steps: int = 5_000) -> list[Row]:
         "higher momentum .6, .3": partial(HigherMomentum, lr=lr, betas=(0.6, 0.3)),
     }
     for name, optimizer in rules.items():
-        run = wm.train(model, task, optimizer, until=1e-5, max_steps=steps)
+        run = wm.train(model, task, optimizer, until=1e-5, steps=steps)
         times = sorted({round(1.15**k) for k in range(1, 62)} & set(range(1, run.steps + 1)))
         found = wm.predict(model, task, optimizer, steps=times)
         predicted = (found.train.double() - task.y.double()).square().mean((1, 2))
@@ -200,7 +202,14 @@ def steps() -> list[Row]:
     return rows
 
 
-PARTS = {"lazy": lazy, "followed": followed, "time": timed, "batches": batches, "momentum": momentum, "steps": steps}
+PARTS = {
+    "linearized": linearized,
+    "relinearized": relinearized,
+    "time": timed,
+    "batches": batches,
+    "momentum": momentum,
+    "steps": steps,
+}
 
 
 def show(row: Row) -> None:

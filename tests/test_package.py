@@ -94,7 +94,7 @@ import sys, torch, whichmin as wm
 from functools import partial
 before = set(sys.modules)
 task = wm.Task(torch.randn(4, 3), torch.randn(4), torch.randn(2, 3))
-wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), max_steps=3)
+wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), steps=3)
 print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
 """
     assert not {"matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts"} & set(fresh(code).split())

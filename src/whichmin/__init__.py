@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from whichmin.kernels.linearize import Tangent
     from whichmin.kernels.operator import kernel_operator
     from whichmin.kernels.spectrum import Spectrum, spectrum
-    from whichmin.recipe.recipe import Choice
+    from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
-    from whichmin.studies.seeds import SeedSpread, seeds
+    from whichmin.studies.seed_spread import SeedSpread
+    from whichmin.studies.seeds import seeds
     from whichmin.task import Task
     from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
@@ -48,18 +49,18 @@ _HOME = {
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
     "Comparison": "whichmin.studies.comparison",
-    "Choice": "whichmin.recipe.recipe",
+    "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
-    "SeedSpread": "whichmin.studies.seeds",
+    "SeedSpread": "whichmin.studies.seed_spread",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
 
 __all__ = [
     "Certificate",
-    "Choice",
     "Comparison",
     "Explanation",
     "Prediction",
+    "Recipe",
     "Recorder",
     "Run",
     "SeedSpread",

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError, SingularKernelError
+from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.kernels.spectrum import decompose, rank_cutoff, rounding_unit
+from whichmin.losses import MeanSquaredError
 from whichmin.task import Task
+from whichmin.terms import Interpolator
 
-#: Part of the targets, relative, that may be out of reach before there is no interpolator.
+#: Part of the targets, relative in norm, that may be out of reach before there is no interpolator; √ε of the kernel's
+#: type where that is more, as rounding of the kernel turns its range.
 _REACH = 1e-6
 
 
@@ -17,8 +24,8 @@ def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> 
     """The interpolator of smallest norm in the kernel's Hilbert space, K(x', X) K⁻¹ Y.
 
     It is where gradient descent on the linearized network ends that starts from zero outputs, and the same function as
-    :func:`minimum_norm` (Nonnenmacher, Reeb and Steinwart 2021, Lemmas 2 and 3). Costs an eigendecomposition of K;
-    eigenvalues below N·C·ε·λ_max count as zero.
+    :func:`minimum_norm_interpolator` (Nonnenmacher, Reeb and Steinwart 2021, Lemmas 2 and 3). Costs an
+    eigendecomposition of K; eigenvalues up to ``rank_cutoff`` of the type that K comes in count as zero.
 
     Args:
         kernel_train: K(X, X), (N, N) where outputs share it, else (N, N, C, C) as from ``whichmin.tangent_kernel``.
@@ -30,9 +37,11 @@ def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> 
 
     Raises:
         DataError: shapes that do not match, numbers that are not finite.
+        InputError: K(X, X) is zero, or not positive semidefinite.
         SingularKernelError: no function of the kernel's space meets the targets, as for identical inputs with different
             targets.
     """
+    eps = _rounding(kernel_train)
     train, test, y = _real(kernel_train, "kernel_train"), _real(kernel_test, "kernel_test"), _targets(y)
     n, outputs = y.shape
     stacked = train.ndim == 4
@@ -48,23 +57,22 @@ def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> 
             "the rows of K(x', X) beside the K(X, X) given."
         )
     if stacked:
-        train, test, target = _flat(train), _flat(test), y.reshape(-1, 1)
+        train, test, target = to_matrix(train), to_matrix(test), y.reshape(-1, 1)
     else:
         target = y
-    values, vectors = torch.linalg.eigh((train + train.mT) / 2)
-    kept = values > len(values) * torch.finfo(torch.float64).eps * values[-1].clamp(min=0.0)
-    basis = vectors[:, kept]
-    coordinates = basis.mT @ target
-    _check_reached(target, basis @ coordinates)
-    return (test @ (basis @ (coordinates / values[kept, None]))).reshape(-1, outputs)
+    interpolator = Interpolator(test.cpu(), decompose(train, MeanSquaredError().curvature(y.numel()), eps))
+    target = target.cpu()
+    _check_reached(target, interpolator.spectrum.project(target), eps)
+    return interpolator(target).reshape(-1, outputs).to(y.device)
 
 
-def minimum_norm(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
+def minimum_norm_interpolator(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
     """The least-2-norm solution of the linearized model, J(x') J(X)⁺ Y.
 
     Of all δ with J δ = Y the shortest, evaluated on test inputs: J(x') δ. The same function as
     :func:`minimum_complexity` of K = J Jᵀ, at the square root of its condition number. Costs a thin singular value
-    decomposition of J; singular values below max(N·C, P)·ε·σ_max count as zero.
+    decomposition of J; singular values whose square, an eigenvalue of K, is at most ``rank_cutoff`` of the type that J
+    comes in count as zero.
 
     Args:
         J: the Jacobian at the training inputs, (N, P) for one output or features that all outputs share, or (N, C, P).
@@ -78,6 +86,7 @@ def minimum_norm(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
         DataError: shapes that do not match, numbers that are not finite.
         SingularKernelError: no δ meets the targets.
     """
+    eps = _rounding(J)
     train, test, y = _real(J, "J"), _real(J_test, "J_test"), _targets(y)
     n, outputs = y.shape
     if train.ndim not in (2, 3) or len(train) != n or (train.ndim == 3 and train.shape[1] != outputs):
@@ -91,9 +100,9 @@ def minimum_norm(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
         )
     target = y if train.ndim == 2 else y.reshape(-1, 1)
     left, values, right = torch.linalg.svd(train.flatten(0, -2), full_matrices=False)
-    kept = values > max(left.shape[0], right.shape[1]) * torch.finfo(torch.float64).eps * values[0]
+    kept = values.square() > rank_cutoff(float(values[0]) ** 2, eps)
     coordinates = left[:, kept].mT @ target
-    _check_reached(target, left[:, kept] @ coordinates)
+    _check_reached(target, left[:, kept] @ coordinates, eps)
     step = right[kept].mT @ (coordinates / values[kept, None])
     return (test.flatten(0, -2) @ step).reshape(-1, outputs)
 
@@ -156,10 +165,8 @@ def _one_point(x1: Tensor, y1: Tensor | float, X_test: Tensor) -> Task:
     return Task(x1, target.reshape(1, 1), X_test)
 
 
-def _flat(kernel: Tensor) -> Tensor:
-    """(n1, n2, C, C) → (n1·C, n2·C)."""
-    n1, n2, outputs, _ = kernel.shape
-    return kernel.transpose(1, 2).reshape(n1 * outputs, n2 * outputs)
+def _rounding(value: Tensor) -> float:
+    return rounding_unit(torch.as_tensor(value).dtype)
 
 
 def _real(value: Tensor, name: str) -> Tensor:
@@ -178,9 +185,9 @@ def _targets(y: Tensor) -> Tensor:
     return y.reshape(len(y), -1)
 
 
-def _check_reached(target: Tensor, reached: Tensor) -> None:
+def _check_reached(target: Tensor, reached: Tensor, eps: float) -> None:
     missed = torch.linalg.vector_norm(target - reached)
-    if missed > _REACH * torch.linalg.vector_norm(target):
+    if missed > max(_REACH, math.sqrt(eps)) * torch.linalg.vector_norm(target):
         raise SingularKernelError(
             f"no parameters meet the targets: {float(missed / torch.linalg.vector_norm(target)):.2g} of their norm is "
             "out of reach of the linearized network. Look for identical inputs with different targets, or widen it."

@@ -1,7 +1,7 @@
-"""Results on disk: a folder of ``config.json``, ``arrays.safetensors`` and ``metrics.jsonl``, whole or absent.
+"""Files: folders of ``config.json``, ``arrays.safetensors`` and ``metrics.jsonl``, and texts, whole or absent.
 
-A folder is written under a temporary name beside its place and renamed, so that a killed run leaves nothing
-half-written; the one that it replaces is kept under another name until the new one is in place.
+A folder is written under a temporary name beside its place and renamed. The one that it replaces is kept under another
+name until the new one is in place, and is read from there where a process was killed between the two renames.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from whichmin._version import __version__
 from whichmin.errors import OutputError, ResultError
+
+#: Seconds after which a temporary folder counts as left behind by a killed process and is removed by the next save.
+ABANDONED = 24 * 3600.0
 
 
 def save_folder(
@@ -30,7 +35,7 @@ def save_folder(
 
     Args:
         path: where to.
-        config: plain values; ``kind`` says what the result is.
+        config: plain values; ``kind`` says what the result is. The version is added as ``whichmin``.
         arrays: tensors by name.
         metrics: rows of plain values.
         parts: folders within, by name, each written by a function of its path before the whole is moved into place.
@@ -45,13 +50,15 @@ def save_folder(
         raise OutputError(f"{target} exists and is not a result of whichmin: choose another place or move it away.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_abandoned(target)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     except OSError as error:
         raise OutputError(
             f"cannot write to {target.parent}: {error.strerror}. Choose a folder you may write to."
         ) from error
     try:
-        (temporary / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        text = json.dumps({"whichmin": __version__} | dict(config), indent=2, sort_keys=True)
+        (temporary / "config.json").write_text(text + "\n")
         save_file(
             {k: v.detach().cpu().contiguous().clone() for k, v in arrays.items()}, temporary / "arrays.safetensors"
         )
@@ -67,19 +74,6 @@ def save_folder(
     return target
 
 
-def _previous(target: Path) -> Path:
-    return target.with_name(f".{target.name}.previous")
-
-
-def _replace(temporary: Path, target: Path) -> None:
-    previous = _previous(target)
-    if target.exists():
-        shutil.rmtree(previous, ignore_errors=True)
-        target.rename(previous)
-    temporary.rename(target)
-    shutil.rmtree(previous, ignore_errors=True)
-
-
 def load_folder(
     path: str | os.PathLike[str], kind: str
 ) -> tuple[dict[str, Any], dict[str, Tensor], list[dict[str, Any]]]:
@@ -90,9 +84,7 @@ def load_folder(
     """
     from safetensors.torch import load_file
 
-    source = Path(path)
-    if not source.exists() and _previous(source).exists():  # a run was killed just as it replaced this result
-        source = _previous(source)
+    source = located(path)
     if not (source / "config.json").is_file():
         raise ResultError(f"{source} holds no result of whichmin (no config.json): pass the folder that save() wrote.")
     try:
@@ -104,3 +96,60 @@ def load_folder(
     if config.get("kind") != kind:
         raise ResultError(f"{source} holds a {config.get('kind')!r}; expected a {kind!r}: load it with its own class.")
     return config, arrays, metrics
+
+
+def located(path: str | os.PathLike[str]) -> Path:
+    """Where the files of a result folder are: there, or under the name that it has while it is being replaced."""
+    target = Path(path)
+    previous = _previous(target)
+    return previous if not target.exists() and previous.exists() else target
+
+
+def write_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a text file as UTF-8, whole or not at all.
+
+    Args:
+        path: the file; folders above it are made, a file of that name is replaced.
+        text: its content.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: pass the name of the file to write, such as {path / 'report.html'}.")
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}. Choose a place you may write to.") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _previous(target: Path) -> Path:
+    return target.with_name(f".{target.name}.previous")
+
+
+def _replace(temporary: Path, target: Path) -> None:
+    """Put a finished folder in place; at every moment the old one or the new one can be read."""
+    previous = _previous(target)
+    if target.exists():
+        shutil.rmtree(previous, ignore_errors=True)
+        target.rename(previous)
+    temporary.rename(target)
+    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove temporary folders of this place that killed processes left behind."""
+    for folder in target.parent.glob(f".{target.name}-*"):
+        if folder.is_dir() and time.time() - folder.stat().st_mtime > ABANDONED:
+            shutil.rmtree(folder, ignore_errors=True)

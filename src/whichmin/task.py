@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from whichmin.errors import DataError
+from whichmin.losses import Loss, MeanSquaredError, loss_of
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
     """Training inputs and targets, and test inputs with or without targets.
-
-    The loss is that of ``torch.nn.MSELoss()``: L = (1/(N·C)) Σ (f − y)².
 
     Args:
         X: training inputs, (N, …), finite.
@@ -22,8 +21,11 @@ class Task:
         X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
             predicted.
         y_test: test targets, (N_test,) or (N_test, C); none means that no test error is known.
+        loss: what training minimizes: ``torch.nn.MSELoss()``, L = (1/(N·C)) Σ (f − y)², also where nothing is said;
+            stored as a :class:`whichmin.losses.Loss`.
 
     Raises:
+        InputError: another loss.
         DataError: an array that is empty, not finite (the message names the array and the first such row), of a length
             or shape that does not match, or of an integer type where a floating-point type is needed.
     """
@@ -32,6 +34,7 @@ class Task:
     y: Tensor
     X_test: Tensor | None = None
     y_test: Tensor | None = None
+    loss: Loss = field(default_factory=MeanSquaredError)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
@@ -49,7 +52,8 @@ class Task:
                 raise DataError(
                     f"y_test has {y_test.shape[1]} outputs per row and y has {y.shape[1]}: encode both alike."
                 )
-        for name, value in (("X", X), ("y", y), ("X_test", X_test), ("y_test", y_test)):
+        arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
+        for name, value in (arrays | {"loss": loss_of(self.loss)}).items():
             object.__setattr__(self, name, value)
 
     @property
@@ -67,6 +71,17 @@ class Task:
         """The number of outputs per point, C."""
         return self.y.shape[1]
 
+    def contradiction(self) -> tuple[int, int] | None:
+        """Two training rows of identical inputs with different targets, or None. Costs a sort of the rows."""
+        flat = self.X.reshape(self.n, -1)
+        _, group = torch.unique(flat, dim=0, return_inverse=True)
+        first: dict[int, int] = {}
+        for row, g in enumerate(group.tolist()):
+            other = first.setdefault(g, row)
+            if other != row and not torch.equal(self.y[other], self.y[row]):
+                return other, row
+        return None
+
     def to(self, *args: object, **kwargs: object) -> Task:
         """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 
@@ -76,7 +91,7 @@ class Task:
             moved = t.to(*args, **kwargs)  # type: ignore[call-overload]
             return moved if t.is_floating_point() else moved.to(t.dtype)
 
-        return Task(move(self.X), move(self.y), move(self.X_test), move(self.y_test))  # type: ignore[arg-type]
+        return Task(move(self.X), move(self.y), move(self.X_test), move(self.y_test), self.loss)  # type: ignore[arg-type]
 
 
 def _tensor(value: object, name: str) -> Tensor:

@@ -33,8 +33,8 @@ def test_explain_as_json(cli_json):
     said = cli_json("explain")
     (seed,) = said["seeds"]
     assert seed["steps_trained"] > 0
-    assert seed["distance_followed"] < seed["distance_linearized"]
-    assert seed["distance_followed"] == pytest.approx(0, abs=1e-2)
+    assert seed["mse_to_trained_relinearized"] < seed["mse_to_trained_linearized"]
+    assert seed["mse_to_trained_relinearized"] == pytest.approx(0, abs=1e-2)
     assert seed["speedup"] == pytest.approx(seed["seconds_train"] / seed["seconds_predict"])
     assert said["config"]["hidden"] == [64]
     assert Path(said["report"]).is_file()
@@ -47,13 +47,13 @@ def test_without_training(cli_json, tokens):
     (seed,) = said["seeds"]
     assert said["config"]["train"] is False
     assert seed["steps_trained"] is seed["test_mse_trained"] is seed["seconds_train"] is None
-    assert seed["test_mse_followed"] > 0
+    assert seed["test_mse_relinearized"] > 0
     assert seed["share_interpolant"] > 0
 
 
 def test_prediction_is_that_of_explain(cli_json):
     with_training, without = cli_json("explain")["seeds"][0], cli_json("predict")["seeds"][0]
-    for name in ("test_mse_linearized", "test_mse_followed", "learning_rate", "steps_predicted"):
+    for name in ("test_mse_linearized", "test_mse_relinearized", "learning_rate", "steps_predicted"):
         assert without[name] == pytest.approx(with_training[name], rel=1e-9)
 
 
@@ -81,10 +81,10 @@ def test_finished_seeds_are_read_back(tmp_path, monkeypatch):
 def test_a_damaged_seed_is_computed_again(tmp_path):
     (first,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}), out=tmp_path)
     (folder,) = (tmp_path / "runs").iterdir()
-    (folder / "lazy" / "arrays.safetensors").write_bytes(b"")
+    (folder / "linearized" / "arrays.safetensors").write_bytes(b"")
     (again,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}), out=tmp_path)
-    torch.testing.assert_close(again.lazy.test, first.lazy.test)
-    assert (folder / "lazy" / "arrays.safetensors").stat().st_size > 0
+    torch.testing.assert_close(again.linearized.test, first.linearized.test)
+    assert (folder / "linearized" / "arrays.safetensors").stat().st_size > 0
 
 
 def test_nothing_is_kept_unless_asked(tmp_path, monkeypatch):
@@ -132,13 +132,15 @@ def test_the_table_is_about_the_outputs():
     (entry,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}))
     row = table([entry]).loc[entry.label]
     assert row["test_mse_trained"] == pytest.approx(float((entry.run.test - entry.run.task.y_test).square().mean()))
-    assert row["distance_followed"] == pytest.approx(float((entry.run.test - entry.followed.test).square().mean()))
-    assert row["estimated_followed"] == pytest.approx(entry.followed.error**2)
+    assert row["mse_to_trained_relinearized"] == pytest.approx(
+        float((entry.run.test - entry.relinearized.test).square().mean())
+    )
+    assert row["estimated_relinearized"] == pytest.approx(entry.relinearized.error**2)
     assert row["share_drift"] == pytest.approx(float(entry.explanation.terms["drift"].square().mean()))
 
 
-def test_max_steps_ends_training(cli_json):
-    said = cli_json("explain", "--max-steps", "7")
+def test_a_number_of_steps_ends_training(cli_json):
+    said = cli_json("explain", "--steps", "7")
     assert said["seeds"][0]["steps_trained"] == said["seeds"][0]["steps_predicted"] == 7
     assert said["notes"]
 

@@ -25,11 +25,11 @@ def failing(monkeypatch, fails):
     """Training of an optimizer's class fails where ``fails`` says so, by class name and call."""
     train, calls = runner.train, []
 
-    def maybe(model, task, optimizer, **options):
-        calls.append(optimizer.func.__name__)
+    def maybe(model, task, recipe, **options):
+        calls.append(recipe.optimizer.func.__name__)
         if fails(calls):
             raise TrainingError("the loss is not finite at step 3", state={}, step=3, losses=[])
-        return train(model, task, optimizer, **options)
+        return train(model, task, recipe, **options)
 
     monkeypatch.setattr(runner, "train", maybe)
     return calls
@@ -44,8 +44,8 @@ def test_entries_by_optimizer_and_seed(pair):
 
 
 def test_the_linearized_run_of_an_optimizer_without_a_formula_is_the_explanation_s(pair):
-    assert pair[2].lazy is pair[2].explanation.prediction
-    assert pair[2].lazy.steps == pair[2].run.steps
+    assert pair[2].linearized is pair[2].explanation.prediction
+    assert pair[2].linearized.steps == pair[2].run.steps
 
 
 def test_means_are_by_optimizer(pair):
@@ -60,7 +60,7 @@ def test_means_are_by_optimizer(pair):
 def test_another_list_uses_what_is_finished(tmp_path, monkeypatch):
     run(Experiment(optimizer="sgd,adam", **TINY), out=tmp_path)
     calls = failing(monkeypatch, lambda _: False)
-    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", batch_seed=5, **TINY), out=tmp_path)
+    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", seed=5, **TINY), out=tmp_path)
     assert calls == ["Adagrad"] * 2
     run(Experiment(optimizer="adam:lr=0.01", **TINY), out=tmp_path)
     assert calls == ["Adagrad"] * 2 + ["Adam"] * 2
@@ -92,23 +92,23 @@ def test_json_says_what_the_table_says(cli):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam:lr=0.01"])
 def test_mini_batches(cli_json, optimizer):
-    said = cli_json("explain", "--optimizer", optimizer, "--lr", "0.02", "--batch-size", "8", "--batch-seed", "3")
+    said = cli_json("explain", "--optimizer", optimizer, "--lr", "0.02", "--batch-size", "8", "--seed", "3")
     (seed,) = said["seeds"]
     assert said["config"]["batch_size"] == 8
     assert seed["failed"] is None
-    assert seed["distance_followed"] < 0.05
+    assert seed["mse_to_trained_relinearized"] < 0.05
 
 
 def test_a_batch_above_all_rows_is_all_rows(cli_json):
     whole, above = cli_json("predict"), cli_json("predict", "--batch-size", "1000")
     assert above["config"]["batch_size"] is None
-    assert above["seeds"][0]["test_mse_followed"] == whole["seeds"][0]["test_mse_followed"]
+    assert above["seeds"][0]["test_mse_relinearized"] == whole["seeds"][0]["test_mse_relinearized"]
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "higher-momentum", "sgd:momentum=0.9,nesterov=true"])
 def test_best_is_within_the_limit_of_momentum(cli_json, optimizer):
     said = cli_json("predict", "--optimizer", optimizer)
-    assert said["seeds"][0]["test_mse_followed"] < 1
+    assert said["seeds"][0]["test_mse_relinearized"] < 1
 
 
 def test_a_seed_that_fails_does_not_end_the_others(cli, monkeypatch, tmp_path):

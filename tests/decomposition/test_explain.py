@@ -18,7 +18,7 @@ OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
 @OUTPUTS
 def test_the_terms_of_a_run_by_hand(outputs):
     model, task = problem("over", outputs)
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=25)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=25)
     found = wm.explain(run)
     dense = Dense.of(model, task)
     K, K_test = dense.J @ dense.J.T, dense.J_test @ dense.J.T
@@ -40,15 +40,15 @@ def test_the_terms_of_a_run_by_hand(outputs):
 
 @OUTPUTS
 @pytest.mark.parametrize("kind", ["over", "under"])
-@pytest.mark.parametrize("max_steps", [0, 1, 400])
-def test_the_terms_add_up_to_the_trained_network(outputs, kind, max_steps):
+@pytest.mark.parametrize("steps", [0, 1, 400])
+def test_the_terms_add_up_to_the_trained_network(outputs, kind, steps):
     model, task = problem(kind, outputs)
-    run = wm.train(model, task, sgd(0.05), max_steps=max_steps)
+    run = wm.train(model, task, sgd(0.05), steps=steps)
     found = wm.explain(run)
     scale = max(1.0, *(float(t.abs().max()) for t in found.terms.values()))
     assert distance(found.total, run.test) < 1e-12 * scale
     assert list(found.terms) == [n for n in MEANINGS if n in found.terms], "in the order of MEANINGS"
-    if max_steps == 0:
+    if steps == 0:
         assert float(found.terms["drift"].abs().max()) < 1e-13 * scale
         assert float(found.terms["curvature"].abs().max()) < 1e-13 * scale
 
@@ -58,19 +58,19 @@ def test_a_model_is_trained_first():
     a = wm.explain(model, task, sgd(0.1), until=1e-1)
     b = wm.explain(wm.train(model, task, sgd(0.1), until=1e-1))
     assert a.run.steps == b.run.steps > 0
-    assert a.followed is None
+    assert a.relinearized is None
     for name in a.terms:
         assert torch.equal(a.terms[name], b.terms[name])
 
 
 @OUTPUTS
-def test_a_followed_path_takes_the_place_of_training(outputs):
+def test_a_relinearized_path_takes_the_place_of_training(outputs):
     model, task = mlp_problem((4, 40), 8, outputs)
-    found = wm.explain(model, task, sgd(0.1), until=1e-2, trained=False, tol=1e-2)
+    found = wm.explain(model, task, sgd(0.1), until=1e-2, train=False, tol=1e-2)
     trained = wm.explain(model, task, sgd(0.1), until=1e-2)
     assert found.run is None
-    assert found.followed.method == "followed"
-    assert distance(found.total, found.followed.test) < 1e-12
+    assert found.relinearized.method == "relinearized"
+    assert distance(found.total, found.relinearized.test) < 1e-12
     assert distance(found.total, trained.total) < 0.2
     for name in ("interpolant", "initialization"):
         assert distance(found.terms[name], trained.terms[name]) < 1e-11
@@ -83,10 +83,10 @@ def test_a_lazy_network_needs_no_path():
     model, task = problem("over")
     for layer in model.layers[:-1]:
         layer.requires_grad_(False)
-    found = wm.explain(model, task, sgd(0.1), until=1e-2, trained=False)
+    found = wm.explain(model, task, sgd(0.1), until=1e-2, train=False)
     trained = wm.explain(model, task, sgd(0.1), until=1e-2)
-    assert found.followed.method == "linearized"
-    assert distance(found.total, found.followed.test) < 1e-12
+    assert found.relinearized.method == "linearized"
+    assert distance(found.total, found.relinearized.test) < 1e-12
     assert distance(found.total, trained.total) < 1e-10
     for name in ("drift", "curvature"):
         assert float(trained.terms[name].abs().max()) < 1e-10
@@ -95,14 +95,14 @@ def test_a_lazy_network_needs_no_path():
 def test_the_best_rate():
     model, task = problem("over")
     for trained in (True, False):
-        found = wm.explain(model, task, BEST, max_steps=30, until=None, trained=trained)
+        found = wm.explain(model, task, BEST, steps=30, until=None, train=trained)
         assert found.prediction.learning_rate == found.prediction.best_lr
         assert found.prediction.steps == 30
 
 
 def test_the_linearized_prediction_comes_along():
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), max_steps=25)
+    run = wm.train(model, task, sgd(0.1), steps=25)
     lazy = wm.predict(model, task, sgd(0.1), steps=25, relinearize="never")
     found = wm.explain(run)
     assert torch.equal(found.prediction.test, lazy.test)
@@ -112,7 +112,7 @@ def test_the_linearized_prediction_comes_along():
 
 def test_training_points_have_no_initialization_term():
     model, task = problem("over", 3)
-    found = wm.explain(model, wm.Task(task.X, task.y, task.X), sgd(0.1), max_steps=25)
+    found = wm.explain(model, wm.Task(task.X, task.y, task.X), sgd(0.1), steps=25)
     assert float(found.terms["initialization"].abs().max()) < 1e-10
     assert distance(found.terms["interpolant"], task.y) < 1e-10
 
@@ -120,15 +120,15 @@ def test_training_points_have_no_initialization_term():
 def test_the_model_is_not_changed():
     model, task = problem("over")
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    wm.explain(model, task, sgd(0.1), max_steps=9)
-    wm.explain(model, task, sgd(0.1), max_steps=9, trained=False)
+    wm.explain(model, task, sgd(0.1), steps=9)
+    wm.explain(model, task, sgd(0.1), steps=9, train=False)
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
 
 def test_arguments():
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), max_steps=3)
+    run = wm.train(model, task, sgd(0.1), steps=3)
     with pytest.raises(InputError, match=r"a run brings its own task and optimizer"):
         wm.explain(run, task)
     with pytest.raises(InputError, match=r"a run brings its own task and optimizer"):
@@ -139,7 +139,7 @@ def test_arguments():
     with pytest.raises(InputError, match="until is -1"):
         wm.explain(model, task, sgd(0.1), until=-1)
     with pytest.raises(InputError, match="tol is 0"):
-        wm.explain(model, task, sgd(0.1), trained=False, tol=0)
+        wm.explain(model, task, sgd(0.1), train=False, tol=0)
 
 
 def test_without_test_points():
@@ -147,21 +147,21 @@ def test_without_test_points():
     bare = wm.Task(task.X, task.y)
     for trained in (True, False):
         with pytest.raises(InputError, match="about test outputs: pass a Task with X_test"):
-            wm.explain(model, bare, sgd(0.1), trained=trained)
+            wm.explain(model, bare, sgd(0.1), train=trained)
     with pytest.raises(InputError, match="about test outputs"):
-        wm.explain(wm.train(model, bare, sgd(0.1), max_steps=3))
+        wm.explain(wm.train(model, bare, sgd(0.1), steps=3))
 
 
 def test_a_loaded_run(tmp_path):
     model, task = problem("over")
-    wm.train(model, task, sgd(0.1), max_steps=3).save(tmp_path / "run")
+    wm.train(model, task, sgd(0.1), steps=3).save(tmp_path / "run")
     with pytest.raises(ResultError, match="a loaded run holds no"):
         wm.explain(wm.Run.load(tmp_path / "run"))
 
 
 def test_single_precision():
     model, task = problem("over", 3, dtype=torch.float32)
-    run = wm.train(model, task, sgd(0.1), max_steps=100)
+    run = wm.train(model, task, sgd(0.1), steps=100)
     found = wm.explain(run)
     assert found.total.dtype == torch.float64
     assert distance(found.total, run.test) < 1e-12 * max(float(t.abs().max()) for t in found.terms.values()) + 1e-12

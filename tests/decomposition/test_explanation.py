@@ -13,7 +13,7 @@ from whichmin.errors import ResultError
 @pytest.fixture(scope="module")
 def found():
     model, task = problem("over", 3)
-    return wm.explain(model, task, sgd(0.1), max_steps=25)
+    return wm.explain(model, task, sgd(0.1), steps=25)
 
 
 def test_shares_are_mean_squares(found):
@@ -38,7 +38,7 @@ def test_the_waterfall_of_the_test_error(found):
 
 def test_without_test_targets_there_is_no_test_error():
     model, task = problem("over")
-    bare = wm.explain(model, wm.Task(task.X, task.y, task.X_test), sgd(0.1), max_steps=5)
+    bare = wm.explain(model, wm.Task(task.X, task.y, task.X_test), sgd(0.1), steps=5)
     with pytest.raises(ResultError, match="no test error without test targets"):
         bare.test_error()
     assert "target" not in bare.to_frame()
@@ -62,7 +62,7 @@ def test_the_table(found):
 def test_saved_and_loaded_is_the_same(tmp_path, trained, test_targets):
     model, task = mlp_problem((4, 20), 6)
     task = task if test_targets else wm.Task(task.X, task.y, task.X_test)
-    found = wm.explain(model, task, sgd(0.1), until=None, max_steps=60, trained=trained)
+    found = wm.explain(model, task, sgd(0.1), until=None, steps=60, train=trained)
     found.save(tmp_path / "explanation")
     loaded = wm.Explanation.load(tmp_path / "explanation")
     assert list(loaded.terms) == list(found.terms)
@@ -72,8 +72,8 @@ def test_saved_and_loaded_is_the_same(tmp_path, trained, test_targets):
     assert (loaded.task.y_test is None) == (not test_targets)
     assert torch.equal(loaded.prediction.test, found.prediction.test)
     assert (loaded.run is None) == (found.run is None) == (not trained)
-    assert (loaded.followed is None) == (found.followed is None) == trained
-    part = "run" if trained else "followed"
+    assert (loaded.relinearized is None) == (found.relinearized is None) == trained
+    part = "run" if trained else "relinearized"
     assert torch.equal(getattr(loaded, part).test, getattr(found, part).test)
     if test_targets:
         assert loaded.test_error().equals(found.test_error())
@@ -82,7 +82,7 @@ def test_saved_and_loaded_is_the_same(tmp_path, trained, test_targets):
 def test_it_can_be_saved_over_another(tmp_path):
     model, task = problem("over")
     for steps in (5, 9):
-        wm.explain(model, task, sgd(0.1), max_steps=steps).save(tmp_path / "explanation")
+        wm.explain(model, task, sgd(0.1), steps=steps).save(tmp_path / "explanation")
     assert wm.Explanation.load(tmp_path / "explanation").run.steps == 9
     assert [p.name for p in tmp_path.iterdir()] == ["explanation"]
 

@@ -82,7 +82,7 @@ def test_gradient_descent_on_a_lazy_network_has_no_trajectory():
     apart = {}
     for width in (64, 4096):
         model, task = mlp_problem((4, width), 8)
-        run = wm.train(model, task, sgd(0.05), until=None, max_steps=200)
+        run = wm.train(model, task, sgd(0.05), until=None, steps=200)
         expected = wm.explain(run).terms
         found = explain_recorder(recorded(model, task, sgd_of(model, 0.05), 200))
         spread = float(run.test.std())

@@ -58,7 +58,7 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_the_terms_are_those_of_train(name, schedule, outputs):
     model, task = problem("over", outputs)
-    run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=STEPS, batch_size=4, seed=3, scheduler=schedule)
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=STEPS, batch_size=4, seed=3, scheduler=schedule)
     expected = wm.explain(run)
     recorder = recorded(model, task, OPTIMIZERS[name](model.parameters()), schedule=schedule)
     found = wm.explain(recorder, loader=loader(task))
@@ -78,7 +78,7 @@ def test_full_batches_in_parameter_groups():
     def build(parameters):
         return torch.optim.SGD([{"params": [p], **s} for p, s in zip(parameters, settings, strict=True)], lr=1.0)
 
-    expected = wm.explain(wm.train(model, task, build, until=None, max_steps=STEPS))
+    expected = wm.explain(wm.train(model, task, build, until=None, steps=STEPS))
     recorder = recorded(model, task, build(model.parameters()), batches=[(task.X, task.y)])
     found = wm.explain(recorder, loader=[task.X])
     for term, value in expected.terms.items():
@@ -97,7 +97,7 @@ def test_a_rate_that_a_user_sets_by_hand():
     found = wm.explain(recorder, loader=[task.X])
     schedule = partial(LambdaLR, lr_lambda=lambda k: 1.0 if k % 10 < 5 else 0.3)
     fresh, _ = problem("over")
-    run = wm.train(fresh, task, partial(torch.optim.Adam, lr=1e-2), until=None, max_steps=STEPS, scheduler=schedule)
+    run = wm.train(fresh, task, partial(torch.optim.Adam, lr=1e-2), until=None, steps=STEPS, scheduler=schedule)
     for term, value in wm.explain(run).terms.items():
         assert distance(found.terms[term], value) < 1e-9, term
 
@@ -124,7 +124,7 @@ def test_a_network_of_one_flat_output():
             optimizer.step()
     found = wm.explain(recorder, loader=[task.X])
     assert distance(found.total[:, 0], model(task.X_test).detach()) < 1e-10
-    assert "path" in found.terms
+    assert "history" in found.terms
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_rates_that_change_too_often(monkeypatch):
 
 def test_a_loader_is_for_recorders():
     model, task = problem("over")
-    run = wm.train(model, task, partial(torch.optim.SGD, lr=0.1), until=None, max_steps=3)
+    run = wm.train(model, task, partial(torch.optim.SGD, lr=0.1), until=None, steps=3)
     with pytest.raises(InputError, match=r"knows its batches: loader is for a recorder"):
         wm.explain(run, loader=[task.X])
     with pytest.raises(InputError, match=r"loader is for a recorder; here whichmin trains"):

@@ -23,14 +23,14 @@ RULES = {
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_losses_on_the_way(name, activation):
     model, task = mlp_problem((4, 200), 8, n_test=40, activation=activation)
-    run = wm.train(model, task, RULES[name], until=1e-5, max_steps=1200)
+    run = wm.train(model, task, RULES[name], until=1e-5, steps=1200)
     times = sorted({round(1.2**k) for k in range(1, 60)} & set(range(1, run.steps + 1)))
     found = wm.predict(model, task, RULES[name], steps=times)
     off, lazy_off = (
         float(((p.train - task.y).square().mean((1, 2)) / run.losses[times] - 1).abs().max())
         for p in (found, wm.predict(model, task, RULES[name], steps=times, relinearize="never"))
     )
-    assert found.method == "followed"
+    assert found.method == "relinearized"
     assert found.notes == ()
     assert off < 0.05
     assert off < 0.5 * lazy_off
@@ -44,7 +44,7 @@ def test_a_network_that_is_linear_needs_no_path():
 
 
 def test_a_loss_that_cannot_be_told_is_noted(monkeypatch):
-    monkeypatch.setattr("whichmin.dynamics.paths.job.MOST", 3)
+    monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
     model, task = mlp_problem((4, 20), 8, n_test=40)
     found = wm.predict(model, task, RULES["heavy ball"], steps=[10, 100, 400], tol=10.0)
     assert any("training errors on the way may be off by" in note for note in found.notes)

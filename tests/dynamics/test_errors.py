@@ -117,7 +117,7 @@ MODELS = [
 @pytest.mark.parametrize("verb", [wm.predict, wm.train, wm.explain])
 def test_models(model, message, verb):
     task = problem("over")[1]
-    settings = {} if verb is wm.predict else {"max_steps": 3}
+    settings = {} if verb is wm.predict else {"steps": 3}
     with pytest.raises(ModelError, match=message):
         verb(model, task, sgd(0.01), **settings)
 

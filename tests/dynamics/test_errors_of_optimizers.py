@@ -62,7 +62,7 @@ class Broken(torch.optim.SGD):
 @pytest.mark.parametrize("verb", [wm.predict, partial(wm.predict, relinearize="never"), wm.train])
 def test_optimizers_whose_step_fails(optimizer, message, verb):
     model, task = problem("over")
-    stop = {"until": None, "max_steps": 3} if verb is wm.train else {"steps": 3}
+    stop = {"until": None, "steps": 3} if verb is wm.train else {"steps": 3}
     with pytest.raises(OptimizerError, match=message):
         verb(model, task, optimizer, **stop)
 

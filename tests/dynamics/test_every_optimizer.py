@@ -13,6 +13,7 @@ from oracles import zoo
 from oracles.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, network_for
 from oracles.linear_rules import distance
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+from whichmin.dynamics.rules.registry import rule_of
 from whichmin.optimizers import Nesterov, Preconditioned
 
 STEPS = 13  # past the end of an epoch of two batches and of three
@@ -85,12 +86,12 @@ def test_until_stops_where_training_stops(case, course):
 def test_intervals_of_one_step_are_training(case, course):
     """But for rules of Krylov intervals, whose D is that of their middle: see ``test_adaptive``."""
     model, task = network_for(case, 3)
-    if course == "full" and AdaptiveRule.of(case.factory(list(model.parameters()))) is not None:
+    if course == "full" and isinstance(rule_of(case.factory(list(model.parameters()))), AdaptiveRule):
         pytest.skip("has Krylov intervals")
-    run = wm.train(model, task, case.factory, until=None, max_steps=STEPS, **COURSES[course])
+    run = wm.train(model, task, case.factory, until=None, steps=STEPS, **COURSES[course])
     found = wm.predict(model, task, case.factory, steps=STEPS, relinearize=10**7, **COURSES[course])
     lazy = wm.predict(model, task, case.factory, steps=STEPS, relinearize="never", **COURSES[course])
-    assert found.method == "followed"
+    assert found.method == "relinearized"
     assert found.intervals == STEPS
     assert distance(found.train, run.train) < 1e-9
     assert distance(found.test, run.test) < 1e-9
@@ -162,7 +163,7 @@ class _Idle(nn.Module):
 def test_a_parameter_without_effect_stays(factory, relinearize):
     """In training it has no gradient, and torch's optimizers leave such parameters alone."""
     model, task = _Idle(), network_for(Case("", factory), 1)[1]
-    run = wm.train(model, task, factory, until=None, max_steps=5)
+    run = wm.train(model, task, factory, until=None, steps=5)
     assert torch.equal(run.final["idle"], torch.ones(3).double())
     found = wm.predict(model, task, factory, steps=5, relinearize=relinearize)
     assert distance(found.parameters()["idle"], run.final["idle"]) == 0

@@ -31,7 +31,7 @@ def test_the_limit_interpolates(relinearize):
     model, task = problem("over", 3)
     prediction = wm.predict(model, task, sgd(0.02), relinearize=relinearize)
     assert prediction.steps == math.inf
-    assert prediction.method == ("linearized" if relinearize == "never" else "followed")
+    assert prediction.method == ("linearized" if relinearize == "never" else "relinearized")
     assert distance(prediction.train, task.y) < (1e-10 if relinearize == "never" else 1e-4)
 
 
@@ -75,7 +75,7 @@ def test_the_linearized_network_restarts_midway(outputs):
 
 def test_a_path_restarts_midway_from_the_predicted_model():
     model, task = mlp_problem((4, 30), 10)
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=600)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=600)
     first = wm.predict(model, task, sgd(0.05), steps=200, relinearize=50)
     second = wm.predict(first.model(), task, sgd(0.05), steps=400, relinearize=50)
     whole = wm.predict(model, task, sgd(0.05), steps=600, relinearize=100)
@@ -235,6 +235,6 @@ def test_buffers_and_eval_mode_are_kept():
     assert not found.training
     assert torch.equal(found[1].running_mean, model[1].running_mean)
     assert set(prediction.parameters()) == set(model.state_dict())
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=20)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=20)
     exact = wm.predict(model, task, sgd(0.05), steps=20, relinearize=10**7)
     assert distance(exact.test, run.test) < 1e-9

@@ -32,7 +32,7 @@ def test_parameters_load_into_the_model(arguments):
     assert not any(a is b for a, b in zip(found.parameters(), prediction.model().parameters(), strict=True))
     model.load_state_dict(prediction.parameters())
     assert torch.equal(model(task.X_test), expected)
-    if prediction.method == "followed":  # the network is there; the linearized prediction is another function
+    if prediction.method == "relinearized":  # the network is there; the linearized prediction is another function
         assert distance(prediction.test.reshape(-1, task.n_test, 3)[-1], expected) < 1e-13
 
 
@@ -61,7 +61,7 @@ def test_saved_and_loaded_is_the_same(arguments, with_test, tmp_path):
     assert torch.equal(loaded.curve.mse, saved.curve.mse)
     assert list(loaded.terms) == list(saved.terms)
     assert all(torch.equal(t, loaded.terms[k]) for k, t in saved.terms.items())
-    for name in ("learning_rate", "flow", "method", "intervals", "error", "spread", "max_lr", "seconds", "notes"):
+    for name in ("learning_rate", "flow", "method", "intervals", "error", "target_std", "max_lr", "seconds", "notes"):
         assert getattr(loaded, name) == getattr(saved, name)
     assert loaded.certificate == saved.certificate
     assert loaded.best_lr == saved.best_lr
@@ -90,16 +90,16 @@ def test_the_table_has_a_row_per_point_and_output():
 def test_relative_error_is_in_units_of_the_spread():
     model, task = problem("over")
     a = wm.predict(model, task, sgd(0.1), steps=30, relinearize=5)
-    assert a.spread == pytest.approx(float(task.y.std(correction=0)))
-    assert a.relative_error == a.error / a.spread
+    assert a.target_std == pytest.approx(float(task.y.std(correction=0)))
+    assert a.relative_error == a.error / a.target_std
     assert 0 < a.error < math.inf
 
 
 def test_the_spread_of_several_outputs_and_of_constant_targets():
     model, task = problem("over", 3)
-    spread = wm.predict(model, task, sgd(0.1), steps=1).spread
+    spread = wm.predict(model, task, sgd(0.1), steps=1).target_std
     assert spread == pytest.approx(float(task.y.var(dim=0, correction=0).mean().sqrt()))
     constant = wm.Task(task.X, torch.full_like(task.y, -4.0))
-    assert wm.predict(model, constant, sgd(0.1), steps=1).spread == 4.0
+    assert wm.predict(model, constant, sgd(0.1), steps=1).target_std == 4.0
     zero = wm.Task(task.X, torch.zeros_like(task.y))
-    assert wm.predict(model, zero, sgd(0.1), steps=1).spread == 1.0
+    assert wm.predict(model, zero, sgd(0.1), steps=1).target_std == 1.0

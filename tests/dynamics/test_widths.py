@@ -47,7 +47,7 @@ def distances(factory, **course):
         for seed in range(3):
             model, task = mlp_problem((3, width), 6, n_test=30, seed=seed)
             task = wm.Task(0.5 * task.X, task.y, 0.5 * task.X_test)
-            run = wm.train(model, task, factory(width), until=None, max_steps=STEPS, **course)
+            run = wm.train(model, task, factory(width), until=None, steps=STEPS, **course)
             lazy = wm.predict(model, task, factory(width), steps=STEPS, relinearize="never", **course)
             moved = rms(run.test, model(task.X_test).detach())
             squares.append(rms(lazy.test, run.test) ** 2)

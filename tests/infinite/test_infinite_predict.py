@@ -9,7 +9,8 @@ from torch import nn
 from oracles.finite_networks import normal
 from whichmin import networks
 from whichmin.errors import DataError, DivergenceError, InputError, ModelError, OptimizerError
-from whichmin.infinite import FullyConnected, describe, minimum_complexity, predict
+from whichmin.infinite import FullyConnected, describe, predict
+from whichmin.minimizers import minimum_complexity
 from whichmin.task import Task
 
 NETWORK = FullyConnected(3, "relu", bias_std=0.2)
@@ -50,14 +51,14 @@ def test_agrees_with_neural_tangents(reference, name, time):
     t = Task(reference["ensemble/x"], reference["ensemble/y"], reference["ensemble/x_test"])
     network = FullyConnected(3, "relu", [1.4, 1.4, 1.0], 0.3)
     # The peer's loss is half of torch's.
-    got = predict(network, t, time=time / 2)
+    got = predict(network, t, None if math.isinf(time) else 0.01, steps=50 * time, flow=True)
     torch.testing.assert_close(got.mean, reference[f"ensemble/{name}/mean"], rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(got.covariance, reference[f"ensemble/{name}/covariance"], rtol=1e-7, atol=1e-8)
 
 
 def test_at_the_start():
     t = task()
-    got = predict(NETWORK, t, time=0.0)
+    got = predict(NETWORK, t, 0.1, steps=0)
     assert (got.mean == 0).all()
     torch.testing.assert_close(got.covariance, NETWORK.nngp(X_TEST), rtol=1e-12, atol=1e-12)
 
@@ -72,7 +73,7 @@ def test_at_the_end():
     assert got.unreached < 1e-12
     late = predict(NETWORK, t, 0.9 * largest(t), steps=10**7)
     torch.testing.assert_close(late.mean, got.mean, rtol=1e-8, atol=1e-8)
-    torch.testing.assert_close(predict(NETWORK, t, time=math.inf).mean, got.mean)
+    torch.testing.assert_close(predict(NETWORK, t, flow=True).mean, got.mean)
 
 
 def test_training_inputs_end_at_their_targets_with_certainty():
@@ -85,7 +86,8 @@ def test_training_inputs_end_at_their_targets_with_certainty():
 def test_small_steps_are_gradient_flow():
     t = task()
     time = 3 * largest(t)
-    flow = predict(NETWORK, t, time=time)
+    flow = predict(NETWORK, t, time / 1.5, steps=1.5, flow=True)
+    assert (flow.steps, flow.flow, flow.time) == (1.5, True, pytest.approx(time))
     gaps = [(predict(NETWORK, t, time / k, steps=k).mean - flow.mean).norm() for k in (100, 200)]
     assert gaps[0] / gaps[1] == pytest.approx(2.0, rel=0.05)
 
@@ -98,6 +100,28 @@ def test_identical_inputs_with_different_targets():
     assert got.rank == t.n - 1
     assert got.unreached == pytest.approx(float((t.y[0] - t.y[1]).norm() / math.sqrt(2) / t.y.norm()), rel=1e-8)
     torch.testing.assert_close(got.train_mean[0], (t.y[0] + t.y[1]) / 2, rtol=1e-8, atol=1e-8)
+
+
+class Diagonal:
+    """A tangent kernel of given eigenvalues between the training inputs, as the kernels of infinite networks come."""
+
+    def __init__(self, values, dtype):
+        self.values, self.dtype = torch.tensor(values, dtype=dtype), dtype
+
+    def ntk(self, x1, x2=None):
+        return torch.diag(self.values)
+
+    nngp = ntk
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("multiple", "rank"), [(0.5, 2), (5.0, 3), (20.0, 3)])
+def test_the_rank_follows_the_type_of_the_kernel(dtype, multiple, rank):
+    small = 4.0 * multiple * 10 * torch.finfo(dtype).eps
+    t = Task(normal(3, 3), torch.tensor([3.0, 4.0, 0.0]).double().flip(0), normal(3, 3))
+    got = predict(Diagonal([4.0, 1.0, small], dtype), t)
+    assert got.rank == rank
+    assert got.unreached == pytest.approx(0.0 if rank == 3 else 0.6)
 
 
 def test_takes_modules_and_limits():
@@ -134,9 +158,10 @@ def test_real_training_of_an_ensemble():
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"steps": 5, "time": 1.0}, InputError, "got steps=5 and time=1.0: pass one"),
-        ({"time": -1.0}, InputError, "time is -1.0; expected"),
-        ({"time": math.nan}, InputError, "time is nan; expected"),
+        ({"steps": -1.0, "flow": True}, InputError, "steps is -1.0; expected a number of 0 or more"),
+        ({"steps": math.nan, "flow": True}, InputError, "steps is nan; expected"),
+        ({"steps": math.nan}, InputError, "steps is nan; expected"),
+        ({"steps": 1.5, "flow": True}, OptimizerError, "steps=1.5 needs the learning rate"),
         ({"steps": -1}, InputError, "steps is -1; expected an integer"),
         ({"steps": 1.5, "lr": 0.1}, InputError, "steps is 1.5; expected an integer"),
         ({"steps": 5}, OptimizerError, "steps=5 needs the learning rate: pass lr="),
@@ -154,6 +179,7 @@ def test_divergence():
         predict(NETWORK, t, 1.01 * largest(t))
     assert raised.value.limit == pytest.approx(largest(t), rel=1e-10)
     predict(NETWORK, t, 0.99 * largest(t))
+    predict(NETWORK, t, 10 * largest(t), steps=3, flow=True)
 
 
 def test_bad_tasks_and_models():

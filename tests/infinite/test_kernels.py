@@ -12,7 +12,7 @@ from torch import Tensor
 from oracles.finite_networks import empirical, normal
 from whichmin import networks
 from whichmin.errors import DataError, InputError, ModelError
-from whichmin.infinite import FullyConnected, sweep, tiles
+from whichmin.infinite import FullyConnected, pairwise, tiles
 
 CASES = range(96)
 
@@ -114,7 +114,7 @@ def test_tiles_and_threads_do_not_show(monkeypatch, threads):
     x, y = normal(50, 4), normal(23, 4, seed=1)
     description = FullyConnected(3, "leaky_relu", bias_std=0.2)
     whole = description.ntk(x), description.nngp(x, y)
-    monkeypatch.setitem(sweep._TILE, "cpu", 7)
+    monkeypatch.setitem(pairwise._TILE, "cpu", 7)
     monkeypatch.setattr(tiles, "_CHUNK", 5)
     torch.testing.assert_close(description.ntk(x), whole[0], rtol=1e-14, atol=1e-14)
     torch.testing.assert_close(description.nngp(x, y), whole[1], rtol=1e-14, atol=1e-14)
@@ -123,7 +123,7 @@ def test_tiles_and_threads_do_not_show(monkeypatch, threads):
 
 def test_an_error_in_a_thread_comes_out(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setitem(sweep._TILE, "cpu", 3)
+    monkeypatch.setitem(pairwise._TILE, "cpu", 3)
 
     def fail(*_):
         raise RuntimeError("in a tile")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import nn
 from oracles.finite_networks import empirical, normal
 from whichmin import networks
 from whichmin.errors import DataError, ModelError
-from whichmin.infinite import ErfActivation, FullyConnected, describe, distance, kernel
+from whichmin.infinite import ErfActivation, FullyConnected, Limit, describe, kernel, relative_distance
 
 
 def sequential(
@@ -26,19 +27,28 @@ def sequential(
         ).double()
 
 
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "linear"])
+@pytest.mark.parametrize("scale", [1.0, 0.6])
+def test_biases_that_start_at_zero_are_trained_all_the_same(activation, scale):
+    model = networks.MLP((6, 80, 70, 3), activation=activation, scale=scale, bias=True, bias_std=0.0)
+    x1, x2 = normal(4, 6), normal(3, 6, seed=1)
+    without = FullyConnected(3, activation, scale=scale)
+    torch.testing.assert_close(kernel(model, x1, x2, "nngp"), without.nngp(x1, x2), rtol=1e-12, atol=1e-13)
+    assert (kernel(model, x1, x2) > without.ntk(x1, x2)).all()
+    limit = without.limit(6)
+    expected = Limit(tuple(replace(layer, bias_tangent=scale**2) for layer in limit.layers), limit.activations, 6)
+    torch.testing.assert_close(kernel(model, x1, x2), expected.ntk(x1, x2), rtol=1e-12, atol=1e-13)
+
+
 @pytest.mark.parametrize("kind", ["ntk", "nngp"])
 @pytest.mark.parametrize("scale", [1.0, 0.6])
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "linear"])
-@pytest.mark.parametrize("bias_std", [None, 0.0, 0.1])
+@pytest.mark.parametrize("bias_std", [None, 0.1])
 def test_reads_networks_in_the_ntk_parametrization(activation, bias_std, scale, kind):
     bias = {} if bias_std is None else {"bias": True, "bias_std": bias_std}
     model = networks.MLP((6, 80, 70, 3), activation=activation, scale=scale, **bias)
     x1, x2 = normal(4, 6), normal(3, 6, seed=1)
     expected = FullyConnected(3, activation, bias_std=bias_std, scale=scale)
-    if bias_std == 0.0 and kind == "ntk":
-        # Biases that start at zero are trained all the same, with a factor of their own.
-        assert (kernel(model, x1, x2) > expected.ntk(x1, x2)).all()
-        return
     torch.testing.assert_close(kernel(model, x1, x2, kind), getattr(expected, kind)(x1, x2), rtol=1e-12, atol=1e-13)
 
 
@@ -149,23 +159,23 @@ def test_torch_networks_scatter_around_it(activation):
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_distance_is_the_relative_norm(outputs):
+def test_the_relative_distance_is_the_relative_norm(outputs):
     x = normal(6, 4)
     model = networks.MLP((4, 64, 64, outputs), dtype=torch.float64)
     limit = torch.einsum("ij,ab->ijab", FullyConnected(3).ntk(x), torch.eye(outputs, dtype=torch.float64))
     expected = (empirical(model, x) - limit).norm() / limit.norm()
-    assert distance(model, x) == pytest.approx(float(expected), rel=1e-10)
-    assert distance(model, x, FullyConnected(3)) == pytest.approx(float(expected), rel=1e-10)
+    assert relative_distance(model, x) == pytest.approx(float(expected), rel=1e-10)
+    assert relative_distance(model, x, FullyConnected(3)) == pytest.approx(float(expected), rel=1e-10)
 
 
-def test_distance_falls_as_the_root_of_the_width():
+def test_the_relative_distance_falls_as_the_root_of_the_width():
     x = normal(8, 4)
 
     def mean(width):
-        return sum(distance(networks.MLP((4, width, width, 1), seed=s), x.float()) for s in range(12)) / 12
+        return sum(relative_distance(networks.MLP((4, width, width, 1), seed=s), x.float()) for s in range(12)) / 12
 
     assert mean(64) / mean(1024) == pytest.approx(4.0, rel=0.35)
-    assert distance(networks.MLP((4, 256, 1)), x.float(), FullyConnected(2, weight_std=2.0)) > 0.5
+    assert relative_distance(networks.MLP((4, 256, 1)), x.float(), FullyConnected(2, weight_std=2.0)) > 0.5
 
 
 class Custom(nn.Module):
@@ -212,7 +222,7 @@ def test_bad_inputs():
     with pytest.raises(DataError, match="x1 has 4 features per row; expected 5"):
         kernel(model, normal(2, 4))
     with pytest.raises(DataError, match="X holds NaN"):
-        distance(model, torch.full((2, 5), math.nan, dtype=torch.float64))
+        relative_distance(model, torch.full((2, 5), math.nan, dtype=torch.float64))
     with pytest.raises(ModelError, match="weight_std has 2 entries; expected one number, or one per layer: 3"):
         kernel(model, normal(2, 5), weight_std=[1.0, 1.0])
     with pytest.raises(ModelError, match=r"bias_std is 0.1 for dense layer 0, which has no biases: pass 0 for it"):

@@ -27,7 +27,7 @@ def test_one_linearization_is_as_good_as_the_network_is_wide():
         for seed in range(6):
             model, task = mlp_problem((10, width), 8, activation="relu", bias=False, seed=seed, n_test=30)
             lr = 0.4 * wm.spectrum(wm.tangent_kernel(model, task.X)).max_lr
-            run = wm.train(model, task, sgd(lr), until=None, max_steps=60)
+            run = wm.train(model, task, sgd(lr), until=None, steps=60)
             lazy = wm.predict(model, task, sgd(lr), steps=60, relinearize="never")
             squares.append(rms(lazy.test, run.test) ** 2)
         errors.append(math.sqrt(sum(squares) / len(squares)))
@@ -56,7 +56,7 @@ def test_a_followed_path_beats_one_linearization_where_features_are_learned(seed
     assert run.converged
     lazy = wm.predict(model, task, sgd(lr), until=1e-4, relinearize="never")
     followed = wm.predict(model, task, sgd(lr), until=1e-4)
-    assert followed.method == "followed"
+    assert followed.method == "relinearized"
     assert rms(followed.test, run.test) ** 2 < 0.1 * rms(lazy.test, run.test) ** 2
 
 
@@ -75,7 +75,7 @@ def test_explaining_a_path_is_explaining_the_run():
     model, task, found = digits(1)
     lr = 0.4 * found.max_lr
     real = wm.explain(model, task, sgd(lr), until=1e-3)
-    path = wm.explain(model, task, sgd(lr), until=1e-3, trained=False)
+    path = wm.explain(model, task, sgd(lr), until=1e-3, train=False)
     assert float(real.terms["drift"].square().mean()) > 1e-3
     for name, term in real.terms.items():
         assert rms(path.terms[name], term) < 0.05, name
@@ -86,10 +86,10 @@ def test_explaining_a_path_is_explaining_the_run():
 
 def test_the_kernel_of_the_loaded_digits_has_a_rate_that_trains():
     model, task, found = digits(0, width=64, alpha=1.0, n=30)
-    run = wm.train(model, task, sgd(found.max_lr / 2), until=0.2, max_steps=2000)
+    run = wm.train(model, task, sgd(found.max_lr / 2), until=0.2, steps=2000)
     assert run.converged
     with pytest.raises(wm.errors.TrainingError):
-        wm.train(model, task, sgd(1e5 * found.max_lr), until=0.2, max_steps=2000)
+        wm.train(model, task, sgd(1e5 * found.max_lr), until=0.2, steps=2000)
 
 
 def test_a_network_in_single_and_double_precision():

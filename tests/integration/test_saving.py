@@ -18,7 +18,7 @@ from whichmin.errors import OutputError, ResultError
 
 def results(steps):
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), max_steps=steps)
+    run = wm.train(model, task, sgd(0.1), steps=steps)
     return {"prediction": wm.predict(model, task, sgd(0.1), steps=steps), "run": run, "explanation": wm.explain(run)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 import whichmin as wm
 from whichmin.errors import InputError
+from whichmin.kernels.spectrum import decompose, rank_cutoff, rounding_unit
 
 
 def kernel(values, dtype=torch.float64):
@@ -108,6 +110,48 @@ def test_rounding_is_taken_for_zero_in_each_type(dtype):
     assert found.eigenvalues.dtype == torch.float64
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("multiple", "rank"), [(0.5, 2), (1.0, 2), (5.0, 3), (20.0, 3)])
+def test_the_rank_counts_eigenvalues_above_ten_rounding_units_of_the_largest(dtype, multiple, rank):
+    largest, cutoff = 8.0, 10 * torch.finfo(dtype).eps * 8.0
+    assert rank_cutoff(largest, torch.finfo(dtype).eps) == cutoff
+    K = torch.diag(torch.tensor([1.0, largest, multiple * cutoff], dtype=dtype))
+    found = wm.spectrum(K)
+    assert found.rank == rank
+    assert found.discarded == pytest.approx(multiple * cutoff if rank == 2 else 0.0)
+    assert decompose(K.double(), 1.0, torch.finfo(dtype).eps).rank == rank
+    assert decompose(K.double(), 1.0, torch.finfo(torch.float64).eps).rank == (rank if dtype == torch.float64 else 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_the_rounding_unit_is_that_of_the_type(dtype):
+    assert rounding_unit(dtype) == torch.finfo(dtype).eps
+    assert rounding_unit(torch.int64) == torch.finfo(torch.float64).eps
+
+
+def test_what_follows_from_the_eigenvectors():
+    K, Q = kernel([6.0, 2.0, 0.0, 0.0])
+    found, v = wm.spectrum(K), torch.tensor([1.0, -2.0, 0.5, 3.0]).double()
+    inverse, onto = torch.linalg.pinv(K, rtol=1e-10), Q[:, :2] @ Q[:, :2].T
+    close = partial(torch.testing.assert_close, rtol=0, atol=1e-12)
+    close(torch.from_numpy(found.solve(v.numpy())), inverse @ v)
+    close(torch.from_numpy(found.apply(v.numpy())), K @ v)
+    close(torch.from_numpy(found.kernel), K)
+    close(torch.from_numpy(found.rotate_back(found.rotate(v.numpy()))), v)
+    close(found.project(v), onto @ v)
+    close(found.project(torch.stack([v, 2 * v], dim=1)), torch.stack([onto @ v, 2 * onto @ v], dim=1))
+
+
+def test_a_change_is_suppressed_as_far_as_the_residual_was():
+    K, Q = kernel([6.0, 2.0, 1.0, 0.0])
+    found, change = wm.spectrum(K), torch.tensor([1.0, -2.0, 0.5, 3.0]).double()
+    before = torch.tensor([2.0, -1.0, 4.0, 1.0]).double()
+    left = torch.tensor([0.0, 0.25, -1.5, 1.0]).double()  # of each mode: all gone, a quarter left, grown, out of range
+    c = torch.from_numpy(found.suppressed(change.numpy(), (Q @ before).numpy(), (Q @ (left * before)).numpy()))
+    gone = torch.tensor([1.0, 0.75, 0.0, 0.0]).double()
+    torch.testing.assert_close(K @ c, -Q @ (gone * (Q.T @ change)), rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("K", "message"),
     [
@@ -118,7 +162,9 @@ def test_rounding_is_taken_for_zero_in_each_type(dtype):
         (torch.full((2, 2), float("nan")), "NaN or infinity"),
         (torch.zeros(3, 3), "the kernel is zero"),
         (torch.tensor([[1.0, 0.5], [0.1, 1.0]]), "not symmetric"),
-        (-torch.eye(3), "kernel"),
+        (-torch.eye(3), "not positive semidefinite"),
+        (torch.diag(torch.tensor([1.0, 1.0, -1e-3])), r"not positive semidefinite: its smallest eigenvalue is -0.001"),
+        (torch.ones(2, 2, dtype=torch.int64), "the kernel is torch.int64; expected a floating-point type"),
     ],
 )
 def test_kernels_that_are_none(K, message):

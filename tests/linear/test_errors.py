@@ -1,6 +1,7 @@
 """Bad input is an error that says what was got, what was expected and what to do."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -33,16 +34,29 @@ def spoiled(t):
         ((U, V, spoiled(X), Y), DataError, "X holds NaN"),
         ((U, V, X, spoiled(Y)), DataError, "Y holds NaN"),
         ((U, V, 0 * X, Y), DataError, "X is zero"),
-        ((U, V, X, None), DataError, "X or Y is missing"),
+        ((U, V, X, None), DataError, "Y is a NoneType that torch.as_tensor cannot read"),
+        ((nn.Linear(6, 2), V, X, Y), ModelError, "U is a Linear that torch.as_tensor cannot read"),
         ((U, V, X, torch.zeros(4, 1, 1)), DataError, r"Y has shape \(4, 1, 1\)"),
         ((U, V, X, 1j * Y), DataError, "Y is complex"),
         ((U, V, X, "labels"), DataError, "Y is a str"),
-        ((nn.Linear(6, 2), TASK), ModelError, "bias=False"),
-        ((nn.Linear(6, 2, bias=False).double(), TASK), ModelError, "got 1 weight matrix.*depth 2 or more"),
-        ((nn.Linear(6, 2, bias=False), X), DataError, "got a module and a Tensor: pass a whichmin.Task"),
     ],
 )
-def test_analyze(arguments, error, message):
+def test_weights(arguments, error, message):
+    for use in (linear.analyze_weights, partial(linear.flow, times=[1.0]), partial(linear.descend, lr=0.1, steps=3)):
+        with pytest.raises(error, match=message):
+            use(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((nn.Linear(6, 2), TASK), ModelError, "bias=False"),
+        ((nn.Linear(6, 2, bias=False).double(), TASK), ModelError, "got 1 weight matrix.*depth 2 or more"),
+        ((nn.Linear(6, 2, bias=False), X), DataError, "got a model and a Tensor; expected a whichmin.Task"),
+        ((U, TASK), ModelError, "got a Tensor; expected a torch.nn.Module. For arrays see analyze_weights"),
+    ],
+)
+def test_models_and_tasks(arguments, error, message):
     with pytest.raises(error, match=message):
         linear.analyze(*arguments)
 
@@ -91,13 +105,11 @@ def test_linear_activations_and_flattening_are_fine():
     ("call", "message"),
     [
         (lambda: linear.flow(U, V, X, Y, [1.0, 0.5]), "times are not increasing"),
-        (lambda: linear.flow(nn.Linear(6, 2), TASK, [0.0, 1.0]), "pass what follows by name"),
         (lambda: linear.flow(U, V, X, Y, [-1.0]), "times are not increasing from 0"),
         (lambda: linear.flow(U, V, X, Y, [1.0], rtol=0.0), "rtol is 0.0; expected a positive number"),
         (lambda: linear.descend(U, V, X, Y, lr=-1.0, steps=3), "lr is -1.0"),
         (lambda: linear.descend(U, V, X, Y, lr=0.1, steps=0), "steps is 0"),
-        (lambda: linear.deep_flow([U.T, V], X, Y), "times is missing"),
-        (lambda: linear.deep_flow(nn.Linear(6, 2, bias=False), X, times=[1.0]), "pass a whichmin.Task"),
+        (lambda: linear.descend(U, V, X, Y, lr=0.1, steps=3, eval_every=0), "eval_every is 0"),
         (lambda: linear.initialize(6, 7, 2, orthogonal=True), "X is missing"),
         (lambda: linear.initialize(6, 7, 2, X=X, orthogonal=True, near=0.1), "pass one of them"),
         (lambda: linear.initialize(6, 7, 2, X=X, near=-1.0), "near is -1.0"),

@@ -24,7 +24,7 @@ def test_a_seed_is_a_network():
 def test_balanced_has_no_imbalance(h, m):
     _, _, X, Y = problem(d=9, h=5, m=m, points=4, rank=4)
     U, V = linear.initialize(9, h, m, X=X, balanced=True)
-    known = linear.analyze(U, V, X, Y)
+    known = linear.analyze_weights(U, V, X, Y)
     assert float(known.imbalance.abs().max()) < 1e-13
     assert known.imbalance_level == 0
     assert known.invariant_distance > 0
@@ -36,21 +36,21 @@ def test_balanced_has_no_imbalance(h, m):
 def test_orthogonal_is_on_the_set_and_near_is_at_its_distance(h):
     _, _, X, Y = problem(d=9, h=5, m=2, points=4, rank=4)
     U, V = linear.initialize(9, h, 2, X=X, orthogonal=True)
-    assert linear.analyze(U, V, X, Y).on_invariant_set
+    assert linear.analyze_weights(U, V, X, Y).on_invariant_set
     plain, _ = linear.initialize(9, h, 2)
     torch.testing.assert_close(X @ U, X @ plain)
     for near in (1e-3, 5.0):
         U, V = linear.initialize(9, h, 2, X=X, near=near)
-        assert linear.analyze(U, V, X, Y).invariant_distance == pytest.approx(near, rel=1e-10)
+        assert linear.analyze_weights(U, V, X, Y).invariant_distance == pytest.approx(near, rel=1e-10)
 
 
 def test_balanced_and_orthogonal_go_together():
     _, _, X, Y = problem(d=9, h=5, m=2, points=4, rank=4)
-    known = linear.analyze(*linear.initialize(9, 20, 2, X=X, balanced=True, orthogonal=True), X, Y)
+    known = linear.analyze_weights(*linear.initialize(9, 20, 2, X=X, balanced=True, orthogonal=True), X, Y)
     assert known.on_invariant_set
     assert known.imbalance_level == 0
 
 
 def test_full_column_rank_is_always_on_the_set():
     _, _, X, Y = problem(d=4, h=5, m=2, points=9, rank=4)
-    assert linear.analyze(*linear.initialize(4, 20, 2, X=X, orthogonal=True), X, Y).on_invariant_set
+    assert linear.analyze_weights(*linear.initialize(4, 20, 2, X=X, orthogonal=True), X, Y).on_invariant_set

@@ -157,6 +157,6 @@ def test_sparse_gradients(make):
 def test_it_trains_a_network(make):
     task = wm.Task(torch.randn(6, 3, generator=torch.Generator().manual_seed(0)), torch.linspace(-1, 1, 6))
     undecayed = {} if make.func is Preconditioned else {"weight_decay": 0.0}
-    run = wm.train(wm.networks.MLP([3, 32, 1], seed=0), task, partial(make, **undecayed), until=1e-2, max_steps=5000)
+    run = wm.train(wm.networks.MLP([3, 32, 1], seed=0), task, partial(make, **undecayed), until=1e-2, steps=5000)
     assert run.converged, run.reason
     assert run.learning_rate == 0.05

@@ -8,6 +8,7 @@ from whichmin import Task
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
 from whichmin.report import Entry
+from whichmin.studies.comparison import Comparison, Failure
 from whichmin.training.run import Run
 
 N, N_TEST, STEPS = 40, 60, 3000
@@ -39,14 +40,16 @@ def make_prediction(
         "method": method,
         "intervals": 1 if method == "linearized" else 12 + seed,
         "error": 0.06 if method == "linearized" else 0.008,
-        "spread": 1.0,
+        "target_std": 1.0,
         "terms": terms,
         "certificate": Certificate(2e-3, 1.5e-3 * (1 + seed)),
         "eigenvalues": eigenvalues,
         "max_lr": 0.9,
+        "optimizer": "SGD",
+        "limit": math.inf if given.get("flow") else 0.9,
         "curve": Curve(steps, 1.1 / (1 + steps / 20) ** 2.2),
         "seconds": 0.031 if method == "linearized" else 0.12,
-        "notes": ("the path ran into the limit of stability at step 120",) if method == "followed" else (),
+        "notes": ("the path ran into the limit of stability at step 120",) if method == "relinearized" else (),
     }
     return Prediction(**(values | given))
 
@@ -66,9 +69,11 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
         "initialization": noise(0.45),
         "unconverged": noise(0.004),
     }
-    lazy = make_prediction(task, terms, seed)
+    linearized = make_prediction(task, terms, seed)
     extra = {"curvature": noise(0.03), "drift": noise(0.05) - 0.1 * (sum(terms.values()) - base)}
-    followed = make_prediction(task, {k: v + noise(0.003) for k, v in (terms | extra).items()}, seed, "followed")
+    relinearized = make_prediction(
+        task, {k: v + noise(0.003) for k, v in (terms | extra).items()}, seed, "relinearized"
+    )
     trained = terms | extra
     steps = torch.arange(STEPS + 1, dtype=torch.float64)
     run = Run(
@@ -86,5 +91,32 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
         initial={},
         final={},
     )
-    explanation = Explanation(trained, task, lazy, run)
-    return Entry(label or f"seed {seed}", lazy, followed, run, explanation)
+    explanation = Explanation(trained, task, linearized, run)
+    return Entry(label or f"seed {seed}", linearized, relinearized, run, explanation)
+
+
+#: Choices of :func:`make_comparison`, and how far each lies from the first at every seed.
+SHIFTS = {"gd": 0.0, "adam": 1.5, "batches": 0.0}
+
+
+def make_comparison(trained: bool = True, seeds: int = 7, shifts: dict[str, float] | None = None) -> Comparison:
+    """Choices that lie apart by a shift at every seed, beside noise of each seed; ``batches`` failed at the last seed.
+
+    A prediction is twice as far away as what is trained, and its error differs from choice to choice and seed to seed.
+    """
+    task, shifts = make_task(), shifts or SHIFTS
+    g = torch.Generator().manual_seed(3)
+    predicted, errors, real, steps = {}, {}, {}, {}
+    for k, (name, shift) in enumerate(shifts.items()):
+        noise = 0.1 * torch.randn(seeds, N_TEST, 1, generator=g)
+        real[name], predicted[name] = shift + noise, 2 * shift + noise
+        errors[name] = 0.01 * (k + 1) + 0.001 * torch.arange(seeds, dtype=torch.float64)
+        steps[name] = 100.0 * (k + 1) + torch.arange(seeds, dtype=torch.float64)
+    failures = ()
+    if "batches" in shifts:
+        for values in (predicted, errors, real, steps):
+            values["batches"][-1] = math.nan
+        kinds = ("predicted", "trained") if trained else ("predicted",)
+        failures = tuple(Failure("batches", seeds - 1, kind, "it diverged") for kind in kinds)
+    notes, settings = ("a remark",), {"until": 1e-3, "steps": None, "tol": 0.02}
+    return Comparison(task, predicted, errors, real if trained else None, steps, 0.05, 1.25, failures, notes, settings)

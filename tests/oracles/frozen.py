@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.rules.linear_rule import Course, LinearRule
+from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.kernels.spectrum import decompose
+from whichmin.losses import MeanSquaredError, Objective
 from whichmin.optimizers import HigherMomentum, Nesterov
+from whichmin.recipe.schedule import Schedule
 
 LR = 0.2
 SGD = partial(torch.optim.SGD, lr=LR)
@@ -57,6 +59,19 @@ COURSES: dict[str, tuple[Callable[[int], Tensor] | None, Callable[[int], float] 
 }
 
 
+class Quadratic(Objective):
+    """γ/2 |f − y|², whatever γ is."""
+
+    def __init__(self, targets: np.ndarray, gamma: float) -> None:
+        self.loss, self.origin, self.gamma = MeanSquaredError(), targets, gamma
+
+    def value(self, r):
+        return float(r @ r) / len(r)
+
+    def gradient(self, r, rows=None):
+        return self.gamma * r if rows is None else self.gamma * len(r) / len(rows) * r[rows]
+
+
 @dataclass(frozen=True)
 class Frozen:
     """f = J(θ − θ₀) + r₀ + Y on seven outputs."""
@@ -80,6 +95,10 @@ class Frozen:
     def spectrum(self):
         return decompose(self.J @ self.J.T, 2.0 / 7.0, torch.finfo(torch.float64).eps)
 
+    @property
+    def objective(self) -> Objective:
+        return MeanSquaredError().objective(torch.zeros(7, 1, dtype=torch.float64))
+
     def residual(self, theta: Tensor) -> Tensor:
         return self.r0 + self.J @ (theta - self.theta)
 
@@ -101,15 +120,15 @@ class Frozen:
 
     def at_rest(self, rule: LinearRule) -> Motion:
         pushed = (self.J @ self.theta).numpy() if rule.weight_decay else None
-        return rule.motion(Start.at_rest(self.spectrum, self.r0.numpy(), rule.slots, pushed))
+        return rule.motion(Start.at_rest(self.spectrum, self.objective, self.r0.numpy(), rule.state_vectors, pushed))
 
     def state(self, motion: Motion, t: float, before: Tensor) -> Tensor:
-        """S(t), (1 + slots, P), from S where the motion starts."""
+        """S(t), (1 + state vectors, P), from S where the motion starts."""
         C, phi = (torch.from_numpy(np.ascontiguousarray(a)) for a in (motion.coefficients(t), motion.weights(t)))
         return phi @ before + C @ self.J
 
     def origin(self, rule: LinearRule) -> Tensor:
-        return torch.cat([self.theta[None], torch.zeros(rule.slots, len(self.theta), dtype=torch.float64)])
+        return torch.cat([self.theta[None], torch.zeros(rule.state_vectors, len(self.theta), dtype=torch.float64)])
 
     def going_on(self, rule: LinearRule, motion: Motion, t: float, state: Tensor) -> Motion:
         """The same rule from S(t) on."""
@@ -117,7 +136,9 @@ class Frozen:
         if not rule.weight_decay:
             pushed[0] = 0.0
         gram = (state[1:] @ state[1:].T).numpy()
-        return rule.motion(Start(self.spectrum, motion.residual(t), motion.start.steps + t, pushed, gram))
+        return rule.motion(
+            Start(self.spectrum, self.objective, motion.residual(t), motion.start.steps + t, pushed, gram)
+        )
 
 
 def rule(factory: Callable, course: str = "full") -> LinearRule:
@@ -125,7 +146,7 @@ def rule(factory: Callable, course: str = "full") -> LinearRule:
     batches, factor = COURSES[course]
     return replace(
         rule_of(factory([nn.Parameter(torch.ones(1))])),
-        course=Course(
+        schedule=Schedule(
             None if batches is None else lambda k: batches(k).numpy(),
             1 if batches is None else 3,
             None if factor is None else lambda k: LR * factor(k),

@@ -7,16 +7,16 @@ import torch
 from oracles.builders import N_TEST, make_entry, make_task
 from whichmin import Task
 from whichmin.report import Entry
-from whichmin.report.flips import SHOWN, Decision, flips
+from whichmin.report.entry_view import entry_views
+from whichmin.report.flips import SHOWN, flips
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import views
 
 
 def with_outputs(*columns: torch.Tensor, task: Task | None = None):
     """Entries whose trained networks have these test outputs."""
     base = make_entry(task=task)
     runs = [dataclasses.replace(base.run, test=c.reshape(N_TEST, -1).float()) for c in columns]
-    return views([Entry(f"seed {i}", run=run) for i, run in enumerate(runs)])
+    return entry_views([Entry(f"seed {i}", run=run) for i, run in enumerate(runs)])
 
 
 def test_exactly_the_points_that_differ():
@@ -41,14 +41,13 @@ def test_none_when_they_agree():
 
 
 def test_no_section_where_there_is_nothing_to_compare():
-    assert flips(views([make_entry()])) is None
-    assert flips(views([Entry("a"), Entry("b")])) is None
+    assert flips(entry_views([make_entry()])) is None
+    assert flips(entry_views([Entry("a"), Entry("b")])) is None
 
 
 def test_zero_one_targets_are_decided_at_a_half():
     task = make_task()
     half = Task(task.X, (task.y + 1) / 2, task.X_test, (task.y_test + 1) / 2)
-    assert Decision.of(half) == Decision(0.5, True)
     got = flips(with_outputs(torch.full((N_TEST,), 0.4), torch.full((N_TEST,), 0.6), task=half))
     assert got is not None
     assert got.total == N_TEST
@@ -63,22 +62,16 @@ def test_regression_is_called_so():
     assert "not two classes" in got.text
 
 
-def test_argmax_of_several_outputs():
-    rule = Decision.of(make_task(outputs=3))
-    assert rule.classes
-    assert rule(torch.tensor([[0.1, 0.5, 0.2], [0.9, 0.5, 0.2]]).numpy()).tolist() == [1, 0]
-
-
 def test_predictions_are_compared_where_nothing_was_trained():
     entries = [make_entry(seed) for seed in range(3)]
-    got = flips(views([Entry(e.label, lazy=e.lazy) for e in entries]))
+    got = flips(entry_views([Entry(e.label, linearized=e.linearized) for e in entries]))
     assert got is not None
     assert "linearized predictions" in got.text
     assert got.points[0].image is None
 
 
 def test_the_prediction_foresees():
-    got = flips(views([make_entry(seed) for seed in range(3)]))
+    got = flips(entry_views([make_entry(seed) for seed in range(3)]))
     assert got is not None
     assert "foresee" in got.text
 

@@ -12,14 +12,13 @@ import torch
 import whichmin as wm
 from oracles.comparisons import ADAGRAD, SGD, SLOW, network, problem
 from whichmin.errors import DivergenceError, InputError, OptimizerError, OutputError
-from whichmin.recipe.recipe import describe
-from whichmin.studies import compare as verb
+from whichmin.studies import answer
 from whichmin.studies.initializations import few_threads
 
 
 @pytest.fixture(scope="module")
 def found():
-    choices = {"gd": SGD, "again": SGD, "adagrad": ADAGRAD, "batches": wm.Choice(SLOW, batch_size=3)}
+    choices = {"gd": SGD, "again": SGD, "adagrad": ADAGRAD, "batches": wm.Recipe(SLOW, batch_size=3)}
     return wm.compare(network, problem(), choices, 6, until=1e-2)
 
 
@@ -37,30 +36,33 @@ def test_outputs_are_those_of_predict(found):
     assert not found.failures
 
 
-def test_the_same_optimizer_under_two_names_is_not_real(found):
-    assert found.distances["gd", "again"].mean == 0
-    assert found.real["gd", "again"] is False
+def test_the_same_optimizer_under_two_names_is_not_significant(found):
+    assert found.rms_distances["gd", "again"].mean == 0
+    assert found.significant["gd", "again"] is False
     assert found.flips["gd", "again"] == 0
 
 
 def test_distances_and_test_errors(found):
     gap = (found.predicted["gd"] - found.predicted["adagrad"]).square().mean(dim=(1, 2)).sqrt()
-    assert found.distances["gd", "adagrad"].mean == pytest.approx(float(gap.mean()))
-    assert found.distances["gd", "adagrad"].low < float(gap.mean()) < found.distances["gd", "adagrad"].high
+    assert found.rms_distances["gd", "adagrad"].mean == pytest.approx(float(gap.mean()))
+    assert found.rms_distances["gd", "adagrad"].low < float(gap.mean()) < found.rms_distances["gd", "adagrad"].high
     error = (found.predicted["gd"] - problem().y_test).square().mean()
     assert found.test_error["gd"].mean == pytest.approx(float(error))
     assert len(found.pairs) == 6
     effect = found.pairs["gd", "adagrad"].predicted
     squares = found.errors["gd"].square().mean() + found.errors["adagrad"].square().mean()
     assert effect.error == pytest.approx(math.sqrt(float(squares)))
-    assert effect.real == (effect.p <= 0.05 and effect.systematic > effect.error)
+    assert effect.significant == (effect.p <= 0.05 and effect.systematic > effect.error)
 
 
-def test_a_frame(found):
-    frame = found.to_frame()
-    assert len(frame) == 6
-    assert frame.loc[0, "real_predicted"] is False or not frame.loc[0, "real_predicted"]
-    assert not any("trained" in column for column in frame)
+def test_errors_and_steps_are_those_of_the_predictions(found):
+    for name, factory in (("gd", SGD), ("adagrad", ADAGRAD)):
+        with few_threads(network(3), problem()):
+            alone = wm.predict(network(3), problem(), factory, until=1e-2)
+        assert found.errors[name][3] == alone.error
+        assert found.steps[name][3] == alone.steps
+    assert found.settings == {"until": 1e-2, "steps": None, "tol": 1e-2}
+    assert found.level == 0.05
 
 
 @pytest.mark.slow
@@ -70,26 +72,28 @@ def test_predicted_effects_are_those_of_trained_networks():
         ("momentum", partial(torch.optim.SGD, lr=0.02, momentum=0.9)),
         ("adagrad", ADAGRAD),
     ]
-    found = wm.compare(partial(network, width=256), problem(), choices, 6, trained=True, until=1e-2)
+    found = wm.compare(partial(network, width=256), problem(), choices, 6, train=True, until=1e-2)
     for names, pair in found.pairs.items():
-        assert pair.predicted.distance.mean == pytest.approx(pair.trained.distance.mean, rel=0.2, abs=0.02), names
+        assert pair.predicted.rms_distance.mean == pytest.approx(pair.trained.rms_distance.mean, rel=0.2, abs=0.02), (
+            names
+        )
         assert pair.trained.error == 0
-    assert not found.pairs["gd", "momentum"].predicted.real
-    apart = found.distances["gd", "adagrad"].mean
-    assert apart > 3 * found.distances["gd", "momentum"].mean
+    assert not found.pairs["gd", "momentum"].predicted.significant
+    apart = found.rms_distances["gd", "adagrad"].mean
+    assert apart > 3 * found.rms_distances["gd", "momentum"].mean
     assert apart > 3 * found.pairs["gd", "adagrad"].predicted.error
 
 
 def test_one_that_diverges_leaves_the_others():
     choices = {"gd": SGD, "wild": partial(torch.optim.SGD, lr=1e3), "adagrad": ADAGRAD}
-    found = wm.compare(network, problem(), choices, 2, until=1e-2, trained=True)
+    found = wm.compare(network, problem(), choices, 2, until=1e-2, train=True)
     said = [(f.choice, f.seed, f.kind) for f in found.failures]
     assert said == [("wild", s, kind) for s in range(2) for kind in ("predicted", "trained")]
     assert "lr = 1000 diverges" in str(found.failures[0])
     assert found.pairs["gd", "wild"].best is None
-    assert found.real["gd", "wild"] is None
-    assert ("gd", "wild") not in found.distances
-    assert found.distances["gd", "adagrad"].mean > 0
+    assert found.significant["gd", "wild"] is None
+    assert ("gd", "wild") not in found.rms_distances
+    assert found.rms_distances["gd", "adagrad"].mean > 0
     assert torch.isnan(found.predicted["wild"]).all()
     assert math.isnan(found.test_error["wild"].mean)
 
@@ -103,7 +107,7 @@ def test_nothing_but_failures():
 def test_too_few_seeds_for_the_level():
     found = wm.compare(network, problem(), {"gd": SGD, "adagrad": ADAGRAD}, 3, until=1e-2)
     assert re.search(r"3 seeds cannot tell at level 0\.05 .* smallest p .* is 0\.25\. Take 6 seeds", found.notes[0])
-    assert found.real["gd", "adagrad"] in (None, False)
+    assert found.significant["gd", "adagrad"] in (None, False)
 
 
 def test_kept_answers_are_read_back(tmp_path, monkeypatch):
@@ -117,7 +121,7 @@ def test_kept_answers_are_read_back(tmp_path, monkeypatch):
         asked.append(kwargs)
         return wm.predict(*args, **kwargs)
 
-    monkeypatch.setattr(verb, "predict", counted)
+    monkeypatch.setattr(answer, "predict", counted)
     again = wm.compare(network, problem(), choices, 2, until=1e-2, out=tmp_path)
     assert not asked
     assert all(torch.equal(again.predicted[n], first.predicted[n]) for n in choices)
@@ -129,32 +133,8 @@ def test_kept_answers_are_read_back(tmp_path, monkeypatch):
     assert len(asked) == 3, "a damaged one is made again"
     wm.compare(network, problem(), choices, 2, until=2e-2, out=tmp_path)
     assert len(asked) == 7, "another aim"
-    wm.compare(network, problem(), choices, 2, until=1e-2, trained=True, out=tmp_path)
+    wm.compare(network, problem(), choices, 2, until=1e-2, train=True, out=tmp_path)
     assert len(asked) == 7, "training as well leaves the predictions"
-
-
-def test_what_a_kept_answer_belongs_to():
-    model = network(0)
-
-    def said(choice, name="name"):
-        return describe(name, choice, model)
-
-    def settings(lr):
-        return lambda parameters: torch.optim.SGD(parameters, lr=lr)
-
-    base = said(wm.Choice(SLOW))
-    assert said(wm.Choice(partial(torch.optim.SGD, lr=0.05))) == base
-    others = [
-        said(wm.Choice(SLOW), "other name"),
-        said(wm.Choice(SLOW, 3)),
-        said(wm.Choice(SLOW, 3, 1)),
-        said(wm.Choice(SLOW, scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=5))),
-        said(wm.Choice(partial(torch.optim.SGD, lr=0.06))),
-        said(wm.Choice(SGD)),
-        said(wm.Choice(settings(0.1))),
-        said(wm.Choice(settings(0.2))),
-    ]
-    assert len({str(other) for other in [base, *others]}) == 9
 
 
 def test_saved(found, tmp_path):
@@ -166,17 +146,6 @@ def test_saved(found, tmp_path):
     assert back.settings == found.settings
 
 
-def test_the_report_needs_nothing_else(found, tmp_path):
-    found.report(tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "gd – adagrad" in page
-    assert "not real" in page
-    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
-    assert "http" not in re.sub(r'xmlns(?::\w+)?="[^"]*"', "", page)
-    with pytest.raises(OutputError, match="is a folder"):
-        found.report(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
@@ -186,7 +155,7 @@ def test_the_report_needs_nothing_else(found, tmp_path):
         ([SGD, ADAGRAD], "not names with factories"),
         (SGD, "the choices are functools.partial"),
         ("sgd,adam", "the choices are 'sgd,adam'"),
-        ({"a": SGD, "b": wm.Choice(SGD, 0)}, "choice 'b': batch_size is 0"),
+        ({"a": SGD, "b": wm.Recipe(SGD, 0)}, "choice 'b': batch_size is 0"),
     ],
 )
 def test_choices_that_cannot_be_used(choices, said):
@@ -217,7 +186,7 @@ def test_a_level_that_is_none(level):
 
 def test_training_without_an_end():
     with pytest.raises(InputError, match="training would have no end"):
-        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, until=None, trained=True)
+        wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, until=None, train=True)
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):

@@ -58,61 +58,83 @@ def test_the_estimate_is_unbiased():
 
 
 @pytest.mark.parametrize("seeds", [6, 8, 12])
-def test_without_a_shared_difference_no_more_than_the_level_is_called_real(seeds):
+def test_without_a_shared_difference_no_more_than_the_level_is_called_significant(seeds):
     generator = np.random.default_rng(seeds)
-    real = [effect(*outputs(generator, seeds)).real for _ in range(DRAWS)]
-    assert sum(map(bool, real)) <= MOST
+    significant = [effect(*outputs(generator, seeds)).significant for _ in range(DRAWS)]
+    assert sum(map(bool, significant)) <= MOST
 
 
 def test_signs_that_are_drawn_are_calibrated_too():
     generator = np.random.default_rng(5)
-    real = [effect(*outputs(generator, EXACT + 3)).real for _ in range(60)]
-    assert sum(map(bool, real)) <= 10
+    significant = [effect(*outputs(generator, EXACT + 3)).significant for _ in range(60)]
+    assert sum(map(bool, significant)) <= 10
+
+
+@pytest.mark.parametrize("seeds", [EXACT + 1, 30])
+def test_the_smallest_p_of_drawn_signs(seeds):
+    """The pattern as it is counts among those that are drawn: p is a share of 10,000 and never 0."""
+    one, other = outputs(np.random.default_rng(12), seeds, shared=9.0)
+    assert effect(one, other).p == pytest.approx(smallest_p(seeds), rel=1e-12) == 1e-4
+
+
+@pytest.mark.parametrize("seeds", [EXACT, EXACT + 1])
+def test_p_is_a_share_of_the_sign_patterns(seeds):
+    d = np.random.default_rng(13).normal(size=(seeds, 5)) + 0.4
+    found, p = systematic_difference(d)
+    signs = np.random.default_rng(0).integers(0, 2, (9_999, seeds)) * 2.0 - 1.0
+    if seeds == EXACT:
+        signs = np.array([(1, *rest) for rest in itertools.product([1, -1], repeat=seeds - 1)])
+    flipped = np.einsum("ks,sm->km", signs, d)
+    own = np.square(d).sum()
+    statistics = (np.square(flipped).sum(axis=1) - own) / 5 / (seeds * (seeds - 1))
+    count = int((statistics >= found - 1e-12).sum())
+    assert 0.001 < p < 0.9
+    assert p == pytest.approx(count / 2 ** (seeds - 1) if seeds == EXACT else (1 + count) / 10_000, rel=1e-12)
 
 
 def test_shuffled_pairs_have_no_consistent_direction():
     """Which of the two outputs of a seed is whose is drawn anew: exchangeable by construction, however far apart."""
     generator = np.random.default_rng(6)
     one, other = outputs(generator, 8, shared=3.0)
-    assert effect(one, other).real
-    real = 0
+    assert effect(one, other).significant
+    significant = 0
     for _ in range(DRAWS):
         swap = generator.integers(0, 2, 8).astype(bool)[:, None, None]
-        real += bool(effect(np.where(swap, other, one), np.where(swap, one, other)).real)
-    assert real <= MOST
+        significant += bool(effect(np.where(swap, other, one), np.where(swap, one, other)).significant)
+    assert significant <= MOST
 
 
 def test_a_shared_difference_is_found():
     generator = np.random.default_rng(7)
-    real = [effect(*outputs(generator, 10, shared=0.6)).real for _ in range(50)]
-    assert sum(map(bool, real)) >= 45
+    significant = [effect(*outputs(generator, 10, shared=0.6)).significant for _ in range(50)]
+    assert sum(map(bool, significant)) >= 45
 
 
-def test_the_same_twice_is_not_real():
+def test_the_same_twice_is_not_significant():
     one, _ = outputs(np.random.default_rng(8), 3)
     same = effect(one, one.copy())
-    assert same.distance == Estimate(0.0, 0.0, 0.0)
+    assert same.rms_distance == Estimate(0.0, 0.0, 0.0)
     assert same.systematic == 0
     assert same.p == 1
     assert same.flips == 0
-    assert same.real is False
+    assert same.significant is False
 
 
-def test_what_the_predictions_may_be_off_by_is_not_real():
+def test_what_the_predictions_may_be_off_by_is_not_significant():
     one, other = outputs(np.random.default_rng(9), 10, shared=1.0)
     found = effect(one, other)
-    assert found.real
-    assert effect(one, other, error=1.01 * found.systematic).real is False
-    assert effect(one, other, error=0.99 * found.systematic).real
-    assert effect(one, other, error=math.inf).real is False
+    assert found.significant
+    assert effect(one, other, error=1.01 * found.systematic).significant is False
+    assert effect(one, other, error=0.99 * found.systematic).significant
+    assert effect(one, other, error=math.inf).significant is False
 
 
 def test_few_seeds_cannot_tell():
     one, other = outputs(np.random.default_rng(10), 4, shared=9.0)
     found = effect(one, other)
     assert found.p == smallest_p(4) == 1 / 8
-    assert found.real is None
-    assert effect(one, other, level=1 / 8).real
+    assert found.significant is None
+    assert effect(one, other, level=1 / 8).significant
 
 
 @pytest.mark.parametrize(("level", "seeds"), [(0.05, 6), (0.5, 2), (0.9, 2), (0.125, 4), (0.01, 8)])
@@ -126,9 +148,9 @@ def test_rms_distance_and_spread():
     one, other = outputs(np.random.default_rng(11), 5)
     found = effect(one, other)
     rms = np.sqrt(((one - other) ** 2).mean(axis=(1, 2)))
-    assert found.distance.mean == pytest.approx(rms.mean())
+    assert found.rms_distance.mean == pytest.approx(rms.mean())
     variance = (one.var(axis=0, ddof=1).mean() + other.var(axis=0, ddof=1).mean()) / 2
-    assert found.spread == pytest.approx(math.sqrt(variance))
+    assert found.seed_std == pytest.approx(math.sqrt(variance))
     assert found.flips == ((one > 0) != (other > 0)).mean()
 
 

@@ -10,9 +10,9 @@ from torch import nn
 
 import whichmin as wm
 from oracles.comparisons import SGD, network, problem
+from whichmin.decision import Decision
 from whichmin.errors import DivergenceError, InputError, ModelError
 from whichmin.studies.initializations import few_threads
-from whichmin.studies.seeds import decide
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -25,7 +25,7 @@ def test_it_is_predict_seed_by_seed(outputs):
     assert torch.equal(found.test, test)
     assert found.error.tolist() == [p.error for p in alone]
     assert torch.equal(found.mean, test.mean(0))
-    assert torch.allclose(found.spread, ((test - test.mean(0)).square().sum(0) / 3).sqrt())
+    assert torch.allclose(found.seed_std, ((test - test.mean(0)).square().sum(0) / 3).sqrt())
     assert torch.allclose(found.test_error, (test - task.y_test).square().mean(dim=(1, 2)))
 
 
@@ -72,7 +72,7 @@ def test_saved_and_in_a_frame(tmp_path):
     assert back.notes == found.notes
     frame = back.to_frame()
     assert len(frame) == 14
-    assert frame["spread"].to_numpy() == pytest.approx(found.spread[:, 0].numpy())
+    assert frame["seed_std"].to_numpy() == pytest.approx(found.seed_std[:, 0].numpy())
 
 
 @pytest.mark.slow
@@ -86,7 +86,7 @@ def test_flips_are_those_of_trained_seeds():
 
     found = wm.seeds(digits_network, task, descent, n, until=1e-3)
     runs = [wm.train(digits_network(s), task, descent, until=1e-3) for s in range(n, n + m)]
-    labels = torch.from_numpy(decide(task, torch.stack([run.test for run in runs])))
+    labels = torch.from_numpy(Decision.of(task).labels(torch.stack([run.test for run in runs])))
     p, k = found.flip_probability, (labels != found.majority).double().sum(0)
     q = (k + n * p) / (m + n)
     off = (k / m - p).abs() - 1.96 * (q * (1 - q) * (1 / m + 1 / n)).sqrt()
@@ -103,7 +103,7 @@ def test_the_spread_of_trained_seeds():
     off = (found.test - trained).square().mean().sqrt()
     size = trained.std(dim=0).square().mean().sqrt()
     assert off < 0.1 * size
-    assert torch.allclose(found.spread, trained.std(dim=0), atol=0.1 * float(size))
+    assert torch.allclose(found.seed_std, trained.std(dim=0), atol=0.1 * float(size))
     labels = trained[..., 0] > 0
     assert ((found.labels == 1) == labels).double().mean() > 0.98
 
@@ -132,14 +132,14 @@ def test_factories_that_are_none(factory, said):
 
 @pytest.mark.parametrize("n", [1, 0, True])
 def test_a_single_seed(n):
-    with pytest.raises(InputError, match="a single seed where spread is asked for"):
+    with pytest.raises(InputError, match="a single seed where their differences are asked for"):
         wm.seeds(network, problem(), SGD, n)
-    with pytest.raises(InputError, match="a single seed where spread is asked for"):
+    with pytest.raises(InputError, match="a single seed where their differences are asked for"):
         wm.compare(network, problem(), {"one": SGD, "other": SGD}, n)
 
 
 def test_no_number_of_seeds():
-    with pytest.raises(InputError, match=r"n is 2\.5; expected a whole number"):
+    with pytest.raises(InputError, match=r"seeds is 2\.5; expected a whole number"):
         wm.seeds(network, problem(), SGD, 2.5)
 
 

@@ -191,7 +191,7 @@ def test_inputs_that_change_behind_autograd_are_noticed():
 def test_a_followed_path_of_a_network_whose_inputs_change_behind_autograd():
     torch.manual_seed(0)
     model, task = Reads(), mlp_problem((5, 9), 6)[1]
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=15)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=15)
     found = wm.predict(model, task, sgd(0.05), steps=15, relinearize=10**7)
     assert distance(found.test, run.test) < 1e-9
 

@@ -17,7 +17,7 @@ MODEL, TASK = problem("over")
 
 def refused(message, factory=None, **settings):
     with pytest.raises(OptimizerError, match=message):
-        wm.train(MODEL, TASK, factory or sgd(0.1), max_steps=3, **settings)
+        wm.train(MODEL, TASK, factory or sgd(0.1), steps=3, **settings)
 
 
 def test_an_optimizer_without_some_of_the_parameters():
@@ -29,7 +29,7 @@ def test_an_optimizer_without_some_of_the_parameters():
     model, task = problem("over")
     for layer in model.layers:
         layer.bias.requires_grad_(False)
-    run = wm.train(model, task, lambda ps: torch.optim.SGD([p for p in ps if p.ndim == 2], lr=0.1), max_steps=3)
+    run = wm.train(model, task, lambda ps: torch.optim.SGD([p for p in ps if p.ndim == 2], lr=0.1), steps=3)
     assert run.steps == 3
 
 
@@ -46,11 +46,11 @@ def test_a_group_that_would_not_move():
 
     names = [name for name, _ in MODEL.named_parameters()][2:]
     refused(rf"parameter group 1 \('{names[0]}', '{names[1]}'\) has lr = 0 and would not move", partial(groups, lr=0.0))
-    assert wm.train(MODEL, TASK, partial(groups, lr=0.2), max_steps=2).steps == 2
+    assert wm.train(MODEL, TASK, partial(groups, lr=0.2), steps=2).steps == 2
 
 
 def test_a_scheduler_may_start_at_zero():
-    run = wm.train(MODEL, TASK, sgd(0.1), max_steps=5, scheduler=lambda o: LambdaLR(o, lambda k: k / 5))
+    run = wm.train(MODEL, TASK, sgd(0.1), steps=5, scheduler=lambda o: LambdaLR(o, lambda k: k / 5))
     assert run.learning_rate == 0.1
     assert run.losses[1] == run.losses[0] != run.losses[2]
 
@@ -91,7 +91,7 @@ def _half(optimizer):
     ids=["chained", "sequential"],
 )
 def test_composed_schedulers(scheduler):
-    assert wm.train(MODEL, TASK, sgd(0.1), max_steps=4, scheduler=scheduler).steps == 4
+    assert wm.train(MODEL, TASK, sgd(0.1), steps=4, scheduler=scheduler).steps == 4
 
 
 def test_what_a_factory_of_ours_says_comes_through():

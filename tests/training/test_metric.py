@@ -78,7 +78,7 @@ def test_it_is_what_the_last_step_was_made_with(case, steps):
 def test_a_run_holds_it(case):
     model, task = problem("over")
     factory, _ = CASES[case]
-    run = wm.train(model, task, factory, until=None, max_steps=12, batch_size=4, seed=1)
+    run = wm.train(model, task, factory, until=None, steps=12, batch_size=4, seed=1)
     optimizer = factory(model.parameters())
     for rows in islice(batch_order(task.n, 4, 1), 12):
         optimizer.zero_grad()

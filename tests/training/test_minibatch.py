@@ -57,7 +57,7 @@ def same(run, network):
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_it_is_the_plain_loop(factory, batch_size, seed, outputs):
     model, task = problem("over", outputs)
-    run = wm.train(model, task, factory, until=None, max_steps=25, batch_size=batch_size, seed=seed)
+    run = wm.train(model, task, factory, until=None, steps=25, batch_size=batch_size, seed=seed)
     plain, errors = loop(model, task, factory, batch_size, seed, 25)
     assert same(run, plain)
     epoch = math.ceil(task.n / batch_size)
@@ -81,7 +81,7 @@ def test_it_is_the_plain_loop(factory, batch_size, seed, outputs):
 )
 def test_a_scheduler_is_stepped_after_every_step(scheduler, batch_size):
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.2), until=None, max_steps=25, batch_size=batch_size, seed=4, scheduler=scheduler)
+    run = wm.train(model, task, sgd(0.2), until=None, steps=25, batch_size=batch_size, seed=4, scheduler=scheduler)
     if batch_size is None:
         plain = copy.deepcopy(model)
         optimizer = sgd(0.2)(plain.parameters())
@@ -94,16 +94,16 @@ def test_a_scheduler_is_stepped_after_every_step(scheduler, batch_size):
     else:
         plain, _ = loop(model, task, sgd(0.2), batch_size, 4, 25, scheduler)
     assert same(run, plain)
-    assert not same(wm.train(model, task, sgd(0.2), until=None, max_steps=25, batch_size=batch_size, seed=4), plain)
+    assert not same(wm.train(model, task, sgd(0.2), until=None, steps=25, batch_size=batch_size, seed=4), plain)
     assert run.learning_rate == 0.2
-    assert run._scheduler is scheduler
+    assert run._recipe.scheduler is scheduler
 
 
 @pytest.mark.parametrize("batch_size", [6, 7, 100])
 def test_all_rows_in_a_batch_is_full_batch(batch_size):
     model, task = problem("over", 3)
-    full = wm.train(model, task, FACTORIES["momentum"], until=None, max_steps=20)
-    run = wm.train(model, task, FACTORIES["momentum"], until=None, max_steps=20, batch_size=batch_size, seed=5)
+    full = wm.train(model, task, FACTORIES["momentum"], until=None, steps=20)
+    run = wm.train(model, task, FACTORIES["momentum"], until=None, steps=20, batch_size=batch_size, seed=5)
     assert all(torch.equal(v, run.final[k]) for k, v in full.final.items())
     assert torch.equal(run.losses, full.losses)
     assert run.batch_size is None
@@ -114,7 +114,7 @@ def test_all_rows_in_a_batch_is_full_batch(batch_size):
 
 def test_seeds():
     model, task = problem("over")
-    a, b, c = (wm.train(model, task, sgd(0.1), until=None, max_steps=7, batch_size=2, seed=s) for s in (1, 1, 2))
+    a, b, c = (wm.train(model, task, sgd(0.1), until=None, steps=7, batch_size=2, seed=s) for s in (1, 1, 2))
     assert torch.equal(a.test, b.test)
     assert not torch.equal(a.test, c.test)
 
@@ -122,7 +122,7 @@ def test_seeds():
 def test_until_is_looked_at_once_an_epoch():
     model, task = problem("over")
     epoch = 3
-    whole = wm.train(model, task, sgd(0.1), until=None, max_steps=20 * epoch, batch_size=2)
+    whole = wm.train(model, task, sgd(0.1), until=None, steps=20 * epoch, batch_size=2)
     until = float(whole.losses[12]) * 1.0001
     assert float(whole.losses[:12].min()) > until
     run = wm.train(model, task, sgd(0.1), until=until, batch_size=2)
@@ -144,7 +144,7 @@ def test_integer_inputs_are_batched():
     torch.manual_seed(0)
     model = Looked()
     task = wm.Task(torch.randint(0, 9, (7, 2)), torch.randn(7))
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=10, batch_size=3)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=10, batch_size=3)
     plain, _ = loop(model, task, sgd(0.1), 3, 0, 10)
     assert same(run, plain)
 
@@ -176,12 +176,13 @@ class Interrupted(nn.Module):
 
 def test_an_interrupt_keeps_what_there_is():
     model, task = problem("over")
-    passes = wm.train(model, task, sgd(0.1), until=None, max_steps=0, batch_size=2)
+    passes = wm.train(model, task, sgd(0.1), until=None, steps=0, batch_size=2)
     assert passes.loss_steps.tolist() == [0]
-    whole = wm.train(model, task, sgd(0.1), until=None, max_steps=7, batch_size=2)
+    whole = wm.train(model, task, sgd(0.1), until=None, steps=7, batch_size=2)
     counted = Interrupted(model, -1)
-    wm.train(counted, task, sgd(0.1), until=None, max_steps=0, batch_size=2)
-    run = wm.train(Interrupted(model, counted.passes.made + 8), task, sgd(0.1), max_steps=50, batch_size=2)
+    wm.train(counted, task, sgd(0.1), until=None, steps=0, batch_size=2)
+    run = wm.train(Interrupted(model, counted.passes.made + 8), task, sgd(0.1), steps=50, batch_size=2)
+    assert run.interrupted
     assert "interrupted after 7 steps" in run.reason
     assert run.steps == 7
     assert run.loss_steps.tolist() == [0, 3, 6, 7]
@@ -193,7 +194,7 @@ def test_an_interrupt_keeps_what_there_is():
 def test_saved_and_loaded(tmp_path, batch_size):
     model, task = problem("over")
     factory = partial(torch.optim.Adam, lr=1e-2)
-    run = wm.train(model, task, factory, max_steps=8, batch_size=batch_size, seed=3)
+    run = wm.train(model, task, factory, steps=8, batch_size=batch_size, seed=3)
     run.save(tmp_path / "run")
     loaded = wm.Run.load(tmp_path / "run")
     assert (loaded.batch_size, loaded.seed) == (batch_size, 3)
@@ -201,7 +202,7 @@ def test_saved_and_loaded(tmp_path, batch_size):
     assert loaded.loss_steps.dtype == torch.int64
     assert loaded.metric.keys() == run.metric.keys() == dict(model.named_parameters()).keys()
     assert all(torch.equal(v, run.metric[k]) for k, v in loaded.metric.items())
-    plain = wm.train(model, task, sgd(0.1), max_steps=2)
+    plain = wm.train(model, task, sgd(0.1), steps=2)
     assert plain.metric is None
     plain.save(tmp_path / "plain")
     assert wm.Run.load(tmp_path / "plain").metric is None
@@ -225,14 +226,14 @@ class Breaking(torch.optim.SGD):
 def test_parameters_that_are_no_longer_finite(batch_size):
     model, task = problem("over")
     with pytest.raises(TrainingError, match=r"training loss is no longer finite.*holds NaN.*Lower the lear") as caught:
-        wm.train(model, task, partial(Breaking, lr=0.01, at=260), until=None, max_steps=400, batch_size=batch_size)
+        wm.train(model, task, partial(Breaking, lr=0.01, at=260), until=None, steps=400, batch_size=batch_size)
     error = caught.value
     assert 100 <= error.step <= 260
-    again = wm.train(model, task, sgd(0.01), until=None, max_steps=error.step, batch_size=batch_size)
+    again = wm.train(model, task, sgd(0.01), until=None, steps=error.step, batch_size=batch_size)
     assert all(torch.equal(v, error.state[k]) for k, v in again.final.items())
 
 
-@pytest.mark.parametrize("settings", [{"max_steps": 7, "until": None}, {"until": 0.05}, {"max_steps": 300}])
+@pytest.mark.parametrize("settings", [{"steps": 7, "until": None}, {"until": 0.05}, {"steps": 300}])
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_a_parameter_whose_infinity_does_not_show_in_the_loss(settings, batch_size):
     """tanh(∞) = 1: the loss stays finite."""
@@ -254,7 +255,7 @@ def test_a_parameter_whose_infinity_does_not_show_in_the_loss(settings, batch_si
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": 2, "seed": 0.5}, "seed is 0.5; expected an integer"),
         ({"seed": None}, "seed is None; expected an integer"),
-        ({"max_steps": math.inf}, "max_steps is inf; expected a whole number of steps"),
+        ({"steps": math.inf}, "steps is inf; expected a whole number of steps"),
     ],
 )
 def test_arguments(arguments, message):

@@ -158,7 +158,7 @@ def test_the_snapshots_are_those_of_a_loop_by_hand():
 
 def test_as_a_run():
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=24)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=24)
     found = recorded(model, task, torch.optim.SGD(model.parameters(), lr=0.1), 24)
     as_run = found.run()
     assert as_run.steps == 24
@@ -314,6 +314,7 @@ def test_a_loop_that_breaks_off(error, reason):
     assert re.search(reason, recorder.reason)
     assert recorder.steps == 5
     assert torch.equal(recorder.run().train, model(task.X))
+    assert recorder.run().interrupted == isinstance(error, KeyboardInterrupt)
     assert not optimizer._optimizer_step_post_hooks
 
 

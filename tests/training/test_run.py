@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from whichmin.errors import ResultError
 def test_saved_and_loaded_is_the_same(tmp_path, until, with_test):
     model, task = problem("over", 3)
     task = task if with_test else wm.Task(task.X, task.y)
-    run = wm.train(model, task, sgd(0.1), until=until, max_steps=20)
+    run = wm.train(model, task, sgd(0.1), until=until, steps=20)
     run.save(tmp_path / "run")
     loaded = wm.Run.load(tmp_path / "run")
     for name in ("train", "losses"):
@@ -35,9 +37,17 @@ def test_saved_and_loaded_is_the_same(tmp_path, until, with_test):
         _ = loaded.model
 
 
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_saved_with_whether_it_was_interrupted(tmp_path, interrupted):
+    model, task = problem("over")
+    run = dataclasses.replace(wm.train(model, task, sgd(0.1), steps=2), interrupted=interrupted)
+    run.save(tmp_path / "run")
+    assert wm.Run.load(tmp_path / "run").interrupted is interrupted
+
+
 def test_the_models_of_a_run():
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), max_steps=20)
+    run = wm.train(model, task, sgd(0.1), steps=20)
     assert torch.equal(run.model(task.X_test), run.test)
     assert torch.equal(run.initial_model(task.X_test), model(task.X_test))
     for p in run.model.parameters():
@@ -47,7 +57,7 @@ def test_the_models_of_a_run():
 
 def test_it_is_loaded_with_its_own_class(tmp_path):
     model, task = problem("over")
-    wm.train(model, task, sgd(0.1), max_steps=2).save(tmp_path / "run")
+    wm.train(model, task, sgd(0.1), steps=2).save(tmp_path / "run")
     with pytest.raises(ResultError, match="holds a 'run'; expected a 'prediction'"):
         wm.Prediction.load(tmp_path / "run")
     with pytest.raises(ResultError, match="holds no result"):

@@ -15,9 +15,9 @@ from whichmin.training.stopping import stalled
 
 
 def reason(model, task, factory, steps=1500, **settings):
-    run = wm.train(model, task, factory, max_steps=steps, **settings)
+    run = wm.train(model, task, factory, steps=steps, **settings)
     assert not run.converged
-    assert run.reason.startswith(f"stopped at max_steps = {steps} with a training MSE of {float(run.losses[-1]):.3g}")
+    assert run.reason.startswith(f"stopped at steps = {steps} with a training MSE of {float(run.losses[-1]):.3g}")
     return run.reason
 
 
@@ -59,7 +59,7 @@ def test_a_gradient_of_zero():
 
 @pytest.mark.parametrize("until", [None, 1e-5])
 def test_a_run_that_was_still_falling_says_no_more(until):
-    run = wm.train(*problem("over"), sgd(1e-3), max_steps=1500, until=until)
+    run = wm.train(*problem("over"), sgd(1e-3), steps=1500, until=until)
     assert run.reason.endswith("." if until is None else "above until = 1e-05.")
     assert "not fallen" not in run.reason
 

@@ -40,7 +40,7 @@ def loop(model, task, factory, steps):
 )
 def test_it_is_the_plain_loop(factory, outputs):
     model, task = problem("over", outputs)
-    run = wm.train(model, task, factory, until=None, max_steps=30)
+    run = wm.train(model, task, factory, until=None, steps=30)
     plain = copy.deepcopy(model)
     losses = loop(plain, task, factory, 30)
     assert run.steps == 30
@@ -56,7 +56,7 @@ def test_it_is_the_plain_loop(factory, outputs):
 
 def test_until_is_the_first_step_below():
     model, task = problem("over")
-    losses = wm.train(model, task, sgd(0.1), until=None, max_steps=60).losses
+    losses = wm.train(model, task, sgd(0.1), until=None, steps=60).losses
     until = float(losses[40]) * 1.0001
     run = wm.train(model, task, sgd(0.1), until=until)
     assert run.steps == 40
@@ -72,12 +72,12 @@ def test_until_is_the_first_step_below():
 
 def test_it_stops_at_max_steps():
     model, task = problem("over")
-    run = wm.train(model, task, sgd(0.1), max_steps=7)
+    run = wm.train(model, task, sgd(0.1), steps=7)
     assert run.steps == 7
     assert not run.converged
-    assert run.reason.startswith("stopped at max_steps = 7 with a training MSE of")
+    assert run.reason.startswith("stopped at steps = 7 with a training MSE of")
     assert "above until = 1e-05" in run.reason
-    none = wm.train(model, task, sgd(0.1), max_steps=0)
+    none = wm.train(model, task, sgd(0.1), steps=0)
     assert none.steps == 0
     assert distance(none.test, model(task.X_test).detach()) == 0
 
@@ -85,7 +85,7 @@ def test_it_stops_at_max_steps():
 def test_the_best_rate_is_that_of_the_kernel():
     model, task = problem("over", 3)
     best = wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
-    run = wm.train(model, task, BEST, until=None, max_steps=3)
+    run = wm.train(model, task, BEST, until=None, steps=3)
     assert run.learning_rate == pytest.approx(best, rel=1e-12)
     assert run.learning_rate == pytest.approx(wm.predict(model, task, BEST, steps=3).learning_rate, rel=1e-12)
 
@@ -95,7 +95,7 @@ def test_the_model_is_not_changed():
     model.train()
     model(task.X).sum().backward()
     before, grads = copy.deepcopy(model.state_dict()), [p.grad.clone() for p in model.parameters()]
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=5)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=5)
     assert model.training
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
     assert all(torch.equal(g, p.grad) for g, p in zip(grads, model.parameters(), strict=True))
@@ -105,7 +105,7 @@ def test_the_model_is_not_changed():
 
 def test_two_runs_agree_to_the_bit():
     model, task = problem("over")
-    a, b = (wm.train(model, task, sgd(0.1), max_steps=30) for _ in range(2))
+    a, b = (wm.train(model, task, sgd(0.1), steps=30) for _ in range(2))
     assert torch.equal(a.losses, b.losses)
     assert torch.equal(a.test, b.test)
 
@@ -113,7 +113,7 @@ def test_two_runs_agree_to_the_bit():
 def test_frozen_parameters_stay():
     model, task = problem("over")
     model.layers[0].weight.requires_grad_(False)
-    run = wm.train(model, task, partial(torch.optim.SGD, lr=0.1, weight_decay=0.1), until=None, max_steps=5)
+    run = wm.train(model, task, partial(torch.optim.SGD, lr=0.1, weight_decay=0.1), until=None, steps=5)
     assert torch.equal(run.final["layers.0.weight"], model.layers[0].weight)
     assert not torch.equal(run.final["layers.1.weight"], model.layers[1].weight)
 
@@ -129,14 +129,14 @@ def test_outputs_without_a_column_are_those_of_one():
         def forward(self, x):
             return self.inner(x)[:, 0]
 
-    a, b = (wm.train(m, task, sgd(0.1), until=None, max_steps=20) for m in (model, Flat()))
+    a, b = (wm.train(m, task, sgd(0.1), until=None, steps=20) for m in (model, Flat()))
     assert a.test.shape == b.test.shape == (task.n_test, 1)
     assert distance(a.test, b.test) < 1e-14
 
 
 def test_without_a_test_set():
     model, task = problem("over")
-    run = wm.train(model, wm.Task(task.X, task.y), sgd(0.1), max_steps=5)
+    run = wm.train(model, wm.Task(task.X, task.y), sgd(0.1), steps=5)
     assert run.test is None
     assert run.train.shape == task.y.shape
 
@@ -164,14 +164,14 @@ def test_a_loss_that_is_not_finite(steps_before):
     good.load_state_dict(error.state)
     mse = float((good(task.X).detach() - task.y).square().mean())
     assert mse == pytest.approx(float(error.losses[error.step]))
-    again = wm.train(model, task, sgd(0.01), until=None, max_steps=error.step)
+    again = wm.train(model, task, sgd(0.01), until=None, steps=error.step)
     assert distance(flat(error.state, model), flat(again.final, model)) < 1e-13
 
 
 def test_a_rate_beyond_the_limit_ends_in_a_training_error():
     model, task = problem("over", activation="relu", bias=False)
     with pytest.raises(TrainingError, match="no longer finite"):
-        wm.train(model, task, sgd(1e6), max_steps=1000)
+        wm.train(model, task, sgd(1e6), steps=1000)
 
 
 class Interrupted(nn.Module):
@@ -192,9 +192,11 @@ class Interrupted(nn.Module):
 @pytest.mark.parametrize("passes", [1, 2, 12])
 def test_an_interrupt_keeps_what_there_is(passes):
     model, task = problem("over")
-    run = wm.train(Interrupted(model, task, passes), task, sgd(0.1), max_steps=50)
+    run = wm.train(Interrupted(model, task, passes), task, sgd(0.1), steps=50)
     steps = passes - 1  # every pass but the last was followed by a step
-    whole = wm.train(model, task, sgd(0.1), until=None, max_steps=steps)
+    whole = wm.train(model, task, sgd(0.1), until=None, steps=steps)
+    assert run.interrupted
+    assert not whole.interrupted
     assert "interrupted" in run.reason
     assert not run.converged
     assert run.steps == steps
@@ -205,18 +207,18 @@ def test_an_interrupt_keeps_what_there_is(passes):
 
 def test_an_interrupted_run_can_be_explained():
     model, task = problem("over")
-    run = wm.train(Interrupted(model, task, 12), task, sgd(0.1), max_steps=50)
+    run = wm.train(Interrupted(model, task, 12), task, sgd(0.1), steps=50)
     found = wm.explain(run)
     assert distance(found.total, run.test) < 1e-11
-    whole = wm.explain(model, task, sgd(0.1), until=None, max_steps=11)
+    whole = wm.explain(model, task, sgd(0.1), until=None, steps=11)
     assert distance(found.terms["drift"], whole.terms["drift"]) < 1e-10
 
 
 def test_the_progress_bar_is_shown_on_request(capsys):
     model, task = problem("over")
-    wm.train(model, task, sgd(0.1), max_steps=3)
+    wm.train(model, task, sgd(0.1), steps=3)
     assert capsys.readouterr() == ("", "")
-    wm.train(model, task, sgd(0.1), max_steps=3, progress=True)
+    wm.train(model, task, sgd(0.1), steps=3, progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert "training" in err
@@ -228,8 +230,8 @@ def test_the_progress_bar_is_shown_on_request(capsys):
         ({"until": 0}, "until is 0; expected a positive"),
         ({"until": -1.0}, "until is -1.0"),
         ({"until": math.nan}, "until is nan"),
-        ({"max_steps": -1}, "max_steps is -1; expected a whole number"),
-        ({"max_steps": 2.5}, "max_steps is 2.5"),
+        ({"steps": -1}, "steps is -1; expected a whole number"),
+        ({"steps": 2.5}, "steps is 2.5"),
     ],
 )
 def test_arguments(arguments, message):
@@ -262,4 +264,4 @@ def test_a_test_output_that_is_not_finite():
     X_test = task.X_test.clone()
     X_test[2, 0] = 99
     with pytest.raises(wm.errors.ModelError, match="not finite on X_test, first in row 2"):
-        wm.train(Fragile(), wm.Task(task.X, task.y, X_test), sgd(0.1), max_steps=3)
+        wm.train(Fragile(), wm.Task(task.X, task.y, X_test), sgd(0.1), steps=3)

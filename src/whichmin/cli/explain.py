@@ -12,9 +12,14 @@ from whichmin.cli.options import Output, Question
 def explain(
     *,
     question: Question = Question(),  # noqa: B008
-    no_train: Annotated[
-        bool, Parameter(help="Leave out training: the followed path takes its place.", negative="", show_default=False)
-    ] = False,
+    train: Annotated[
+        bool | None,
+        Parameter(
+            help="Train for real; without, the prediction along the path takes its place. [default: yes]",
+            negative="--no-train",
+            show_default=False,
+        ),
+    ] = None,
     output: Output = Output(),  # noqa: B008
 ) -> int:
     """Train for real, and take the test outputs apart into named terms.
@@ -26,7 +31,7 @@ def explain(
 
     Finished seeds are kept: the same command again goes on where it was interrupted.
     """
-    experiment = question.experiment(**({"train": False} if no_train else {}))
+    experiment = question.experiment(train=train)
     from whichmin.cli.work import answer
 
     return answer(experiment, output)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from whichmin.cli.tables import aligned, finite
 from whichmin.decomposition.explanation import MEANINGS
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
@@ -14,7 +15,7 @@ from whichmin.studies.experiment.optimizers import labels
 if TYPE_CHECKING:
     import pandas as pd
 
-    from whichmin.report.apart import Apart
+    from whichmin.report.optimizer_distances import OptimizerDistances
 
 #: Characters that a line of the table may have.
 WIDTH = 100
@@ -27,16 +28,16 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
         (
             ("test_mse_trained", "trained"),
             ("test_mse_linearized", "predicted, one linearization"),
-            ("test_mse_followed", "predicted, path followed"),
+            ("test_mse_relinearized", "predicted, along the path"),
         ),
     ),
     (
         "distance to the trained network (mean square)",
         (
-            ("distance_linearized", "one linearization"),
+            ("mse_to_trained_linearized", "one linearization"),
             ("estimated_linearized", "one linearization, as estimated"),
-            ("distance_followed", "path followed"),
-            ("estimated_followed", "path followed, as estimated"),
+            ("mse_to_trained_relinearized", "along the path"),
+            ("estimated_relinearized", "along the path, as estimated"),
         ),
     ),
     ("size of each term (mean square)", tuple((f"share_{name}", name) for name in MEANINGS)),
@@ -57,8 +58,8 @@ _BRIEF = (
     ("learning_rate", "learning rate"),
     ("steps_trained", "steps"),
     ("test_mse_trained", "test error"),
-    ("test_mse_followed", "predicted"),
-    ("distance_followed", "distance"),
+    ("test_mse_relinearized", "predicted"),
+    ("mse_to_trained_relinearized", "distance"),
     ("speedup", "speedup"),
 )
 
@@ -106,7 +107,7 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
         shown = [number(value) for value in (values if few else (min(known), max(known)))]
         return shown + ([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])
 
-    return "\n".join(_aligned(_rows(frame.loc[labels], header, cells)))
+    return "\n".join(aligned(_rows(frame.loc[labels], header, cells)))
 
 
 def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
@@ -121,7 +122,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
         return lambda quantity: [cell(name, quantity) for name in names]
 
     def block(names: Sequence[str]) -> list[str]:
-        return _aligned(_rows(entries, names, cells_of(names)))
+        return aligned(_rows(entries, names, cells_of(names)))
 
     blocks, left = [], list(optimizers)
     while left:
@@ -130,7 +131,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
         left = left[count:]
     brief = [["", *(text for _, text in _BRIEF)]]
     brief += [[str(label), *(number(float(row[name])) for name, _ in _BRIEF)] for label, row in entries.iterrows()]
-    return "\n\n".join([*blocks, "\n".join(_aligned(brief))])
+    return "\n\n".join([*blocks, "\n".join(aligned(brief))])
 
 
 def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]]) -> list[list[str]]:
@@ -147,24 +148,14 @@ def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], l
     return rows
 
 
-def format_apart(distances: Apart) -> str:
-    """The matrices of distances between optimizers, the predicted ones below the trained ones."""
+def format_distances(distances: OptimizerDistances) -> str:
+    """The matrices of root mean square distances between optimizers, the predicted ones below the trained ones."""
     parts = []
     for title, rows in distances.tables:
         table = [["", *distances.names]]
         table += [[name, *(number(float(value)) if value else "–" for value, _ in cells)] for name, cells in rows]
-        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *_aligned(table)]))
+        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *aligned(table)]))
     return "\n\n".join(parts)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    full = [row for row in rows if len(row) > 1]
-    widths = [max(len(row[i]) for row in full) for i in range(len(full[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return lines
 
 
 def number(value: float) -> str:
@@ -188,7 +179,9 @@ def _spread(mean: float, sd: float) -> str:
     return number(sd) if sd < 1e-3 or sd >= 100 else f"{sd:#.2g}".rstrip(".")
 
 
-def to_json(frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: Apart | None = None) -> dict[str, Any]:
+def to_json(
+    frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: OptimizerDistances | None = None
+) -> dict[str, Any]:
     """The table's numbers as JSON has them: unknown ones are null.
 
     Args:
@@ -200,7 +193,7 @@ def to_json(frame: pd.DataFrame, entries: Sequence[Entry] = (), distances: Apart
         ``seeds``, a list of entries; ``mean`` and ``sd``, or with several optimizers ``optimizers``, these by name, and
         ``apart``, the distances.
     """
-    rows = {str(label): {name: _finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
+    rows = {str(label): {name: finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
     known = {entry.label: entry for entry in entries}
     several = {name for entry in entries if (name := entry.optimizer) is not None and f"{name}, mean" in rows}
     names = [name for name in dict.fromkeys(e.optimizer for e in entries) if name in several]
@@ -218,17 +211,14 @@ def _about(entry: Entry | None) -> dict[str, Any]:
     return {"optimizer": entry.optimizer, "failed": None if entry.failure is None else str(entry.failure)}
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What a reader should know: what failed, what predictions remarked, and training that did not get there."""
     said: dict[str, None] = {}
     for entry in entries:
         if entry.failure is not None:
             said[f"{entry.label} failed: {entry.failure}"] = None
-        for prediction in (entry.lazy, entry.followed):
+        said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
+        for prediction in (entry.linearized, entry.relinearized):
             said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
         if entry.run is not None and not entry.run.converged:
             said[f"{entry.label}: {entry.run.reason}"] = None

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.config import Experiment, read_config
-from whichmin.studies.experiment.optimizers import KNOWN, LINEAR
+from whichmin.studies.experiment.optimizers import known, with_best_rate
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
 
@@ -19,14 +19,24 @@ _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experimen
 def _rates() -> str:
     """The default learning rates, the optimizers of each together."""
     by_rate: dict[str, list[str]] = {}
-    for name, (_, rate) in KNOWN.items():
+    for name, facts in known().items():
+        rate = facts.default_lr
         if rate is not None:
             by_rate.setdefault(rate if isinstance(rate, str) else f"{rate:g}", []).append(name)
     said = [f"{rate} for {', '.join(names)}" for rate, names in by_rate.items()]
-    return "; ".join(said) + "; asgd needs one; your own class has its own"
+    without = ", ".join(name for name, facts in known().items() if facts.default_lr is None)
+    return "; ".join(said) + f"; none for {without}; your own class has its own"
 
 
 _RATES = _rates()
+_HIDDEN_NAMES = ("--hidden", "--width")
+_HIDDEN_HELP = "Widths of the hidden layers, such as 600,600; for a cnn the channels."
+_OPTIMIZER_HELP = (
+    "What trains; several separated by commas are compared: sgd,adam,adagrad. Settings follow a colon: "
+    f"sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99. Names: {', '.join(known())}; or your own, "
+    "package.module:Class."
+)
+_TOL_HELP = "Tolerance of the prediction, relative to the targets' standard deviation."
 
 
 def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
@@ -53,13 +63,7 @@ class Question:
     network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
     hidden: Annotated[
         str | None,
-        _option(
-            "hidden",
-            "Widths of the hidden layers, such as 600,600; for a cnn the channels.",
-            "--hidden",
-            "--width",
-            default="2048; for a cnn 64,64,64",
-        ),
+        _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="2048; for a cnn 64,64,64"),
     ] = None
     parametrization: Annotated[str | None, _option("parametrization", "ntk or standard.")] = None
     activation: Annotated[str | None, _option("activation", "relu, leaky_relu, erf, tanh, gelu or linear.")] = None
@@ -72,31 +76,24 @@ class Question:
     seeds: Annotated[int | None, _option("seeds", "How many initializations.")] = None
     optimizer: Annotated[
         str | None,
-        _option(
-            "optimizer",
-            "What trains; several separated by commas are compared: sgd,adam,adagrad. Settings follow a colon: "
-            "sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99. Names: " + ", ".join(KNOWN) + "; or your own, "
-            "package.module:Class.",
-        ),
+        _option("optimizer", _OPTIMIZER_HELP),
     ] = None
     lr: Annotated[
         str | None,
         _option(
             "lr",
             "Learning rate: a number, or one for each optimizer separated by commas. best, of "
-            + ", ".join(LINEAR)
+            + ", ".join(with_best_rate())
             + ": "
             "the best rate of gradient descent, or half of the optimizer's limit of stability where that is lower.",
             default=_RATES,
         ),
     ] = None
     batch_size: Annotated[int | None, _option("batch_size", "Rows per step.", default="all of them")] = None
-    batch_seed: Annotated[int | None, _option("batch_seed", "Seed of the order of the batches.")] = None
+    seed: Annotated[int | None, _option("seed", "Seed of the order of the batches.")] = None
     until: Annotated[float | None, _option("until", "Training mean square error to stop at.")] = None
-    max_steps: Annotated[int | None, _option("max_steps", "Steps to stop at.", default="none")] = None
-    tol: Annotated[
-        float | None, _option("tol", "Tolerance of the prediction, relative to the targets' standard deviation.")
-    ] = None
+    steps: Annotated[int | None, _option("steps", "At most so many steps.", default="none")] = None
+    tol: Annotated[float | None, _option("tol", _TOL_HELP)] = None
     dtype: Annotated[str | None, _option("dtype", "float32 or float64.")] = None
     device: Annotated[str | None, _option("device", "As torch names it: cpu, cuda, cuda:1.")] = None
     config: Annotated[
@@ -110,17 +107,85 @@ class Question:
         """The experiment: the command line over the file over the defaults.
 
         Args:
-            **fixed: what the command itself says, over all of them.
+            **fixed: what the command itself says, over all of them; None where it says nothing.
 
         Raises:
             ConfigError: an unknown key, or a value that cannot be used.
         """
+        return Experiment.from_mapping(self._values() | _known(fixed), self._source)
+
+    @property
+    def _source(self) -> str:
+        return "the command line" if self.config is None else str(self.config)
+
+    def _values(self) -> dict[str, Any]:
+        """What the command line says over what the file says."""
         said = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "config"}
-        said = {name: _parsed(name, value) for name, value in said.items() if value is not None}
-        if self.config is None:
-            return Experiment.from_mapping(said | fixed, "the command line")
-        values = {name.replace("-", "_"): value for name, value in read_config(self.config).items()}
-        return Experiment.from_mapping(values | said | fixed, str(self.config))
+        said = {name: _parsed(name, value) for name, value in _known(said).items()}
+        file = {} if self.config is None else read_config(self.config)
+        return {name.replace("-", "_"): value for name, value in file.items()} | said
+
+
+#: The defaults of a comparison that are not an experiment's: learning rates that bring it to its aim in some hundred
+#: steps, and a network and tolerances with which five optimizers and ten seeds take a minute.
+_COMPARED: dict[str, Any] = {
+    "optimizer": "sgd:lr=1,sgd:momentum=0.9,lr=0.1,adam:lr=3e-3,adagrad:lr=3e-2,rmsprop:lr=1e-3",
+    "seeds": 10,
+    "until": 1e-3,
+    "tol": 2e-2,
+    "train": False,
+}
+_COMPARED_HIDDEN = (512,)
+
+
+def _compared(field: str, text: str) -> Parameter:
+    return _option(field, text, default=str(_COMPARED[field]))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Comparing(Question):
+    """Options of a comparison: those of an experiment, with several batch sizes and some defaults of its own."""
+
+    hidden: Annotated[
+        str | None, _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="512; for a cnn 64,64,64")
+    ] = None
+    seeds: Annotated[int | None, _compared("seeds", "How many initializations; 6 at least for the default level.")] = (
+        None
+    )
+    optimizer: Annotated[str | None, _compared("optimizer", _OPTIMIZER_HELP)] = None
+    batch_size: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride]
+        str | None,
+        _option(
+            "batch_size",
+            "Rows per step; several separated by commas are each taken with every optimizer, none is all rows.",
+            default="none",
+        ),
+    ] = None
+    until: Annotated[float | None, _compared("until", "Training mean square error to stop at.")] = None
+    tol: Annotated[float | None, _compared("tol", _TOL_HELP)] = None
+
+    def comparison(self, **fixed: Any) -> tuple[Experiment, tuple[int | None, ...]]:
+        """The experiment, and the batch sizes with which each of its optimizers is compared.
+
+        Args:
+            **fixed: as for :meth:`experiment`.
+
+        Raises:
+            ConfigError: an unknown key, or a value that cannot be used.
+        """
+        values = _COMPARED | self._values() | _known(fixed)
+        sizes = values.pop("batch_size", "none")
+        if values.get("model") is None and values.get("network", "mlp") == "mlp":
+            values.setdefault("hidden", _COMPARED_HIDDEN)
+        experiment = Experiment.from_mapping(values, self._source)
+        several = sizes if isinstance(sizes, list | tuple) else _sizes(str(sizes))
+        several = [None if size == "none" else size for size in several]
+        return experiment, tuple(dataclasses.replace(experiment, batch_size=size).batch_size for size in several)
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 @Parameter(name="*")
@@ -128,7 +193,7 @@ class Question:
 class Output:
     """Where the answer goes."""
 
-    out: Annotated[Path, Parameter(help="Folder of report.html and of the finished seeds.")] = Path("whichmin-out")
+    out: Annotated[Path, Parameter(help="Folder of report.html and of the finished runs.")] = Path("whichmin-out")
     json: Annotated[
         bool,
         Parameter(help="One JSON object on standard output instead of the table.", negative="", show_default=False),
@@ -143,6 +208,8 @@ def _parsed(name: str, value: Any) -> Any:
             return tuple(int(part) for part in value.split(","))
         except ValueError:
             raise ConfigError(f"--hidden is {value!r}; expected widths such as 2048 or 600,600.") from None
+    if name == "batch_size" and isinstance(value, str):
+        return _sizes(value)
     if name == "lr":
         rates = tuple(_rate(part.strip(), value) for part in value.split(","))
         return rates[0] if len(rates) == 1 else rates
@@ -156,6 +223,13 @@ def _rate(text: str, said: str) -> float | str:
         raise ConfigError(
             f"--lr is {said!r}; expected 'best' or a positive number, or one for each optimizer, separated by commas."
         ) from None
+
+
+def _sizes(text: str) -> tuple[int | None, ...]:
+    try:
+        return tuple(None if part.strip().lower() == "none" else int(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"--batch-size is {text!r}; expected sizes such as none,10.") from None
 
 
 def _number(text: str) -> int | str:

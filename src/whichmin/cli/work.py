@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from whichmin._version import __version__
-from whichmin.cli.format import format_apart, format_table, headline, notes, to_json
+from whichmin.cli.format import format_distances, format_table, headline, notes, to_json
 from whichmin.cli.options import Output
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
@@ -38,18 +38,18 @@ def answer(experiment: Experiment, output: Output) -> int:
     failed = int(any(entry.failure is not None for entry in entries))
     with contextlib.redirect_stdout(sys.stderr):
         from whichmin.report import write_report
-        from whichmin.report.apart import apart
-        from whichmin.report.view import views
+        from whichmin.report.entry_view import entry_views
+        from whichmin.report.optimizer_distances import optimizer_distances
 
         write_report(report, entries, title=headline(experiment), config=_asked(experiment))
-    distances = apart(views(entries))
+    distances = optimizer_distances(entry_views(entries))
     if output.json:
         numbers = to_json(frame, entries, distances)
         said = {"whichmin": __version__, "config": experiment.to_dict(), **numbers, "notes": notes(entries)}
         print(json.dumps(said | {"report": str(report)}, allow_nan=False))
         return failed
     parts = [headline(experiment), format_table(frame.rename(index=_marked(entries)), optimizers(entries))]
-    print(*parts, *([format_apart(distances)] if distances else []), sep="\n\n")
+    print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
     for note in notes(entries):
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))
     print(f"\nreport: {report}")
@@ -58,12 +58,12 @@ def answer(experiment: Experiment, output: Output) -> int:
 
 def _asked(experiment: Experiment) -> dict[str, Any]:
     """The configuration with optimizers and learning rates as a reader wants them."""
-    chosen = experiment.optimizer
+    named_optimizers = experiment.optimizer
     said: dict[str, Any] = {}
     for name, value in experiment.to_dict().items():
-        said[name] = [choice.label for choice in chosen] if name == "optimizer" else value
+        said[name] = [named.label for named in named_optimizers] if name == "optimizer" else value
         if name == "optimizer":
-            said["lr"] = ["its own" if choice.lr is None else choice.lr for choice in chosen]
+            said["lr"] = ["its own" if named.lr is None else named.lr for named in named_optimizers]
     return said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,25 +13,26 @@ from whichmin.decomposition.explanation import Explanation, ordered
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.decomposition.replay import replay
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.predict import predict, prepare
+from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
-from whichmin.dynamics.rules.registry import OptimizerFactory, learning_rate_is_best, with_learning_rate
+from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError, ResultError
-from whichmin.recipe.build import SchedulerFactory
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
+from whichmin.recipe.recipe import Recipe
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
-from whichmin.training.train import train
+from whichmin.training.train import train as _train
 
 
 def explain(
     subject: Run | Recording | nn.Module,
     task: Task | None = None,
-    optimizer: OptimizerFactory | None = None,
+    optimizer: OptimizerFactory | Recipe | None = None,
     *,
     until: float | None = 1e-5,
-    max_steps: int | None = None,
-    trained: bool = True,
+    steps: int | None = None,
+    train: bool = True,
     tol: float = 1e-2,
     batch_size: int | None = None,
     seed: int = 0,
@@ -47,22 +48,22 @@ def explain(
     - unconverged: A (f_lin(X) − Y), what T steps leave undone on the linearized network;
     - geometry: (A_D − A)(f_lin(X) − f₀(X)), D the optimizer's last preconditioner (optimizers that have one);
     - decay: what decoupled weight decay, and that of SGD, does that the training outputs do not see;
-    - path: the rest of the linearized run, which comes from a preconditioner that changes, and so from the batches;
+    - history: the rest of the linearized run, which comes from a preconditioner that changes, and so from the batches;
     - drift: f₀ + J₀(θ_T − θ₀) minus the linearized run;
     - curvature: f(θ_T) minus f₀ + J₀(θ_T − θ₀).
 
-    A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of path, drift and decay, unless its
+    A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of history, drift and decay, unless its
     loader is handed over: then it is replayed, on a copy of the network, which must end where the loop ended, and on
     the linearized network.
 
     Args:
         subject: a run of :func:`whichmin.train`, a recorder of your own loop, or a model, which is then trained.
         task: the data; only with a model.
-        optimizer: a factory; only with a model.
+        optimizer: a factory or a :class:`whichmin.Recipe`; only with a model.
         until: as for ``train``.
-        max_steps: as for ``train``.
-        trained: with False the followed path takes the place of training, in a fraction of the time.
-        tol: the followed path's tolerance.
+        steps: as for ``train``.
+        train: with False a predicted path takes the place of training, in a fraction of the time.
+        tol: the tolerance of that path.
         batch_size: as for ``train``.
         seed: as for ``train``.
         scheduler: as for ``train``.
@@ -98,20 +99,17 @@ def explain(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
         )
     _check_test(task)
-    course: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "scheduler": scheduler}
-    factory: OptimizerFactory = optimizer
-    if trained:
-        return _explain_run(
-            train(subject, task, optimizer, until=until, max_steps=max_steps, progress=progress, **course)
-        )
-    steps = math.inf if max_steps is None else max_steps
-    followed = predict(subject, task, optimizer, steps=steps, until=until, tol=tol, **course)
-    if learning_rate_is_best(optimizer):
-        factory = with_learning_rate(optimizer, followed.learning_rate)
-    assert followed.test is not None
-    assert isinstance(followed.steps, float)
-    lazy, terms = _terms(subject, task, factory, course, followed.steps, flat(followed.test), followed.parameters())
-    return Explanation(terms, task, lazy, followed=followed)
+    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    if train:
+        return _explain_run(_train(subject, task, recipe, until=until, steps=steps, progress=progress))
+    most = math.inf if steps is None else steps
+    path = predict(subject, task, recipe, steps=most, until=until, tol=tol)
+    if recipe.wants_best_rate:
+        recipe = recipe.with_learning_rate(path.learning_rate)
+    assert path.test is not None
+    assert isinstance(path.steps, float)
+    linearized, terms = _terms(subject, task, recipe, path.steps, path.test, path.parameters())
+    return Explanation(terms, task, linearized, relinearized=path)
 
 
 def _check_test(task: Task) -> None:
@@ -121,38 +119,37 @@ def _check_test(task: Task) -> None:
 
 def _explain_run(run: Run) -> Explanation:
     _check_test(run.task)
-    factory = run._factory
-    if factory is None:
+    recipe = run._recipe
+    if recipe is None:
         raise ResultError("a loaded run holds no optimizer: explain it before it is saved, or train again.")
     assert run.test is not None
-    course: dict[str, Any] = {"batch_size": run.batch_size, "seed": run.seed, "scheduler": run._scheduler}
-    lazy, terms = _terms(run.initial_model, run.task, factory, course, float(run.steps), flat(run.test), run.final)
-    return Explanation(terms, run.task, lazy, run=run)
+    linearized, terms = _terms(run.initial_model, run.task, recipe, run.steps, run.test, run.final)
+    return Explanation(terms, run.task, linearized, run=run)
 
 
 def _explain_replayed(recorder: Recording, loader: Iterable[Any]) -> Explanation:
     _check_test(recorder.task)
     run = recorder.run()
     assert run.test is not None
-    course = replay(recorder, loader)
-    lazy, terms = _terms(
-        run.initial_model, run.task, course.pop("optimizer"), course, float(run.steps), flat(run.test), run.final
-    )
-    return Explanation(terms, run.task, lazy, run=run)
+    recipe, rows = replay(recorder, loader)
+    linearized, terms = _terms(run.initial_model, run.task, recipe, run.steps, run.test, run.final, rows)
+    return Explanation(terms, run.task, linearized, run=run)
 
 
 def _terms(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
-    course: dict[str, Any],
+    recipe: Recipe,
     steps: float,
     test: Tensor,
     state: dict[str, Tensor],
+    rows: Sequence[Tensor] | None = None,
 ) -> tuple[Prediction, dict[str, Tensor]]:
     """The linearized run of as many steps, and all terms of a network at ``state`` whose test outputs are ``test``."""
     started = time.perf_counter()
-    job = prepare(model, task, optimizer, (steps,), stable=False, **course)
-    lazy = job.package(job.linearized(), time.perf_counter() - started)
-    later = job.later_terms(test, steps, state)
-    return lazy, ordered(lazy.terms | {name: term.reshape(-1, task.outputs) for name, term in later.items()})
+    predictor = prepare(model, task, recipe, (float(steps),), rows=rows, require_stable=False)
+    outcome = predictor.linearized()
+    linearized = predictor.package(outcome, time.perf_counter() - started)
+    nonlinear = predictor.nonlinear_terms(outcome, flat(test), state)
+    terms = linearized.terms | {name: term.reshape(-1, task.outputs) for name, term in nonlinear.items()}
+    return linearized, ordered(terms)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import ResultError
+from whichmin.results import Result, by_point
 from whichmin.task import Task
 from whichmin.training.run import Run
 
 if TYPE_CHECKING:
-    import os
-
     import pandas as pd
-    from matplotlib.figure import Figure
 
 #: What each term is, in a sentence: used by reports and tables.
 MEANINGS: dict[str, str] = {
     "interpolant": "the minimum-complexity interpolator of the data: what any seed of this network shares",
     "initialization": "what the network was before training and training cannot see",
     "geometry": "the optimizer's last preconditioner in place of the identity: another way between the data",
-    "path": "what a changing preconditioner leaves of the way taken, and so of the batches",
+    "history": "what a changing preconditioner leaves of the way taken, and so of the batches",
     "trajectory": "what the way of training did, as far as its end and the last preconditioner tell",
     "decay": "what weight decay took that the training outputs do not see",
     "unconverged": "what a finite number of steps left undone",
@@ -34,12 +33,13 @@ MEANINGS: dict[str, str] = {
 
 
 def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
-    """In the order of ``MEANINGS``."""
+    """In the order of ``MEANINGS``, which has all of them."""
+    assert terms.keys() <= MEANINGS.keys()
     return {name: terms[name] for name in MEANINGS if name in terms}
 
 
 @dataclass(frozen=True, eq=False)
-class Explanation:
+class Explanation(Result):
     """A network's test outputs as a sum of named terms.
 
     Attributes:
@@ -47,14 +47,16 @@ class Explanation:
         task: the task.
         prediction: the linearized prediction the first terms come from.
         run: the real training, or None where a followed path took its place.
-        followed: the followed path that took the place of training, or None.
+        relinearized: the followed path that took the place of training, or None.
     """
+
+    kind: ClassVar[str] = "explanation"
 
     terms: dict[str, Tensor]
     task: Task
     prediction: Prediction
     run: Run | None = None
-    followed: Prediction | None = None
+    relinearized: Prediction | None = None
 
     @property
     def total(self) -> Tensor:
@@ -87,59 +89,7 @@ class Explanation:
             before = mse
         return pd.DataFrame(rows)
 
-    def to_frame(self) -> pd.DataFrame:
+    def _columns(self) -> Mapping[str, Any]:
         """One row per test point and output: ``point``, ``output``, a column per term, ``total``, and ``target``."""
-        import pandas as pd
-
-        n, outputs = self.total.shape
-        columns = {
-            "point": torch.arange(n).repeat_interleave(outputs).numpy(),
-            "output": torch.arange(outputs).repeat(n).numpy(),
-        }
-        for name, term in self.terms.items():
-            columns[name] = term.reshape(-1).double().cpu().numpy()
-        columns["total"] = self.total.reshape(-1).cpu().numpy()
-        if self.task.y_test is not None:
-            columns["target"] = self.task.y_test.reshape(-1).double().cpu().numpy()
-        return pd.DataFrame(columns)
-
-    def plot(self) -> Figure:
-        """The waterfall of the test error and the terms per test point, a matplotlib figure."""
-        from whichmin.report.plots import explanation_figure
-
-        return explanation_figure(self)
-
-    def report(self, path: str | os.PathLike[str], title: str | None = None) -> None:
-        """Write one self-contained HTML file that opens offline."""
-        from whichmin.report import Entry, write_report
-
-        entry = Entry("run", lazy=self.prediction, followed=self.followed, run=self.run, explanation=self)
-        write_report(path, [entry], title=title)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a folder: the terms, and the prediction and the run as folders within."""
-        from whichmin.storage import save_folder
-
-        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
-        arrays = {f"term.{k}": v for k, v in self.terms.items()}
-        arrays |= {f"task.{k}": v for k, v in task.items() if v is not None}
-        parts = {"prediction": self.prediction, "run": self.run, "followed": self.followed}
-        config = {
-            "kind": "explanation",
-            "terms": list(self.terms),
-            "parts": [k for k, v in parts.items() if v is not None],
-        }
-        save_folder(path, config, arrays, parts={k: v.save for k, v in parts.items() if v is not None})
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Explanation:
-        """Read a folder that :meth:`save` wrote."""
-        from pathlib import Path
-
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "explanation")
-        kinds = {"prediction": Prediction, "run": Run, "followed": Prediction}
-        parts = {name: kinds[name].load(Path(path) / name) for name in config["parts"]}
-        task = {k.removeprefix("task."): v for k, v in arrays.items() if k.startswith("task.")}
-        return cls(terms={k: arrays[f"term.{k}"] for k in config["terms"]}, task=Task(**task), **parts)
+        target = {} if self.task.y_test is None else {"target": self.task.y_test}
+        return by_point(self.terms | {"total": self.total} | target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.predict import contradiction, predict
+from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import InputError, ResultError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
-from whichmin.kernels.spectrum import Spectrum, spectrum
+from whichmin.kernels.spectrum import spectrum
 from whichmin.task import Task
+from whichmin.terms import Interpolator, linearized_terms
 from whichmin.training.recording import Recording
 
 
@@ -41,7 +42,7 @@ def explain_recorder(recorder: Recording) -> Explanation:
 
     Their sum is f_T(x'). The first four are where a linearized network with f_T's training outputs and the metric D
     from start to end would be, whatever the batches, momentum and learning rates. The trajectory is what is left of the
-    way: metrics before the last one (``path`` of a run), features that turned (``drift``), weight decay, batches of
+    way: metrics before the last one (``history`` of a run), features that turned (``drift``), weight decay, batches of
     other data than X. A step hook does not see the batches, so these cannot be told apart. On x' = X, for a K of full
     rank, it is −curvature, as drift is.
 
@@ -74,25 +75,24 @@ def explain_recorder(recorder: Recording) -> Explanation:
     f0, f0_test, y = flat(tangent.f0(task.X)), flat(tangent.f0(task.X_test)), flat(task.y)
     moved = {name: run.final[name].to(p) - p for name, p in tangent.parameters.items()}
     straight = f0_test + flat(tangent.jvp(task.X_test, moved))
-    plain = _Interpolation.of(model, task)
-    terms = {"interpolant": plain(y), "initialization": f0_test - plain(f0)}
+    plain, in_metric = _interpolator(model, task), None
     notes, metric = [_NO_BATCHES], recorder.metric
-    if metric is not None and not _positive(metric):
+    if metric is not None and not _is_positive(metric):
         notes.append("the optimizer's last metric is not positive and finite everywhere: no geometry term.")
     elif metric is not None:
-        bent = _Interpolation.of(model, task, metric)
-        terms["geometry"] = bent(train - f0) - plain(train - f0)
-        if bent.spectrum.rank < plain.spectrum.rank:
+        in_metric = _interpolator(model, task, metric)
+        if in_metric.spectrum.rank < plain.spectrum.rank:
             notes.append(
-                f"with the optimizer's last metric the kernel has rank {bent.spectrum.rank} of "
-                f"{len(bent.spectrum.eigenvalues)}: what it does to the other directions is part of the trajectory."
+                f"with the optimizer's last metric the kernel has rank {in_metric.spectrum.rank} of "
+                f"{len(in_metric.spectrum.eigenvalues)}: what it does to the other directions is part of the "
+                "trajectory."
             )
-    terms["unconverged"] = plain(train - y)
-    terms["curvature"] = test - straight
-    terms["trajectory"] = straight - sum(terms[name] for name in terms if name != "curvature")
+    terms = linearized_terms(plain, y=y, f0=f0, f0_test=f0_test, train=train, in_metric=in_metric)
+    trajectory = straight - torch.stack(list(terms.values())).sum(0)
+    terms |= {"curvature": test - straight, "trajectory": trajectory}
     shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
-    lazy = _limit(model, task, run.steps)
-    return Explanation(shaped, task, replace(lazy, notes=(*lazy.notes, *notes)), run=run)
+    limit = _limit(model, task, run.steps)
+    return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run)
 
 
 _NO_BATCHES = (
@@ -100,31 +100,20 @@ _NO_BATCHES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class _Interpolation:
-    """v ↦ K_D(x', X) K_D⁺ v on vectors (N·C,)."""
-
-    cross: Tensor
-    spectrum: Spectrum
-
-    @classmethod
-    def of(cls, model: nn.Module, task: Task, metric: Mapping[str, Tensor] | None = None) -> _Interpolation:
-        assert task.X_test is not None
-        cross = tangent_kernel(model, task.X_test, task.X, metric=metric).double().cpu()
-        return cls(to_matrix(cross), spectrum(tangent_kernel(model, task.X, metric=metric)))
-
-    def __call__(self, v: Tensor) -> Tensor:
-        values, Q = self.spectrum.eigenvalues, self.spectrum.vectors
-        return self.cross @ (Q @ torch.where(values > 0, (Q.T @ v) / values, 0.0))
+def _interpolator(model: nn.Module, task: Task, metric: Mapping[str, Tensor] | None = None) -> Interpolator:
+    """A = K(x', X)K⁺, or that of K_D in a metric."""
+    assert task.X_test is not None
+    cross = to_matrix(tangent_kernel(model, task.X_test, task.X, metric=metric)).double().cpu()
+    return Interpolator(cross, spectrum(tangent_kernel(model, task.X, metric=metric)))
 
 
-def _positive(metric: Mapping[str, Tensor]) -> bool:
+def _is_positive(metric: Mapping[str, Tensor]) -> bool:
     return all(bool((torch.isfinite(m) & (m > 0)).all()) for m in metric.values())
 
 
 def _limit(model: nn.Module, task: Task, steps: int) -> Prediction:
     """The linearized theory's limit; after so many steps where the targets have none."""
-    last = math.inf if contradiction(task) is None else steps
+    last = math.inf if task.contradiction() is None else steps
     return predict(model, task, partial(_sgd, lr="best"), steps=last, relinearize="never")
 
 

@@ -9,21 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError, ResultError
+from whichmin.losses import root_mean_square
 from whichmin.recipe.build import take_step
+from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.model import evaluate
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 
-#: How far the replay may end from the loop, as a part of how far the loop moved the outputs.
+#: The replay may end this far from the loop, as a part of how far the loop moved the training outputs.
 SAME = 1e-2
 
 
-def replay(recorder: Recording, loader: Iterable[Any]) -> dict[str, Any]:
-    """The batches, the optimizer and the learning rates of a recorded loop, once they are known to lead where it ended.
+def replay(recorder: Recording, loader: Iterable[Any]) -> tuple[Recipe, list[Tensor]]:
+    """What trained in a recorded loop, once it is known to lead where the loop ended.
 
     Returns:
-        ``rows``, those of the task that each step used; ``optimizer``, a factory; ``scheduler``, one of the recorded
-        learning rates.
+        The optimizer with the recorded learning rates, and the rows of the task that each step used.
 
     Raises:
         InputError: batches that are not of the task's inputs.
@@ -43,30 +44,33 @@ def replay(recorder: Recording, loader: Iterable[Any]) -> dict[str, Any]:
     if why is not None or blueprint is None:
         raise ResultError(f"the loop cannot be replayed: {why}. Explain it without the loader.")
     rows = _rows(task, loader, steps)
-    scheduler = blueprint.schedule if blueprint.rates else None
-    network = recorder.initial_model
-    values = [p for p in network.parameters() if p.requires_grad]
-    optimizer = blueprint.build(values)
-    schedule = None if scheduler is None else scheduler(optimizer)
-    seen = {s.step: s for s in recorder.snapshots}
-    moved = _rms(recorder.snapshots[-1].train - recorder.snapshots[0].train)
+    recipe = Recipe(blueprint.build, scheduler=blueprint.schedule if blueprint.rates else None)
+    _check_same(recorder, recipe, rows)
+    return recipe, rows
+
+
+def _check_same(recorder: Recording, recipe: Recipe, rows: list[Tensor]) -> None:
+    """Make the loop's steps on a copy of its network, and compare where snapshots were taken."""
+    task, steps, network = recorder.task, recorder.steps, recorder.initial_model
+    optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
+    scheduler, loss = recipe.build_scheduler(optimizer), task.loss.module()
+    recorded = {s.step: s for s in recorder.snapshots}
+    moved = root_mean_square(recorder.snapshots[-1].train - recorder.snapshots[0].train)
     for step in range(steps + 1):
-        if step in seen:
-            _compare(network, task, seen[step].train, step, steps, moved)
+        if step in recorded:
+            _compare(network, task, recorded[step].train, step, steps, moved)
         if step == steps:
-            break
+            return
         optimizer.zero_grad()
-        x, y = task.X[rows[step]], task.y[rows[step]]
-        nn.functional.mse_loss(evaluate(network, x), y).backward()
+        loss(evaluate(network, task.X[rows[step]]), task.y[rows[step]]).backward()
         take_step(optimizer)
-        if schedule is not None:
-            schedule.step()
-    return {"rows": rows, "optimizer": blueprint.build, "scheduler": scheduler}
+        if scheduler is not None:
+            scheduler.step()
 
 
 def _compare(network: nn.Module, task: Task, there: Tensor, step: int, steps: int, moved: float) -> None:
     with torch.no_grad():
-        apart = _rms(evaluate(network, task.X) - there)
+        apart = root_mean_square(evaluate(network, task.X) - there)
     if not apart <= SAME * moved:
         raise ResultError(
             f"the replay is not the loop: after {step} of {steps} steps their training outputs are {apart:.2g} apart, "
@@ -115,7 +119,3 @@ def _endless(loader: Iterable[Any], steps: int) -> Iterator[Any]:
             raise InputError(
                 f"the loader gave {made} batches, and the loop made {steps} steps: pass it before it is used up."
             )
-
-
-def _rms(t: Tensor) -> float:
-    return float(t.double().square().mean().sqrt())

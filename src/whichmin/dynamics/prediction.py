@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor, nn
 
-from whichmin.dynamics.rules.convergence import Rates
+from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
-
-if TYPE_CHECKING:
-    import os
-
-    import pandas as pd
+from whichmin.results import NOT_SAVED, Result, by_point
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Prediction:
+class Prediction(Result):
     """Where training goes, without having trained.
 
     Attributes:
@@ -55,13 +50,13 @@ class Prediction:
         steps: the step counts of these outputs: a number (``math.inf`` for the limit) or a (T,) tensor.
         learning_rate: the learning rate, with ``"best"`` resolved.
         flow: whether this is gradient flow at time lr·steps.
-        method: ``"linearized"`` or ``"followed"``.
+        method: ``"linearized"`` or ``"relinearized"``.
         intervals: how many linearizations were used.
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals.
-        spread: the standard deviation of the targets, which ``tol`` is relative to.
+        target_std: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
@@ -69,14 +64,19 @@ class Prediction:
         certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
             linearized run that it would be about.
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
-        max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀.
+        max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀, whatever the optimizer.
+        optimizer: the optimizer's class name.
+        limit: the learning rate at the limit of stability of this optimizer, with its settings, at θ₀: beyond it the
+            mode of the largest of ``eigenvalues`` does not converge. Infinite for a flow; None where it is not known.
         rates: how fast the loss falls on the linearized network
-            (:class:`whichmin.dynamics.rules.convergence.Rates`): linear or sublinear, with the slowest mode; None where
+            (:class:`whichmin.dynamics.rules.rule.Convergence`): linear or sublinear, with the slowest mode; None where
             no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
         notes: what the caller should know, such as a limit of stability that the path ran into.
     """
+
+    kind: ClassVar[str] = "prediction"
 
     train: Tensor
     test: Tensor | None
@@ -86,22 +86,24 @@ class Prediction:
     method: str
     intervals: int
     error: float
-    spread: float
+    target_std: float
     terms: dict[str, Tensor]
     certificate: Certificate | None
     eigenvalues: Tensor
     max_lr: float
     curve: Curve
     seconds: float
-    rates: Rates | None = None
+    optimizer: str = ""
+    limit: float | None = None
+    rates: Convergence | None = None
     notes: tuple[str, ...] = ()
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
-    _network: nn.Module | None = field(default=None, repr=False)
+    _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
 
     @property
     def relative_error(self) -> float:
-        """``error`` divided by ``spread``: what ``tol`` bounds."""
-        return self.error / self.spread
+        """``error`` divided by ``target_std``: what ``tol`` bounds."""
+        return self.error / self.target_std
 
     @property
     def best_lr(self) -> float:
@@ -121,62 +123,8 @@ class Prediction:
         network.load_state_dict(self._state)
         return network
 
-    def to_frame(self) -> pd.DataFrame:
+    def _columns(self) -> Mapping[str, Any]:
         """One row per test point and output: ``point``, ``output``, ``predicted`` and a column per term."""
-        import pandas as pd
-
         if self.test is None:
             raise ResultError("this prediction has no test points: pass a Task with X_test.")
-        test = self.test if self.test.ndim == 2 else self.test[-1]
-        n, outputs = test.shape
-        point = torch.arange(n).repeat_interleave(outputs).numpy()
-        columns = {"point": point, "output": torch.arange(outputs).repeat(n).numpy()}
-        columns["predicted"] = test.reshape(-1).double().cpu().numpy()
-        for name, term in self.terms.items():
-            columns[name] = term.reshape(-1).double().cpu().numpy()
-        return pd.DataFrame(columns)
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
-        from whichmin.storage import save_folder
-
-        arrays = {"train": self.train, "eigenvalues": self.eigenvalues}
-        arrays |= {"curve.steps": self.curve.steps, "curve.mse": self.curve.mse}
-        if self.test is not None:
-            arrays["test"] = self.test
-        if isinstance(self.steps, Tensor):
-            arrays["steps"] = self.steps
-        arrays |= {f"term.{k}": v for k, v in self.terms.items()} | {f"state.{k}": v for k, v in self._state.items()}
-        config = {
-            "kind": "prediction",
-            "steps": None if isinstance(self.steps, Tensor) else self.steps,
-            "terms": list(self.terms),
-            "certificate": None if self.certificate is None else dataclasses.astuple(self.certificate),
-            "rates": None if self.rates is None else dataclasses.astuple(self.rates),
-            "notes": list(self.notes),
-        }
-        config |= {k: getattr(self, k) for k in _SCALARS}
-        save_folder(path, config, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Prediction:
-        """Read a folder that :meth:`save` wrote."""
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "prediction")
-        return cls(
-            train=arrays["train"],
-            test=arrays.get("test"),
-            steps=arrays["steps"] if config["steps"] is None else float(config["steps"]),
-            terms={k: arrays[f"term.{k}"] for k in config["terms"]},
-            certificate=None if config["certificate"] is None else Certificate(*config["certificate"]),
-            rates=None if config["rates"] is None else Rates(*config["rates"]),
-            eigenvalues=arrays["eigenvalues"],
-            curve=Curve(arrays["curve.steps"], arrays["curve.mse"]),
-            notes=tuple(config["notes"]),
-            _state={k.removeprefix("state."): v for k, v in arrays.items() if k.startswith("state.")},
-            **{k: config[k] for k in _SCALARS},
-        )
-
-
-_SCALARS = ("learning_rate", "flow", "method", "intervals", "error", "spread", "max_lr", "seconds")
+        return by_point({"predicted": self.test if self.test.ndim == 2 else self.test[-1]} | self.terms)

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from whichmin.errors import ModelError
 from whichmin.infinite.activations import NAMES, Activation, by_name
-from whichmin.infinite.limit import Layer, Limit, inputs
+from whichmin.infinite.layer import Layer
+from whichmin.infinite.limit import Limit, inputs
 
+#: One number for all layers, or one per layer.
 PerLayer = float | Sequence[float]
 
 

@@ -1,4 +1,4 @@
-"""The infinite-width limit of a fully connected network: its layers' laws, and the kernels that follow from them."""
+"""The infinite-width limit of a fully connected network, and its two kernels."""
 
 from __future__ import annotations
 
@@ -10,29 +10,11 @@ from torch import Tensor
 
 from whichmin.errors import DataError, InputError
 from whichmin.infinite.activations import Activation
-from whichmin.infinite.sweep import sweep
+from whichmin.infinite.layer import Layer
+from whichmin.infinite.pairwise import pairwise
 from whichmin.infinite.tiles import Buffers, Side, kernel_tile
 
 Kind = Literal["ntk", "nngp"]
-
-
-@dataclass(frozen=True)
-class Layer:
-    """The law of one dense layer and how much its parameters add to the tangent kernel.
-
-    With H the per-unit second moment E[h(x) h(x')] of the layer's input, Σ that of its output and Θ the tangent kernel,
-
-        Σ = weight_variance · H + bias_variance
-        Θ ← weight_tangent · H + bias_tangent + weight_variance · Θ
-
-    (Jacot et al. 2018; Lee et al. 2019). A layer z = β(α W h + b) with n inputs, Var W = s², Var b = u² has
-    weight_variance = n(βαs)², bias_variance = (βu)², weight_tangent = n(βα)², bias_tangent = β².
-    """
-
-    weight_variance: float
-    bias_variance: float
-    weight_tangent: float
-    bias_tangent: float
 
 
 @dataclass(frozen=True)
@@ -91,7 +73,7 @@ class Limit:
                 self.layers, self.activations, product, part1, part2, kind=kind, same=same, buffers=buffers
             )
 
-        return sweep(rows, columns, x2 is None, compute)
+        return pairwise(rows, columns, x2 is None, compute)
 
     def _side(self, x: Tensor) -> Side:
         norm = torch.linalg.vector_norm(x, dim=1)

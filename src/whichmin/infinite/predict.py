@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
+from whichmin.kernels.spectrum import Spectrum, decompose, rounding_unit
+from whichmin.results import Result, by_point
 from whichmin.task import Task
+from whichmin.terms import Interpolator
 
 
 class Kernels(Protocol):
@@ -27,23 +31,27 @@ class Kernels(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class InfinitePrediction:
+class InfinitePrediction(Result):
     """The outputs of trained infinitely wide networks, a Gaussian process over initializations.
 
     Args:
         mean: on the test inputs, (n_test, C).
         covariance: between test inputs, the same for each output and zero between outputs, (n_test, n_test).
         train_mean: on the training inputs, (N, C).
-        steps: of gradient descent, or None for gradient flow.
+        steps: of gradient descent, or of length lr along the gradient flow; ∞ at convergence.
+        flow: whether this is gradient flow.
         time: lr·steps; ∞ at convergence.
         rank: the number of eigenvalues of the tangent kernel that count as more than zero.
         unreached: the part of the targets, relative in norm, that no amount of training reaches.
     """
 
+    kind: ClassVar[str] = "infinite_prediction"
+
     mean: Tensor
     covariance: Tensor
     train_mean: Tensor
-    steps: float | None
+    steps: float
+    flow: bool
     time: float
     rank: int
     unreached: float
@@ -53,98 +61,114 @@ class InfinitePrediction:
         """The standard deviation over initializations at each test input, (n_test,)."""
         return self.covariance.diagonal().clamp(min=0.0).sqrt()
 
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per test point and output: ``point``, ``output``, ``mean`` and ``std``."""
+        return by_point({"mean": self.mean, "std": self.std})
+
 
 def predict(
     network: Kernels | nn.Module,
     task: Task,
     lr: float | None = None,
     *,
-    steps: float | None = None,
-    time: float | None = None,
+    steps: float = math.inf,
+    flow: bool = False,
 ) -> InfinitePrediction:
     """The mean and covariance, over initializations, of networks trained by full-batch gradient descent.
 
-    With Θ the tangent kernel, Σ the covariance at initialization, γ = 2/(NC), M = (1 − lr γ Θ)^steps (e^{−γ Θ time}
-    for gradient flow) and A = Θ(x', X) Θ⁻¹ (1 − M):
+    With Θ the tangent kernel, Σ the covariance at initialization, γ = 2/(NC), M = (1 − lr γ Θ)^steps (e^{−γ Θ lr·steps}
+    for gradient flow) and A = Θ(x', X) Θ⁺ (1 − M):
 
         mean = A Y,   covariance = Σ(x', x') + A Σ(X, X) Aᵀ − A Σ(X, x') − Σ(x', X) Aᵀ
 
     (Lee et al. 2019, eqs. 13–15; all networks' weights trained). In the loss and units of ``torch.nn.MSELoss()`` and
-    ``torch.optim.SGD``. Costs five kernels and one eigendecomposition of Θ, N³. Eigenvalues below N·ε·λ_max count as
-    zero; what of the targets they carry is reported as ``unreached``.
+    ``torch.optim.SGD``. Costs five kernels and one eigendecomposition of Θ, N³. Eigenvalues up to
+    :func:`whichmin.kernels.spectrum.rank_cutoff` count as zero; what of the targets they carry is ``unreached``.
 
     Args:
         network: a :class:`FullyConnected` or another object with ``ntk`` and ``nngp``, or a model for :func:`describe`.
         task: with test inputs.
-        lr: the learning rate; needed for a finite number of steps, and checked for stability where given.
-        steps: of gradient descent; ∞ by default.
-        time: of gradient flow, lr·steps, instead of ``steps``.
+        lr: the learning rate; needed for a finite number of steps, and checked for stability where given, but for flow.
+        steps: an integer, or with ``flow=True`` any number of 0 or more; the limit by default.
+        flow: gradient flow at time lr·steps.
+
+    Returns:
+        An :class:`InfinitePrediction`, in float64 on the CPU.
 
     Raises:
         DataError: a task without test inputs, inputs that do not fit the network.
-        InputError: both ``steps`` and ``time``, or a negative one.
+        InputError: steps out of range, or a tangent kernel that is zero.
         OptimizerError: a finite number of steps without a learning rate, a learning rate that is not positive.
         DivergenceError: lr γ λ_max ≥ 2; ``limit`` is the largest learning rate that converges.
         ModelError: a model whose limit is not known.
     """
     if task.X_test is None:
         raise DataError("the task has no test inputs: pass X_test to Task, for example the training inputs again.")
-    steps, time = _when(lr, steps, time)
+    _check_times(lr, steps, flow)
     kernels = describe(network) if isinstance(network, nn.Module) else network
-    y = task.y.to(torch.float64)
-    values, vectors = torch.linalg.eigh(kernels.ntk(task.X))
-    kept = values > len(values) * torch.finfo(torch.float64).eps * values[-1]
-    values, vectors = values[kept], vectors[:, kept]
-    gamma = 2.0 / y.numel()
-    if lr is not None and lr * gamma * float(values[-1]) >= 2.0:
-        limit = 2.0 / (gamma * float(values[-1]))
+    spectrum = _spectrum(kernels.ntk(task.X), task)
+    if lr is not None and not flow and lr >= spectrum.max_lr:
+        limit = spectrum.max_lr
         raise DivergenceError(f"lr is {lr:g} and gradient descent converges below {limit:.6g}: lower it.", limit)
-    learned = _learned(values * gamma, lr, steps, time)
-    coordinates = vectors.mT @ y
-    gain = kernels.ntk(task.X_test, task.X) @ (vectors * (learned / values)) @ vectors.mT
-    cross = gain @ kernels.nngp(task.X, task.X_test)
-    covariance = kernels.nngp(task.X_test) + gain @ kernels.nngp(task.X) @ gain.mT - cross - cross.mT
-    missed = torch.linalg.vector_norm(y - vectors @ coordinates) / torch.linalg.vector_norm(y).clamp(min=1e-300)
+    learned = _learned(spectrum.gamma * spectrum.eigenvalues, lr, steps, flow)
+    gain = Interpolator(_double(kernels.ntk(task.X_test, task.X)), spectrum).filtered(learned)
+    return _ensemble(kernels, task, spectrum, learned, gain, steps=steps, flow=flow, time=_time(lr, steps))
+
+
+def _ensemble(
+    kernels: Kernels, task: Task, spectrum: Spectrum, learned: Tensor, gain: Tensor, **settings: Any
+) -> InfinitePrediction:
+    """The moments of f(x') = f₀(x') + A (Y − f₀(X)) over initializations; ``gain`` is A, ``learned`` 1 − M by mode."""
+    assert task.X_test is not None
+    y = _double(task.y)
+    cross = gain @ _double(kernels.nngp(task.X, task.X_test))
+    covariance = _double(kernels.nngp(task.X_test)) + gain @ _double(kernels.nngp(task.X)) @ gain.mT - cross - cross.mT
+    missed = torch.linalg.vector_norm(y - spectrum.project(y)) / torch.linalg.vector_norm(y).clamp(min=1e-300)
+    Q = spectrum.vectors
     return InfinitePrediction(
         mean=gain @ y,
         covariance=(covariance + covariance.mT) / 2,
-        train_mean=vectors @ (learned[:, None] * coordinates),
-        steps=steps,
-        time=time,
-        rank=len(values),
+        train_mean=Q @ (learned[:, None] * (Q.mT @ y)),
+        rank=spectrum.rank,
         unreached=float(missed),
+        **settings,
     )
 
 
-def _when(lr: float | None, steps: float | None, time: float | None) -> tuple[float | None, float]:
-    """Steps, None for gradient flow, and time; checked."""
-    if steps is not None and time is not None:
-        raise InputError(
-            f"got steps={steps} and time={time}: pass one, steps of gradient descent or time of gradient flow."
-        )
+def _spectrum(ntk: Tensor, task: Task) -> Spectrum:
+    """Of the tangent kernel per output, (N, N), with γ of all N·C training outputs."""
+    return decompose(_double(ntk), task.loss.curvature(task.y.numel()), rounding_unit(ntk.dtype))
+
+
+def _double(values: Tensor) -> Tensor:
+    return values.detach().double().cpu()
+
+
+def _check_times(lr: float | None, steps: float, flow: bool) -> None:
     if lr is not None and not (math.isfinite(lr) and lr > 0):
         raise OptimizerError(f"lr is {lr}; expected a positive number.")
-    if time is not None:
-        if not time >= 0:
-            raise InputError(f"time is {time}; expected a number of 0 or more, or math.inf.")
-        return None, float(time)
-    steps = math.inf if steps is None else steps
-    if not (steps >= 0 and (math.isinf(steps) or steps == int(steps))):
-        raise InputError(f"steps is {steps}; expected an integer of 0 or more, or math.inf.")
-    if math.isinf(steps):
-        return steps, math.inf
-    if lr is None:
+    if flow and not steps >= 0:
+        raise InputError(f"steps is {steps}; expected a number of 0 or more, or math.inf.")
+    if not flow and not (steps >= 0 and (math.isinf(steps) or steps == int(steps))):
+        raise InputError(f"steps is {steps}; expected an integer of 0 or more, or math.inf. With flow=True any number.")
+    if math.isfinite(steps) and lr is None:
         raise OptimizerError(f"steps={steps} needs the learning rate: pass lr=, or leave steps out for the minimizer.")
-    return steps, lr * steps
 
 
-def _learned(rates: Tensor, lr: float | None, steps: float | None, time: float) -> Tensor:
-    """1 − (1 − lr·rate)^steps per eigenvalue, without cancellation; 1 − e^{−rate·time} for gradient flow."""
-    if math.isinf(time):
-        return torch.ones_like(rates)
-    if steps is None:
-        return -torch.expm1(-rates * time)
+def _time(lr: float | None, steps: float) -> float:
+    """lr·steps."""
+    if lr is None or math.isinf(steps):
+        return math.inf
+    return lr * steps
+
+
+def _learned(rates: Tensor, lr: float | None, steps: float, flow: bool) -> Tensor:
+    """1 − M per eigenvalue, of the rates γλ: 1 − (1 − lr·rate)^steps without cancellation, 1 − e^{−rate·lr·steps}."""
+    if math.isinf(steps):
+        return (rates > 0).to(rates)
     assert lr is not None
+    if flow:
+        return -torch.expm1(-rates * lr * steps)
     z = lr * rates
     slow = -torch.expm1(steps * torch.log1p(-z.clamp(max=0.5)))
     return torch.where(z <= 0.5, slow, 1.0 - (1.0 - z).pow(steps))

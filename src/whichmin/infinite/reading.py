@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from whichmin.errors import ModelError
 from whichmin.infinite.activations import by_name
 from whichmin.infinite.description import PerLayer, numbers_per_layer
-from whichmin.infinite.limit import Kind, Layer, Limit
+from whichmin.infinite.layer import Layer
+from whichmin.infinite.limit import Kind, Limit
 from whichmin.infinite.modules import Dense, dense_layers
 from whichmin.networks.mlp import MLP, ScaledLinear
 
-#: Standard errors that a measured variance may be from a known law's.
+#: Standard errors by which a measured variance may differ from a law's and still be taken for that law.
 _AGREES = 4.0
 
 
@@ -83,6 +84,7 @@ def kernel(
     return describe(model, weight_std=weight_std, bias_std=bias_std).kernel(x1, x2, kind)
 
 
+#: The variances of a layer's weight and bias entries.
 _Law = tuple[float, float]
 
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from whichmin.infinite.activations import Activation
+from whichmin.infinite.layer import Layer
 
-if TYPE_CHECKING:
-    from whichmin.infinite.limit import Layer
-
-#: Below this deficit 1 − x·x'/(|x||x'|) a pair is taken apart by differences: the product's rounding, some 1e-15, moves
-#: the angle √(2D) by less than 1e-12 above it.
+#: Deficit D = 1 − x·x'/(|x||x'|) below which a pair is recomputed by differences: above it the product's rounding, some
+#: 1e-15, moves the angle √(2D) by less than 1e-12.
 _NEAR = 1e-5
-#: Numbers held at a time while near pairs are recomputed.
+#: Input features, in numbers, that are held at a time while near pairs are recomputed (32 MB).
 _CHUNK = 2**22
 
 
@@ -88,11 +85,7 @@ def kernel_tile(
     last = len(layers) - 1
     for index, layer in enumerate(layers):
         if tangent is not None:
-            if index:
-                tangent.mul_(layer.weight_variance)
-            _add_moment(tangent, deficit, rows.before[index], columns.before[index], layer.weight_tangent, work)
-            if layer.bias_tangent:
-                tangent.add_(layer.bias_tangent)
+            _add_tangent(tangent, deficit, layer, rows, columns, index, work)
         if index == last:
             break
         if layer.bias_variance:
@@ -104,6 +97,17 @@ def kernel_tile(
         return out
     _add_moment(out, deficit, rows.before[last], columns.before[last], layers[last].weight_variance, work)
     return out.add_(layers[last].bias_variance)
+
+
+def _add_tangent(
+    tangent: Tensor, deficit: Tensor, layer: Layer, rows: Side, columns: Side, index: int, work: Sequence[Tensor]
+) -> None:
+    """Θ ← weight_tangent · H + bias_tangent + weight_variance · Θ, in place; Θ is zero before the first layer."""
+    if index:
+        tangent.mul_(layer.weight_variance)
+    _add_moment(tangent, deficit, rows.before[index], columns.before[index], layer.weight_tangent, work)
+    if layer.bias_tangent:
+        tangent.add_(layer.bias_tangent)
 
 
 def _separate(deficit: Tensor, unit1: Tensor, unit2: Tensor, same: bool) -> None:

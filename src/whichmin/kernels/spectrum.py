@@ -10,19 +10,37 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import InputError
+from whichmin.losses import MeanSquaredError
 
-#: Eigenvalues below this many units of rounding of the largest are taken for zero.
+#: Eigenvalues of at most this many rounding units ε of the largest count as zero: rounding moves them by about one.
 CUTOFF = 10.0
+
+
+def rank_cutoff(largest: float, eps: float) -> float:
+    """CUTOFF·ε·λ_max: eigenvalues at or below it count as zero. The one rule of rank in whichmin.
+
+    Args:
+        largest: λ_max, the largest eigenvalue, or for singular values of a matrix that was itself rounded the largest
+            singular value.
+        eps: the rounding unit ε of the type that the matrix was computed in, not of the type it is decomposed in.
+    """
+    return CUTOFF * eps * largest
+
+
+def rounding_unit(dtype: torch.dtype) -> float:
+    """ε of a floating-point type; that of float64 for integers, which are exact."""
+    return torch.finfo(dtype if dtype.is_floating_point else torch.float64).eps
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """K = Q Λ Qᵀ in float64, and what follows from it for training with ``torch.nn.MSELoss()``.
+    """K = Q Λ Qᵀ in float64, and what follows from it for gradient descent on a quadratic loss.
 
     Attributes:
-        eigenvalues: Λ, (N·C,), descending, on the CPU; those that are rounding are exactly zero.
+        eigenvalues: Λ, (N·C,), descending, on the CPU; those that count as zero
+            (:func:`rank_cutoff`) are exactly zero.
         vectors: Q, (N·C, N·C), on the CPU, a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
-        gamma: γ = 2/(N·C), so that gradient descent multiplies a mode by 1 − lr·γ·λ a step.
+        gamma: γ of the loss, ∂L/∂f = γ (f − y): gradient descent multiplies a mode by 1 − lr·γ·λ a step.
         discarded: the largest magnitude among the eigenvalues set to zero; 0 where there were none.
     """
 
@@ -48,15 +66,28 @@ class Spectrum:
         values = self.eigenvalues.numpy()
         return self.rotate_back(self.rotate(v) / np.where(values > 0, values, np.inf))
 
-    def trained_away(
-        self, change: NDArray[np.float64], begun: NDArray[np.float64], left: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """The coefficients by which training takes a change of the residual back, (N·C,).
+    def project(self, v: Tensor) -> Tensor:
+        """K K⁺v for v (N·C,) or (N·C, k): its part in the range of K."""
+        Q = self.vectors[:, self.eigenvalues > 0]
+        return Q @ (Q.mT @ v)
 
-        In each mode as much of it goes as of the residual, which was ``begun`` and is ``left``.
+    def suppressed(
+        self, change: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """The coefficients c by which training suppresses a change of the residual: it moves the outputs by K c.
+
+        In each mode the part 1 − |after|/|before| of the change goes, as it did of the residual itself.
+
+        Args:
+            change: of the residual, (N·C,).
+            before: the residual before training, (N·C,).
+            after: the residual after it, (N·C,).
+
+        Returns:
+            (N·C,).
         """
-        before, after = np.abs(self.rotate(begun)), np.abs(self.rotate(left))
-        gone = 1.0 - np.minimum(after / np.maximum(before, 1e-300), 1.0)
+        was, remains = np.abs(self.rotate(before)), np.abs(self.rotate(after))
+        gone = 1.0 - np.minimum(remains / np.maximum(was, 1e-300), 1.0)
         return -self.solve(self.rotate_back(gone * self.rotate(change)))
 
     @property
@@ -96,7 +127,7 @@ class Spectrum:
 
 
 def spectrum(K: Tensor) -> Spectrum:
-    """The eigendecomposition of a tangent kernel of the training inputs.
+    """The eigendecomposition of a tangent kernel of the training inputs, with γ of ``torch.nn.MSELoss()``.
 
     Args:
         K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N).
@@ -114,15 +145,20 @@ def spectrum(K: Tensor) -> Spectrum:
         raise InputError("the kernel holds NaN or infinity: check the network's parameters and inputs.")
     size = K.shape[0] if K.ndim == 2 else K.shape[0] * K.shape[2]
     matrix = (K if K.ndim == 2 else K.permute(0, 2, 1, 3).reshape(size, size)).double()
-    eps = torch.finfo(K.dtype).eps
+    eps = rounding_unit(K.dtype)
     largest = float(matrix.abs().max())
     if float((matrix - matrix.T).abs().max()) > 1e4 * eps * largest:
         raise InputError("the kernel is not symmetric: pass K(X, X) of one set of inputs.")
-    return decompose(matrix, 2.0 / size, eps)
+    return decompose(matrix, MeanSquaredError().curvature(size), eps)
 
 
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
-    """As :func:`spectrum` for a float64 matrix whose entries carry rounding of relative size ``eps``.
+    """As :func:`spectrum`, for a matrix and with what follows from the loss and from the kernel's type given.
+
+    Args:
+        matrix: K, (N·C, N·C), float64.
+        gamma: γ of the loss.
+        eps: the rounding unit of the type that K was computed in.
 
     Raises:
         InputError: the matrix is zero or not positive semidefinite.
@@ -136,6 +172,6 @@ def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
             f"{float(values[-1]):.3g}. Pass K(X, X) of one set of inputs."
         )
     values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu()
-    small = values <= CUTOFF * eps * values[0]
+    small = values <= rank_cutoff(float(values[0]), eps)
     discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
     return Spectrum(torch.where(small, torch.zeros_like(values), values), vectors, gamma, discarded)

@@ -1,16 +1,15 @@
 """Linear networks: conserved imbalance, exponential convergence, distance to the minimum-norm solution."""
 
-from whichmin.linear.analysis import LinearAnalysis, analyze
+from whichmin.linear.analysis import LinearAnalysis, analyze, analyze_weights
 from whichmin.linear.assumptions import Assumption
 from whichmin.linear.deep import DeepFlow, deep_flow, deep_imbalances
 from whichmin.linear.descent import descend
 from whichmin.linear.flow import LinearFlow, flow
 from whichmin.linear.initialize import initialize
-from whichmin.linear.minimum_norm import minimum_norm
+from whichmin.linear.least_squares import least_squares
+from whichmin.linear.modules import factors, layers
 from whichmin.linear.study import LinearStudy, study
 from whichmin.linear.sweep import PowerFit, WidthSweep, example, width_sweep
-from whichmin.report.figures.linear import drift_figure, invariant_figure, loss_figure, width_figure
-from whichmin.report.linear import write_report
 
 __all__ = [
     "Assumption",
@@ -21,18 +20,16 @@ __all__ = [
     "PowerFit",
     "WidthSweep",
     "analyze",
+    "analyze_weights",
     "deep_flow",
     "deep_imbalances",
     "descend",
-    "drift_figure",
     "example",
+    "factors",
     "flow",
     "initialize",
-    "invariant_figure",
-    "loss_figure",
-    "minimum_norm",
+    "layers",
+    "least_squares",
     "study",
-    "width_figure",
     "width_sweep",
-    "write_report",
 ]

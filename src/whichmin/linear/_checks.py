@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import DataError, ModelError
+from whichmin.kernels.spectrum import rank_cutoff, rounding_unit
 
 Array = NDArray[np.float64]
 
@@ -23,7 +25,7 @@ def matrix(value: Any, name: str, error: type[DataError] | type[ModelError] = Da
         DataError: (or the error given) not readable as real numbers, of the wrong number of axes, empty or not finite.
     """
     try:
-        tensor = torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value)).detach().cpu()
+        tensor = as_tensor(value).detach().cpu()
     except (TypeError, ValueError, RuntimeError) as cause:
         raise error(f"{name} is a {type(value).__name__} that torch.as_tensor cannot read: {cause}") from cause
     if tensor.is_complex():
@@ -42,20 +44,53 @@ def matrix(value: Any, name: str, error: type[DataError] | type[ModelError] = Da
     return array
 
 
-def data(X: Any, Y: Any) -> tuple[Array, Array]:
-    """Inputs (N, d) and targets (N, m); inputs of more axes are flattened."""
+@dataclass(frozen=True, eq=False)
+class Data:
+    """Checked data in float64.
+
+    Attributes:
+        inputs: (N, d).
+        targets: (N, m).
+        eps: the rounding unit of the type that the inputs came in.
+    """
+
+    inputs: Array
+    targets: Array
+    eps: float
+
+
+def data(X: Any, Y: Any) -> Data:
+    """Inputs and targets as matrices; inputs of more axes are flattened."""
     if isinstance(X, Tensor) and X.ndim > 2:
         X = X.flatten(1)
     inputs, targets = matrix(X, "X"), matrix(Y, "Y")
     if len(inputs) != len(targets):
         raise DataError(f"X has {len(inputs)} rows and Y has {len(targets)}: one row of targets per input is expected.")
-    return inputs, targets
+    return Data(inputs, targets, rounding(X))
 
 
-def network(U: Any, V: Any, inputs: Array, targets: Array) -> tuple[Array, Array]:
+def rounding(value: Any) -> float:
+    """The rounding unit of the type that a matrix came in."""
+    return rounding_unit(as_tensor(value).dtype)
+
+
+def rank(sigma: Array, eps: float) -> int:
+    """How many singular values, (n,), descending, count as more than zero: those above σ_1's ``rank_cutoff``.
+
+    Rounding moves the singular values of a matrix by about ε·σ_1, as it moves the eigenvalues of a kernel by ε·λ_max.
+    """
+    return int((sigma > rank_cutoff(float(sigma[0]), eps)).sum())
+
+
+def as_tensor(value: Any) -> Tensor:
+    """A tensor of what numpy or torch can read, in the type that it has."""
+    return torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
+
+
+def network(U: Any, V: Any, given: Data) -> tuple[Array, Array]:
     """Weights U (d, h) and V (m, h) of f(x) = V Uᵀ x that fit the data."""
     u, v = matrix(U, "U", ModelError), matrix(V, "V", ModelError)
-    d, m = inputs.shape[1], targets.shape[1]
+    d, m = given.inputs.shape[1], given.targets.shape[1]
     if u.shape[1] != v.shape[1]:
         raise ModelError(
             f"U is {u.shape[0]}×{u.shape[1]} and V is {v.shape[0]}×{v.shape[1]}: both have one column per hidden unit. "
@@ -68,13 +103,13 @@ def network(U: Any, V: Any, inputs: Array, targets: Array) -> tuple[Array, Array
     return u, v
 
 
-def chain(weights: Sequence[Any], inputs: Array | None = None, targets: Array | None = None) -> list[Array]:
+def chain(weights: Sequence[Any], given: Data | None = None) -> list[Array]:
     """Weights W_1 … W_L of f(x) = W_L ⋯ W_1 x, two at least, that fit each other and the data."""
     layers = [matrix(w, f"weights[{i}]", ModelError) for i, w in enumerate(weights)]
     if len(layers) < 2:
         raise ModelError(
             f"got {len(layers)} weight matrix; a linear network of depth 2 or more is expected. Depth 1 is least "
-            "squares: gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see minimum_norm."
+            "squares: gradient descent from W₀ ends at W₀ plus the minimum-norm correction, see least_squares."
         )
     for i, (lower, upper) in enumerate(pairwise(layers)):
         if upper.shape[1] != lower.shape[0]:
@@ -82,10 +117,13 @@ def chain(weights: Sequence[Any], inputs: Array | None = None, targets: Array | 
                 f"weights[{i + 1}] has {upper.shape[1]} columns and weights[{i}] has {lower.shape[0]} rows: expected "
                 "matrices (out, in) as nn.Linear stores them, first layer first."
             )
-    if inputs is not None and layers[0].shape[1] != inputs.shape[1]:
-        raise ModelError(f"weights[0] has {layers[0].shape[1]} columns and X has {inputs.shape[1]}: expected as many.")
-    if targets is not None and layers[-1].shape[0] != targets.shape[1]:
-        raise ModelError(f"the last weight has {layers[-1].shape[0]} rows and Y has {targets.shape[1]} columns.")
+    if given is None:
+        return layers
+    d, m = given.inputs.shape[1], given.targets.shape[1]
+    if layers[0].shape[1] != d:
+        raise ModelError(f"weights[0] has {layers[0].shape[1]} columns and X has {d}: expected as many.")
+    if layers[-1].shape[0] != m:
+        raise ModelError(f"the last weight has {layers[-1].shape[0]} rows and Y has {m} columns.")
     return layers
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
 from whichmin.errors import DataError
 from whichmin.linear import _checks
-from whichmin.linear._checks import Array
+from whichmin.linear._checks import Array, Data
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +80,7 @@ class Reduced:
     still: Array
     shadow: Array
 
-    def distances(self, problem: Problem, state: Array) -> Array:
+    def solution_distances(self, problem: Problem, state: Array) -> Array:
         """‖UVᵀ − Θ̂‖_F for states (…, n + m, k)."""
         n = problem.rank
         upper, lower = state[..., :n, :], state[..., n:, :]
@@ -101,13 +100,11 @@ class Reduced:
         return (problem.row_space @ upper) @ self.basis.T + self.still, lower @ self.basis.T
 
 
-def pose(X: Any, Y: Any, rcond: float | None = None) -> Problem:
-    """Decompose the data; singular values up to rcond·σ₁ count as zero (max(N, d)·2.2e-16 by default)."""
-    inputs, targets = _checks.data(X, Y)
+def pose(data: Data, rcond: float | None = None) -> Problem:
+    """Decompose the data; singular values up to rcond·σ₁ count as zero (by default as in :func:`_checks.rank`)."""
+    inputs, targets = data.inputs, data.targets
     left, sigma, right = np.linalg.svd(inputs, full_matrices=False)
-    if rcond is None:
-        rcond = max(inputs.shape) * np.finfo(np.float64).eps
-    n = int((sigma > rcond * sigma[0]).sum())
+    n = _checks.rank(sigma, data.eps) if rcond is None else int((sigma > rcond * sigma[0]).sum())
     if n == 0:
         raise DataError("X is zero everywhere: there is nothing to learn from; check how it was made.")
     rotated = left[:, :n].T @ targets

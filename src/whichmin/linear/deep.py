@@ -6,18 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce as fold
 from itertools import pairwise
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from whichmin.errors import DataError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import Problem, pose
 from whichmin.linear.flow import Method, integrate
-from whichmin.linear.modules import layers
-from whichmin.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,13 +25,13 @@ class DeepFlow:
         times: (T,).
         losses: ½‖Y − X(W_L⋯W_1)ᵀ‖²_F, (T,).
         gaps: L − L*, (T,).
-        distances: ‖(W_L⋯W_1)ᵀ − X⁺Y‖_F, (T,).
+        solution_distances: ‖(W_L⋯W_1)ᵀ − X⁺Y‖_F, (T,).
         imbalance_drift: the largest over layers of ‖Λ_l(t) − Λ_l(0)‖_F, (T,): the integrator's error.
         still_drift: how far W_1 moved off the row space of X, (T,): the integrator's error, too.
         initial: the weights at time 0, (out, in) each.
         final: the weights at the last time.
-        product: (W_L⋯W_1)ᵀ at the last time, (d, m), to be compared with ``minimum_norm``.
-        minimum_norm: X⁺Y, (d, m).
+        product: (W_L⋯W_1)ᵀ at the last time, (d, m), to be compared with ``least_squares``.
+        least_squares: X⁺Y, (d, m).
         optimum: L*.
         evaluations: of the gradient.
     """
@@ -42,13 +39,13 @@ class DeepFlow:
     times: Tensor
     losses: Tensor
     gaps: Tensor
-    distances: Tensor
+    solution_distances: Tensor
     imbalance_drift: Tensor
     still_drift: Tensor
     initial: tuple[Tensor, ...]
     final: tuple[Tensor, ...]
     product: Tensor
-    minimum_norm: Tensor
+    least_squares: Tensor
     optimum: float
     evaluations: int
 
@@ -56,8 +53,8 @@ class DeepFlow:
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     """Λ_l = W_{l+1}ᵀW_{l+1} − W_l W_lᵀ, one (h_l, h_l) matrix per hidden layer; gradient flow conserves each.
 
-    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of :func:`whichmin.linear.analyze`, with
-    U₂ᵀU₂ (conserved as well) added to the first layer's part.
+    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of
+    :func:`whichmin.linear.analyze_weights`, with U₂ᵀU₂ (conserved as well) added to the first layer's part.
 
     Args:
         weights: W_1 … W_L, first layer first, (out, in) each as ``nn.Linear`` stores them, L at least 2.
@@ -71,18 +68,6 @@ def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     return tuple(tensor(b.T @ b - a @ a.T) for a, b in pairwise(chain))
 
 
-@overload
-def deep_flow(
-    weights: nn.Module,
-    X: Task,
-    *,
-    times: Any,
-    rtol: float = 1e-10,
-    atol: float = 1e-12,
-    method: Method = "DOP853",
-    progress: bool = False,
-) -> DeepFlow: ...
-@overload
 def deep_flow(
     weights: Sequence[Any],
     X: Any,
@@ -93,23 +78,12 @@ def deep_flow(
     atol: float = 1e-12,
     method: Method = "DOP853",
     progress: bool = False,
-) -> DeepFlow: ...
-def deep_flow(
-    weights: Any,
-    X: Any,
-    Y: Any = None,
-    times: Any = None,
-    *,
-    rtol: float = 1e-10,
-    atol: float = 1e-12,
-    method: Method = "DOP853",
-    progress: bool = False,
 ) -> DeepFlow:
     """Gradient flow Ẇ_l = (W_L⋯W_{l+1})ᵀ Eᵀ X (W_{l−1}⋯W_1)ᵀ with E = Y − X(W_L⋯W_1)ᵀ, on ½‖E‖²_F.
 
     Args:
-        weights: W_1 … W_L, (out, in) each, L at least 2; or a module that computes their product.
-        X: inputs, (N, d); or, after a module, the task.
+        weights: W_1 … W_L, (out, in) each, L at least 2; of a module ``linear.layers(model, X)``.
+        X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
         times: where to report, increasing, (T,).
         rtol: relative tolerance of the integrator.
@@ -122,19 +96,13 @@ def deep_flow(
         not reduced.
 
     Raises:
-        ModelError: fewer than two weights, shapes that do not chain, a module that is not linear or has biases.
-        DataError: X or Y that cannot be used, or times that are missing or do not increase from 0.
+        ModelError: fewer than two weights, or shapes that do not chain.
+        DataError: X or Y that cannot be used, or times that do not increase from 0.
         WhichminError: the integrator gave up.
     """
-    if isinstance(weights, nn.Module):
-        if not isinstance(X, Task):
-            raise DataError(f"got a module and a {type(X).__name__}: pass a whichmin.Task after a module.")
-        weights, X, Y = layers(weights, X.X), X.X, X.y
-    if times is None:
-        raise DataError("times is missing: pass for example times=torch.linspace(0, 10, 101).")
-    inputs, targets = _checks.data(X, Y)
-    chain, grid = _checks.chain(weights, inputs, targets), _checks.time_grid(times)
-    problem = pose(inputs, targets)
+    data = _checks.data(X, Y)
+    chain, grid = _checks.chain(weights, data), _checks.time_grid(times)
+    problem = pose(data)
     states, evaluations = _integrate(
         problem,
         chain,
@@ -190,13 +158,13 @@ def _package(problem: Problem, grid: Array, states: list[Array], evaluations: in
         times=tensor(grid),
         losses=tensor(gaps + problem.floor),
         gaps=tensor(gaps),
-        distances=tensor(np.sqrt(((product.swapaxes(-1, -2) - solution) ** 2).sum((-2, -1)))),
+        solution_distances=tensor(np.sqrt(((product.swapaxes(-1, -2) - solution) ** 2).sum((-2, -1)))),
         imbalance_drift=tensor(drift),
         still_drift=tensor(np.sqrt((off**2).sum((-2, -1)))),
         initial=tuple(tensor(s[0]) for s in states),
         final=tuple(tensor(s[-1]) for s in states),
         product=tensor(product[-1].T),
-        minimum_norm=tensor(solution),
+        least_squares=tensor(solution),
         optimum=problem.floor,
         evaluations=evaluations,
     )

@@ -11,12 +11,14 @@ from whichmin.linear import _checks
 from whichmin.linear._checks import Array
 from whichmin.linear._problem import Problem, pose, reduce
 from whichmin.linear.flow import LinearFlow, package
-from whichmin.linear.modules import factors
+
+#: The growth of L − L* from which gradient descent counts as diverged.
+DIVERGED = 1e6
+#: Reports that come back from gradient descent, about, where the caller does not say.
+REPORTS = 200
 
 
-def descend(
-    U: Any, V: Any, X: Any = None, Y: Any = None, *, lr: float, steps: int, every: int | None = None
-) -> LinearFlow:
+def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every: int | None = None) -> LinearFlow:
     """Gradient descent on L = ½‖Y − XUVᵀ‖²_F with step ``lr``.
 
     U₂ stays still and the row space of [U₁; V] is kept as in the flow, so that a step costs O(nm·min(h, n + m)). The
@@ -24,13 +26,13 @@ def descend(
     a run. With ``torch.nn.MSELoss`` the same step is lr·N·m/2.
 
     Args:
-        U: first layer, (d, h); or a module of two linear layers without biases.
-        V: second layer, (m, h); or, after a module, the task.
+        U: first layer, (d, h). For a module and a task: ``descend(*linear.factors(model, task), lr=…, steps=…)``.
+        V: second layer, (m, h).
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
         lr: the step.
         steps: how many.
-        every: report every so many steps; by default so that some 200 reports come back. The last step is always in.
+        eval_every: report every so many steps, and after the last; by default some 200 reports come back.
 
     Returns:
         A :class:`LinearFlow` whose times are lr·step.
@@ -38,16 +40,17 @@ def descend(
     Raises:
         DivergenceError: the loss is no longer finite, or has grown a million-fold; ``limit`` is the largest step that
             is stable on the network linearized at the start, 2/λ_max of its tangent kernel, O((nm)³).
-        ModelError: see :func:`whichmin.linear.analyze`.
-        DataError: see there; or ``lr``, ``steps`` or ``every`` not positive.
+        ModelError: see :func:`whichmin.linear.analyze_weights`.
+        DataError: see there; or ``lr``, ``steps`` or ``eval_every`` not positive.
     """
-    u, v, inputs, targets = factors(U, V, X, Y)
+    data = _checks.data(X, Y)
+    u, v = _checks.network(U, V, data)
     lr = _checks.positive(lr, "lr")
-    every = max(1, steps // 200) if every is None else every
-    for name, value in (("steps", steps), ("every", every)):
+    every = max(1, steps // REPORTS) if eval_every is None else eval_every
+    for name, value in (("steps", steps), ("eval_every", every)):
         if int(value) != value or value < 1:
             raise DataError(f"{name} is {value}; expected a positive integer.")
-    problem = pose(inputs, targets)
+    problem = pose(data)
     network = reduce(problem, u, v)
     marks, states = _run(problem, network.state, lr, int(steps), int(every))
     return package(problem, network, lr * marks, states, int(steps))
@@ -55,7 +58,7 @@ def descend(
 
 def _run(problem: Problem, start: Array, lr: float, steps: int, every: int) -> tuple[Array, Array]:
     state, marks, states = start.copy(), [0], [start]
-    limit = 1e6 * max(float(problem.gap(start)), 1e-300)
+    limit = DIVERGED * max(float(problem.gap(start)), 1e-300)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(1, steps + 1):
             state = state + lr * problem.velocity(state)

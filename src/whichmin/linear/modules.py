@@ -3,50 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
-from whichmin.linear._checks import Array
 from whichmin.task import Task
 
 
-def factors(U: Any, V: Any, X: Any, Y: Any) -> tuple[Array, Array, Array, Array]:
-    """(U, V, X, Y) in float64 from four arrays, or from a module and a task.
+def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(U, V, X, Y) of f(x) = V Uᵀ x, as :func:`whichmin.linear.analyze_weights` and the flows take them.
+
+    Args:
+        model: two linear layers without biases.
+        task: the data.
+
+    Returns:
+        U (d, h), V (m, h), X (N, d) and Y (N, m).
 
     Raises:
         ModelError: see :func:`layers`; or a depth other than two.
-        DataError: what is not a task after a module, or data that are missing or cannot be used.
+        DataError: what is not a task.
     """
-    if isinstance(U, nn.Module):
-        if not isinstance(V, Task):
-            raise DataError(f"got a module and a {type(V).__name__}: pass a whichmin.Task after a module.")
-        if X is not None or Y is not None:
-            raise DataError("got a module, a task and further arrays: pass what follows by name, such as times=…")
-        inputs, targets = _checks.data(V.X, V.y)
-        weights = layers(U, V.X)
-        if len(weights) != 2:
-            raise ModelError(
-                f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
-                "For other depths see deep_flow and deep_imbalances."
-            )
-        return *_checks.network(weights[0].T, weights[1], inputs, targets), inputs, targets
-    if X is None or Y is None:
-        raise DataError("X or Y is missing: pass U (d, h), V (m, h), X (N, d) and Y (N, m), or a module and a Task.")
-    inputs, targets = _checks.data(X, Y)
-    return *_checks.network(U, V, inputs, targets), inputs, targets
+    if not isinstance(task, Task):
+        raise DataError(f"got a model and a {type(task).__name__}; expected a whichmin.Task after a model.")
+    weights = layers(model, task.X)
+    if len(weights) != 2:
+        raise ModelError(
+            f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
+            "For other depths see deep_flow and deep_imbalances."
+        )
+    return weights[0].T, weights[1], task.X.flatten(1), task.y
 
 
 def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
     """The weights W_1 … W_L of a module that computes W_L ⋯ W_1 x, checked on the inputs X and on random ones.
 
+    Args:
+        module: linear layers without biases.
+        X: inputs, (N, …).
+
+    Returns:
+        (out, in) each, first layer first.
+
     Raises:
-        ModelError: biases or other parameters that are not matrices, fewer than two weights, or outputs that are not
-            the product of the weights: an activation, a factor, a skip connection, layers used in another order.
+        ModelError: what is not a module; biases or other parameters that are not matrices, fewer than two weights, or
+            outputs that are not the product of the weights: an activation, a factor, a skip connection, layers used in
+            another order.
     """
+    if not isinstance(module, nn.Module):
+        raise ModelError(f"got a {type(module).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")
     named = list(module.named_parameters())
     other = [f"{name} {tuple(p.shape)}" for name, p in named if p.ndim != 2]
     if other:

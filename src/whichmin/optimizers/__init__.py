@@ -1,8 +1,30 @@
-"""Optimizers that torch lacks, as ``torch.optim.Optimizer``: for ``train``, ``predict`` and a loop of one's own."""
+"""Optimizers of the theory that torch lacks, and the preconditioner that an optimizer used last.
 
-from whichmin.optimizers.higher_momentum import HigherMomentum
-from whichmin.optimizers.metric import last_metric
-from whichmin.optimizers.nesterov import Nesterov
-from whichmin.optimizers.preconditioned import Preconditioned
+Names are imported when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whichmin.optimizers.higher_momentum import HigherMomentum
+    from whichmin.optimizers.metric import last_metric
+    from whichmin.optimizers.nesterov import Nesterov
+    from whichmin.optimizers.preconditioned import Preconditioned
 
 __all__ = ["HigherMomentum", "Nesterov", "Preconditioned", "last_metric"]
+
+_HOME = {
+    "HigherMomentum": "whichmin.optimizers.higher_momentum",
+    "Nesterov": "whichmin.optimizers.nesterov",
+    "Preconditioned": "whichmin.optimizers.preconditioned",
+    "last_metric": "whichmin.optimizers.metric",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'whichmin.optimizers' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from whichmin.optimizers.preconditioned import Preconditioned
+from whichmin.optimizers.registry import facts_of, resolve
 
 _State = dict[str, Any]
 
@@ -38,9 +38,10 @@ def last_metric(
         multiplied by. None for any other optimizer (plain SGD has no preconditioner, a third party's is unknown), and
         as long as no step was made.
     """
-    read = _READERS.get(type(optimizer))
-    if read is None:
+    facts = facts_of(type(optimizer))
+    if facts is None or facts.metric is None:
         return None
+    read: Callable[[_State, _State], Tensor | None] = resolve(facts.metric)
     groups = {p: group for group in optimizer.param_groups for p in group["params"]}
     parameters = {name: p for name, p in named_parameters if p.requires_grad}
     if not all(p in groups for p in parameters.values()):
@@ -61,23 +62,27 @@ def _begun(state: _State) -> bool:
     return bool(state) and float(state.get("step", 1)) > 0
 
 
-def _adagrad(state: _State, group: _State) -> Tensor:
+def adagrad(state: _State, group: _State) -> Tensor:
+    """1/(√sum + ε)."""
     return 1 / (state["sum"].sqrt() + group["eps"])
 
 
-def _rmsprop(state: _State, group: _State) -> Tensor:
+def rmsprop(state: _State, group: _State) -> Tensor:
+    """1/(√v + ε); centered: 1/(√(v − m²) + ε)."""
     v = state["square_avg"]
     if group["centered"]:
         v = v.addcmul(state["grad_avg"], state["grad_avg"], value=-1)
     return 1 / (v.sqrt() + group["eps"])
 
 
-def _adam(state: _State, group: _State) -> Tensor:
+def adam(state: _State, group: _State) -> Tensor:
+    """1/(√(v/(1 − β₂ᵗ)) + ε); amsgrad: with the largest v so far."""
     v = state["max_exp_avg_sq" if group.get("amsgrad") else "exp_avg_sq"]
     return 1 / ((v / _correction(state, group)).sqrt() + group["eps"])
 
 
-def _radam(state: _State, group: _State) -> Tensor | None:
+def radam(state: _State, group: _State) -> Tensor | None:
+    """ρ √(1 − β₂ᵗ)/(√v + ε) once rectified, else None."""
     t, beta = float(state["step"]), float(group["betas"][1])
     longest = 2 / (1 - beta) - 1
     length = longest - 2 * t * beta**t / (1 - beta**t)
@@ -87,25 +92,15 @@ def _radam(state: _State, group: _State) -> Tensor | None:
     return (rectified * _correction(state, group)) ** 0.5 / (state["exp_avg_sq"].sqrt() + group["eps"])
 
 
-def _adamax(state: _State, _: _State) -> Tensor:
+def adamax(state: _State, _: _State) -> Tensor:
+    """1/u."""
     return 1 / state["exp_inf"]
 
 
-def _preconditioned(state: _State, _: _State) -> Tensor:
+def stored(state: _State, _: _State) -> Tensor:
+    """The metric that the state holds."""
     return state["metric"]
 
 
 def _correction(state: _State, group: _State) -> float:
     return 1 - float(group["betas"][1]) ** float(state["step"])
-
-
-_READERS: dict[type, Callable[[_State, _State], Tensor | None]] = {
-    torch.optim.Adagrad: _adagrad,
-    torch.optim.RMSprop: _rmsprop,
-    torch.optim.Adam: _adam,
-    torch.optim.AdamW: _adam,
-    torch.optim.NAdam: _adam,
-    torch.optim.RAdam: _radam,
-    torch.optim.Adamax: _adamax,
-    Preconditioned: _preconditioned,
-}

@@ -1,26 +1,61 @@
-"""What training asks of an optimizer and of a scheduler."""
+"""Building and checking what a recipe names: the optimizer and the scheduler."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from whichmin.errors import OptimizerError
-from whichmin.tangent.model import trainable
+from whichmin.errors import OptimizerError, WhichminError
 
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
 
-def check_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> None:
-    """Refuse an optimizer that does not train the network's parameters, all of them, step by step.
+def build_optimizer(optimizer: OptimizerFactory, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """The optimizer that a factory makes.
 
     Raises:
-        OptimizerError: it needs a closure, leaves trainable parameters out, holds others, or does not move a group.
+        OptimizerError: not a factory, or the factory fails.
+    """
+    if isinstance(optimizer, torch.optim.Optimizer):
+        raise OptimizerError(
+            f"got a built {type(optimizer).__name__}; expected a factory, such as "
+            f"functools.partial(torch.optim.{type(optimizer).__name__}, lr=…), which whichmin builds on its own copy."
+        )
+    if isinstance(optimizer, nn.Module):
+        raise OptimizerError(
+            f"got a network, {type(optimizer).__name__}; expected an optimizer factory such as "
+            "partial(torch.optim.SGD, lr=0.1), or a Recipe."
+        )
+    if not callable(optimizer):
+        raise OptimizerError(
+            f"optimizer is {optimizer!r}; expected a factory such as partial(torch.optim.SGD, lr=0.1)."
+        )
+    try:
+        built = optimizer(list(parameters))
+    except WhichminError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise OptimizerError(
+            f"the optimizer factory failed: {error}. Expected functools.partial(torch.optim.SGD, lr=…), lr a positive "
+            'number or "best".'
+        ) from error
+    if not isinstance(built, torch.optim.Optimizer):
+        raise OptimizerError(f"the factory returned a {type(built).__name__}; expected a torch.optim.Optimizer.")
+    return built
+
+
+def check_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> None:
+    """Refuse an optimizer that does not train these parameters, all of them, step by step.
+
+    Raises:
+        OptimizerError: it needs a closure, leaves some of them out, holds others, or does not move a group.
     """
     kind = type(optimizer).__name__
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
@@ -29,7 +64,6 @@ def check_optimizer(optimizer: torch.optim.Optimizer, network: nn.Module) -> Non
             f"{kind} evaluates the loss several times in a step, through a closure; training needs an optimizer whose "
             "step() works without one, such as torch.optim.SGD or torch.optim.Adam."
         )
-    parameters = trainable(network)
     names = {id(p): name for name, p in parameters.items()}
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     foreign = len(held - set(names))
@@ -105,6 +139,18 @@ def build_scheduler(scheduler: Any, optimizer: torch.optim.Optimizer) -> LRSched
             "optimizer that it is called with."
         )
     return built
+
+
+def check_lr(lr: Any) -> float:
+    """A learning rate as a number.
+
+    Raises:
+        OptimizerError: it is not positive and finite.
+    """
+    value = float(lr)
+    if not (math.isfinite(value) and value > 0):
+        raise OptimizerError(f'lr is {value}; expected a positive number, or "best" for the theoretical rate.')
+    return value
 
 
 def _listed(names: list[str]) -> str:

@@ -1,36 +1,35 @@
-"""What is compared: ways to train, by name."""
+"""``Recipe``: what trains a network, in one object."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler
 
-from whichmin.dynamics.rules.registry import OptimizerFactory, build, learning_rate_is_best, with_learning_rate
-from whichmin.errors import InputError, OptimizerError
+from whichmin.errors import InputError
 from whichmin.recipe.batches import check_batch_size, generator_of
-from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
-from whichmin.task import Task
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, build_optimizer, build_scheduler
+from whichmin.recipe.describe import Unknown, describe_recipe
 
-#: Between the batch seeds of one initialization and the next.
-STRIDE = 1000
+#: Difference of the batch seeds of one initialization and the next.
+SEED_STRIDE = 1000
 
 
 @dataclass(frozen=True)
-class Choice:
-    """One way to train.
+class Recipe:
+    """What trains a network: an optimizer, its batches and its scheduler.
 
     Attributes:
-        optimizer: a factory, as for :func:`whichmin.predict`.
+        optimizer: a factory, such as ``partial(torch.optim.Adam, lr=1e-3)``; ``lr="best"`` is the best rate that the
+            theory knows for the network and the data.
         batch_size: rows per step; None for all of them.
-        seed: of the order of the batches: initialization s is trained in the order of ``seed + 1000·s``, so that what
-            is consistent over initializations is not one order's doing.
-        scheduler: a factory of a learning-rate scheduler, or None.
+        seed: of the order of the batches; nothing else of training is random.
+        scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, stepped after every step; or None.
     """
 
     optimizer: OptimizerFactory
@@ -38,95 +37,96 @@ class Choice:
     seed: int = 0
     scheduler: SchedulerFactory | None = None
 
-    def course(self, initialization: int) -> dict[str, Any]:
-        """Batches and scheduler of one initialization, as arguments of ``predict`` and ``train``."""
-        seed = 0 if self.batch_size is None else self.seed + STRIDE * initialization
-        return {"batch_size": self.batch_size, "seed": seed, "scheduler": self.scheduler}
+    @classmethod
+    def of(
+        cls,
+        optimizer: OptimizerFactory | Recipe,
+        batch_size: int | None = None,
+        seed: int = 0,
+        scheduler: SchedulerFactory | None = None,
+    ) -> Recipe:
+        """The recipe that a verb is given: a factory with keywords, or a recipe alone.
 
+        Raises:
+            InputError: a recipe, and keywords beside it.
+        """
+        said = {"batch_size": batch_size, "seed": seed, "scheduler": scheduler}
+        if not isinstance(optimizer, Recipe):
+            return cls(optimizer, **said)
+        defaults = {field.name: field.default for field in fields(cls)}
+        beside = [name for name, value in said.items() if value is not defaults[name] and value != defaults[name]]
+        if beside:
+            raise InputError(
+                f"got a Recipe and {', '.join(f'{name}={said[name]!r}' for name in beside)}; a Recipe brings its own "
+                f"batches and scheduler. Write dataclasses.replace(recipe, {beside[0]}=…), or pass its optimizer "
+                "factory with the keywords."
+            )
+        return optimizer
 
-Choices = Mapping[str, Choice | OptimizerFactory] | Sequence[tuple[str, Choice | OptimizerFactory]]
+    def check(self, n: int) -> int | None:
+        """The rows per step of n; None where a step is all rows.
 
+        Raises:
+            InputError: a batch size or a seed that cannot be used.
+        """
+        generator_of(self.seed)
+        return check_batch_size(self.batch_size, n)
 
-def check_choices(choices: Choices, task: Task, model: nn.Module) -> dict[str, Choice]:
-    """The choices by name, each tried on a network.
+    @property
+    def wants_best_rate(self) -> bool:
+        """Whether the learning rate is the theory's, ``partial(Optimizer, lr="best")``."""
+        return isinstance(self.optimizer, partial) and self.optimizer.keywords.get("lr") == "best"
 
-    Raises:
-        InputError: fewer than two, a name that comes twice or is no text, a batch size or seed that cannot be used.
-        OptimizerError: a factory that fails; the message names the choice.
-    """
-    wanted = 'expected a dict such as {"gd": partial(torch.optim.SGD, lr=0.1), "adam": …}, or (name, choice) pairs'
-    if not isinstance(choices, Mapping | Sequence) or isinstance(choices, str):
-        raise InputError(f"the choices are {choices!r}; {wanted}.")
-    pairs: list[Any] = list(choices.items()) if isinstance(choices, Mapping) else list(choices)
-    if any(not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
-        raise InputError(f"the choices are not names with factories; {wanted}.")
-    names = [name for name, _ in pairs]
-    for i, name in enumerate(names):
-        if not name or name in names[:i]:
-            raise InputError(f"there are two choices named {name!r}; expected a name of its own for each.")
-    if len(pairs) < 2:
-        raise InputError(f"got {len(pairs)} choice{'s' * (len(pairs) != 1)}; {wanted}, two at least.")
-    made = {name: c if isinstance(c, Choice) else Choice(c) for name, c in pairs}
-    for name, choice in made.items():
-        try:
-            check_batch_size(choice.batch_size, task.n)
-            generator_of(choice.seed)
-            built = _trial(choice, model)
-            check_optimizer(built, model)
-            build_scheduler(choice.scheduler, built)
-        except InputError as error:
-            error.args = (f"choice {name!r}: {error}", *error.args[1:])
-            raise
-    return made
+    def with_learning_rate(self, lr: float) -> Recipe:
+        """The recipe with this number in place of ``lr="best"``.
 
+        Raises:
+            InputError: an optimizer factory that is no ``functools.partial``.
+        """
+        factory: Any = self.optimizer
+        if not isinstance(factory, partial):
+            raise InputError(
+                f"cannot set the learning rate of {factory!r}; expected functools.partial(Optimizer, lr=…)."
+            )
+        return replace(self, optimizer=partial(factory.func, *factory.args, **{**factory.keywords, "lr": lr}))
 
-def describe(name: str, choice: Choice, model: nn.Module) -> list[Any]:
-    """What a kept result depends on, as plain values: names, settings and the optimizer as it is built.
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The optimizer of these parameters.
 
-    A function's code cannot be told apart reliably: a factory is its qualified name and the keywords of partials,
-    together with the class, settings and state of the optimizer that it builds.
-    """
-    made = _trial(choice, model)
-    groups = [{k: _plain(v) for k, v in group.items() if k != "params"} for group in made.param_groups]
-    sizes = [[tuple(p.shape) for p in group["params"]] for group in made.param_groups]
-    state = [_plain(made.state[p]) for group in made.param_groups for p in group["params"] if p in made.state]
-    factories = [_plain(choice.optimizer), _plain(choice.scheduler)]
-    return [name, *factories, _qualified(type(made)), groups, sizes, state, choice.batch_size, choice.seed]
+        Raises:
+            OptimizerError: not a factory, or the factory fails.
+        """
+        return build_optimizer(self.optimizer, parameters)
 
+    def build_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
+        """The scheduler of a built optimizer; None for none.
 
-def _trial(choice: Choice, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimizer on the model's own parameters, which it does not step; "best" is a number there."""
-    factory: Any = choice.optimizer
-    if isinstance(factory, nn.Module):
-        raise OptimizerError(f"got a network, {type(factory).__name__}; expected an optimizer factory or a Choice.")
-    factory = with_learning_rate(factory, 1e-3) if learning_rate_is_best(factory) else factory
-    return build(factory, [p for p in model.parameters() if p.requires_grad])
+        Raises:
+            OptimizerError: not a factory, the factory fails, or what it makes does not schedule this optimizer by
+                steps.
+        """
+        return build_scheduler(self.scheduler, optimizer)
 
+    def at_initialization(self, s: int) -> Recipe:
+        """The recipe of initialization number s: batches in the order of ``seed + 1000·s``.
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Tensor):
-        return [str(value.dtype), list(value.shape), digest([value])]
-    if isinstance(value, partial):
-        return [_plain(value.func), _plain(value.args), _plain(value.keywords)]
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    return _qualified(value) if callable(value) else str(type(value))
+        So what is consistent over initializations is not the doing of one order. Without mini-batches the seed is 0.
+        """
+        return replace(self, seed=0 if self.batch_size is None else self.seed + SEED_STRIDE * s)
 
+    def describe(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any] | Unknown:
+        """All that results depend on, as plain values; ``Unknown`` where two recipes could not be told apart.
 
-def _qualified(value: Any) -> str:
-    of = value if hasattr(value, "__qualname__") else type(value)
-    return f"{of.__module__}.{of.__qualname__}"
+        Args:
+            parameters: of the network by name; the optimizer is built of them and makes no step.
 
-
-def digest(tensors: Sequence[Tensor], *texts: str) -> str:
-    """A hash of tensors, their types and shapes, and texts."""
-    found = hashlib.sha256("\n".join(texts).encode())
-    for tensor in tensors:
-        values = tensor.detach().cpu().contiguous()
-        found.update(f"{values.dtype} {tuple(values.shape)}".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        Raises:
+            OptimizerError: as :meth:`build` and :meth:`build_scheduler`.
+        """
+        settled = self.with_learning_rate(1e-3) if self.wants_best_rate else self
+        optimizer = settled.build(parameters.values())
+        described = describe_recipe(optimizer, settled.build_scheduler, parameters)
+        if isinstance(described, Unknown):
+            return described
+        batches = {"batch_size": self.batch_size, "seed": None if self.batch_size is None else self.seed}
+        return described | batches | {"best_rate": self.wants_best_rate}

@@ -1,14 +1,16 @@
-"""Batches and learning rates of every step, as training with the same seed and scheduler has them."""
+"""Batches, learning rates and momenta of every step, as training with the same seed and scheduler has them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.lr_scheduler import LRScheduler
 
 from whichmin.recipe.batches import epoch_orders, generator_of
 from whichmin.task import Task
@@ -52,17 +54,65 @@ class GivenBatches:
         return (self._rows[k].numpy()[:, None] * len(self._columns) + self._columns).reshape(-1)
 
 
-class Rates:
-    """The learning rate of step number k under a scheduler, which is stepped on an optimizer that never moves."""
+class ScheduledSettings:
+    """Learning rate and momentum of step number k under a scheduler, stepped with an optimizer that never moves."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> None:
         self._optimizer, self._scheduler = optimizer, scheduler
-        self._rates = [float(optimizer.param_groups[0]["lr"])]
+        self._settings = [self._now()]
 
-    def __call__(self, k: int) -> float:
-        """As the scheduler sets it."""
-        while len(self._rates) <= k:
+    def lr(self, k: int) -> float:
+        """The learning rate of the first parameter group."""
+        return self._at(k)[0]
+
+    def momentum(self, k: int) -> float | None:
+        """The momentum of the first parameter group, β₁ of optimizers with betas; None of one that has neither."""
+        return self._at(k)[1]
+
+    def _at(self, k: int) -> tuple[float, float | None]:
+        while len(self._settings) <= k:
             self._optimizer.step()  # there are no gradients: nothing moves
             self._scheduler.step()
-            self._rates.append(float(self._optimizer.param_groups[0]["lr"]))
-        return self._rates[k]
+            self._settings.append(self._now())
+        return self._settings[k]
+
+    def _now(self) -> tuple[float, float | None]:
+        group: dict[str, Any] = self._optimizer.param_groups[0]
+        momentum = group["betas"][0] if "betas" in group else group.get("momentum")
+        return float(group["lr"]), None if momentum is None else float(momentum)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What differs from step to step besides the rule itself.
+
+    Attributes:
+        batches: the rows of the outputs that step number k uses; None for full batches.
+        eval_every: after how many steps the training error is measured, those of an epoch.
+        lr: the learning rate of step number k; None where no scheduler changes it.
+        momentum: the momentum of step number k, None where the optimizer has none; None where no scheduler changes it.
+    """
+
+    batches: Callable[[int], NDArray[np.int64]] | None = None
+    eval_every: int = 1
+    lr: Callable[[int], float] | None = None
+    momentum: Callable[[int], float | None] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        optimizer: torch.optim.Optimizer,
+        scheduler: LRScheduler | None,
+        batches: Batches | GivenBatches | None = None,
+        eval_every: int = 1,
+    ) -> Schedule:
+        """The schedule of a built optimizer, which steps without gradients where there is a scheduler."""
+        if scheduler is None:
+            return cls(batches, eval_every)
+        settings = ScheduledSettings(optimizer, scheduler)
+        return cls(batches, eval_every, settings.lr, settings.momentum)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether no step differs from another: full batches without a scheduler."""
+        return self.batches is None and self.lr is None

@@ -1,6 +1,6 @@
-"""Reports: figures and one self-contained HTML file."""
+"""Reports: figures and self-contained HTML pages of results, found by their type (:mod:`whichmin.report.views`)."""
 
-from whichmin.report.html import write_report
+from whichmin.report.pages.entries import write_report
 from whichmin.studies.experiment.entry import Entry
 
 __all__ = ["Entry", "write_report"]

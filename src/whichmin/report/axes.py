@@ -9,10 +9,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
 
-from whichmin.dynamics.prediction import Curve
+from whichmin.report.entry_view import Array
 from whichmin.report.numbers import number, superscript
-from whichmin.report.view import Array, array
-from whichmin.training.run import Run
+
+#: Inches that a figure is wide, so that two stand side by side on a page and one is legible on a phone.
+WIDTH = 4.6
+
+
+def rows_height(rows: int) -> float:
+    """Inches that a figure of horizontal bars or rows of dots is high."""
+    return 0.9 + 0.37 * rows
 
 
 def legend(ax: Axes, columns: int) -> None:
@@ -38,6 +44,26 @@ def _power_of_ten(value: float, _: object) -> str:
     return number(int(value)) if 0 <= exponent <= 3 else f"10{superscript(exponent)}"
 
 
+def logarithmic_fine(ax: Axes, which: str) -> None:
+    """A logarithmic axis whose few ticks are written out, with those at 2 and 5 where it spans little."""
+    getattr(ax, f"set_{which}scale")("log")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    narrow = high / max(low, 1e-300) < 300
+    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8))
+    axis.set_major_formatter(FuncFormatter(_written_out))
+    axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
+    ax.grid(axis=which)  # type: ignore[arg-type]
+
+
+def _written_out(value: float, _: object) -> str:
+    if 1e-3 < value < 1e5:
+        return f"{value:,.10g}"
+    exponent = math.floor(math.log10(value) + 1e-9) if value > 0 else 0
+    lead = round(value / 10.0**exponent)
+    return ("" if lead == 1 else f"{lead}·") + f"10{superscript(exponent)}"
+
+
 def thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
     """At most so many points of a curve, evenly on a logarithmic axis, without what it cannot show."""
     good = (steps >= 1) & np.isfinite(steps) & np.isfinite(mse) & (mse > 0)
@@ -48,21 +74,7 @@ def thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
     return x[at], y[at]
 
 
-def in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
-    """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
-    steps, mse = array(curve.steps), array(curve.mse)
-    if not len(steps):
-        return steps, mse
-    if run is not None:
-        losses = array(run.losses)
-        last, floor = 3 * max(1, run.steps), 0.01 * losses[losses > 0].min(initial=np.inf)
-    else:
-        last, floor = np.inf, 1e-8 * mse.max()
-    seen = (steps <= last) & (mse >= (floor if np.isfinite(floor) else 0))
-    return steps[seen], mse[seen]
-
-
-def every(n: int, most: int) -> NDArray[np.int64]:
+def spread_out(n: int, most: int) -> NDArray[np.int64]:
     """Some of n rows, at most ``most``, spread evenly without a period that could fall in with that of the outputs."""
     if n <= most:
         return np.arange(n)

@@ -1,158 +1,109 @@
-"""A comparison as one self-contained HTML file."""
+"""What came out of a comparison, in sentences and in the cells of its tables."""
 
 from __future__ import annotations
 
-import platform
-from datetime import UTC, datetime
-from typing import Any
+import math
+from collections.abc import Callable, Mapping
 
 from whichmin.report.numbers import MISSING, number, percent
-from whichmin.report.page import template
 from whichmin.studies.comparison import Comparison, Failure, Pair
 from whichmin.studies.effects import Effect, Estimate
 
-#: More choices than this are also shown as a matrix.
-FEW = 3
-TITLE = "Do these ways to train reach different minimizers?"
-
-
-def render(comparison: Comparison) -> str:
-    """The page as text."""
-    import torch
-    from markupsafe import Markup
-
-    from whichmin._version import __version__
-    from whichmin.report.figures.distances import SHOWN, distances_figure
-    from whichmin.report.svg import inline_svg
-
-    caption = (
-        "Distance between the test outputs of two ways to train from the same initialization, mean over seeds with "
-        "confidence intervals; the upright lines are what the two predictions may be off by."
-    )
-    if len(comparison.pairs) > SHOWN:
-        caption += f" The {SHOWN} largest."
-    drawn = distances_figure(comparison)
-    return template("comparison.html.j2").render(
-        title=TITLE,
-        finding=finding(comparison),
-        asked=_asked(comparison),
-        names=comparison.names,
-        choices=_choices(comparison),
-        trained=comparison.trained is not None,
-        matrix=_matrix(comparison) if len(comparison.names) > FEW else None,
-        pairs=[_row(one, other, pair) for (one, other), pair in by_size(comparison)],
-        figure=None
-        if drawn is None
-        else {"svg": Markup(inline_svg(drawn, "fig-distances", caption)), "caption": caption},
-        level=f"{comparison.level:g}",
-        coverage=percent(1 - comparison.level),
-        count=len(comparison.pairs),
-        failures=failed(comparison),
-        notes=comparison.notes,
-        versions=[("whichmin", __version__), ("torch", torch.__version__), ("python", platform.python_version())],
-        date=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    )
+Names = tuple[str, str]
 
 
 def finding(comparison: Comparison) -> str:
     """The answer in two sentences."""
-    pairs = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
-    if not pairs:
+    effects = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
+    if not effects:
         return "No two of these choices can be compared: see what failed."
     what = "trained" if comparison.trained is not None else "predicted"
-    real = {names: effect for names, effect in pairs.items() if effect.real}
-    if not real and any(effect.real is None for effect in pairs.values()):
+    count = f"{len(effects)} pair{'s' * (len(effects) != 1)}"
+    significant = {names: effect for names, effect in effects.items() if effect.significant}
+    if not significant and any(effect.significant is None for effect in effects.values()):
         return "Whether these choices reach different minimizers cannot be told from so few seeds."
-    if not real:
-        return f"No real difference between the {what} minimizers is found in {_count(len(pairs), 'pair')}."
-    (one, other), effect = max(real.items(), key=lambda item: item[1].systematic)
+    if not significant:
+        return f"No significant difference between the {what} minimizers is found in {count}."
+    (one, other), effect = max(significant.items(), key=lambda item: item[1].systematic)
     return (
-        f"The {what} minimizers really differ in {len(real)} of {_count(len(pairs), 'pair')}, most between {one} and "
-        f"{other}: they are {number(effect.distance.mean, 2)} apart, {number(effect.systematic, 2)} of it shared by "
-        f"all seeds, and decide {percent(effect.flips)} of the test points differently."
+        f"The {what} minimizers differ significantly in {len(significant)} of {count}, most between {one} and {other}: "
+        f"they are {number(effect.rms_distance.mean, 2)} apart, {number(effect.systematic, 2)} of it shared by all "
+        f"seeds, and decide {percent(effect.flips)} of the test points differently."
     )
 
 
 def interval(estimate: Estimate | None) -> str:
     """A mean with its bounds."""
-    if estimate is None or estimate.mean != estimate.mean:
+    if estimate is None or math.isnan(estimate.mean):
         return MISSING
-    if estimate.low != estimate.low:
+    if math.isnan(estimate.low):
         return number(estimate.mean)
     return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
 
 
 def verdict(effect: Effect | None) -> str:
-    """Real, not real, or not known."""
+    """Significant, not significant, or not known."""
     if effect is None:
         return MISSING
-    return {True: "real", False: "not real", None: "too few seeds"}[effect.real]
+    return {True: "significant", False: "not significant", None: "too few seeds"}[effect.significant]
 
 
-def failed(comparison: Comparison) -> list[str]:
-    """What could not be had: of each choice the first seed with its message, and which others there are."""
-    told: dict[tuple[str, str], list[Failure]] = {}
+def failure_sentences(comparison: Comparison) -> list[str]:
+    """Of each choice that failed the first seed with its message, and which other seeds failed."""
+    grouped: dict[Names, list[Failure]] = {}
     for failure in comparison.failures:
-        told.setdefault((failure.choice, failure.kind), []).append(failure)
-    said = []
-    for failures in told.values():
-        seeds = ", ".join(str(failure.seed) for failure in failures[1:])
-        said.append(f"{failures[0]}" + (f" Failed as well: seed{'s' * (len(failures) > 2)} {seeds}." if seeds else ""))
-    return said
+        grouped.setdefault((failure.choice, failure.kind), []).append(failure)
+    sentences = []
+    for first, *others in grouped.values():
+        seeds = ", ".join(str(failure.seed) for failure in others)
+        sentences.append(f"{first}" + (f" Failed as well: seed{'s' * (len(others) > 1)} {seeds}." if seeds else ""))
+    return sentences
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"
-
-
-def by_size(comparison: Comparison) -> list[tuple[tuple[str, str], Pair]]:
+def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
     """The pairs of which anything is known, those with the largest shared difference first."""
-    known = [(names, pair) for names, pair in comparison.pairs.items() if pair.best is not None]
-    return sorted(known, key=lambda item: -(item[1].best.systematic if item[1].best else 0.0))
-
-
-def _asked(comparison: Comparison) -> list[tuple[str, str]]:
-    task = comparison.task
-    facts: dict[str, Any] = {"seeds": comparison.seeds, "training points": task.n, "test points": task.n_test}
-    facts |= {"trained": "yes" if comparison.trained is not None else "no", "level": comparison.level}
-    return [
-        (name, "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value))
-        for name, value in (facts | comparison.settings).items()
+    known = [
+        (best.systematic, names, pair) for names, pair in comparison.pairs.items() if (best := pair.best) is not None
     ]
+    return [(names, pair) for _, names, pair in sorted(known, key=lambda item: -item[0])]
 
 
-def _choices(comparison: Comparison) -> list[tuple[str, list[str]]]:
+def choice_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
+    """The columns of the table of choices: what each says of the choice of a name."""
     predicted = comparison.test_error_of(comparison.predicted) or {}
-    trained = comparison.test_error_of(comparison.trained) if comparison.trained is not None else {}
-    rows = []
-    for name in comparison.names:
-        steps, errors = (
-            Estimate.of(of[name].numpy(), comparison.level).mean for of in (comparison.steps, comparison.errors)
-        )
-        cells = [interval(predicted.get(name))]
-        cells += [interval((trained or {}).get(name))] if comparison.trained is not None else []
-        rows.append((name, [*cells, number(float(round(steps)) if steps == steps else None), number(errors)]))
-    return rows
+    trained = None if comparison.trained is None else comparison.test_error_of(comparison.trained) or {}
+
+    def mean(of: Mapping[str, object], name: str) -> float:
+        return Estimate.of(of[name].numpy(), comparison.level).mean  # type: ignore[attr-defined]
+
+    def steps(name: str) -> str:
+        value = mean(comparison.steps, name)
+        return number(None if math.isnan(value) else float(round(value)))
+
+    columns: dict[str, Callable[[str], str]] = {"test error, predicted": lambda name: interval(predicted.get(name))}
+    if trained is not None:
+        columns["test error, trained"] = lambda name: interval(trained.get(name))
+    columns["steps, predicted"] = steps
+    columns["error of the prediction"] = lambda name: number(mean(comparison.errors, name))
+    return columns
 
 
-def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Of each choice the distances to those after it, and what is known of them."""
-    names, rows = comparison.names, []
-    for i, one in enumerate(names[:-1]):
-        cells = [("", "")] * i
-        for other in names[i + 1 :]:
-            best = comparison.pairs[one, other].best
-            cells.append((MISSING, "") if best is None else (number(best.distance.mean, 2), verdict(best)))
-        rows.append((one, cells))
-    return rows
+def pair_columns(comparison: Comparison) -> dict[str, Callable[[Pair], str]]:
+    """The columns of the table of pairs; those after the distances are of the trained networks where there are any."""
 
+    def of_best(text: Callable[[Effect], str]) -> Callable[[Pair], str]:
+        return lambda pair: MISSING if pair.best is None else text(pair.best)
 
-def _row(one: str, other: str, pair: Pair) -> tuple[str, list[str]]:
-    p, t = pair.predicted, pair.trained
-    cells = [interval(p and p.distance), interval(t and t.distance)]
-    best = pair.best
-    if best is None:
-        return f"{one} – {other}", [*cells, *[MISSING] * 6]
-    off = MISSING if p is None else number(p.error)
-    rest = [number(best.systematic), off, number(best.spread), number(best.p), percent(best.flips), verdict(best)]
-    return f"{one} – {other}", [*cells, *rest]
+    columns: dict[str, Callable[[Pair], str]] = {
+        "distance, predicted": lambda pair: interval(pair.predicted and pair.predicted.rms_distance)
+    }
+    if comparison.trained is not None:
+        columns["distance, trained"] = lambda pair: interval(pair.trained and pair.trained.rms_distance)
+    return columns | {
+        "shared by all seeds": of_best(lambda effect: number(effect.systematic)),
+        "error of the predictions": lambda pair: number(pair.predicted and pair.predicted.error),
+        "standard deviation over seeds": of_best(lambda effect: number(effect.seed_std)),
+        "p": of_best(lambda effect: number(effect.p)),
+        "flips": of_best(lambda effect: percent(effect.flips)),
+        "": of_best(verdict),
+    }

@@ -9,46 +9,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from whichmin.decision import Decision
+from whichmin.report.entry_view import Array, EntryView
 from whichmin.report.numbers import number, percent
 from whichmin.report.thumbnails import thumbnail
-from whichmin.report.view import Array, View, array
-from whichmin.task import Task
 
 SOURCES = {
     "trained": "trained networks",
-    "followed": "predictions along the path",
+    "relinearized": "predictions along the path",
     "linearized": "linearized predictions",
 }
 SHOWN = 12
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How outputs are turned into a class: one output by its side of a threshold, several by the largest.
-
-    Attributes:
-        threshold: between the two values that the targets take, or 0.
-        classes: whether the targets are classes: two values, or one hot row per point.
-    """
-
-    threshold: float
-    classes: bool
-
-    @classmethod
-    def of(cls, task: Task) -> Decision:
-        """The rule that the training targets of a task suggest."""
-        y = array(task.y)
-        values = np.unique(y)
-        if y.shape[1] > 1:
-            top = y == y.max(axis=1, keepdims=True)
-            return cls(0.0, bool(len(values) == 2 and (top.sum(axis=1) == 1).all()))
-        return cls(float(values.mean()), True) if len(values) == 2 else cls(0.0, False)
-
-    def __call__(self, outputs: Array) -> NDArray[np.int64]:
-        """The class of each row of (n, C) outputs: 0 or 1 for one output, 0 … C − 1 for several."""
-        if outputs.shape[1] > 1:
-            return outputs.argmax(axis=1)
-        return (outputs[:, 0] > self.threshold).astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -86,7 +57,7 @@ class Flips:
 
 @dataclass(frozen=True)
 class _Scale:
-    """Places on the strips, the same for all points: from 5 to 95 between the extremes of the outputs shown."""
+    """Places on the strips, the same for all points: from 5 to 95 between the extremes of the outputs."""
 
     low: float
     high: float
@@ -101,15 +72,15 @@ class _Scale:
         return 5 + 90 * (value - self.low) / ((self.high - self.low) or 1.0)
 
 
-def flips(shown: Sequence[View]) -> Flips | None:
+def flips(entries: Sequence[EntryView]) -> Flips | None:
     """The points that entries decide differently; None where there are no two entries with the same test points."""
-    source, members = _comparable(shown)
+    source, members = _comparable(entries)
     if source is None:
         return None
     task = members[0].task
     rule = Decision.of(task) if task is not None else Decision(0.0, True)
     outputs = np.stack([view.outputs[source] for view in members])
-    decided = np.stack([rule(o) for o in outputs])
+    decided = rule.labels(outputs)
     contested = np.flatnonzero((decided != decided[0]).any(axis=0))
     spread = outputs.std(axis=0).sum(axis=1)
     order = sorted(contested, key=lambda i: (max(Counter(decided[:, i].tolist()).values()), -spread[i], i))
@@ -119,17 +90,19 @@ def flips(shown: Sequence[View]) -> Flips | None:
     return Flips(text, tuple(view.label for view in members), points, len(contested))
 
 
-def _comparable(shown: Sequence[View]) -> tuple[str | None, list[View]]:
+def _comparable(entries: Sequence[EntryView]) -> tuple[str | None, list[EntryView]]:
     """The best kind of outputs that at least two entries have for the same test points, and those entries."""
     for source in SOURCES:
-        members = [view for view in shown if source in view.outputs]
+        members = [view for view in entries if source in view.outputs]
         members = [v for v in members if v.outputs[source].shape == members[0].outputs[source].shape]
         if len(members) > 1 and len(members[0].outputs[source]):
             return source, members
     return None, []
 
 
-def _sentences(source: str, members: Sequence[View], decided: NDArray[np.int64], contested: int, rule: Decision) -> str:
+def _sentences(
+    source: str, members: Sequence[EntryView], decided: NDArray[np.int64], contested: int, rule: Decision
+) -> str:
     n = decided.shape[1]
     how = "the largest output" if members[0].outputs[source].shape[1] > 1 else f"the side of {number(rule.threshold)}"
     text = f"Deciding by {how}, the {len(members)} {SOURCES[source]} "
@@ -143,13 +116,13 @@ def _sentences(source: str, members: Sequence[View], decided: NDArray[np.int64],
     return text + (f" {agreement}" if agreement else "")
 
 
-def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], rule: Decision) -> str:
+def _foreseen(source: str, members: Sequence[EntryView], decided: NDArray[np.int64], rule: Decision) -> str:
     """How often the prediction decides as the trained network does."""
     if source != "trained":
         return ""
-    for kind in ("followed", "linearized"):
+    for kind in ("relinearized", "linearized"):
         if all(kind in v.outputs and v.outputs[kind].shape == v.outputs[source].shape for v in members):
-            predicted = np.stack([rule(v.outputs[kind]) for v in members])
+            predicted = rule.labels(np.stack([v.outputs[kind] for v in members]))
             contested, foreseen = (decided != decided[0]).any(axis=0), (predicted != predicted[0]).any(axis=0)
             share = percent(float((predicted == decided).mean()))
             text = f"The {SOURCES[kind]} decide as the trained networks in {share} of all cases"
@@ -162,7 +135,7 @@ def _foreseen(source: str, members: Sequence[View], decided: NDArray[np.int64], 
     return ""
 
 
-def _point(i: int, members: Sequence[View], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
+def _point(i: int, members: Sequence[EntryView], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
     """One row of the table; ``outputs`` is (entries, C)."""
     view = next((v for v in members if v.target is not None), None)
     task, single = members[0].task, outputs.shape[1] == 1

@@ -30,7 +30,7 @@ VARIABLES: dict[str, str] = {
     SKY: "--sky",
 }
 
-TRAINED, LINEARIZED, FOLLOWED = INK, ORANGE, BLUE
+TRAINED, LINEARIZED, RELINEARIZED = INK, ORANGE, BLUE
 
 P = ParamSpec("P")
 R = TypeVar("R")

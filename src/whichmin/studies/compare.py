@@ -1,4 +1,4 @@
-"""``compare``: where several ways to train take the same initializations, and whether the difference is real."""
+"""``compare``: where several ways to train take the same initializations, and whether the difference is significant."""
 
 from __future__ import annotations
 
@@ -6,26 +6,24 @@ import math
 import os
 import re
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from whichmin.dynamics.predict import predict
-from whichmin.errors import InputError, WhichminError
-from whichmin.recipe.recipe import Choice, Choices, check_choices
+from whichmin.errors import InputError, OutputError, WhichminError
+from whichmin.recipe.describe import Unknown
+from whichmin.recipe.recipe import Recipe
+from whichmin.studies.answer import Answer, Predicting, Procedure, Training
+from whichmin.studies.choices import Choices, check_choices
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
-from whichmin.studies.store import Answer, keep, kept, place, prepare
+from whichmin.studies.store import Question, Store, Subject, not_kept
 from whichmin.task import Task
-from whichmin.training.train import train
 
 _DELAY = 2.0
-
-Asked = Callable[[str, Choice, int, nn.Module], Answer]
 
 
 def compare(
@@ -34,9 +32,9 @@ def compare(
     choices: Choices,
     seeds: int = 10,
     *,
-    trained: bool = False,
+    train: bool = False,
     until: float | None = 1e-5,
-    max_steps: int | None = None,
+    steps: int | None = None,
     tol: float = 1e-2,
     level: float = 0.05,
     progress: bool = False,
@@ -47,25 +45,26 @@ def compare(
     With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean
     over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
     expectation is the mean square of E d. Its p is the share of sign patterns ε for which the T of ε_s d_s is no
-    smaller: exact, by enumeration, up to 15 seeds. An effect is called real where p ≤ ``level`` and √T exceeds the
-    estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
+    smaller: exact, by enumeration, up to 15 seeds. An effect is called significant where p ≤ ``level`` and √T exceeds
+    the estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
 
     Args:
         model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded
             alike during the call.
         task: the data, with test inputs.
         choices: two or more by name, a dict or (name, choice) pairs; each an optimizer factory or a
-            :class:`whichmin.Choice` with batches and a scheduler.
+            :class:`whichmin.Recipe` with batches and a scheduler.
         seeds: how many initializations. p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6.
-        trained: whether to train each for real as well; the effect is then also that of the trained networks.
+        train: whether to train each for real as well; the effect is then also that of the trained networks.
         until: training mean square error to stop at, as for ``predict`` and ``train``; None: no such aim.
-        max_steps: the number of steps to stop at; None: none, and 100,000 where networks are trained.
+        steps: at most so many; None: any number, and 100,000 where networks are trained.
         tol: of the predictions, as for ``predict``.
         level: of the test of each pair, and 1 − level the coverage of the confidence intervals over seeds.
         progress: show a bar on standard error if it takes longer than two seconds.
         out: a folder in whose ``runs`` each finished choice and seed is kept, and read from when it is there already.
-            What a result belongs to is told by the data, the network as drawn, the choice's name, its factories' names
-            and keywords and the optimizer that is built; the code of a factory of your own is not looked at.
+            It is read for the same data, network as drawn, settings, and optimizer and scheduler as built. Those that
+            are code of your own, such as an optimizer class or the function of a ``LambdaLR``, may have changed
+            unseen: what they train is not kept, and ``notes`` say so.
 
     Returns:
         A :class:`Comparison`: outputs (seeds, n_test, C) by choice, distances, effects, flips. A choice that fails at a
@@ -81,84 +80,71 @@ def compare(
         OutputError: ``out`` cannot be written to.
         WhichminError: the first failure, if there is nothing but failures.
     """
-    count = check_seeds(seeds, "seeds")
+    count = check_seeds(seeds)
     check_test(task)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
-    if until is None and trained and max_steps is None:
-        raise InputError("until and max_steps are both None, so training would have no end: pass one of them.")
-    runs = None if out is None else prepare(out)
+    if until is None and train and steps is None:
+        raise InputError("until and steps are both None, so training would have no end: pass one of them.")
+    store = None if out is None else Store.open(out)
     started = time.perf_counter()
-    ways: dict[str, tuple[Asked, Any]] = {
-        "predicted": (_predictor(task, until, max_steps, tol), [until, max_steps, tol])
-    }
-    if trained:
-        ways["trained"] = (_trainer(task, until, max_steps), [until, max_steps])
-    work = _Work(task, ways, runs)
-    chosen: dict[str, Choice] = {}
+    procedures = [Predicting(until, steps, tol), *([Training(until, steps)] if train else [])]
+    work = _Work(task, procedures, store)
+    recipes: dict[str, Recipe] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
         for seed, model in enumerate(initializations(model_factory, count)):
-            chosen = chosen or check_choices(choices, task, model)
-            bar.total = count * len(chosen)
-            for name, choice in chosen.items():
-                work.do(name, choice, seed, model)
+            recipes = recipes or check_choices(choices, task, model)
+            bar.total = count * len(recipes)
+            subject = None if store is None else Subject.of(model, task)
+            for name, recipe in recipes.items():
+                work.do(name, recipe.at_initialization(seed), seed, model, subject)
                 bar.update()
     if work.failures and not any(answers for answers in work.answers.values()):
         raise work.raised[0]
-    asked = {"until": until, "max_steps": max_steps, "tol": tol}
-    return _package(work, tuple(chosen), count, level, time.perf_counter() - started, asked)
+    asked = {"until": until, "steps": steps, "tol": tol}
+    return _package(work, tuple(recipes), count, level, time.perf_counter() - started, asked)
 
 
 class _Work:
     """The answers so far, by kind, choice and seed; each kept as soon as it is there."""
 
-    def __init__(self, task: Task, ways: dict[str, tuple[Asked, Any]], runs: Path | None) -> None:
-        self.task, self.ways, self.runs = task, ways, runs
-        self.answers: dict[str, dict[tuple[str, int], Answer]] = {kind: {} for kind in ways}
+    def __init__(self, task: Task, procedures: Sequence[Procedure], store: Store | None) -> None:
+        self.task, self.procedures, self.store = task, procedures, store
+        self.answers: dict[str, dict[tuple[str, int], Answer]] = {procedure.kind: {} for procedure in procedures}
         self.failures: list[Failure] = []
         self.raised: list[WhichminError] = []
+        self.unknown: dict[Unknown, dict[str, None]] = {}
 
-    def do(self, name: str, choice: Choice, seed: int, model: nn.Module) -> None:
-        for kind, (ask, how) in self.ways.items():
-            path = None
-            if self.runs is not None:
-                path = place(self.runs, kind, name, choice, seed, model, self.task, how)
-            answer = None if path is None else kept(path)
-            if answer is None:
-                try:
+    def do(self, name: str, recipe: Recipe, seed: int, model: nn.Module, subject: Subject | Unknown | None) -> None:
+        for procedure in self.procedures:
+            try:
+                question = self._question(name, procedure, recipe, subject)
+                answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
+                if answer is None:
                     with few_threads(model, self.task):
-                        answer = ask(name, choice, seed, model)
-                except WhichminError as error:
-                    self.failures.append(Failure(name, seed, kind, str(error)))
-                    self.raised.append(error)
-                    continue
-                if path is not None:
-                    keep(path, answer, {"choice": name, "seed": seed, "how": kind})
-            self.answers[kind][name, seed] = answer
+                        answer = procedure.ask(model, self.task, recipe)
+                    if question is not None and self.store is not None:
+                        about = {"choice": name, "initialization": seed} | answer.numbers
+                        self.store.write(question, about, {"test": answer.test})
+            except OutputError:
+                raise
+            except WhichminError as error:
+                self.failures.append(Failure(name, seed, procedure.kind, str(error)))
+                self.raised.append(error)
+            else:
+                self.answers[procedure.kind][name, seed] = answer
 
-
-def _predictor(task: Task, until: float | None, max_steps: int | None, tol: float) -> Asked:
-    steps = math.inf if max_steps is None else max_steps
-
-    def ask(name: str, choice: Choice, seed: int, model: nn.Module) -> Answer:
-        found = predict(model, task, choice.optimizer, steps=steps, until=until, tol=tol, **choice.course(seed))
-        assert found.test is not None
-        assert isinstance(found.steps, float | int)
-        return Answer(found.test, found.error, float(found.steps), found.seconds, found.notes)
-
-    return ask
-
-
-def _trainer(task: Task, until: float | None, max_steps: int | None) -> Asked:
-    def ask(name: str, choice: Choice, seed: int, model: nn.Module) -> Answer:
-        run = train(model, task, choice.optimizer, until=until, max_steps=max_steps, **choice.course(seed))
-        if run.reason.startswith("interrupted"):
-            raise KeyboardInterrupt
-        assert run.test is not None
-        stopped = () if run.converged or until is None else (f"training stopped short of its aim: {run.reason}",)
-        return Answer(run.test, 0.0, float(run.steps), run.seconds, stopped)
-
-    return ask
+    def _question(
+        self, name: str, procedure: Procedure, recipe: Recipe, subject: Subject | Unknown | None
+    ) -> Question | None:
+        """What is asked, as the store knows it; None where nothing is kept."""
+        if subject is None:
+            return None
+        asked = subject if isinstance(subject, Unknown) else subject.asked(procedure.kind, recipe, procedure.settings)
+        if isinstance(asked, Question):
+            return asked
+        self.unknown.setdefault(asked, {})[name] = None
+        return None
 
 
 def _package(
@@ -183,12 +169,12 @@ def _package(
         work.task,
         outputs("predicted"),
         numbers("error"),
-        outputs("trained") if "trained" in work.ways else None,
+        outputs("trained") if "trained" in work.answers else None,
         numbers("steps"),
         level,
         seconds,
         tuple(work.failures),
-        tuple(notices(level, count) + _remarks(work)),
+        tuple(notices(level, count) + _remarks(work) + _not_kept(work)),
         asked,
     )
 
@@ -205,3 +191,7 @@ def _remarks(work: _Work) -> list[str]:
         others = f" The like at {len(said) - 1} more of the seeds." if len(said) > 1 else ""
         remarks.append(f"{name}, {said[0]}{others}")
     return remarks
+
+
+def _not_kept(work: _Work) -> list[str]:
+    return [f"{', '.join(names)}: {not_kept(unknown)}" for unknown, names in work.unknown.items()]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
-import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from whichmin.decision import Decision
+from whichmin.results import Result
 from whichmin.studies.effects import Effect, Estimate, effect_of, least_seeds, smallest_p
-from whichmin.studies.seeds import decide
 from whichmin.task import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,16 @@ class Pair:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Comparison(Result):
     """The minimizers that several ways to train reach from the same initializations.
 
-    An effect is *real* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a direction that
-    the initializations share, beyond what the scatter between seeds brings about; and (2) the size of that shared
-    difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor that an
-    effect which is not real is absent: two choices may lie far apart at each seed (``distances``) in directions that
-    differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference, a share of
-    about ``level`` is called real. With few seeds p cannot come down to the level; ``real`` is None then.
+    An effect is *significant* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a
+    direction that the initializations share, beyond what the scatter between seeds brings about; and (2) the size of
+    that shared difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor
+    that an effect which is not significant is absent: two choices may lie far apart at each seed (``rms_distances``) in
+    directions that differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference,
+    a share of about ``level`` is called significant. With few seeds p cannot come down to the level; ``significant`` is
+    None then.
 
     Attributes:
         task: the data.
@@ -71,6 +69,8 @@ class Comparison:
         failures: what could not be had.
         notes: what a reader should know.
     """
+
+    kind: ClassVar[str] = "comparison"
 
     task: Task
     predicted: dict[str, Tensor]
@@ -120,89 +120,31 @@ class Comparison:
         }
 
     @property
-    def distances(self) -> dict[tuple[str, str], Estimate]:
+    def rms_distances(self) -> dict[tuple[str, str], Estimate]:
         """Root mean square distance between minimizers of the same seed, trained ones if there are; mean over seeds."""
-        return {names: effect.distance for names, effect in self._known()}
+        return {names: effect.rms_distance for names, effect in self._known()}
 
     @property
-    def real(self) -> dict[tuple[str, str], bool | None]:
-        """Whether each effect is real, see above; None where there are too few seeds to say."""
+    def significant(self) -> dict[tuple[str, str], bool | None]:
+        """Whether each effect is significant, see above; None where there are too few seeds to say."""
         effects = dict(self._known())
-        return {names: effects[names].real if names in effects else None for names in self.pairs}
+        return {names: effects[names].significant if names in effects else None for names in self.pairs}
 
     @property
     def flips(self) -> dict[tuple[str, str], float]:
         """Share of test points whose label flips between two choices of the same seed, mean over seeds."""
         return {names: effect.flips for names, effect in self._known()}
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per pair, and what is known of it as predicted and as trained."""
-        import pandas as pd
-
-        rows = []
-        for (one, other), pair in self.pairs.items():
-            row: dict[str, Any] = {"one": one, "other": other}
-            for kind in ("predicted", "trained"):
-                effect: Effect | None = getattr(pair, kind)
-                if effect is not None:
-                    row |= {f"{k}_{kind}": v for k, v in _columns(effect).items()}
-            rows.append(row)
-        return pd.DataFrame(rows)
-
-    def report(self, path: str | os.PathLike[str]) -> None:
-        """Write one HTML file that opens offline: tables of the choices and pairs, and a figure of the distances.
-
-        Raises:
-            OutputError: the file cannot be written.
-        """
-        from whichmin.report.comparison import render
-        from whichmin.report.html import write_page
-
-        write_page(path, render(self))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``)."""
-        from whichmin.storage import save_folder
-
-        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
-        arrays = {f"task.{k}": v for k, v in task.items() if v is not None}
-        groups = {"predicted": self.predicted, "errors": self.errors, "trained": self.trained, "steps": self.steps}
-        for group, held in groups.items():
-            arrays |= {f"{group}.{i}": t for i, t in enumerate((held or {}).values())}
-        config = {
-            "kind": "comparison",
-            "names": list(self.names),
-            "level": self.level,
-            "seconds": self.seconds,
-            "failures": [dataclasses.astuple(f) for f in self.failures],
-            "notes": list(self.notes),
-            "settings": self.settings,
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per pair, and what is known of it as predicted and as trained; None where nothing is."""
+        kinds = ("predicted",) if self.trained is None else ("predicted", "trained")
+        effects = {kind: [getattr(pair, kind) for pair in self.pairs.values()] for kind in kinds}
+        one, other = zip(*self.pairs, strict=True) if self.pairs else ((), ())
+        return {"one": one, "other": other} | {
+            f"{name}_{kind}": [None if effect is None else of(effect) for effect in effects[kind]]
+            for kind in kinds
+            for name, of in _COLUMNS.items()
         }
-        save_folder(path, config, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Comparison:
-        """Read a folder that :meth:`save` wrote."""
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "comparison")
-
-        def group(of: str) -> dict[str, Tensor]:
-            found = {name: arrays.get(f"{of}.{i}") for i, name in enumerate(config["names"])}
-            return {name: t for name, t in found.items() if t is not None}
-
-        return cls(
-            Task(arrays["task.X"], arrays["task.y"], arrays["task.X_test"], arrays.get("task.y_test")),
-            group("predicted"),
-            group("errors"),
-            group("trained") or None,
-            group("steps"),
-            config["level"],
-            config["seconds"],
-            tuple(Failure(*f) for f in config["failures"]),
-            tuple(config["notes"]),
-            config["settings"],
-        )
 
     def _known(self) -> list[tuple[tuple[str, str], Effect]]:
         return [(names, pair.best) for names, pair in self.pairs.items() if pair.best is not None]
@@ -217,7 +159,8 @@ class Comparison:
         if predicted:
             squares = [float(self.errors[name][both].square().mean()) for name in (one, other)]
             error = math.sqrt(sum(squares))
-        labels = decide(self.task, a[both]), decide(self.task, b[both])
+        decision = Decision.of(self.task)
+        labels = decision.labels(a[both]), decision.labels(b[both])
         return effect_of(a[both].numpy(), b[both].numpy(), error, self.level, labels)
 
 
@@ -227,25 +170,24 @@ def notices(level: float, seeds: int) -> list[str]:
     if least <= level:
         return []
     return [
-        f"{seeds} seeds cannot tell at level {level:g} whether an effect is real: the smallest p they can give is "
-        f"{least:.2g}. Take {least_seeds(level)} seeds or more"
+        f"{seeds} seeds cannot tell at level {level:g} whether an effect is significant: the smallest p they can give "
+        f"is {least:.2g}. Take {least_seeds(level)} seeds or more"
         + (f", or a level of {least:.2g} or more." if least < 1 else ".")
     ]
 
 
-def _columns(effect: Effect) -> dict[str, Any]:
-    return {
-        "distance": effect.distance.mean,
-        "low": effect.distance.low,
-        "high": effect.distance.high,
-        "systematic": effect.systematic,
-        "error": effect.error,
-        "spread": effect.spread,
-        "p": effect.p,
-        "real": effect.real,
-        "flips": effect.flips,
-        "seeds": effect.seeds,
-    }
+_COLUMNS: dict[str, Callable[[Effect], Any]] = {
+    "rms_distance": lambda effect: effect.rms_distance.mean,
+    "low": lambda effect: effect.rms_distance.low,
+    "high": lambda effect: effect.rms_distance.high,
+    "systematic": lambda effect: effect.systematic,
+    "error": lambda effect: effect.error,
+    "seed_std": lambda effect: effect.seed_std,
+    "p": lambda effect: effect.p,
+    "significant": lambda effect: effect.significant,
+    "flips": lambda effect: effect.flips,
+    "seeds": lambda effect: effect.seeds,
+}
 
 
 def filled(found: list[Tensor | None], like: Tensor) -> Tensor:

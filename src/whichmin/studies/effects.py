@@ -52,27 +52,27 @@ class Effect:
     All but ``p``, ``flips`` and ``seeds`` are root mean squares over test points and outputs, in the outputs' units.
 
     Attributes:
-        distance: between the two minimizers of one initialization: mean and confidence interval.
+        rms_distance: between the two minimizers of one initialization: mean and confidence interval.
         systematic: √max(T, 0), the size of the difference that all initializations share.
         error: √(e_A² + e_B²), what the predictions may be off by; 0 for trained networks.
-        spread: standard deviation over initializations of one way's outputs, the two ways averaged.
+        seed_std: standard deviation over initializations of one way's outputs, the two ways averaged.
         p: the share of sign patterns with as large a T; at least ``smallest_p``.
         flips: share of test points that the two decide differently, mean over initializations.
         seeds: S.
         level: the level that p is held against.
     """
 
-    distance: Estimate
+    rms_distance: Estimate
     systematic: float
     error: float
-    spread: float
+    seed_std: float
     p: float
     flips: float
     seeds: int
     level: float
 
     @property
-    def real(self) -> bool | None:
+    def significant(self) -> bool | None:
         """Whether p ≤ level and systematic > error; None where S is too small for p to come down to the level."""
         if not self.systematic > self.error:
             return False
@@ -126,12 +126,12 @@ def effect_of(
     count = len(one)
     differences = (one - other).reshape(count, -1)
     squared, p = systematic_difference(differences)
-    spread = (one.var(axis=0, ddof=1).mean() + other.var(axis=0, ddof=1).mean()) / 2
+    variance = (one.var(axis=0, ddof=1).mean() + other.var(axis=0, ddof=1).mean()) / 2
     return Effect(
         Estimate.of(np.sqrt(np.square(differences).mean(axis=1)), level),
         math.sqrt(max(squared, 0.0)),
         error,
-        math.sqrt(float(spread)),
+        math.sqrt(float(variance)),
         p,
         float((labels[0] != labels[1]).mean()),
         count,

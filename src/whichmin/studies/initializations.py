@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from whichmin.errors import InputError, ModelError
-from whichmin.recipe.recipe import digest
+from whichmin.recipe.describe import digest
 from whichmin.task import Task
 
 #: Up to so many multiplications in a pass over the data threads gain nothing.
@@ -22,7 +22,7 @@ ModelFactory = Callable[[int], nn.Module]
 _WANTED = "expected a function of the seed, such as lambda seed: whichmin.networks.MLP((64, 512, 1), seed=seed)"
 
 
-def check_seeds(n: Any, name: str) -> int:
+def check_seeds(n: Any) -> int:
     """How many initializations, two at least.
 
     Raises:
@@ -31,10 +31,11 @@ def check_seeds(n: Any, name: str) -> int:
     try:
         count = operator.index(n)
     except TypeError as error:
-        raise InputError(f"{name} is {n!r}; expected a whole number of initializations, 2 or more.") from error
+        raise InputError(f"seeds is {n!r}; expected a whole number of initializations, 2 or more.") from error
     if count < 2 or isinstance(n, bool):
         raise InputError(
-            f"{name} is {n!r}: a single seed where spread is asked for. Expected 2 or more; whichmin.predict does one."
+            f"seeds is {n!r}: a single seed where their differences are asked for. Expected 2 or more; "
+            "whichmin.predict does one."
         )
     return count
 

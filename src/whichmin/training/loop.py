@@ -32,6 +32,7 @@ class Loop:
         losses: the training mean square errors that were measured.
         measured: the step of each.
         done: steps made.
+        interrupted: whether Ctrl-C ended the loop.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Loop:
         self.losses: list[float] = []
         self.measured: list[int] = []
         self.done = 0
+        self.interrupted = False
         self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
         self._rates = _rates(optimizer)
 
@@ -64,14 +66,15 @@ class Loop:
         try:
             return self._full(bar) if self.rows is None else self._batches(bar, self.rows)
         except KeyboardInterrupt:
+            self.interrupted = True
             if not self.measured or self.measured[-1] != self.done:  # the loss where the parameters are now
                 self._note(self.done, self._error())
-            return f"interrupted after {self.done} steps at a training MSE of {self.losses[-1]:.3g}."
+            return f"interrupted after {self.done} steps at a training {self.task.loss.label} of {self.losses[-1]:.3g}."
         finally:
             bar.close()
 
     def _full(self, bar: Any) -> str:
-        y, criterion = self.task.y, nn.MSELoss()
+        y, criterion = self.task.y, self.task.loss.module()
         for step in range(self.limit + 1):
             self.optimizer.zero_grad()
             loss = criterion(self._outputs(self.task.X, y), y)
@@ -82,7 +85,7 @@ class Loop:
         raise AssertionError("the last step ends the loop")
 
     def _batches(self, bar: Any, rows: int) -> str:
-        X, y, criterion = self.task.X, self.task.y, nn.MSELoss()
+        X, y, criterion = self.task.X, self.task.y, self.task.loss.module()
         order: Iterator[Tensor] = batch_order(self.task.n, rows, self.seed)
         epoch = steps_per_epoch(self.task.n, rows)
         for step in range(self.limit + 1):
@@ -103,7 +106,7 @@ class Loop:
         self._note(step, value)
         if self.until is not None and value < self.until:
             self._check_parameters(step)
-            return f"the training MSE fell below {self.until:g} after {step} steps."
+            return f"the training {self.task.loss.label} fell below {self.until:g} after {step} steps."
         if step == self.limit:
             self._check_parameters(step)
             return self._at_limit()
@@ -127,17 +130,17 @@ class Loop:
 
     def _error(self) -> float:
         with torch.no_grad():
-            return float(nn.functional.mse_loss(self._outputs(self.task.X, self.task.y), self.task.y))
+            return float(self.task.loss.module()(self._outputs(self.task.X, self.task.y), self.task.y))
 
     def _outputs(self, X: Tensor, y: Tensor) -> Tensor:
         return self.network(X).reshape(y.shape)
 
     def _at_limit(self) -> str:
-        told = f"stopped at max_steps = {self.limit} with a training MSE of {self.losses[-1]:.3g}"
+        ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"
         if self.until is None:
-            return f"{told}."
+            return f"{ended}."
         why = stalled(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
-        return f"{told}, above until = {self.until:g}" + (f": {why}" if why else ".")
+        return f"{ended}, above until = {self.until:g}" + (f": {why}" if why else ".")
 
     def _check_parameters(self, step: int) -> None:
         name = _not_finite(self.network)

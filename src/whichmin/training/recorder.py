@@ -14,12 +14,11 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
-from whichmin.tangent.examine import check_modules
+from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot
-from whichmin.training.train import check_network
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -84,7 +83,7 @@ class Recorder(Recording):
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
-            check_network(network, self.task)
+            examine(network, self.task.X, outputs=self.task.outputs).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._blueprint = Blueprint.of(optimizer, self._named)
@@ -113,6 +112,7 @@ class Recorder(Recording):
             if error is None:
                 raise
         finally:
+            self._interrupted = isinstance(error, KeyboardInterrupt)
             self._reason = _why(error, self.steps, self._snapshots[-1], self._step is not None) + lost
             self._named, self._step = {}, None
 
@@ -167,7 +167,7 @@ class Recorder(Recording):
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}
             train = outputs(task.X)
             test = None if task.X_test is None else outputs(task.X_test)
-            mse = float(nn.functional.mse_loss(train, task.y))
+            mse = float(task.loss.module()(train, task.y))
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
         return Snapshot(self._calls - int(self._skipped), train, test, mse, rates)
 

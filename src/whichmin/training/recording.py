@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
+from whichmin.results import Result
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.run import Run
@@ -37,7 +39,23 @@ class Snapshot:
     lr: tuple[float, ...]
 
 
-class Recording:
+@dataclass(frozen=True, eq=False)
+class _Content:
+    """What is saved of a recording that has ended."""
+
+    task: Task
+    optimizer: str
+    steps: int
+    snapshots: tuple[Snapshot, ...]
+    initial: dict[str, Tensor]
+    final: dict[str, Tensor]
+    metric: dict[str, Tensor] | None
+    reason: str
+    interrupted: bool
+    seconds: float
+
+
+class Recording(Result):
     """What was recorded: filled by a :class:`whichmin.Recorder`, or read from disk.
 
     Args:
@@ -47,6 +65,8 @@ class Recording:
     Raises:
         ResultError: by what is asked before the recorder was entered, or before its with block was left.
     """
+
+    kind: ClassVar[str] = "recorder"
 
     def __init__(self, task: Task, optimizer: str) -> None:
         self.task = task
@@ -61,6 +81,7 @@ class Recording:
         self._network: nn.Module | None = None
         self._blueprint: Blueprint | None = None
         self._reason = ""
+        self._interrupted = False
         self._seconds = 0.0
 
     @property
@@ -129,6 +150,7 @@ class Recording:
             steps=self.steps,
             losses=torch.tensor([s.mse for s in self._snapshots], dtype=torch.float64),
             converged=False,
+            interrupted=self._interrupted,
             reason=self._reason,
             optimizer=self._optimizer_name,
             learning_rate=first.lr[0] if first.lr else float("nan"),
@@ -141,21 +163,6 @@ class Recording:
             _network=self._network,
         )
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
-        from whichmin.storage import save_folder
-
-        task = {"X": self.task.X, "y": self.task.y, "X_test": self.task.X_test, "y_test": self.task.y_test}
-        trees = {"initial": self._initial, "final": self._ended(), "metric": self._metric or {}, "task": task}
-        arrays = {f"{tree}.{k}": v for tree, values in trees.items() for k, v in values.items() if v is not None}
-        arrays["train"] = torch.stack([s.train for s in self._snapshots])
-        if self.task.X_test is not None:
-            arrays["test"] = torch.stack([s.test for s in self._snapshots if s.test is not None])
-        config = {"kind": "recorder", "metric": self._metric is not None}
-        config |= {"optimizer": self._optimizer_name, "steps": self.steps}
-        config |= {"reason": self._reason, "seconds": self._seconds}
-        save_folder(path, config, arrays, [{"step": s.step, "mse": s.mse, "lr": s.lr} for s in self._snapshots])
-
     @classmethod
     def load(cls, path: str | os.PathLike[str], model: nn.Module | None = None) -> Recording:
         """Read a folder that :meth:`save` wrote.
@@ -165,26 +172,41 @@ class Recording:
             model: a network of the recorded kind, whatever its parameters; it is copied. Without it what is loaded
                 gives no models and cannot be explained.
         """
-        from whichmin.storage import load_folder
-
-        config, arrays, rows = load_folder(path, "recorder")
-        trees: dict[str, dict[str, Tensor]] = {"initial": {}, "final": {}, "metric": {}, "task": {}}
-        for key, value in arrays.items():
-            tree, _, name = key.partition(".")
-            if name:
-                trees[tree][name] = value
-        loaded = Recording(Task(**trees["task"]), config["optimizer"])
-        loaded._initial, loaded._final = trees["initial"], trees["final"]
-        loaded._metric = trees["metric"] if config["metric"] else None
-        loaded._calls, loaded._reason, loaded._seconds = config["steps"], config["reason"], config["seconds"]
-        loaded._phase = "done"
+        loaded = super().load(path)
         if model is not None:
             loaded._network = copy.deepcopy(model).eval()
-        tests = arrays.get("test", [None] * len(rows))
-        loaded._snapshots = [
-            Snapshot(row["step"], train, test, row["mse"], tuple(row["lr"]))
-            for row, train, test in zip(rows, arrays["train"], tests, strict=True)
-        ]
+        return loaded
+
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per snapshot: ``step``, ``mse`` and ``lr``, that of the first parameter group."""
+        rates = [s.lr[0] if s.lr else float("nan") for s in self.snapshots]
+        return {"step": [s.step for s in self.snapshots], "mse": [s.mse for s in self.snapshots], "lr": rates}
+
+    def _content(self) -> _Content:
+        return _Content(
+            task=self.task,
+            optimizer=self._optimizer_name,
+            steps=self.steps,
+            snapshots=tuple(self._snapshots),
+            initial=self._initial,
+            final=self._ended(),
+            metric=self._metric,
+            reason=self._reason,
+            interrupted=self._interrupted,
+            seconds=self._seconds,
+        )
+
+    @classmethod
+    def _content_class(cls) -> type:
+        return _Content
+
+    @classmethod
+    def _restored(cls, content: _Content) -> Recording:
+        loaded = Recording(content.task, content.optimizer)
+        loaded._snapshots, loaded._calls = list(content.snapshots), content.steps
+        loaded._initial, loaded._final, loaded._metric = content.initial, content.final, content.metric
+        loaded._interrupted = content.interrupted
+        loaded._reason, loaded._seconds, loaded._phase = content.reason, content.seconds, "done"
         return loaded
 
     def _left(self) -> None:

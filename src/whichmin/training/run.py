@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ResultError
+from whichmin.recipe.recipe import Recipe
+from whichmin.results import NOT_SAVED, Result
 from whichmin.task import Task
-
-if TYPE_CHECKING:
-    import os
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(Result):
     """A network that was really trained.
 
     Attributes:
@@ -28,6 +28,7 @@ class Run:
         losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
             the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
+        interrupted: whether Ctrl-C ended training before its end.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
@@ -41,6 +42,8 @@ class Run:
         metric: the optimizer's last preconditioner D, a tensor for each trainable parameter by name; None where it has
             none that is known (:func:`whichmin.optimizers.last_metric`).
     """
+
+    kind: ClassVar[str] = "run"
 
     task: Task
     train: Tensor
@@ -57,11 +60,11 @@ class Run:
     final: dict[str, Tensor] = field(repr=False)
     batch_size: int | None = None
     seed: int = 0
+    interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
-    _network: nn.Module | None = field(default=None, repr=False)
-    _factory: Any = field(default=None, repr=False)
-    _scheduler: Any = field(default=None, repr=False)
+    _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
+    _recipe: Recipe | None = field(default=None, repr=False, metadata=NOT_SAVED)
 
     def __post_init__(self) -> None:
         """Without steps of their own the losses are those of every step."""
@@ -85,40 +88,6 @@ class Run:
         network.load_state_dict(state)
         return network
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a result folder (see ``whichmin.storage``); the network's class is not stored, its parameters are."""
-        from whichmin.storage import save_folder
-
-        arrays = {"train": self.train, "losses": self.losses, "loss_steps": self.loss_steps}
-        arrays |= {"X": self.task.X, "y": self.task.y}
-        optional = {"test": self.test, "X_test": self.task.X_test, "y_test": self.task.y_test}
-        arrays |= {k: v for k, v in optional.items() if v is not None}
-        for group in ("initial", "final", "metric"):
-            arrays |= {f"{group}.{k}": v for k, v in (getattr(self, group) or {}).items()}
-        config = {"kind": "run"} | {k: getattr(self, k) for k in _SCALARS}
-        save_folder(path, config, arrays)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Run:
-        """Read a folder that :meth:`save` wrote."""
-        from whichmin.storage import load_folder
-
-        config, arrays, _ = load_folder(path, "run")
-
-        def named(group: str) -> dict[str, Tensor]:
-            return {k.removeprefix(f"{group}."): v for k, v in arrays.items() if k.startswith(f"{group}.")}
-
-        return cls(
-            task=Task(arrays["X"], arrays["y"], arrays.get("X_test"), arrays.get("y_test")),
-            train=arrays["train"],
-            test=arrays.get("test"),
-            losses=arrays["losses"],
-            loss_steps=arrays["loss_steps"],
-            initial=named("initial"),
-            final=named("final"),
-            metric=named("metric") or None,
-            **{k: config[k] for k in _SCALARS},
-        )
-
-
-_SCALARS = ("steps", "converged", "reason", "optimizer", "learning_rate", "until", "seconds", "batch_size", "seed")
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per training error that was measured: ``step`` and ``mse``."""
+        return {"step": self.loss_steps, "mse": self.losses}

@@ -9,13 +9,13 @@ import time
 import torch
 from torch import nn
 
-from whichmin.dynamics.rules.registry import OptimizerFactory, at_best, build, learning_rate_is_best
+from whichmin.dynamics.rules.registry import resolve_best_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
-from whichmin.recipe.batches import check_batch_size, generator_of
-from whichmin.recipe.build import SchedulerFactory, build_scheduler, check_optimizer
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
+from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
@@ -29,10 +29,10 @@ MAX_STEPS = 100_000
 def train(
     model: nn.Module,
     task: Task,
-    optimizer: OptimizerFactory,
+    optimizer: OptimizerFactory | Recipe,
     *,
     until: float | None = 1e-5,
-    max_steps: int | None = None,
+    steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
@@ -45,11 +45,11 @@ def train(
     Args:
         model: the network; it is not changed.
         task: the data.
-        optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``; ``lr="best"`` takes the theoretical rate of
-            gradient descent at θ₀.
-        until: stop before the step at which the training mean square error is below this; None trains to ``max_steps``.
+        optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
+            batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
+        until: stop before the step at which the training mean square error is below this; None trains to ``steps``.
             With mini-batches the error is measured at the start of every epoch, and looked at there.
-        max_steps: stop after so many steps; 100,000 unless told.
+        steps: stop after so many steps; 100,000 unless told.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -60,32 +60,35 @@ def train(
 
     Returns:
         A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached, and what may have kept it from
-        there. Ctrl-C ends training with what there is: a run whose reason says so.
+        there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
 
     Cost: a forward and a backward pass per step; with mini-batches also a forward pass over all rows per epoch.
 
     Raises:
         TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
-        InputError: an ``until``, ``max_steps``, ``batch_size`` or ``seed`` that cannot be used.
+        InputError: an ``until``, ``steps``, ``batch_size`` or ``seed`` that cannot be used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
             a group with lr = 0; a scheduler that needs a metric.
     """
-    limit = _check_limits(until, max_steps)
-    rows = check_batch_size(batch_size, task.n)
-    generator_of(seed)
+    limit = _check_limits(until, steps)
+    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
     network = copy.deepcopy(model)
-    if learning_rate_is_best(optimizer):
-        optimizer = at_best(optimizer, spectrum(tangent_kernel(network, task.X)))
-    made = build(optimizer, [p for p in network.parameters() if p.requires_grad])
-    check_optimizer(made, network)
+    if recipe.wants_best_rate:
+        recipe = resolve_best_rate(
+            recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())
+        )
+    parameters = trainable(network)
+    made = recipe.build(parameters.values())
+    check_optimizer(made, parameters)
     learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
-    scheduled = build_scheduler(scheduler, made)
+    scheduled = recipe.build_scheduler(made)
     initial = state_of(network)
-    check_network(network, task)
-    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=seed)
+    examine(network, task.X, outputs=task.outputs).check_rows()
+    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
     seconds = time.perf_counter() - started
@@ -107,28 +110,19 @@ def train(
         initial=initial,
         final=state_of(network),
         batch_size=rows,
-        seed=seed,
+        interrupted=loop.interrupted,
+        seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(made, network.named_parameters()),
         _network=network,
-        _factory=optimizer,
-        _scheduler=scheduler,
+        _recipe=recipe,
     )
 
 
-def _check_limits(until: float | None, max_steps: int | None) -> int:
+def _check_limits(until: float | None, steps: int | None) -> int:
     if until is not None and not (math.isfinite(until) and until > 0):
-        raise InputError(f"until is {until}; expected a positive training mean square error, or None.")
-    limit = MAX_STEPS if max_steps is None else max_steps
+        raise InputError(f"until is {until}; expected a positive training loss, or None.")
+    limit = MAX_STEPS if steps is None else steps
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
-        raise InputError(f"max_steps is {max_steps}; expected a whole number of steps.")
+        raise InputError(f"steps is {steps}; expected a whole number of steps.")
     return int(limit)
-
-
-def check_network(network: nn.Module, task: Task) -> None:
-    """Refuse a network that does not fit the task, is random, or mixes rows.
-
-    Raises:
-        ModelError: which of them, and what to do.
-    """
-    examine(network, task.X, outputs=task.outputs).check_rows()

@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp
 import whichmin as wm
 from oracles.frozen import SGD, Frozen, rule
 from oracles.linear_rules import Dense, distance, problem, sgd
-from whichmin.dynamics.motion.closed_form import SteadyMotion
+from whichmin.dynamics.motion.closed_form import ClosedFormMotion
 from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import BesselMotion, ScheduledNesterov
@@ -64,11 +64,11 @@ def integrate(described, frozen, t, *, steps=0.0, theta=None, velocity=None):
 def test_it_solves_its_equation(name, t):
     described, frozen = FLOWS[name], Frozen.make(rank=5)
     motion = frozen.at_rest(described)
-    assert isinstance(motion, BesselMotion if isinstance(described, ScheduledNesterov) else SteadyMotion)
+    assert isinstance(motion, BesselMotion if isinstance(described, ScheduledNesterov) else ClosedFormMotion)
     theta, velocity = integrate(described, frozen, t)
     residual = frozen.residual(torch.from_numpy(theta))
     assert distance(torch.from_numpy(motion.residual(t)), residual) < 1e-8
-    assert motion.mse(t) == pytest.approx(float(residual.square().mean()), rel=1e-7)
+    assert motion.loss(t) == pytest.approx(float(residual.square().mean()), rel=1e-7)
     state = frozen.state(motion, t, frozen.origin(described))
     assert distance(state[0], torch.from_numpy(theta)) < 1e-8
     assert distance(state[1], torch.from_numpy(-velocity)) < 1e-8
@@ -99,7 +99,7 @@ def test_it_restarts_with_any_velocity(name):
     theta, velocity = (torch.randn(12, generator=g, dtype=torch.float64) for _ in range(2))
     pushed = torch.stack([torch.zeros(7).double(), frozen.J @ -velocity]).numpy()
     gram = (velocity @ velocity).reshape(1, 1).numpy()
-    start = Start(frozen.spectrum, frozen.residual(theta).numpy(), 9.0, pushed, gram)
+    start = Start(frozen.spectrum, frozen.objective, frozen.residual(theta).numpy(), 9.0, pushed, gram)
     motion, before = described.motion(start), torch.stack([theta, -velocity])
     for t in (0.5, 20.0):
         expected, _ = integrate(described, frozen, t, steps=9.0, theta=theta.numpy(), velocity=velocity.numpy())
@@ -123,13 +123,13 @@ def test_the_first_crossing_is_the_first(name):
     described, frozen = FLOWS[name], Frozen.make()
     motion = frozen.at_rest(described)
     times = np.arange(0.05, 150, 0.05)
-    seen = np.array([motion.mse(t) for t in times])
+    seen = np.array([motion.loss(t) for t in times])
     for part in (0.5, 0.1, 0.02):
-        until = part * motion.mse(0)
+        until = part * motion.loss(0)
         first = times[np.flatnonzero(seen < until)[0]]
         t = motion.first_below(until)
         assert first - 0.05 - 1e-9 <= t <= first
-        assert motion.mse(t) < until <= motion.mse(t * (1 - 1e-6))
+        assert motion.loss(t) < until <= motion.loss(t * (1 - 1e-6))
 
 
 @pytest.mark.parametrize(
@@ -159,8 +159,8 @@ def test_the_amplitude_of_a_mode_falls_like_a_power(r):
     """t^{−r/2}, and so the loss like t^{−r}."""
     described, frozen = ScheduledNesterov(LR, flow=True, r=r), Frozen.make(rank=1)
     motion = frozen.at_rest(described)
-    floor = motion.mse(math.inf)
-    peaks = [max((motion.mse(t) - floor, t) for t in begun + np.arange(0, 60, 0.1)) for begun in (200.0, 3200.0)]
+    floor = motion.loss(math.inf)
+    peaks = [max((motion.loss(t) - floor, t) for t in begun + np.arange(0, 60, 0.1)) for begun in (200.0, 3200.0)]
     (early, t0), (late, t1) = peaks
     assert math.log(early / late) / math.log(t1 / t0) == pytest.approx(r, rel=0.01)
 

@@ -14,9 +14,9 @@ from oracles.frozen import COURSES, DECAYED, LR, RULES, SGD, Frozen, rule
 from oracles.linear_rules import distance
 from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
-from whichmin.dynamics.rules.linear_rule import Course
 from whichmin.errors import DivergenceError
 from whichmin.optimizers import HigherMomentum, Nesterov
+from whichmin.recipe.schedule import Schedule
 
 ALL = RULES | DECAYED
 EVERY = pytest.mark.parametrize("name", ALL)
@@ -38,7 +38,7 @@ def test_no_time_is_rest(name, course):
     assert not motion.coefficients(0).any()
     assert np.array_equal(motion.weights(0), np.eye(len(motion.weights(0))))
     assert motion.displacement(0) == 0
-    assert motion.mse(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
+    assert motion.loss(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
 
 
 @EVERY
@@ -51,7 +51,7 @@ def test_it_is_the_optimizer(name, course, shape):
     for t in (300, 1, 2, 3, 10, 257):  # not in order: what was made before is made again
         residual = frozen.residual(trained[t])
         assert close(motion.residual(t), residual) < 1e-10
-        assert motion.mse(t) == pytest.approx(float(residual.square().mean()), rel=1e-9, abs=1e-20)
+        assert motion.loss(t) == pytest.approx(float(residual.square().mean()), rel=1e-9, abs=1e-20)
         assert close(frozen.state(motion, t, frozen.origin(described))[0], trained[t]) < 1e-10
 
 
@@ -160,9 +160,9 @@ def test_the_order_of_the_data_does_not_matter(name, course):
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])
     place = order.argsort().numpy()
     moved = Frozen(frozen.J[order], frozen.theta, frozen.r0[order])
-    rows = described.course.batch
+    rows = described.schedule.batches
     batches = None if rows is None else lambda k: place[rows(k)]
-    renamed = replace(described, course=replace(described.course, batch=batches))
+    renamed = replace(described, schedule=replace(described.schedule, batches=batches))
     a, b = frozen.at_rest(described), moved.at_rest(renamed)
     for t in (1, 2, 33):
         assert close(a.residual(t)[order.numpy()], b.residual(t)) < 1e-11
@@ -174,15 +174,15 @@ def test_step_by_step_is_the_closed_form(name):
     """A schedule that does not change anything, or batches of all rows."""
     frozen, described = Frozen.make(7, rank=5), rule(ALL[name])
     closed = frozen.at_rest(described)
-    for course in (Course(rates=lambda k: LR), Course(batch=lambda k: np.arange(7))):
-        steps = frozen.at_rest(replace(described, course=course))
+    for schedule in (Schedule(lr=lambda k: LR), Schedule(batches=lambda k: np.arange(7))):
+        steps = frozen.at_rest(replace(described, schedule=schedule))
         assert type(steps) is RecursionMotion
         for t in (1, 2, 100, 700):
             assert close(closed.residual(t), steps.residual(t)) < 1e-10
             a, b = (torch.from_numpy(np.ascontiguousarray(m.coefficients(t))) @ frozen.J for m in (closed, steps))
             assert close(a, b) < 1e-10
             assert close(closed.weights(t), steps.weights(t)) < 1e-10
-        until = 1.01 * closed.mse(60)
+        until = 1.01 * closed.loss(60)
         assert closed.first_below(until) == steps.first_below(until)
 
 
@@ -193,9 +193,9 @@ def test_the_first_step_below_is_that_of_a_scan(name, course):
     motion = frozen.at_rest(described)
     mse = frozen.train(RULES[name], 400, course)
     mse = torch.stack([frozen.residual(theta).square().mean() for theta in mse])
-    if described.slots and course == "full" and "negative" not in name:
+    if described.state_vectors and course == "full" and "negative" not in name:
         assert (mse[1:] > mse[:-1]).any(), "with momentum the error does not fall all the time"
-    every = described.course.every
+    every = described.schedule.eval_every
     looked_at = [k for k in range(1, 401) if k % every == 0]
     for until in (float(mse[0]) * part for part in (0.999, 0.5, 0.2, 0.05, 1e-2, 1e-3)):
         first = next((k for k in looked_at if mse[k] < until), None)
@@ -224,7 +224,7 @@ def test_an_error_out_of_reach_is_never_reached(name, course):
     motion = frozen.at_rest(rule(RULES[name], course))
     floor = float((frozen.r0 - frozen.J @ (torch.linalg.pinv(frozen.J) @ frozen.r0)).square().mean())
     assert motion.first_below(0.999 * floor) == math.inf
-    assert motion.first_below(floor + 0.3 * (motion.mse(0) - floor)) < math.inf
+    assert motion.first_below(floor + 0.3 * (motion.loss(0) - floor)) < math.inf
 
 
 @PLAIN
@@ -248,7 +248,7 @@ def test_batches_that_diverge_are_an_error():
 
 
 def test_a_start_is_at_rest():
-    start = Start.at_rest(Frozen.make().spectrum, np.ones(7), 2, np.full(7, 3.0))
+    start = Start.at_rest(Frozen.make().spectrum, Frozen.make().objective, np.ones(7), 2, np.full(7, 3.0))
     assert (start.steps, start.pushed.shape, start.gram.shape) == (0, (3, 7), (2, 2))
     assert (start.pushed[0] == 3).all()
     assert not start.pushed[1:].any()

@@ -11,7 +11,10 @@ import torch
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, rms
-from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+from whichmin.dynamics.rules.adagrad import AdaGrad
+from whichmin.dynamics.rules.adam import Adam
+from whichmin.dynamics.rules.registry import rule_of
+from whichmin.dynamics.rules.rmsprop import RMSprop
 
 OPTIMIZERS = {
     "adagrad": partial(torch.optim.Adagrad, lr=0.02),
@@ -26,7 +29,7 @@ EVERY = pytest.mark.parametrize("name", OPTIMIZERS)
 @cache
 def trained(name: str, width: int, seed: int) -> wm.Run:
     model, task = mlp_problem((4, width), 10, seed=seed, n_test=40)
-    return wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=STEPS)
+    return wm.train(model, task, OPTIMIZERS[name], until=None, steps=STEPS)
 
 
 def followed(name: str, width: int, seed: int, **arguments) -> wm.Prediction:
@@ -41,8 +44,8 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
     truths = []
     for tol in (2e-2, 3e-3):
         found = followed(name, width, seed, tol=tol)
-        truths.append(rms(found.test, run.test) / found.spread)
-        assert found.method == "followed"
+        truths.append(rms(found.test, run.test) / found.target_std)
+        assert found.method == "relinearized"
         assert found.steps == STEPS
         assert found.relative_error <= tol
         assert 0.2 < found.relative_error / truths[-1] < 5, "the estimate is right within a factor"
@@ -52,7 +55,7 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
     assert truths[1] < truths[0]
     lazy = followed(name, width, seed, relinearize="never")
     turned = 0.7 if name == "rmsprop" else 0.3  # whose network hardly turns in so few steps
-    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.spread
+    assert truths[1] < turned * rms(lazy.test, run.test) / lazy.target_std
 
 
 @EVERY
@@ -64,10 +67,10 @@ def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
     factory = partial(
         OPTIMIZERS[name].func, **(OPTIMIZERS[name].keywords | {"lr": 1e-2 if name != "rmsprop" else 1e-3})
     )
-    run = wm.train(model, task, factory, until=None, max_steps=steps)
+    run = wm.train(model, task, factory, until=None, steps=steps)
     found = wm.predict(model, task, factory, steps=steps, tol=tol)
     assert rms(found.test, run.test) < 5 * found.error
-    assert rms(found.test, run.test) < 5 * tol * found.spread
+    assert rms(found.test, run.test) < 5 * tol * found.target_std
 
 
 @EVERY
@@ -96,7 +99,7 @@ def test_until_comes_near_to_where_training_stops(name):
     assert stopped.steps == first
     found = followed(name, 60, 0, steps=math.inf, until=until, tol=2e-3)
     assert found.steps == pytest.approx(first, rel=0.03)
-    assert rms(found.test, stopped.test) < 6e-3 * found.spread
+    assert rms(found.test, stopped.test) < 6e-3 * found.target_std
     assert float((found.train - task.y).square().mean()) < until
     assert found.notes == ()
 
@@ -105,7 +108,7 @@ def test_until_comes_near_to_where_training_stops(name):
 @pytest.mark.parametrize("steps", [0, 1, 12])
 def test_the_first_steps_are_made_for_real(name, steps):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
-    run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=steps)
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=steps)
     found = wm.predict(model, task, OPTIMIZERS[name], steps=steps, tol=1e-9)
     assert found.steps == steps
     assert distance(found.test, run.test) < 1e-10
@@ -114,7 +117,7 @@ def test_the_first_steps_are_made_for_real(name, steps):
 
 @EVERY
 def test_intervals_of_a_step_are_training_itself(name):
-    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, max_steps=40)
+    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, steps=40)
     found = followed(name, 60, 0, steps=40, relinearize=200)
     assert found.intervals == 40 - 12 + 1
     assert distance(found.test, run.test) < 1e-10
@@ -124,9 +127,9 @@ def test_intervals_of_a_step_are_training_itself(name):
 @EVERY
 def test_several_outputs(name):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
-    run = wm.train(model, task, OPTIMIZERS[name], until=None, max_steps=200)
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=200)
     found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3)
-    assert rms(found.test, run.test) < 1e-2 * found.spread
+    assert rms(found.test, run.test) < 1e-2 * found.target_std
 
 
 @EVERY
@@ -153,8 +156,8 @@ STEPWISE = {
 @pytest.mark.parametrize("name", STEPWISE)
 def test_other_settings_go_step_by_step(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    assert AdaptiveRule.of(STEPWISE[name](list(model.parameters()))) is None
-    run = wm.train(model, task, STEPWISE[name], until=None, max_steps=150)
+    assert rule_of(STEPWISE[name](list(model.parameters()))) is None
+    run = wm.train(model, task, STEPWISE[name], until=None, steps=150)
     lazy = wm.predict(model, task, STEPWISE[name], steps=150, relinearize="never")
     found = [wm.predict(model, task, STEPWISE[name], steps=150, relinearize=n) for n in (5, 40)]
     truths = [rms(p.test, run.test) for p in (lazy, *found)]
@@ -167,7 +170,7 @@ def test_other_settings_go_step_by_step(name):
 @pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
 def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    run = wm.train(model, task, STEPWISE[name], until=None, max_steps=150)
+    run = wm.train(model, task, STEPWISE[name], until=None, steps=150)
     for tol in (1e-2, 1e-4):
         found = wm.predict(model, task, STEPWISE[name], steps=150, tol=tol)
         assert found.relative_error <= tol or any("tol" in note for note in found.notes)
@@ -175,27 +178,27 @@ def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
 
 
 RULES = {
-    "adagrad": AdaptiveRule("Adagrad", 0.02, 1e-10),
-    "rmsprop": AdaptiveRule("RMSprop", 1e-4, 1e-8, beta2=0.99),
-    "adam": AdaptiveRule("Adam", 1e-3, 1e-8, 0.9, 0.999, True),
-    "adamw": AdaptiveRule("AdamW", 1e-3, 1e-8, 0.9, 0.999, True, 0.3),
+    "adagrad": AdaGrad(0.02, 1e-10),
+    "rmsprop": RMSprop(1e-4, 1e-8, beta2=0.99),
+    "adam": Adam(1e-3, 1e-8, 0.9, 0.999, True),
+    "adamw": Adam(1e-3, 1e-8, 0.9, 0.999, True, 0.3),
 }
 
 
 @EVERY
 def test_the_rule_of_an_optimizer(name):
     parameters = [torch.nn.Parameter(torch.ones(2))]
-    assert AdaptiveRule.of(OPTIMIZERS[name](parameters)) == RULES[name]
+    assert rule_of(OPTIMIZERS[name](parameters)) == RULES[name]
     keywords = OPTIMIZERS[name].keywords
-    assert AdaptiveRule.of(OPTIMIZERS[name].func(parameters, **keywords, maximize=True)) is None
+    assert rule_of(OPTIMIZERS[name].func(parameters, **keywords, maximize=True)) is None
     groups = [{"params": [torch.nn.Parameter(torch.ones(2))]} for _ in range(2)]
-    assert AdaptiveRule.of(OPTIMIZERS[name](groups)) is None
+    assert rule_of(OPTIMIZERS[name](groups)) is None
 
 
 def test_decoupled_adam_is_adamw():
     parameters = [torch.nn.Parameter(torch.ones(2))]
-    rule = AdaptiveRule.of(torch.optim.Adam(parameters, lr=1e-3, weight_decay=0.1, decoupled_weight_decay=True))
-    assert rule == AdaptiveRule("Adam", 1e-3, 1e-8, 0.9, 0.999, True, 0.1)
+    rule = rule_of(torch.optim.Adam(parameters, lr=1e-3, weight_decay=0.1, decoupled_weight_decay=True))
+    assert rule == Adam(1e-3, 1e-8, 0.9, 0.999, True, 0.1)
 
 
 @pytest.mark.parametrize("n", [1.0, 40.0, 700.0])
@@ -219,7 +222,7 @@ def test_the_nodes_integrate_what_is_smooth(n, count):
 def test_a_path_of_a_step_or_two_ends():
     """Where finer intervals make no other path, refining has to end."""
     model, task = mlp_problem((4, 60), 8)
-    first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, max_steps=13)
+    first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, steps=13)
     until = float(first.losses[13]) * 1.0001
     run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
     found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9)

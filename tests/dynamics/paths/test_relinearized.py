@@ -17,7 +17,7 @@ from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
 @pytest.mark.parametrize("kind", ["over", "under"])
 def test_intervals_of_one_step_are_training(kind, outputs):
     model, task = problem(kind, outputs)
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=40)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=40)
     prediction = wm.predict(model, task, sgd(0.1), steps=40, relinearize=10**7)
     assert prediction.intervals == 40
     assert rms(run.test, wm.predict(model, task, sgd(0.1), steps=40, relinearize="never").test) > 1e-3
@@ -29,14 +29,14 @@ def test_intervals_of_one_step_are_training(kind, outputs):
 def test_intervals_of_one_step_of_a_convolutional_network():
     model = wm.networks.CNN((2, 5, 4), outputs=2, bias=True, dtype=torch.float64)
     task = wm.Task(*(torch.randn(s, dtype=torch.float64) for s in ((4, 2, 6, 6), (4, 2), (3, 2, 6, 6))))
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=12)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=12)
     prediction = wm.predict(model, task, sgd(0.1), steps=12, relinearize=10**7)
     assert distance(prediction.test, run.test) < 1e-9
 
 
 def test_intervals_of_one_step_stop_where_training_stops():
     model, task = problem("over")
-    until = float(wm.train(model, task, sgd(0.1), until=None, max_steps=37).losses[-1]) * 1.0001
+    until = float(wm.train(model, task, sgd(0.1), until=None, steps=37).losses[-1]) * 1.0001
     run = wm.train(model, task, sgd(0.1), until=until)
     prediction = wm.predict(model, task, sgd(0.1), until=until, relinearize=10**7)
     assert run.steps == prediction.steps == 37
@@ -45,7 +45,7 @@ def test_intervals_of_one_step_stop_where_training_stops():
 
 def test_the_error_falls_with_the_intervals():
     model, task = mlp_problem((4, 30), 10)
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
     errors = [rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n).test, run.test) for n in (4, 16, 64)]
     lazy = rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize="never").test, run.test)
     assert lazy > errors[0]
@@ -69,7 +69,7 @@ def test_snapshots_are_the_network_on_the_way():
     steps = [0, 1, 30, 300, 1000]
     together = wm.predict(model, task, sgd(0.05), steps=steps, relinearize=60)
     for k, s in enumerate(steps):
-        run = wm.train(model, task, sgd(0.05), until=None, max_steps=s)
+        run = wm.train(model, task, sgd(0.05), until=None, steps=s)
         lazy = wm.predict(model, task, sgd(0.05), steps=s, relinearize="never")
         off = distance(together.test[k], run.test)
         assert off < 5e-3
@@ -83,14 +83,14 @@ def test_snapshots_of_one_step_intervals_are_exact():
     steps = [0, 1, 2, 9, 20]
     together = wm.predict(model, task, sgd(0.1), steps=steps, relinearize=10**7)
     for k, s in enumerate(steps):
-        run = wm.train(model, task, sgd(0.1), until=None, max_steps=s)
+        run = wm.train(model, task, sgd(0.1), until=None, steps=s)
         assert distance(together.test[k], run.test) < 1e-9
 
 
 def test_the_limit_interpolates_ever_better():
     model, task = mlp_problem((4, 30), 8)
     found = [wm.predict(model, task, sgd(0.05), relinearize=n) for n in (5, 20, 80)]
-    assert all(p.method == "followed" and p.steps == math.inf for p in found)
+    assert all(p.method == "relinearized" and p.steps == math.inf for p in found)
     off = [distance(p.train, task.y) for p in found]
     assert off[0] > 2 * off[1] > 4 * off[2], off
 
@@ -103,7 +103,7 @@ def test_a_network_that_is_its_own_linearization(kind):
     never = wm.predict(model, task, sgd(0.1), steps=100, relinearize="never")
     auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9)
     many = wm.predict(model, task, sgd(0.1), steps=100, relinearize=13)
-    run = wm.train(model, task, sgd(0.1), until=None, max_steps=100)
+    run = wm.train(model, task, sgd(0.1), until=None, steps=100)
     assert auto.method == "linearized"
     assert many.intervals >= 10
     for prediction in (never, auto, many):
@@ -115,12 +115,12 @@ def test_a_network_that_is_its_own_linearization(kind):
 def test_auto_takes_as_many_intervals_as_the_tolerance_needs():
     model, task = mlp_problem((4, 30), 10)
     found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol) for tol in (10.0, 1e-1, 1e-2)]
-    assert [p.method for p in found] == ["linearized", "followed", "followed"]
+    assert [p.method for p in found] == ["linearized", "relinearized", "relinearized"]
     assert found[0].intervals == 1 < found[1].intervals < found[2].intervals
     for prediction, tol in zip(found, (10.0, 1e-1, 1e-2), strict=True):
-        assert prediction.error <= tol * prediction.spread
-        assert prediction.relative_error == pytest.approx(prediction.error / prediction.spread)
-    assert found[0].spread == pytest.approx(float(task.y.std(correction=0)))
+        assert prediction.error <= tol * prediction.target_std
+        assert prediction.relative_error == pytest.approx(prediction.error / prediction.target_std)
+    assert found[0].target_std == pytest.approx(float(task.y.std(correction=0)))
 
 
 @pytest.mark.parametrize("size", [0.01, 100.0])
@@ -128,16 +128,16 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
     model, task = problem("over")
     task = wm.Task(task.X, size * task.y, task.X_test)
     lazy = wm.predict(model, task, sgd(0.05), steps=5, relinearize="never")
-    assert lazy.spread == pytest.approx(float(task.y.std(correction=0)))
+    assert lazy.target_std == pytest.approx(float(task.y.std(correction=0)))
     just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error)
     not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error)
-    assert (just_enough.method, not_enough.method) == ("linearized", "followed")
+    assert (just_enough.method, not_enough.method) == ("linearized", "relinearized")
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
-    run = wm.train(model, task, sgd(0.05), until=None, max_steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
     for n in (8, 32):
         prediction = wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n)
         truth = rms(prediction.test, run.test)

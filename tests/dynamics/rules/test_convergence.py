@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from oracles.frozen import RULES, Frozen, rule
-from whichmin.dynamics.rules.convergence import rates_of
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.dynamics.rules.higher_momentum import TwoTerms
-from whichmin.dynamics.rules.linear_rule import Course
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
+from whichmin.recipe.schedule import Schedule
 
 LR = 0.04
 LINEAR = {name: rule(RULES[name]) for name in ("descent", "heavy ball", "constant nesterov", "two terms", "dampened")}
@@ -26,24 +25,24 @@ LINEAR |= {f"heavy-ball flow, {m}": Momentum(LR, flow=True, momentum=m) for m in
 def test_a_linear_rate_is_what_a_step_leaves(name):
     described = LINEAR[name]
     frozen = Frozen.make(2)
-    rates = rates_of(described, frozen.spectrum)
+    rates = described.convergence(frozen.spectrum, 2 / 7)
     assert rates.kind == "linear"
     assert rates.exponent == math.inf
     assert 0 < rates.factor < 1
     assert float((frozen.spectrum.eigenvalues - rates.slowest).abs().min()) == 0
     motion = frozen.at_rest(described)
     span = 24 / -math.log(rates.factor)  # the loss falls by e^{−24} over it
-    first, last = (max(motion.mse(round(part * span) + k) for k in range(60)) for part in (0.5, 1.0))
+    first, last = (max(motion.loss(round(part * span) + k) for k in range(60)) for part in (0.5, 1.0))
     assert (last / first) ** (1 / (round(span) - round(0.5 * span))) == pytest.approx(rates.factor, rel=0.02)
 
 
 def test_the_rate_of_gradient_descent_by_hand():
     frozen = Frozen.make(2)
     values = frozen.spectrum.eigenvalues.numpy()
-    rates = rates_of(GradientDescent(0.2), frozen.spectrum)
+    rates = GradientDescent(0.2).convergence(frozen.spectrum, 2 / 7)
     assert rates.slowest == values[-1]
     assert rates.factor == pytest.approx((1 - 0.2 * 2 / 7 * values[-1]) ** 2, rel=1e-12)
-    fast = rates_of(GradientDescent(1.99 / (2 / 7 * values[0])), frozen.spectrum)
+    fast = GradientDescent(1.99 / (2 / 7 * values[0])).convergence(frozen.spectrum, 2 / 7)
     assert fast.slowest == values[0], "the largest is the slowest near the limit of stability"
     assert fast.factor == pytest.approx(0.99**2, rel=1e-10)
 
@@ -52,7 +51,7 @@ def test_the_best_damping_is_twice_the_root_of_the_smallest():
     frozen = Frozen.make(2)
     best = 2 * math.sqrt(2 / 7 * float(frozen.spectrum.eigenvalues[-1]))
     rates = [
-        rates_of(Momentum(LR, flow=True, momentum=1 - b * math.sqrt(LR)), frozen.spectrum).factor
+        Momentum(LR, flow=True, momentum=1 - b * math.sqrt(LR)).convergence(frozen.spectrum, 2 / 7).factor
         for b in (0.8 * best, best, 1.2 * best)
     ]
     assert rates[1] < min(rates[0], rates[2])
@@ -62,13 +61,13 @@ def test_the_best_damping_is_twice_the_root_of_the_smallest():
 @pytest.mark.parametrize(
     "described",
     [
-        GradientDescent(0.1, course=Course(rates=lambda k: 0.1)),
-        Momentum(0.1, momentum=0.9, course=Course(batch=lambda k: np.arange(2))),
+        GradientDescent(0.1, schedule=Schedule(lr=lambda k: 0.1)),
+        Momentum(0.1, momentum=0.9, schedule=Schedule(batches=lambda k: np.arange(2))),
         TwoTerms(0.1, betas=(0.1, 0.1), weight_decay=0.1),
     ],
 )
 def test_no_rate_is_told_where_none_is_known(described):
-    assert rates_of(described, Frozen.make().spectrum) is None
+    assert described.convergence(Frozen.make().spectrum, 2 / 7) is None
 
 
 @pytest.mark.parametrize("r", [1.0, 3.0, 5.0])
@@ -76,6 +75,6 @@ def test_no_rate_is_told_where_none_is_known(described):
 def test_the_rate_of_a_schedule_is_sublinear(r, flow):
     """``test_flows`` measures the exponent."""
     spectrum = Frozen.make(rank=5).spectrum
-    rates = rates_of(ScheduledNesterov(LR, flow=flow, r=r), spectrum)
+    rates = ScheduledNesterov(LR, flow=flow, r=r).convergence(spectrum, 2 / 7)
     assert (rates.kind, rates.exponent, rates.factor) == ("sublinear", r, 1.0)
     assert rates.slowest == float(spectrum.eigenvalues[4])

@@ -8,7 +8,6 @@ import torch
 from whichmin.errors import ConfigError, ModelError
 from whichmin.studies.experiment.build import build_network, build_task
 from whichmin.studies.experiment.config import Experiment
-from whichmin.studies.experiment.kept import fingerprint
 
 SMALL = {"n_train": 6, "n_test": 4}
 
@@ -112,14 +111,3 @@ def test_a_model_that_cannot_be_had(nets, body, said):
     nets(body)
     with pytest.raises(ConfigError, match=said):
         build_network(*foreign(), 0)
-
-
-def test_the_fingerprint_follows_what_the_numbers_depend_on():
-    def of(seed=0, **options):
-        experiment = Experiment(**{"hidden": (4,), **SMALL, **options})
-        task = build_task(experiment)
-        return fingerprint(experiment, task, build_network(experiment, task, seed), seed)
-
-    assert of() == of() == of(seeds=7)
-    changed = [of(seed=1), of(data_seed=1), of(hidden=(5,)), of(until=1e-3), of(lr=0.1), of(train=False), of(scale=2.0)]
-    assert len({of(), *changed}) == 1 + len(changed)

@@ -12,18 +12,18 @@ import torch
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.build import build_optimizer
 from whichmin.studies.experiment.config import Experiment, read_config
-from whichmin.studies.experiment.optimizers import KNOWN, LINEAR, Choice, choices, labels
+from whichmin.studies.experiment.optimizers import NamedOptimizer, known, labels, named_optimizers, with_best_rate
 
-MOMENTUM = Choice("sgd", "best", (("momentum", 0.9), ("nesterov", True)))
+MOMENTUM = NamedOptimizer("sgd", "best", (("momentum", 0.9), ("nesterov", True)))
 
 
-@pytest.mark.parametrize("name", KNOWN)
+@pytest.mark.parametrize("name", known())
 def test_every_known_optimizer_can_be_built(name):
-    (choice,) = choices({"name": name.upper(), "lr": 1.0} if name == "asgd" else name.upper(), None)
-    assert choice.name == name
-    assert (choice.lr == "best") == (name in LINEAR)
-    factory = build_optimizer(choice)
-    built = (factory if choice.lr != "best" else build_optimizer(Choice(name, 0.1)))(
+    (named,) = named_optimizers({"name": name.upper(), "lr": 1.0} if name == "asgd" else name.upper(), None)
+    assert named.name == name
+    assert (named.lr == "best") == (name in with_best_rate())
+    factory = build_optimizer(named)
+    built = (factory if named.lr != "best" else build_optimizer(NamedOptimizer(name, 0.1)))(
         [torch.nn.Parameter(torch.ones(2, 2))]
     )
     assert built.param_groups[0]["lr"] > 0
@@ -32,23 +32,23 @@ def test_every_known_optimizer_can_be_built(name):
 
 def test_settings_follow_a_colon_and_commas_separate():
     text = "sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99,lr=1e-2, Adagrad"
-    assert choices(text, None) == (
+    assert named_optimizers(text, None) == (
         MOMENTUM,
-        Choice("adam", 0.01, (("betas", (0.9, 0.99)),)),
-        Choice("adagrad", KNOWN["adagrad"][1]),
+        NamedOptimizer("adam", 0.01, (("betas", (0.9, 0.99)),)),
+        NamedOptimizer("adagrad", known()["adagrad"].default_lr),
     )
 
 
 def test_tables_say_the_same_as_text(tmp_path):
     (tmp_path / "c.toml").write_text('optimizer = [{name = "sgd", momentum = 0.9, nesterov = true}, "adam:lr=0.01"]')
-    assert Experiment(**read_config(tmp_path / "c.toml")).optimizer == (MOMENTUM, Choice("adam", 0.01))
-    assert choices(MOMENTUM.text, None) == (MOMENTUM,)
+    assert Experiment(**read_config(tmp_path / "c.toml")).optimizer == (MOMENTUM, NamedOptimizer("adam", 0.01))
+    assert named_optimizers(MOMENTUM.text, None) == (MOMENTUM,)
 
 
 def test_learning_rates_are_for_all_or_one_each():
-    assert [c.lr for c in choices("sgd,adam,rmsprop", None)] == ["best", 1e-3, KNOWN["rmsprop"][1]]
-    assert [c.lr for c in choices("sgd,adam:lr=3", 0.5)] == [0.5, 0.5]
-    assert [c.lr for c in choices("sgd,adam", ("best", 1e-2))] == ["best", 1e-2]
+    assert [c.lr for c in named_optimizers("sgd,adam,rmsprop", None)] == ["best", 1e-3, known()["rmsprop"].default_lr]
+    assert [c.lr for c in named_optimizers("sgd,adam:lr=3", 0.5)] == [0.5, 0.5]
+    assert [c.lr for c in named_optimizers("sgd,adam", ("best", 1e-2))] == ["best", 1e-2]
     assert Experiment(optimizer="sgd,adam").lr == ("best", 1e-3)
 
 
@@ -59,7 +59,7 @@ def test_the_dictionary_makes_the_optimizers_again():
 
 
 def test_labels_tell_them_apart():
-    assert labels(choices("sgd:lr=1,sgd:lr=2,adam:eps=0.1", None)) == ["sgd lr=1", "sgd lr=2", "adam eps=0.1"]
+    assert labels(named_optimizers("sgd:lr=1,sgd:lr=2,adam:eps=0.1", None)) == ["sgd lr=1", "sgd lr=2", "adam eps=0.1"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_labels_tell_them_apart():
 )
 def test_bad_optimizers(optimizer, lr, said):
     with pytest.raises(ConfigError, match=said):
-        choices(optimizer, lr)
+        named_optimizers(optimizer, lr)
 
 
 @pytest.mark.parametrize(
@@ -100,9 +100,9 @@ def test_bad_optimizers(optimizer, lr, said):
     ],
 )
 def test_optimizers_that_cannot_be_built(text, said):
-    (choice,) = choices(text, None)
+    (named,) = named_optimizers(text, None)
     with pytest.raises(ConfigError, match=said):
-        build_optimizer(choice)
+        build_optimizer(named)
 
 
 def test_an_optimizer_of_ones_own(tmp_path, monkeypatch):
@@ -112,13 +112,11 @@ def test_an_optimizer_of_ones_own(tmp_path, monkeypatch):
         "import torch\nclass Half(torch.optim.SGD):\n"
         "    def __init__(self, params, lr=0.5):\n        super().__init__(params, lr)\n"
     )
-    (choice,) = choices("own_optimizer_under_test:Half", None)
-    assert choice.lr is None
-    assert build_optimizer(choice)([torch.nn.Parameter(torch.ones(2))]).param_groups[0]["lr"] == 0.5
+    (named,) = named_optimizers("own_optimizer_under_test:Half", None)
+    assert named.lr is None
+    assert build_optimizer(named)([torch.nn.Parameter(torch.ones(2))]).param_groups[0]["lr"] == 0.5
 
 
 def test_batches_of_all_rows_are_no_batches():
     assert Experiment(n_train=10, batch_size=10).batch_size is Experiment(n_train=10, batch_size=99).batch_size is None
     assert Experiment(n_train=10, batch_size=9).batch_size == 9
-    one = Experiment(n_train=10, batch_seed=3)
-    assert one.of(one.optimizer[0]) == Experiment(n_train=10)

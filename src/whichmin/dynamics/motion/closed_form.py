@@ -6,12 +6,13 @@ import math
 
 import numpy as np
 
-from whichmin.dynamics.motion.motion import Array, Motion, Start, mean_square
+from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.search import FOREVER
+from whichmin.losses import Array, mean_square
 
-#: Steps that are looked at together in the search for the first below a training error.
+#: The search for the first step below a training loss looks at this many steps together.
 BLOCK = 128
-#: The search for it gives up here: a run of so many steps is no run.
+#: The search for the first step below a training loss gives up after this many steps.
 LONGEST = 2**22
 
 
@@ -22,7 +23,7 @@ def expm(a: Array) -> Array:
     return np.asarray(expm(a), dtype=np.float64)
 
 
-class SteadyMotion(Motion):
+class ClosedFormMotion(Motion):
     """S ← A S + B γ Jᵀr in every step; with J frozen a map of a few numbers for each mode of the kernel.
 
     A mode's numbers are x = (C, u, 1): its coefficients, u = Φ J S(0), and one for what is constant; its residual is
@@ -30,11 +31,10 @@ class SteadyMotion(Motion):
 
     Args:
         start: where it starts.
-        A: (1 + slots, 1 + slots).
-        B: (1 + slots,).
+        A: (1 + state vectors, 1 + state vectors).
+        B: (1 + state vectors,).
         first: A and B of the very first step, where they differ and it has not been made yet.
-        largest: modes of a larger eigenvalue are driven as if they had this one: beyond the limit of stability real
-            training along a path oscillates without diverging, and its average is followed.
+        share: by what each mode's gradient is multiplied beyond the limit of stability (``edge.driven_share``).
         flow: A and B are those of a flow, dS/dt = A S + B γ Jᵀr, in place of those of a step.
     """
 
@@ -45,33 +45,33 @@ class SteadyMotion(Motion):
         B: Array,
         *,
         first: tuple[Array, Array] | None = None,
-        largest: float = math.inf,
+        share: Array | None = None,
         flow: bool = False,
     ) -> None:
         super().__init__(start)
         self._values = start.spectrum.eigenvalues.numpy()
-        self._pushed = start.spectrum.rotate(start.pushed)  # (1 + slots, modes)
+        self._pushed = start.spectrum.rotate(start.pushed)  # (1 + state vectors, modes)
         self._constant = start.spectrum.rotate(start.residual) - self._pushed[0]
         self._m, self._flow = len(B), flow
         self._A = A
-        damped = np.where(self._values > largest, largest / np.maximum(self._values, 1e-300), 1.0)
+        share = np.ones_like(self._values) if share is None else share
         build = self._generator if flow else self._step
-        self._powers = [] if flow else [build(A, B, damped)]
-        self._G = build(A, B, damped) if flow else None
+        self._powers = [] if flow else [build(A, B, share)]
+        self._G = build(A, B, share) if flow else None
         x = np.zeros((len(self._values), 2 * self._m + 1))
         x[:, self._m : -1], x[:, -1] = self._pushed.T, 1.0
         self._x0, self._offset, self._first_phi = x, 0, np.eye(self._m)
         if first is not None:
-            E = build(*first, damped)
+            E = build(*first, share)
             self._before, self._x0, self._offset = x, x + np.einsum("nij,nj->ni", E, x), 1
             self._first_phi = first[0]
 
-    def _generator(self, A: Array, B: Array, damped: Array) -> Array:
-        """G of dx/dt = G x, (modes, 2m + 1, 2m + 1); a mode is driven by the part ``damped`` of its residual."""
+    def _generator(self, A: Array, B: Array, share: Array) -> Array:
+        """G of dx/dt = G x, (modes, 2m + 1, 2m + 1); a mode is driven by the part ``share`` of its residual."""
         m, values = self._m, self._values
         n = len(values)
         G = np.zeros((n, 2 * m + 1, 2 * m + 1))
-        moved = np.where(values > 0, self.start.spectrum.gamma * damped, 0.0)[:, None] * B  # (modes, m)
+        moved = np.where(values > 0, self.start.objective.gamma * share, 0.0)[:, None] * B  # (modes, m)
         G[:, :m, :m] = A
         G[:, :m, 0] += moved * values[:, None]
         G[:, :m, m] = moved
@@ -79,9 +79,9 @@ class SteadyMotion(Motion):
         G[:, m:-1, m:-1] = A
         return G
 
-    def _step(self, A: Array, B: Array, damped: Array) -> Array:
+    def _step(self, A: Array, B: Array, share: Array) -> Array:
         """E of x ← x + E x."""
-        E = self._generator(A, B, damped)
+        E = self._generator(A, B, share)
         m = self._m
         E[:, :m, :m] -= np.eye(m)
         E[:, m:-1, m:-1] -= np.eye(m)
@@ -130,7 +130,7 @@ class SteadyMotion(Motion):
         """From the modes."""
         return self.start.spectrum.rotate_back(self._residual(self._state(t)))
 
-    def mse(self, t: float) -> float:
+    def loss(self, t: float) -> float:
         """Mode by mode."""
         return mean_square(self._residual(self._state(t)))
 
@@ -148,11 +148,11 @@ class SteadyMotion(Motion):
         return np.linalg.matrix_power(self._A, steps) @ self._first_phi
 
     def first_below(self, until: float) -> float:
-        """All steps are looked at, many together: with momentum the error does not fall all the time."""
+        """All steps are looked at, many together: with momentum the loss does not fall all the time."""
         floor = mean_square(np.where(self._values > 0, 0.0, self._residual(self._x0)))
         if floor >= until:
             return math.inf
-        if self._offset and self.mse(1) < until:
+        if self._offset and self.loss(1) < until:
             return 1.0
         if self._G is None:
             E, unit = self._powers[0], 1.0
@@ -168,21 +168,21 @@ class SteadyMotion(Motion):
         return self._scan(rows, E, unit, until)
 
     def _scan(self, rows: Array, E: Array, unit: float, until: float) -> float:
-        x, seen = self._x0, 0
-        while seen < LONGEST:
+        x, scanned = self._x0, 0
+        while scanned < LONGEST:
             r = np.matmul(rows, x[:, :, None])[:, :, 0]
             below = np.flatnonzero(np.einsum("nl,nl->l", r, r) < until * len(r))
             if len(below):
-                found = self._offset + unit * (seen + int(below[0]) + 1)
-                return found if self._G is None else self._refined(found - unit, found, until)
+                t = self._offset + unit * (scanned + int(below[0]) + 1)
+                return t if self._G is None else self._refined(t - unit, t, until)
             moved = np.einsum("nij,nj->ni", E, x)
             if float(np.abs(moved).max()) <= 1e-14 * float(np.abs(x).max()):
                 return math.inf
-            x, seen = x + moved, seen + rows.shape[1]
+            x, scanned = x + moved, scanned + rows.shape[1]
         return math.inf
 
     def _refined(self, lo: float, hi: float, until: float) -> float:
         while hi - lo > 1e-9 * hi:
             mid = (lo + hi) / 2
-            lo, hi = (lo, mid) if self.mse(mid) < until else (mid, hi)
+            lo, hi = (lo, mid) if self.loss(mid) < until else (mid, hi)
         return hi

@@ -12,16 +12,14 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from whichmin.dynamics.motion.search import first_time
 from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Array, Objective
 
-Array = NDArray[np.float64]
-
-#: At how many times the length of a way is measured,
+#: The length of a trajectory is summed over this many times.
 SAMPLES = 96
-#: and how far, where there is no end.
+#: The length of a trajectory without an end is summed over at most this many steps.
 FAR = 20_000.0
 
 
@@ -31,26 +29,35 @@ class Start:
 
     Attributes:
         spectrum: of the kernel K(X, X).
-        residual: f(θ, X) − Y, (N·C,).
+        objective: the loss on the training outputs.
+        residual: r = f(θ, X) − origin of the objective, (N·C,): the residual f − Y of the mean square error.
         steps: the steps made before.
-        pushed: J S_k, (1 + slots, N·C): how the vectors of the state act on the training outputs. The first row, Jθ,
-            matters only to weight decay and is zero otherwise.
-        gram: the inner products of s₁, … in parameter space, (slots, slots).
+        pushed: J S_k, (1 + state vectors, N·C): how the vectors of the state act on the training outputs. The first
+            row, Jθ, matters only to weight decay and is zero otherwise.
+        gram: the inner products of s₁, … in parameter space, (state vectors, state vectors).
     """
 
     spectrum: Spectrum
+    objective: Objective
     residual: Array
     steps: float
     pushed: Array
     gram: Array
 
     @classmethod
-    def at_rest(cls, spectrum: Spectrum, residual: Array, slots: int = 0, theta: Array | None = None) -> Start:
+    def at_rest(
+        cls,
+        spectrum: Spectrum,
+        objective: Objective,
+        residual: Array,
+        state_vectors: int = 0,
+        theta: Array | None = None,
+    ) -> Start:
         """Before the first step: nothing is remembered; ``theta`` is Jθ₀ for rules that decay the weights."""
-        pushed = np.zeros((1 + slots, len(residual)))
+        pushed = np.zeros((1 + state_vectors, len(residual)))
         if theta is not None:
             pushed[0] = theta
-        return cls(spectrum, residual, 0.0, pushed, np.zeros((slots, slots)))
+        return cls(spectrum, objective, residual, 0.0, pushed, np.zeros((state_vectors, state_vectors)))
 
 
 class Motion(ABC):
@@ -61,19 +68,19 @@ class Motion(ABC):
 
     @abstractmethod
     def residual(self, t: float) -> Array:
-        """f(X) − Y at time t, (N·C,)."""
+        """f(X) − origin at time t, (N·C,)."""
 
     @abstractmethod
     def coefficients(self, t: float) -> Array:
-        """C(t), (1 + slots, N·C)."""
+        """C(t), (1 + state vectors, N·C)."""
 
     def weights(self, t: float) -> Array:
-        """Φ(t), (1 + slots, 1 + slots); the identity for rules without memory."""
+        """Φ(t), (1 + state vectors, 1 + state vectors); the identity for rules without memory."""
         return np.eye(1)
 
-    def mse(self, t: float) -> float:
-        """The training mean square error at time t."""
-        return mean_square(self.residual(t))
+    def loss(self, t: float) -> float:
+        """The training loss at time t."""
+        return self.start.objective.value(self.residual(t))
 
     @abstractmethod
     def first_below(self, until: float) -> float:
@@ -90,13 +97,13 @@ class Motion(ABC):
         return math.sqrt(max(float(square), 0.0))
 
     def travelled(self, end: float) -> tuple[Array, Array]:
-        """Times up to ``end``, spaced by a factor, and how long the way of the parameters is until then.
+        """Times up to ``end``, spaced by a factor, and the length of the parameters' trajectory until then.
 
-        With momentum the parameters swing back: the way is longer than the displacement.
+        With momentum the parameters swing back: the trajectory is longer than the displacement.
         """
         last = end
         if math.isinf(end):
-            last = min(self.first_below(1e-6 * self.mse(0)), FAR)
+            last = min(self.first_below(1e-6 * self.loss(0)), FAR)
         times = np.unique(np.round(np.geomspace(1.0, max(last, 1.0), SAMPLES))) if last >= SAMPLES else np.array([])
         if not len(times):
             times = np.arange(1.0, last + 1.0) if last == int(last) else np.linspace(last / SAMPLES, last, SAMPLES)
@@ -112,8 +119,3 @@ class Motion(ABC):
     def first_moved(self, distance: float, end: float, flow: bool) -> float:
         """The first time, up to ``end``, at which the parameters have moved so far."""
         return min(end, first_time(lambda t: self.displacement(min(t, end)) >= distance or t >= end, flow))
-
-
-def mean_square(r: Array) -> float:
-    """Its mean square."""
-    return float(np.dot(r, r)) / len(r)

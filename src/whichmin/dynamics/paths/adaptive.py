@@ -4,7 +4,7 @@ Over an interval the tangent features J are frozen, and so is the shape of the p
 expected in the middle of the interval; its size goes on with the gradients. The residual then moves in the Krylov space
 of K_D = J D Jᵀ, whose products K_D v are one vector-Jacobian and one Jacobian-vector product each: K_D is never formed.
 The second moments gain their Σ g² by Gauss rules of few nodes. The preconditioner changes by a bounded factor while the
-number of steps doubles, so that intervals grow with the steps made.
+number of steps doubles, so that intervals grow with the steps interval.
 
 What holding J and D misses is known to first order once an interval is made, for a product with Jᵀ or two: it bounds
 the next interval, and added up along the path it is the estimated error. Intervals of one step are training itself.
@@ -20,28 +20,35 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.motion.motion import Array, mean_square
-from whichmin.dynamics.paths.krylov import Reduced, Way, krylov
+from whichmin.dynamics.paths.krylov import KrylovSpace, Trajectory, lanczos_basis
 from whichmin.dynamics.paths.linearized import flat
+from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
-from whichmin.dynamics.paths.warm_start import Begun
+from whichmin.dynamics.paths.warm_start import WarmStart
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+from whichmin.losses import Array, Objective, mean_square
 from whichmin.tangent.coordinates import Coordinates
 
-#: By how many times the steps made before an interval grows at most.
+#: An interval is at most this many times as long as all steps before it.
 FASTEST = 4.0
-#: What the training outputs may jump by where the network is linearized again, in units of the error aimed at,
+#: Where the network is linearized again, the training outputs may jump by this many times the error aimed at.
 JUMP = 1.0
-#: what the change of the preconditioner within an interval may move them by,
+#: The change of the preconditioner within an interval may move the training outputs by this many times that error.
 TURN = 2.0
-#: and how many times more than that makes an interval be made again, shorter.
+#: An interval whose preconditioner moves them this many times further is made again, shorter.
 TOO_FAR = 8.0
-#: The kinks of rectifiers turn features at random times of an interval: how much that adds to the error.
+#: The kinks of rectifiers turn features at random times of an interval, which adds this factor to the error.
 KINKS = 1.8
-#: Nodes of the rule for the Σ g² of half an interval.
+#: The Gauss rule for the Σ g² of half an interval has this many nodes.
 NODES = 2
-#: The error that the Krylov space may leave, in units of the jump that is allowed.
+#: The Krylov space may leave this error, in units of the jump that is allowed.
 NEGLIGIBLE = 0.05
+#: A training loss of more than this many times the first one counts as divergence.
+DIVERGED = 1e3
+#: From one interval to the next the length changes by this factor at most, and by its inverse at least.
+LENGTH_CHANGE = 4.0
+#: An interval that is made again is shorter by this factor at most.
+SHORTENED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,17 +56,17 @@ class Interval:
     """An interval, before the network is moved.
 
     Attributes:
-        way: the residual's way.
+        trajectory: the residual's.
         D: the preconditioner that is held.
         v: the second moments at the end.
         second: what they are divided by.
         scale: how much larger they are there than where D was taken, a square root.
-        moved: Jᵀ Σ c, by parameter: D times this is the way of the parameters, but for the momentum at the start.
+        moved: Jᵀ Σ c, by parameter: D times this is how the parameters move, but for the momentum at the start.
         missed: what the change of D over the interval would have added to the parameters, by parameter.
         turn: how far that moves the training outputs.
     """
 
-    way: Way
+    trajectory: Trajectory
     D: dict[str, Tensor]
     v: dict[str, Tensor]
     second: float
@@ -75,13 +82,14 @@ class AdaptivePath:
     Attributes:
         steps: how far it came.
         intervals: linearizations, the exact steps not counted.
-        products: how many products with K_D were made.
-        curve: (step, training mean square error).
+        products: how many products with K_D were interval.
+        curve: (step, training loss).
 
     Args:
         network: a private copy, which is moved.
         rule: the rule.
-        begun: where the path begins.
+        start: where the path begins.
+        objective: the loss on the training set.
         growth: an interval is at most this many times the steps made before.
         aim: the error of the outputs (root mean square) that intervals are kept short for.
     """
@@ -90,45 +98,46 @@ class AdaptivePath:
         self,
         network: MovingNetwork,
         rule: AdaptiveRule,
-        begun: Begun,
+        start: WarmStart,
+        objective: Objective,
         *,
         growth: float = FASTEST,
         aim: float = math.inf,
     ) -> None:
-        network.put(begun.position)
+        network.put(start.position)
         self.network, self.rule = network, rule
         self._growth, self._jump, self._turn = growth, JUMP * aim, TURN * aim
-        self._y = flat(network.task.y).numpy()
-        self.gamma = 2.0 / len(self._y)
-        self.steps, self.intervals, self.products = begun.steps, 0, 0
-        self.curve = list(begun.curve)
+        self._objective, self.gamma = objective, objective.gamma
+        self.steps, self.intervals, self.products = start.steps, 0, 0
+        self.curve = list(start.curve)
         features = network.features()
         self._coordinates = Coordinates(features)
         self._features = self._coordinates.restrict(features)
-        self._m = None if begun.m is None else _copy(self._coordinates.take(begun.m))
-        self._v = _copy(self._coordinates.take(begun.v))
+        self._m = None if start.m is None else _copy(self._coordinates.take(start.m))
+        self._v = _copy(self._coordinates.take(start.v))
         self._missed = {name: torch.zeros_like(v) for name, v in self._v.items()}
         self._lag = {name: torch.zeros_like(v) for name, v in self._v.items()}
         self._first = self._residual()
-        self._last: Way | None = None
+        self._last: Trajectory | None = None
 
     @property
-    def mse(self) -> float:
-        """The training mean square error where the path stands."""
+    def loss(self) -> float:
+        """The training loss where the path stands."""
         return self.curve[-1][1]
 
-    def follow(self, steps: float, until: float | None, most: int) -> bool:
-        """To a number of steps or a training error; whether it arrived in at most ``most`` intervals."""
+    def follow(self, goal: Goal, most: int) -> bool:
+        """To the goal; whether it arrived in at most ``most`` intervals."""
         longest = math.inf
-        while not (self.steps >= steps or (until is not None and self.mse < until)):
-            if self.intervals >= most or not math.isfinite(self.mse) or self.mse > 1e3 * (self.curve[0][1] + 1e-30):
+        while not (self.steps >= goal.steps or goal.is_reached(self.loss, self.steps)):
+            first = self.curve[0][1] + 1e-30
+            if self.intervals >= most or not math.isfinite(self.loss) or self.loss > DIVERGED * first:
                 return False
-            n = max(1, math.ceil(min(steps - self.steps, self._growth * self.steps, longest)))
-            made = self._interval(n, until)
-            self._advance(made)
-            jump = _rms(self._residual() - made.way.after)
-            room = min(_ratio(self._jump, jump), _ratio(self._turn, made.turn))
-            longest = made.way.steps * min(max(math.sqrt(room), 0.25), 4.0)
+            n = max(1, math.ceil(min(goal.steps - self.steps, self._growth * self.steps, longest)))
+            interval = self._next_interval(n, goal.until)
+            self._advance(interval)
+            jump = _rms(self._residual() - interval.trajectory.after)
+            room = min(_ratio(self._jump, jump), _ratio(self._turn, interval.turn))
+            longest = interval.trajectory.steps * min(max(math.sqrt(room), 1 / LENGTH_CHANGE), LENGTH_CHANGE)
         return True
 
     def error(self) -> Tensor:
@@ -140,13 +149,13 @@ class AdaptivePath:
         network = self.network
         features_test = network.features(network.X)
         moved = flat(features_test.push(self._coordinates.whole(self._missed, network.parameters)))
-        spectrum = network.spectrum(self._features.gram())
-        back = spectrum.trained_away(self._push(self._missed), self._first, self._residual())
+        spectrum = network.spectrum(self._features)
+        back = spectrum.suppressed(self._push(self._missed), self._first, self._residual())
         cross = features_test.gram(self._features).double().cpu()
         return moved + cross @ torch.from_numpy(back)
 
     def _residual(self) -> Array:
-        return flat(self._features.outputs).numpy() - self._y
+        return flat(self._features.outputs).numpy() - self._objective.origin
 
     def _pull(self, c: Array) -> dict[str, Tensor]:
         """Jᵀc, in the coordinates that move."""
@@ -156,82 +165,85 @@ class AdaptivePath:
         """J v for a direction in these coordinates, (N·C,)."""
         return flat(self._features.push(direction)).numpy()
 
-    def _interval(self, n: int, until: float | None) -> Interval:
+    def _next_interval(self, n: int, until: float | None) -> Interval:
         """An interval of at most n steps, short enough for D to be held."""
         rule, r = self.rule, self._residual()
         while True:
             D, v_mid = self._middle(r, n)
             space, starts = self._space(D, r, n)
-            way = space.run(rule, self.steps, n, *starts, _total(self._v), v_mid, until)
-            made = self._held(way, D, v_mid)
-            if made.turn <= TOO_FAR * self._turn or way.steps <= 1 or not math.isfinite(made.turn):
-                return made
-            n = max(1, int(way.steps * max(math.sqrt(self._turn / made.turn), 0.1)))
+            trajectory = space.run(rule, self.steps, n, *starts, _total(self._v), v_mid, until)
+            interval = self._with_misses(trajectory, D, v_mid)
+            if interval.turn <= TOO_FAR * self._turn or trajectory.steps <= 1 or not math.isfinite(interval.turn):
+                return interval
+            n = max(1, int(trajectory.steps * max(math.sqrt(self._turn / interval.turn), SHORTENED)))
 
-    def _held(self, way: Way, D: dict[str, Tensor], v_mid: float) -> Interval:
+    def _with_misses(self, trajectory: Trajectory, D: dict[str, Tensor], v_mid: float) -> Interval:
         """What holding D over an interval misses, to first order in its change.
 
         With D in the middle as it turned out, D(s) goes through that and through D at the end on a line.
         """
-        rule, n, middle_step = self.rule, way.steps, (way.steps + 1) / 2
-        half = self._moments(self._v, way, 0.0, middle_step)
-        end = self._moments(half, way, middle_step, n - middle_step)
+        rule, n, middle_step = self.rule, trajectory.steps, (trajectory.steps + 1) / 2
+        half = self._moments(self._v, trajectory, 0.0, middle_step)
+        end = self._moments(half, trajectory, middle_step, n - middle_step)
         seconds = [self._second(self.steps + part) for part in (middle_step, n)]
         scales = [math.sqrt(_total(v) / by / v_mid) for v, by in zip((half, end), seconds, strict=True)]
-        moved, missed = self._pull(way.c @ way.space.basis), self._pull(way.late @ way.space.basis)
+        moved, missed = (
+            self._pull(trajectory.c @ trajectory.space.basis),
+            self._pull(trajectory.late @ trajectory.space.basis),
+        )
         for name, late in missed.items():
             all_moved = moved[name]
             if self._m is not None:
-                all_moved = all_moved.add(self._m[name], alpha=way.momentum)
-                late.add_(self._m[name], alpha=way.late_momentum)
+                all_moved = all_moved.add(self._m[name], alpha=trajectory.momentum)
+                late.add_(self._m[name], alpha=trajectory.late_momentum)
             middle = _inverse_root(half[name], seconds[0], rule.eps).mul_(scales[0])
             late.mul_(_inverse_root(end[name], seconds[1], rule.eps).mul_(scales[1]).sub_(middle))
             late.addcmul_(middle.sub_(D[name]), all_moved)
-        return Interval(way, D, end, seconds[1], scales[1], moved, missed, _rms(self._push(missed)))
+        return Interval(trajectory, D, end, seconds[1], scales[1], moved, missed, _rms(self._push(missed)))
 
-    def _advance(self, made: Interval) -> None:
+    def _advance(self, interval: Interval) -> None:
         """Move the network over an interval and linearize there."""
-        way, rule = made.way, self.rule
-        direction = _copy(made.moved)
-        self._v = made.v
+        trajectory, rule = interval.trajectory, self.rule
+        direction = _copy(interval.moved)
+        self._v = interval.v
         if self._m is not None:
-            gained = self._pull(way.a @ way.space.basis)
+            gained = self._pull(trajectory.a @ trajectory.space.basis)
             for name, m in self._m.items():
-                direction[name].add_(m, alpha=way.momentum)
-                m.mul_(way.kept).add_(gained[name])
+                direction[name].add_(m, alpha=trajectory.momentum)
+                m.mul_(trajectory.kept).add_(gained[name])
         if rule.decay:
-            self.network.decay((1.0 - rule.lr * rule.decay) ** way.steps)
+            self.network.decay((1.0 - rule.lr * rule.decay) ** trajectory.steps)
         for name, moved in direction.items():
-            moved.mul_(made.D[name])
+            moved.mul_(interval.D[name])
         self._coordinates.add(direction, self.network.parameters)
-        for k in sorted({int(way.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
-            self.curve.append((float(self.steps + k), float(way.mse[k])))
-        self.steps += way.steps
+        for k in sorted({int(trajectory.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
+            self.curve.append((float(self.steps + k), float(trajectory.losses[k])))
+        self.steps += trajectory.steps
         self.intervals += 1
-        self._last = way
+        self._last = trajectory
         self._features = self._coordinates.restrict(self.network.features())
-        self.curve.append((float(self.steps), mean_square(self._residual())))
-        self._miss(made, self._pull(way.c @ way.space.basis))
+        self.curve.append((float(self.steps), self._objective.value(self._residual())))
+        self._miss(interval, self._pull(trajectory.c @ trajectory.space.basis))
 
-    def _miss(self, made: Interval, after: Mapping[str, Tensor]) -> None:
+    def _miss(self, interval: Interval, after: Mapping[str, Tensor]) -> None:
         """Add to what the path missed what an interval did.
 
         With J as it turned from its start to its end, on a line: D (J − J₀)ᵀ c/2, D with the squares of the new
         features in it, for where J only begins D of the old ones is without bound; and what is lacking in the second
         moments, ``lag``, makes the D of all that follows too large or too small.
         """
-        way, rule = made.way, self.rule
-        gained = way.steps if rule.beta2 is None else 1.0 - rule.beta2**way.steps
-        kept = 1.0 if rule.beta2 is None else rule.beta2**way.steps
-        turned = 0.5 * KINKS * (way.steps - 1) / way.steps  # the first step is right
-        square = gained / way.rates**2
+        trajectory, rule = interval.trajectory, self.rule
+        gained = trajectory.steps if rule.beta2 is None else 1.0 - rule.beta2**trajectory.steps
+        kept = 1.0 if rule.beta2 is None else rule.beta2**trajectory.steps
+        turned = 0.5 * KINKS * (trajectory.steps - 1) / trajectory.steps  # the first step is right
+        square = gained / trajectory.rates**2
         for name, missed in self._missed.items():
-            v, new, old, lag = made.v[name], after[name], made.moved[name], self._lag[name]
-            right = _inverse_root((v + lag).clamp_(min=0), made.second, rule.eps)
-            held = _inverse_root(v, made.second, rule.eps)
-            missed.add_(torch.minimum(right, 2 * held).sub_(held).mul_(old), alpha=made.scale)
-            D = _inverse_root(v.addcmul(new, new, value=square), made.second, rule.eps)
-            missed.add_(D.mul_(new - old), alpha=turned * made.scale).add_(made.missed[name])
+            v, new, old, lag = interval.v[name], after[name], interval.moved[name], self._lag[name]
+            right = _inverse_root((v + lag).clamp_(min=0), interval.second, rule.eps)
+            used = _inverse_root(v, interval.second, rule.eps)
+            missed.add_(torch.minimum(right, 2 * used).sub_(used).mul_(old), alpha=interval.scale)
+            D = _inverse_root(v.addcmul(new, new, value=square), interval.second, rule.eps)
+            missed.add_(D.mul_(new - old), alpha=turned * interval.scale).add_(interval.missed[name])
             lag.mul_(kept).addcmul_(new, new, value=turned * square).addcmul_(old, old, value=-turned * square)
 
     def _middle(self, r: Array, n: int) -> tuple[dict[str, Tensor], float]:
@@ -248,10 +260,10 @@ class AdaptivePath:
             mu = space.gamma * space.matrix @ rho if rule.beta1 else np.zeros_like(rho)
             total = _total(self._v)
             now = total / self._second(self.steps)
-            way = space.run(rule, self.steps, math.ceil(half), rho, mu, np.zeros_like(rho), total, now, None)
-            if np.isfinite(way.mse[-1]) and way.mse[-1] <= 4 * way.mse[0]:
+            trajectory = space.run(rule, self.steps, math.ceil(half), rho, mu, np.zeros_like(rho), total, now, None)
+            if np.isfinite(trajectory.losses[-1]) and trajectory.losses[-1] <= 4 * trajectory.losses[0]:
                 rest = r - rho @ space.basis
-                residuals = [way.during(t) + rest for t in times]
+                residuals = [trajectory.during(t) + rest for t in times]
         middle = {name: v * kept for name, v in self._v.items()}
         self._add_squares(middle, residuals, weights)
         second = self._second(self.steps + half)
@@ -261,11 +273,11 @@ class AdaptivePath:
         """What the second moments are divided by after so many steps."""
         return float(self.rule.correction(np.array(float(steps)))[1])
 
-    def _moments(self, v: Mapping[str, Tensor], way: Way, begun: float, n: float) -> dict[str, Tensor]:
-        """The second moments n steps after they were v, at a time of the way."""
+    def _moments(self, v: Mapping[str, Tensor], trajectory: Trajectory, begin: float, n: float) -> dict[str, Tensor]:
+        """The second moments n steps after they were v, at a time of the trajectory."""
         times, weights, kept = self.rule.nodes(n, NODES)
         after = {name: old * kept for name, old in v.items()}
-        self._add_squares(after, [way.during(begun + t) for t in times], weights)
+        self._add_squares(after, [trajectory.during(begin + t) for t in times], weights)
         return after
 
     def _add_squares(self, moments: dict[str, Tensor], residuals: Sequence[Array], weights: Array) -> None:
@@ -276,7 +288,7 @@ class AdaptivePath:
             for name, g in self._pull(self.gamma * r).items():
                 moments[name].addcmul_(g, g, value=w)
 
-    def _space(self, D: Mapping[str, Tensor], r: Array, n: int) -> tuple[Reduced, tuple[Array, Array, Array]]:
+    def _space(self, D: Mapping[str, Tensor], r: Array, n: int) -> tuple[KrylovSpace, tuple[Array, Array, Array]]:
         """The Krylov space of K_D that the residual moves in, and r, J D m and Jθ in it."""
         rule = self.rule
         mu = pull = np.zeros_like(r)
@@ -293,9 +305,11 @@ class AdaptivePath:
             return self._push(pulled)
 
         negligible = NEGLIGIBLE * min(self._jump, 1.0) * math.sqrt(len(r))
-        B, H = krylov(apply, (r, mu, pull), rule.lr * self.gamma * n, negligible if math.isfinite(self._jump) else 0.0)
+        B, H = lanczos_basis(
+            apply, (r, mu, pull), rule.lr * self.gamma * n, negligible if math.isfinite(self._jump) else 0.0
+        )
         K = self._features.gram().double().cpu().numpy()
-        space = Reduced(B, H, self.gamma**2 * (B @ K @ B.T), self.gamma)
+        space = KrylovSpace(B, H, self.gamma**2 * (B @ K @ B.T), self.gamma)
         return space, (B @ r, B @ mu, B @ pull)
 
 

@@ -1,4 +1,4 @@
-"""The residual's way under a preconditioner that is held, in a Krylov space of K_D = J D Jᵀ."""
+"""The residual's trajectory under a preconditioner that is held, in a Krylov space of K_D = J D Jᵀ."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whichmin.dynamics.motion.motion import Array
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+from whichmin.losses import Array
 
-#: The most products with K_D in an interval.
+#: An interval takes at most this many products with K_D.
 PRODUCTS = 32
-#: The space is large enough when two more products move the residual at the end by less than this part of it,
+#: The space is large enough when two more products move the residual at the end by less than this part of it.
 SETTLED = 0.02
-#: or by less than this part of the residual at the start.
+#: The space is also large enough when two more products move that by less than this part of the residual at the start.
 SMALL = 2e-4
+#: What is new of a vector counts as zero below this part of the vector.
+DEPENDENT = 1e-6
 
 
-class Reduced:
-    """The residual in a Krylov space of K_D, and its way there over an interval.
+class KrylovSpace:
+    """The residual in a Krylov space of K_D, and its trajectory there over an interval.
 
     Attributes:
         basis: (p, N·C), orthonormal.
@@ -31,24 +33,24 @@ class Reduced:
     def __init__(self, basis: Array, matrix: Array, energy: Array, gamma: float) -> None:
         self.basis, self.matrix, self.energy, self.gamma = basis, matrix, energy, gamma
 
-    def run(self, rule: AdaptiveRule, begun: int, n: int, r: Array, mu: Array, pull: Array, v: float, v_mid: float,
-            until: float | None) -> Way:  # fmt: skip
-        """Steps number begun, …, begun + n − 1.
+    def run(self, rule: AdaptiveRule, done: int, n: int, r: Array, mu: Array, pull: Array, v: float, v_mid: float,
+            until: float | None) -> Trajectory:  # fmt: skip
+        """Steps number done, …, done + n − 1.
 
         Args:
             rule: the rule.
-            begun: steps made before.
+            done: steps made before.
             n: how many steps.
             r: the residual in the basis.
             mu: J D m in the basis.
             pull: Jθ in the basis, for weight decay.
             v: the sum of the second moments.
             v_mid: the same where D was taken (corrected).
-            until: stop where the mean square error falls below this.
+            until: stop where the training loss falls below this.
         """
         size = self.basis.shape[1]
-        first, second = rule.correction(np.arange(begun + 1, begun + n + 1, dtype=float))
-        rs, mse = [r], [float(r @ r) / size]
+        first, second = rule.correction(np.arange(done + 1, done + n + 1, dtype=float))
+        rs, losses = [r], [float(r @ r) / size]
         a = np.zeros_like(r)  # m = β₁^τ m(0) + Jᵀ B a
         c, momentum, kept = np.zeros_like(r), 0.0, 1.0
         later, later_momentum, rates = np.zeros_like(r), 0.0, 0.0
@@ -66,17 +68,17 @@ class Reduced:
             rates += rate
             r = r - rate * (H @ a + kept * mu) - rule.lr * rule.decay * pull
             rs.append(r)
-            mse.append(float(r @ r) / size)
-            if (until is not None and mse[-1] < until) or not math.isfinite(mse[-1]):
+            losses.append(float(r @ r) / size)
+            if (until is not None and losses[-1] < until) or not math.isfinite(losses[-1]):
                 break
         made = len(rs) - 1
         late, late_momentum = later - made * c, later_momentum - made * momentum
         span = max(made - 1, 1)
-        return Way(
+        return Trajectory(
             self,
             made,
             np.array(rs),
-            np.array(mse),
+            np.array(losses),
             c,
             late / span,
             rates,
@@ -89,14 +91,14 @@ class Reduced:
 
 
 @dataclass(frozen=True, eq=False)
-class Way:
-    """The residual's way over an interval.
+class Trajectory:
+    """The residual over an interval.
 
     Attributes:
-        space: where it was found.
+        space: what it moves in.
         steps: how many were made.
         residuals: (steps + 1, p), in the basis.
-        mse: (steps + 1,).
+        losses: training losses, (steps + 1,).
         c: the parameters moved by D∘(Jᵀ B c + momentum·m(0)).
         late: the same with steps weighted from −1, the first, to 1, the last.
         rates: the sum of lr, in units of D.
@@ -107,10 +109,10 @@ class Way:
         v: the sum of the second moments at the end.
     """
 
-    space: Reduced
+    space: KrylovSpace
     steps: int
     residuals: Array
-    mse: Array
+    losses: Array
     c: Array
     late: Array
     rates: float
@@ -121,7 +123,7 @@ class Way:
     v: float
 
     def during(self, time: float) -> Array:
-        """The residual that the step under way at that time uses, (N·C,)."""
+        """The residual that the step at that time uses, (N·C,)."""
         return self.residuals[max(min(int(time), self.steps - 1), 0)] @ self.space.basis
 
     @property
@@ -130,7 +132,7 @@ class Way:
         return self.residuals[-1] @ self.space.basis
 
 
-def krylov(
+def lanczos_basis(
     apply: Callable[[Array], Array], starts: Sequence[Array], rate: float, negligible: float
 ) -> tuple[Array, Array]:
     """An orthonormal basis (p, N·C) that holds the starts, and K_D in it, (p, p).
@@ -177,5 +179,5 @@ def _append(basis: list[Array], v: Array) -> None:
         for b in basis:
             w = w - (b @ w) * b
     left = float(np.linalg.norm(w))
-    if left > 1e-6:
+    if left > DEPENDENT:
         basis.append(w / left)

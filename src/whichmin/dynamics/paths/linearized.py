@@ -9,14 +9,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.motion.motion import Motion, Start, mean_square
+from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Objective
 from whichmin.tangent.features import Features
+from whichmin.terms import Interpolator, linearized_terms
 
-#: How far a training curve is drawn at most where there is no end.
+#: A training curve without an end is drawn up to this step.
 DRAWN = 20_000
 
 
@@ -25,72 +27,70 @@ class Linearization:
     """The network linearized where it started, and how a rule moves it.
 
     Attributes:
-        features: J of the training set at θ₀.
-        spectrum: of K(X, X), or of K_D in a metric.
         rule: the rule.
-        motion: what it does from rest.
+        objective: the loss on the training set.
+        features: J(X) at θ₀.
+        test_features: J(x') there, at the points where test outputs are wanted.
+        spectrum: of K(X, X), in the rule's metric.
+        cross: K(x', X) in the rule's metric, (n·C, N·C), float64.
+        motion: what the rule does from rest.
         f0: f₀(X), (N·C,), float64.
-        y: the targets, (N·C,), float64.
-        cross: K(x', X), or K_D, (n·C, N·C), float64.
         f0_test: f₀(x'), (n·C,), float64.
-        features_test: J of x' at θ₀.
+        metric: D of a rule that moves by D Jᵀ, by parameter; None for the identity.
+        plain: A = K(x', X)K⁺ without a metric.
         theta: Jθ₀ at X and at x', (N·C,) and (n·C,), for rules that decay the weights; else None.
-        plain: K(X, X) decomposed and K(x', X) where ``spectrum`` and ``cross`` are those of K_D; else None.
     """
 
-    features: Features
-    spectrum: Spectrum
     rule: LinearRule
+    objective: Objective
+    features: Features
+    test_features: Features
+    spectrum: Spectrum
+    cross: Tensor
     motion: Motion
     f0: Tensor
-    y: Tensor
-    cross: Tensor
     f0_test: Tensor
-    features_test: Features
+    metric: dict[str, Tensor] | None
+    plain: Interpolator
     theta: tuple[Tensor, Tensor] | None = None
-    plain: tuple[Spectrum, Tensor] | None = None
 
     @classmethod
-    def of(cls, network: MovingNetwork, rule: LinearRule, features: Features, spectrum: Spectrum) -> Linearization:
-        """At the place where the network stands; ``spectrum`` is that of K."""
-        plain, metric = None, metric_of(rule, network)
-        if rule.weight_decay or metric is not None:
+    def of(
+        cls, network: MovingNetwork, rule: LinearRule, objective: Objective, features: Features, spectrum: Spectrum
+    ) -> Linearization:
+        """At the position where the network stands; ``features`` and ``spectrum`` are those of K there."""
+        metric = None
+        if isinstance(rule, PreconditionedDescent):
+            metric = dict(zip(network.parameters, rule.metric, strict=True))
+        if rule.weight_decay or metric is not None:  # these move first layers in another way than by Jᵀ
             network.release()
-        features_test = features if network.X is network.task.X else network.features(network.X)
+            features = network.features()
+        test_features = features if network.X is network.task.X else network.features(network.X)
+        f0, f0_test = flat(features.outputs), flat(test_features.outputs)
+        plain = Interpolator(test_features.gram(features).double().cpu(), spectrum)
+        cross = plain.cross
         if metric is not None:
-            plain = (spectrum, features_test.gram(features).double().cpu())
-            spectrum = network.spectrum(features.gram(metric=metric))
-        f0 = flat(features.outputs)
-        y = flat(network.task.y)
+            cross = test_features.gram(features, metric).double().cpu()
+            spectrum = network.spectrum(features, metric)
         theta = None
         if rule.weight_decay:
             values = network.values()
-            theta = (flat(features.push(values)), flat(features_test.push(values)))
+            theta = flat(features.push(values)), flat(test_features.push(values))
+        residual = f0.numpy() - objective.origin
         decayed = None if theta is None else theta[0].numpy()
-        return cls(
-            features,
-            spectrum,
-            rule,
-            rule.motion(Start.at_rest(spectrum, (f0 - y).numpy(), rule.slots, decayed)),
-            f0,
-            y,
-            features_test.gram(features, metric).double().cpu(),
-            flat(features_test.outputs),
-            features_test,
-            theta,
-            plain,
-        )
+        motion = rule.motion(Start.at_rest(spectrum, objective, residual, rule.state_vectors, decayed))
+        return cls(rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta)
 
-    def mse(self, t: float) -> float:
-        """The training mean square error at time t."""
-        return self.motion.mse(t)
+    def loss(self, t: float) -> float:
+        """The training loss at time t."""
+        return self.motion.loss(t)
 
     def train(self, t: float) -> Tensor:
         """f_lin(X) at time t, (N·C,)."""
-        return self.y + torch.from_numpy(self.motion.residual(t))
+        return torch.from_numpy(self.objective.origin + self.motion.residual(t))
 
     def coefficients(self, t: float) -> Tensor:
-        """c(t), (N·C,): θ(t) = (1 − d)θ₀ + Jᵀc(t), d what weight decay took off θ₀."""
+        """c(t), (N·C,): θ(t) = (1 − d)θ₀ + D Jᵀc(t), d what weight decay took off θ₀."""
         return torch.from_numpy(self.motion.coefficients(t)[0])
 
     def kept(self, t: float) -> float:
@@ -103,67 +103,50 @@ class Linearization:
         return moved if self.theta is None else moved + (self.kept(t) - 1.0) * self.theta[1]
 
     def terms(self, t: float) -> dict[str, Tensor]:
-        """Interpolant, initialization, decay and what is left unconverged; they add up to ``test(t)``.
-
-        K(x',X)K⁺Y, f₀(x') − K(x',X)K⁺f₀(X), −d [J(x')θ₀ − K(x',X)K⁺J(X)θ₀] with d what weight decay took off θ₀, and
-        the rest, K(x',X)K⁺(f_lin(X) − Y).
-        """
-        if self.plain is not None:
-            return self._terms_in_metric(t, *self.plain)
-        terms = {
-            "interpolant": self.cross @ self._solve(self.y),
-            "initialization": self.f0_test - self.cross @ self._solve(self.f0),
-        }
+        """The terms of ``whichmin.terms.linearized_terms``, which add up to ``test(t)``."""
+        decay = None
         if self.theta is not None:
-            at_training, at_test = self.theta
-            terms["decay"] = (self.kept(t) - 1.0) * (at_test - self.cross @ self._solve(at_training))
-        return terms | {"unconverged": self.test(t) - torch.stack(list(terms.values())).sum(0)}
-
-    def _terms_in_metric(self, t: float, spectrum: Spectrum, cross: Tensor) -> dict[str, Tensor]:
-        """With A = K(x',X)K⁺ and A_D = K_D(x',X)K_D⁺: the geometry is (A_D − A)(r(t) − r₀)."""
-        left = self.train(t) - self.y
-        terms = {
-            "interpolant": cross @ torch.from_numpy(spectrum.solve(self.y.numpy())),
-            "initialization": self.f0_test - cross @ torch.from_numpy(spectrum.solve(self.f0.numpy())),
-            "unconverged": cross @ torch.from_numpy(spectrum.solve(left.numpy())),
-        }
-        return terms | {"geometry": self.test(t) - torch.stack(list(terms.values())).sum(0)}
+            taken = self.kept(t) - 1.0
+            decay = taken * self.theta[0], taken * self.theta[1]
+        return linearized_terms(
+            self.plain,
+            y=torch.from_numpy(self.objective.origin),
+            f0=self.f0,
+            f0_test=self.f0_test,
+            train=self.train(t),
+            in_metric=None if self.metric is None else Interpolator(self.cross, self.spectrum),
+            decay=decay,
+            test=self.test(t),
+            remainder="unconverged" if self.metric is None else "geometry",
+        )
 
     def floor(self) -> float:
-        """The training mean square error that no number of steps gets below: the residual outside K's range."""
+        """The training loss that no number of steps gets below: that of the residual outside K's range."""
         q = self.spectrum.rotate(self.motion.start.residual)
-        return mean_square(np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, q))
+        outside = np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, q)
+        return self.objective.value(self.spectrum.rotate_back(outside))
 
-    def undone(self, change: Tensor, t: float) -> Tensor:
-        """The coefficients by which training until t takes a change of the residual back.
+    def correction_for(self, change: Tensor, t: float) -> Tensor:
+        """The coefficients by which training until t takes a change of the residual back, (N·C,).
 
         Where steps differ, so that all of them would have to be made again, as much as it took of the residual itself.
         """
+        start = self.motion.start
         if not self.rule.is_closed:
-            begun, left = self.motion.start.residual, self.motion.residual(t)
-            return torch.from_numpy(self.spectrum.trained_away(change.numpy(), begun, left))
-        start = Start.at_rest(self.spectrum, change.numpy(), self.rule.slots)
-        return torch.from_numpy(self.rule.motion(start).coefficients(t)[0])
+            left = self.motion.residual(t)
+            return torch.from_numpy(self.spectrum.suppressed(change.numpy(), start.residual, left))
+        begin = Start.at_rest(self.spectrum, self.objective, change.numpy(), self.rule.state_vectors)
+        return torch.from_numpy(self.rule.motion(begin).coefficients(t)[0])
 
     def time_below(self, until: float) -> float:
-        """The first time with a training mean square error below ``until``; 0 if it is there, inf if never."""
-        return 0.0 if self.mse(0) < until else self.motion.first_below(until)
+        """The first time with a training loss below ``until``; 0 if it is there, infinity if never."""
+        return 0.0 if self.loss(0) < until else self.motion.first_below(until)
 
     def curve_times(self, t: float) -> list[float]:
         """Times at which to draw the training curve up to time t."""
         if t == float("inf"):
-            t = self.time_below(1e-12 * self.mse(0) + self.floor()) if self.rule.is_closed else DRAWN
+            t = self.time_below(1e-12 * self.loss(0) + self.floor()) if self.rule.is_closed else DRAWN
         return drawn_times(min(t, 2.0**60))
-
-    def _solve(self, v: Tensor) -> Tensor:
-        return torch.from_numpy(self.spectrum.solve(v.numpy()))
-
-
-def metric_of(rule: LinearRule, network: MovingNetwork) -> dict[str, Tensor] | None:
-    """D by parameter where a rule moves the parameters by D Jᵀ in place of Jᵀ; else None."""
-    if not isinstance(rule, PreconditionedDescent):
-        return None
-    return dict(zip(network.parameters, rule.metric, strict=True))
 
 
 def flat(outputs: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.examine import Examination, check_modules, examine
-from whichmin.tangent.features import Features, features_of
+from whichmin.tangent.features import Features, Metric, features_of
 from whichmin.tangent.memory import require
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
@@ -63,8 +63,8 @@ class MovingNetwork:
         self._form: tuple[str, ...] = ()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
-    def start(self) -> tuple[Features, Tensor]:
-        """The features of the training inputs at the start and their kernel (N·C, N·C), with all checks.
+    def start(self) -> tuple[Features, Spectrum]:
+        """The features of the training inputs at the start and the spectrum of their kernel, with all checks.
 
         Raises:
             ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
@@ -85,7 +85,7 @@ class MovingNetwork:
             self._plan(examination)
             features = self.features()
             K = features.gram()
-        return features, K
+        return features, self._decompose(K)
 
     def _plan(self, examination: Examination) -> None:
         n, C = self.task.y.shape
@@ -107,9 +107,12 @@ class MovingNetwork:
             outputs = evaluate(self.model, X)
         return self.outputs(X) if self._cached.drop_refused(calls) else outputs
 
-    def spectrum(self, K: Tensor) -> Spectrum:
-        """The decomposition of a kernel of the training set, (N·C, N·C)."""
-        return decompose(finite(K, "the kernel").double(), 2.0 / len(K), torch.finfo(K.dtype).eps)
+    def spectrum(self, features: Features, metric: Metric | None = None) -> Spectrum:
+        """The decomposition of the kernel J D Jᵀ of features of the training set; D is the identity for None."""
+        return self._decompose(features.gram(metric=metric))
+
+    def _decompose(self, K: Tensor) -> Spectrum:
+        return decompose(finite(K, "the kernel").double(), self.task.loss.curvature(len(K)), torch.finfo(K.dtype).eps)
 
     def shift(self, direction: Direction, by: float) -> None:
         """θ ← θ + by·direction. Features taken before no longer pull back, unless θ is put back first."""
@@ -158,8 +161,8 @@ class MovingNetwork:
         self.settle()
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
-    def eigenvalue_gradient(self, v: Tensor) -> Direction:
-        """∇_θ ‖J(X)ᵀv‖² where the network stands: that of an eigenvalue of K, for its unit eigenvector v.
+    def eigenvalue_gradient(self, v: Tensor, metric: Metric | None = None) -> Direction:
+        """∇_θ (J(X)ᵀv)·D (J(X)ᵀv) where the network stands: that of an eigenvalue of J D Jᵀ, v its unit eigenvector.
 
         Zero where an operation of the network has no second derivative.
 
@@ -171,7 +174,9 @@ class MovingNetwork:
             outputs = evaluate(self.model, self.task.X)
         seed = v.to(outputs).view_as(outputs)
         grads = torch.autograd.grad(outputs, values, seed, retain_graph=True, create_graph=True, allow_unused=True)
-        total = torch.stack([g.square().sum() for g in grads if g is not None]).sum()
+        D = dict.fromkeys(self.parameters, 1.0) if metric is None else metric
+        squares = [(g.square() * D[n]).sum() for n, g in zip(self.parameters, grads, strict=True) if g is not None]
+        total = torch.stack(squares).sum()
         try:
             second = torch.autograd.grad(total, values, allow_unused=True)
         except RuntimeError as error:  # fused attention has no second derivatives

@@ -1,12 +1,8 @@
-"""Following the path: the finite network's own minimizer from a few linearizations.
+"""The path of a linear rule: the finite network's own minimizer from a few linearizations.
 
 Over an interval the tangent features J are frozen and the rule runs exactly in function space; then the parameters
 move, θ ← θ − JᵀΣc, the real network is evaluated there and linearized again. Interval ends are set by how far the
 parameters moved, for that is what turns J: the intervals of one path are of equal ‖Δθ‖.
-
-Gradient descent whose kernel outgrows the learning rate neither diverges nor follows the flow: it oscillates at the
-edge of stability, and its average follows the flow projected onto ηγλ_max ≤ 2 (Cohen et al. 2021, Damian et al. 2023,
-Cohen et al. 2025). After each interval the parameters are moved back along ∇λ_max by just what that takes.
 """
 
 from __future__ import annotations
@@ -19,42 +15,49 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.paths.linearized import drawn_times, flat, metric_of
+from whichmin.dynamics.paths.edge import back_to_the_edge
+from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
+from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
+from whichmin.dynamics.paths.predictor import Problem
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 
-#: A path with a stride is given up when it takes this many times the intervals that were expected.
+#: A path of a given stride is given up after this many times the intervals that were expected, and some more.
 PATIENCE = 6
-#: To what part of the limit of stability the largest eigenvalue is brought back.
-BELOW_EDGE = 0.99
-#: Newton steps back to the edge of stability after an interval.
-EDGE_STEPS = 3
+#: Intervals that a path of a given stride may take beyond ``PATIENCE`` times those expected.
+EXTRA_INTERVALS = 24
+#: A training loss of more than this many times the first one counts as divergence.
+DIVERGED = 1e3
+#: At the limit of a linearization a loss below this part of the first one counts as zero.
+FITTED = 1e-12
+#: Steps to the limit end where one leaves more than this part of the loss before it.
+STALLED = 0.25
 
 
 @dataclass(eq=False)
 class Path:
-    """A followed path, while it is made and afterwards.
+    """A path, while it is made and afterwards.
 
     Attributes:
-        features: J of the training set at the end.
+        features: of the training set at the end.
         spectrum: of the last interval.
-        slots: what the optimizer remembers, directions in parameter space.
+        remembered: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
         intervals: how many linearizations it took.
         train: f(X) at the requested times, as far as they are passed.
         test: f(x') at the requested times.
-        curve: (step, training mean square error) pairs.
+        curve: (step, training loss) pairs.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         arrived: whether it ended where it was meant to.
-        metric: D where the parameters move by D Jᵀ in place of Jᵀ; else None.
     """
 
     features: Features
     spectrum: Spectrum
-    slots: list[Direction] = field(default_factory=list)
+    remembered: list[Direction] = field(default_factory=list)
     steps: float = 0.0
     intervals: int = 0
     train: list[Tensor] = field(default_factory=list)
@@ -62,69 +65,46 @@ class Path:
     curve: list[tuple[float, float]] = field(default_factory=list)
     edge: float | None = None
     arrived: bool = False
-    metric: dict[str, Tensor] | None = None
 
     @property
-    def mse(self) -> float:
-        """The training mean square error where the path stands."""
+    def loss(self) -> float:
+        """The training loss where the path stands."""
         return self.curve[-1][1]
 
 
-@dataclass(frozen=True)
-class Goal:
-    """Where a path ends.
-
-    Attributes:
-        steps: after so many steps (``math.inf``: at the limit),
-        until: or where the training mean square error falls below this.
-        times: ascending step counts at which outputs are wanted on the way, the last being the end.
-    """
-
-    steps: float
-    until: float | None
-    times: tuple[float, ...] = ()
-
-
 def follow(
-    network: MovingNetwork,
+    problem: Problem,
     rule: LinearRule,
-    features: Features,
-    spectrum: Spectrum,
-    goal: Goal,
+    linearization: Linearization,
     count: int,
     *,
     stride: float | None = None,
     project: bool = True,
 ) -> Path:
-    """Follow the path from where the network stands, moving it.
+    """Follow the path from θ₀, where the network stands, moving it to θ_T.
 
     Args:
-        network: a private copy, at θ₀; ends at θ_T.
+        problem: what is predicted.
         rule: what happens over an interval.
-        features: J of the training set at θ₀.
-        spectrum: at θ₀.
-        goal: where to end.
+        linearization: at θ₀.
         count: how many intervals, each an equal share of what is left of ‖Δθ‖ by the present linearization; with a
             stride, how many are expected.
         stride: ‖Δθ‖ of an interval: then there are as many as the real network needs to reach the goal.
         project: whether to keep to the edge of stability.
     """
-    y = flat(network.task.y)
-    path = Path(features, spectrum, metric=metric_of(rule, network))
-    first = before = _mse(features, y)
+    follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal)
+    features = problem.network.features()
+    path = Path(features, linearization.spectrum)
+    first = before = follower.loss(features)
     path.curve.append((0.0, first))
-    while path.intervals < (count if stride is None else PATIENCE * count + 24):
+    while path.intervals < (count if stride is None else PATIENCE * count + EXTRA_INTERVALS):
         if path.intervals:
-            _linearize(network, rule, path, project)
-        motion = rule.motion(_start(network, rule, path, y))
-        t = _interval(rule, motion, path, goal, count - path.intervals, stride)
-        _snapshots(network, path, motion, goal, t)
-        _advance(network, path, motion, t)
-        now = _mse(path.features, y)
-        path.curve.append((path.steps, now))
-        if not math.isfinite(now) or now > 1e3 * (first + 1e-30):
+            follower.linearize(path, project)
+        follower.interval(path, count - path.intervals, stride)
+        now = path.loss
+        if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
             return path
-        if _arrived(path, goal, first, before):
+        if _has_arrived(path, problem.goal, first, before):
             path.arrived = True
             return path
         before = now
@@ -132,107 +112,105 @@ def follow(
     return path
 
 
-def _start(network: MovingNetwork, rule: LinearRule, path: Path, y: Tensor) -> Start:
-    """The state of training, as it acts on the training outputs where the path stands."""
-    residual = (flat(path.features.outputs) - y).numpy()
-    theta = None
-    if rule.weight_decay:
-        theta = flat(path.features.push(network.values())).numpy()
-    start = Start.at_rest(path.spectrum, residual, rule.slots, theta)
-    if not path.slots:
-        return Start(start.spectrum, residual, path.steps, start.pushed, start.gram)
-    pushed = np.stack([start.pushed[0], *(flat(path.features.push(s)).numpy() for s in path.slots)])
-    gram = np.array([[path.features.inner(a, b) for b in path.slots] for a in path.slots])
-    return Start(path.spectrum, residual, path.steps, pushed, gram)
-
-
-def _mse(features: Features, y: Tensor) -> float:
-    return float((flat(features.outputs) - y).square().mean())
-
-
-def _linearize(network: MovingNetwork, rule: LinearRule, path: Path, project: bool) -> None:
-    """The kernel where the path stands; where it has outgrown the learning rate, back to the edge of stability."""
-    path.spectrum = network.spectrum(path.features.gram(metric=path.metric))
-    for _ in range(EDGE_STEPS):
-        largest = float(path.spectrum.eigenvalues[0])
-        limit = rule.limit(1.0, path.spectrum.gamma) / rule.rate(
-            path.steps
-        )  # the λ at which this learning rate is at its limit
-        if largest <= limit * (1 + 1e-4):
-            return
-        path.edge = path.steps if path.edge is None else path.edge
-        if not project:
-            return
-        gradient = network.eigenvalue_gradient(path.spectrum.vectors[:, 0])
-        square = gradient.square()
-        if square == 0:
-            return
-        network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
-        path.features = network.features()
-        path.spectrum = network.spectrum(path.features.gram(metric=path.metric))
-
-
-def _interval(rule: LinearRule, motion: Motion, path: Path, goal: Goal, left: int, stride: float | None) -> float:
-    """How long to keep J: for a stride, or an equal share of the way that is left; at most to the goal."""
-    end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
-    if goal.until is not None:
-        end = min(end, motion.first_below(goal.until))
-    if rule.slots and end > 1:
-        times, lengths = motion.travelled(end)
-        share = lengths[-1] / max(left, 1) if stride is None else stride
-        return end if share >= lengths[-1] else float(times[np.searchsorted(lengths, share)])
-    whole = motion.displacement(end)
-    share = whole / max(left, 1) if stride is None else stride
-    return end if share >= whole else motion.first_moved(share, end, rule.flow)
-
-
-def _move(network: MovingNetwork, path: Path, motion: Motion, t: float) -> list[Direction]:
-    """Move the network to time t of an interval; returns what the optimizer remembers there."""
-    C, phi = motion.coefficients(t), motion.weights(t)
-    pulled = [path.features.pull(torch.from_numpy(c), metric=path.metric) for c in C]
-    slots = list(path.slots)
-    if not slots and len(C) > 1:
-        slots = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]
-    theta = Direction(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
-    after = []
-    for i in range(1, len(C)):
-        parts = [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(slots))]
-        if theta is not None:
-            parts.append((float(phi[i, 0]), theta))
-        after.append(Direction.combined(parts))
-    if phi[0, 0] != 1.0:
-        network.decay(float(phi[0, 0]))
-    network.shift(
-        Direction.combined([(1.0, pulled[0]), *((float(phi[0, j + 1]), s) for j, s in enumerate(slots))]), 1.0
-    )
-    return after
-
-
-def _advance(network: MovingNetwork, path: Path, motion: Motion, t: float) -> None:
-    for s in drawn_times(t, 8)[1:-1]:
-        path.curve.append((path.steps + s, motion.mse(s)))
-    path.slots = _move(network, path, motion, t)
-    path.features = network.features()
-    path.intervals += 1
-    path.steps += t
-
-
-def _snapshots(network: MovingNetwork, path: Path, motion: Motion, goal: Goal, t: float) -> None:
-    """Outputs at the requested times inside this interval, from the real network at the parameters then."""
-    here = None
-    for s in goal.times:
-        if not path.steps <= s < min(path.steps + t, goal.steps):
-            continue
-        here = network.position() if here is None else here
-        _move(network, path, motion, s - path.steps)
-        path.train.append(network.outputs(network.task.X))
-        path.test.append(network.outputs(network.X))
-        network.put(here)
-
-
-def _arrived(path: Path, goal: Goal, first: float, before: float) -> bool:
-    if goal.until is not None and path.mse < goal.until:
+def _has_arrived(path: Path, goal: Goal, first: float, before: float) -> bool:
+    if goal.is_reached(path.loss, path.steps):
         return True
     if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
-        return path.mse <= 1e-12 * first or path.mse > 0.25 * before
+        return path.loss <= FITTED * first or path.loss > STALLED * before
     return path.steps >= goal.steps
+
+
+@dataclass(frozen=True, eq=False)
+class _Follower:
+    """What all intervals of a path share."""
+
+    network: MovingNetwork
+    rule: LinearRule
+    metric: dict[str, Tensor] | None
+    objective: Objective
+    goal: Goal
+
+    def loss(self, features: Features) -> float:
+        return self.objective.value(self._residual(features))
+
+    def _residual(self, features: Features) -> np.ndarray:
+        return flat(features.outputs).numpy() - self.objective.origin
+
+    def linearize(self, path: Path, project: bool) -> None:
+        """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
+        path.features, path.spectrum, beyond = back_to_the_edge(
+            self.network, self.rule, self.objective, path.steps, path.features, metric=self.metric, project=project
+        )
+        if beyond and path.edge is None:
+            path.edge = path.steps
+
+    def interval(self, path: Path, left: int, stride: float | None) -> None:
+        """Make one interval: as long as is planned, through the requested times."""
+        motion = self.rule.motion(self._start(path))
+        t = self._length(motion, path, left, stride)
+        self._snapshots(path, motion, t)
+        path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
+        path.remembered = self._move(path, motion, t)
+        path.features = self.network.features()
+        path.intervals += 1
+        path.steps += t
+        path.curve.append((path.steps, self.loss(path.features)))
+
+    def _start(self, path: Path) -> Start:
+        """The state of training, as it acts on the training outputs where the path stands."""
+        features, residual = path.features, self._residual(path.features)
+        pushed = np.zeros((1 + self.rule.state_vectors, len(residual)))
+        gram = np.zeros((self.rule.state_vectors, self.rule.state_vectors))
+        if self.rule.weight_decay:
+            pushed[0] = flat(features.push(self.network.values())).numpy()
+        for i, vector in enumerate(path.remembered):
+            pushed[1 + i] = flat(features.push(vector)).numpy()
+            gram[i] = [features.inner(vector, other) for other in path.remembered]
+        return Start(path.spectrum, self.objective, residual, path.steps, pushed, gram)
+
+    def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:
+        """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
+        goal = self.goal
+        end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
+        if goal.until is not None:
+            end = min(end, motion.first_below(goal.until))
+        if self.rule.state_vectors and end > 1:
+            times, lengths = motion.travelled(end)
+            share = lengths[-1] / max(left, 1) if stride is None else stride
+            return end if share >= lengths[-1] else float(times[np.searchsorted(lengths, share)])
+        whole = motion.displacement(end)
+        share = whole / max(left, 1) if stride is None else stride
+        return end if share >= whole else motion.first_moved(share, end, self.rule.flow)
+
+    def _move(self, path: Path, motion: Motion, t: float) -> list[Direction]:
+        """Move the network to time t of an interval; returns what the optimizer remembers there."""
+        network, C, phi = self.network, motion.coefficients(t), motion.weights(t)
+        pulled = [path.features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
+        remembered = list(path.remembered)
+        if not remembered and len(C) > 1:
+            remembered = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]
+        theta = Direction(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
+
+        def carried(i: int) -> list[tuple[float, Direction]]:
+            return [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(remembered))]
+
+        after = []
+        for i in range(1, len(C)):
+            parts = carried(i) if theta is None else [*carried(i), (float(phi[i, 0]), theta)]
+            after.append(Direction.combined(parts))
+        if phi[0, 0] != 1.0:
+            network.decay(float(phi[0, 0]))
+        network.shift(Direction.combined(carried(0)), 1.0)
+        return after
+
+    def _snapshots(self, path: Path, motion: Motion, t: float) -> None:
+        """Outputs at the requested times inside this interval, from the real network at the parameters then."""
+        network, here = self.network, None
+        for s in self.goal.times:
+            if not path.steps <= s < min(path.steps + t, self.goal.steps):
+                continue
+            here = network.position() if here is None else here
+            self._move(path, motion, s - path.steps)
+            path.train.append(network.outputs(network.task.X))
+            path.test.append(network.outputs(network.X))
+            network.put(here)

@@ -1,296 +1,241 @@
-"""Predictions of optimizers that have no rule: the linearized run step by step, and paths of such runs."""
+"""Predictions of optimizers without a motion in function space: step by step, over one linearization or several."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cached_property
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from whichmin.dynamics.motion.motion import mean_square
-from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
-from whichmin.dynamics.paths.job import AIM, Found, Job, Relinearize
+from whichmin.dynamics.paths.controller import Attempt, GrowthFactor, refine
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.position import MovingNetwork
-from whichmin.dynamics.paths.relinearized import Goal
-from whichmin.dynamics.paths.warm_start import EXACT, Begun, begin
+from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
+from whichmin.dynamics.paths.predictor import Predictor, Problem, Relinearize
 from whichmin.dynamics.paths.weight_space import WeightSpace
 from whichmin.dynamics.prediction import Certificate
-from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import root_mean_square
 from whichmin.optimizers.metric import last_metric
+from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches
+from whichmin.tangent.features import Features
+from whichmin.terms import Interpolator, linearized_terms
 
-#: Without a number of steps or a training error to stop at, a run ends at this part of its first training error.
+#: Without a number of steps or a training loss to stop at, a run ends at this part of its first training loss.
 CONVERGED = 1e-9
-#: Steps after which a run without a number of steps gives up.
+#: Without a number of steps a run gives up after this many.
 LONGEST = 100_000
-#: By what part of the steps made before an interval of a stepwise path grows at first,
-GROWTH = 0.25
-#: and no less than this.
-FINEST = 0.02
-#: The error of an adaptive path grows like this root of what its intervals are allowed,
-ORDER = 1.2
-#: which falls by no more than so much from one path to the next.
-FINER = 0.1
-#: The most intervals of an adaptive path.
-MOST = 512
+#: Intervals of a path of a given number grow by no less than this part of the steps made before.
+SMALLEST_GROWTH = 1e-3
 
 
-class StepJob(Job):
-    """A prediction of an optimizer by running it on the linearized network.
+class StepwisePredictor(Predictor):
+    """Of any optimizer: the optimizer itself on the linearized network, linearized again where that is not enough.
 
     Args:
-        network: a private copy at θ₀.
-        goal: where to end.
-        spectrum: of K at θ₀.
-        build: makes the optimizer of a list of parameters.
-        schedule: makes its scheduler, or None.
-        batches: the rows of each step, or None.
-        every: after how many steps the training error is looked at.
+        problem: what is predicted; its network releases its cached layers.
+        recipe: what trains, its learning rate settled.
+        batches: the rows of each step; None for all.
     """
 
-    def __init__(
-        self,
-        network: MovingNetwork,
-        goal: Goal,
-        spectrum: Spectrum,
-        build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-        schedule: Callable[[torch.optim.Optimizer], Any],
-        batches: Batches | GivenBatches | None,
-        every: int,
-    ) -> None:
-        network.release()
-        made = build(list(network.parameters.values()))
-        super().__init__(network, goal, spectrum, float(made.param_groups[0].get("lr", math.nan)))
-        self._build, self._schedule, self._batches, self._every = build, schedule, batches, every
-        self._name = type(made).__name__
-        scheduled = schedule(made) is not None
-        self._adaptive = None if batches is not None or scheduled else AdaptiveRule.of(made)
-        self._decoupled = _decoupled(made)
-        self._lazy: WeightSpace | None = None
-        self._lazy_end: tuple[int, Tensor, Tensor] | None = None
-        self._decayed: dict[str, Tensor] | None = None
-        self.features, self.features_test = network.features(), network.features(network.X)
+    def __init__(self, problem: Problem, recipe: Recipe, batches: Batches | GivenBatches | None) -> None:
+        problem.network.release()
+        super().__init__(problem)
+        self._recipe, self._batches = recipe, batches
 
-    @property
-    def _limits(self) -> tuple[float, float | None]:
-        """The last step and the training error to stop at."""
-        if math.isinf(self.goal.steps) and self.goal.until is None:
-            first = (self.features.outputs.detach() - self.network.task.y).double().square().mean()
-            return LONGEST, CONVERGED * float(first)
-        return (self.goal.steps if math.isfinite(self.goal.steps) else LONGEST), self.goal.until
+    @cached_property
+    def features(self) -> Features:
+        """J(X) at θ₀."""
+        self.network.put(self.problem.origin)
+        return self.network.features()
 
-    def predict(self, relinearize: Relinearize, tol: float) -> Found:
-        """The linearized run, or a path that is followed."""
+    @cached_property
+    def test_features(self) -> Features:
+        """J(x') at θ₀, at the points where test outputs are wanted."""
+        self.network.put(self.problem.origin)
+        return self.network.features(self.network.X)
+
+    @cached_property
+    def bounded(self) -> Goal:
+        """The goal with an end that a run can reach step by step."""
+        goal, first = self.problem.goal, self.network.task.loss.value(self.features.outputs, self.network.task.y)
+        if math.isfinite(goal.steps):
+            return goal
+        until = CONVERGED * first if goal.until is None else goal.until
+        return replace(goal, times=(*goal.times[:-1], LONGEST), until=until)
+
+    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
+        """The linearized run, or a path."""
+        linearized = self.linearized()
         if relinearize == "never":
-            return self.linearized()
-        if self._adaptive is not None and len(self.goal.times) == 1:
-            return self._followed_fast(self._adaptive, relinearize, tol)
-        found = self.linearized()
-        if relinearize == "auto" and found.error <= tol * self.spread:
-            return found
-        growth, found = GROWTH, self._followed_stepwise(relinearize, GROWTH)
-        while relinearize == "auto" and found.error > tol * self.spread and growth > FINEST:
-            growth /= 4
-            found = self._followed_stepwise(relinearize, growth)
-        if relinearize == "auto" and found.error > tol * self.spread:
-            found.notes.append(
-                f"the estimated error {found.error:.2g} did not come down to tol = {tol:g} of the spread "
-                f"{self.spread:.3g} with {found.intervals} intervals: train it for real with whichmin.train."
-            )
-        return found
-
-    def linearized(self) -> Found:
-        """The optimizer itself on the network linearized at θ₀, with its certificate."""
-        network = self.network
-        network.put(self.origin)
-        steps, until = self._limits
-        space = WeightSpace(network, self._build, self._schedule, self._batches, self._every)
-        decayed = {n: torch.zeros_like(v) for n, v in space.values.items()} if self._decoupled else None
-        train, test, curve = [], [], []
-
-        def keep() -> None:
-            train.append(flat(space.outputs()))
-            test.append(space.outputs_at(self.features_test))
-
-        for stop in [*(t for t in self.goal.times[:-1] if t < steps), steps]:
-            for k, mse in space.run(stop, until, before_step=lambda: _take_off(decayed, space)):
-                if not curve or k > curve[-1][0]:
-                    curve.append((float(k), mse))
-            keep()
-        self._lazy, self._decayed = space, decayed
-        self._lazy_end = (space.steps, train[-1], test[-1])
-        state = self._at(space.state())
-        there, at_training = flat(network.outputs(network.X)), flat(network.outputs(network.task.X))
-        self.certificate = Certificate(
-            float((at_training - flat(network.task.y)).square().mean()), float((there - test[-1]).square().mean())
+            return linearized
+        if isinstance(relinearize, int):
+            growth = (max(linearized.steps, 2) / 2.0) ** (1.0 / relinearize) - 1.0
+            return self._path(max(growth, SMALLEST_GROWTH), linearized)
+        controller = GrowthFactor(tol * self.problem.target_std)
+        first = Attempt(math.inf, linearized)
+        outcome = refine(lambda growth, _: self._path(growth, linearized), controller, first).outcome
+        if outcome.method == "linearized" or outcome.error <= controller.accepted:
+            return outcome
+        note = (
+            f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
+            f"deviation {self.problem.target_std:.3g} with {outcome.intervals} intervals: train it for real with "
+            "whichmin.train."
         )
-        error = math.sqrt(self.certificate.test_deviation)
-        notes = self._stopped(curve, steps, until)
-        network.put(self.origin)
-        return Found("linearized", train, test, float(space.steps), 1, error, curve, state, notes)
+        return replace(outcome, notes=(*outcome.notes, note))
 
-    def _at(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+    def linearized(self) -> Outcome:
+        """The optimizer itself on the network linearized at θ₀, with its certificate."""
+        network, goal = self.network, self.bounded
+        network.put(self.problem.origin)
+        space = WeightSpace(network, self._recipe, self._batches)
+        decay = {n: torch.zeros_like(v) for n, v in space.values.items()} if _is_decoupled(space.optimizer) else None
+        train, test, curve = [], [], _Curve()
+        for stop in [*(t for t in goal.times[:-1] if t < goal.steps), goal.steps]:
+            curve.extend(space.run(stop, goal, before_step=lambda: accumulate_decay(decay, space)))
+            train.append(flat(space.outputs()))
+            test.append(space.outputs_at(self.test_features))
+        metric = last_metric(space.optimizer, space.values.items())
+        run = LinearizedRun(space.steps, train[-1], test[-1], metric, decay)
+        state = self._state_at(space.state())
+        at_test = flat(network.outputs(network.X))
+        certificate = Certificate(
+            network.task.loss.value(network.outputs(network.task.X), network.task.y),
+            float((at_test - test[-1]).square().mean()),
+        )
+        network.put(self.problem.origin)
+        return Outcome(
+            "linearized", train, test, float(space.steps), 1, math.sqrt(certificate.test_deviation), curve.points,
+            state, notes=self._end_notes(curve.points), certificate=certificate, run=run,
+        )  # fmt: skip
+
+    def _state_at(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """Put the network there; its state dict."""
         for name, p in self.network.parameters.items():
             p.data.copy_(values[name])
         return self.network.state()
 
-    def _stopped(self, curve: list[tuple[float, float]], steps: float, until: float | None) -> list[str]:
-        """What is to be said of where a run stopped."""
-        came, mse = curve[-1]
-        if until is not None and mse >= until and came >= steps and math.isinf(self.goal.steps):
-            return [
-                f"{self._name} came to a training MSE of {mse:.3g} in {came:.0f} steps, above {until:.3g}; after half "
-                f"of them it was at {curve[len(curve) // 2][1]:.3g}."
-            ]
-        if self.goal.until is None and math.isinf(self.goal.steps):
-            return [f"ended at a training MSE of {mse:.2g} after {came:.0f} steps: later ones change next to nothing."]
-        return []
+    def _end_notes(self, curve: list[tuple[float, float]]) -> tuple[str, ...]:
+        """What is to be said of where a run ended."""
+        (came, loss), goal, bounded = curve[-1], self.problem.goal, self.bounded
+        if math.isfinite(goal.steps):
+            return ()
+        if goal.until is None:
+            later = "later ones change next to nothing."
+            return (f"ended at a training {self.problem.loss_label} of {loss:.2g} after {came:.0f} steps: {later}",)
+        if loss >= goal.until and came >= bounded.steps:
+            halfway = curve[len(curve) // 2][1]
+            return (
+                f"{self.problem.optimizer} came to a training {self.problem.loss_label} of {loss:.3g} in {came:.0f} "
+                f"steps, above {goal.until:.3g}; after half of them it was at {halfway:.3g}.",
+            )
+        return ()
 
-    def _followed_stepwise(self, relinearize: Relinearize, growth: float) -> Found:
+    def _path(self, growth: float, linearized: Outcome) -> Outcome:
         """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
 
         Not so after an interval of one step, which is training itself.
         """
-        network = self.network
-        network.put(self.origin)
-        steps, until = self._limits
-        if isinstance(relinearize, int):
-            assert self._lazy_end is not None
-            growth = max((max(self._lazy_end[0], 2) / 2.0) ** (1.0 / relinearize) - 1.0, 1e-3)
-        space = WeightSpace(network, self._build, self._schedule, self._batches, self._every)
-        train, test, curve = [], [], []
-        wanted = [t for t in self.goal.times[:-1] if t < steps]
+        network, goal = self.network, self.bounded
+        network.put(self.problem.origin)
+        space = WeightSpace(network, self._recipe, self._batches)
+        train, test, curve = [], [], _Curve()
+        wanted = [t for t in goal.times[:-1] if t < goal.steps]
         intervals, jumps, arrived = 0, torch.zeros(()), False
         while not arrived:
-            features_test, begun = network.features(network.X), space.steps
+            test_features, before = network.features(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
-            for k, mse in space.run(min([end, steps, *wanted]), until):
-                if not curve or k > curve[-1][0]:
-                    curve.append((float(k), mse))
-            expected = space.outputs_at(features_test)
+            curve.extend(space.run(min([end, goal.steps, *wanted]), goal))
+            expected = space.outputs_at(test_features)
             space.linearize()
-            missed = (space.steps - begun - 1) / (space.steps - begun)  # an interval of one step is training itself
+            missed = (space.steps - before - 1) / (space.steps - before)  # an interval of one step is training itself
             jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
-            reached = until is not None and space.steps % self._every == 0 and space.mse() < until
-            arrived = space.steps >= steps or reached
-            if wanted and (space.steps == wanted[0] or arrived):
-                wanted.pop(0)
-                train.append(flat(network.outputs(network.task.X)))
-                test.append(flat(network.outputs(network.X)))
-        train.append(flat(network.outputs(network.task.X)))
-        test.append(flat(network.outputs(network.X)))
-        error = math.sqrt(float(jumps.square().mean()))
-        notes, state = self._stopped(curve, steps, until), self._at(space.state())
-        return Found("followed", train, test, float(space.steps), intervals, error, curve, state, notes)
+            arrived = space.steps >= goal.steps or goal.is_reached(space.loss(), space.steps)
+            times = 1 + len(wanted) if arrived else int(bool(wanted) and space.steps == wanted[0])
+            train += times * [flat(network.outputs(network.task.X))] if times else []
+            test += times * [flat(network.outputs(network.X))] if times else []
+            wanted = wanted[times:]
+        return Outcome(
+            "relinearized", train, test, float(space.steps), intervals, root_mean_square(jumps), curve.points,
+            self._state_at(space.state()), notes=self._end_notes(curve.points), certificate=linearized.certificate,
+            run=linearized.run,
+        )  # fmt: skip
 
-    def _followed_fast(self, rule: AdaptiveRule, relinearize: Relinearize, tol: float) -> Found:
-        """Paths of Krylov intervals, until two of them are near enough to each other."""
-        network, (steps, until) = self.network, self._limits
-        network.put(self.origin)
-        begun = begin(network, rule, self._build(list(network.parameters.values())), steps, until)
-        if isinstance(relinearize, int):
-            end = steps if until is None else self._adaptive_path(rule, begun, 1.0, math.inf).steps
-            growth = max((max(end, EXACT + 1.0) / EXACT) ** (1.0 / relinearize) - 1.0, 1e-3)
-            return self._adaptive_path(rule, begun, growth, math.inf)
-        accepted = aim = tol * self.spread
-        while True:
-            found = self._adaptive_path(rule, begun, FASTEST * math.sqrt(aim / accepted), aim)
-            finest = found.intervals >= min(MOST // 2, found.steps - begun.steps)  # no interval is shorter than a step
-            if found.error <= accepted or finest or not found.steps > begun.steps:
-                return found
-            aim *= min(max((AIM * accepted / found.error) ** ORDER, FINER), 0.6)
+    def terms(self, outcome: Outcome) -> dict[str, Tensor]:
+        """All of them with a linearized run of as many steps, else what is not the linearized theory's in one."""
+        run = outcome.run
+        if run is None or run.steps != outcome.steps:
+            terms = self._linearized_terms(outcome.train[-1])
+            rest = outcome.test[-1] - torch.stack(list(terms.values())).sum(0)
+            return terms | {"trajectory": rest}
+        terms = self._linearized_terms(run.train, run)
+        if outcome.method == "relinearized":
+            terms |= self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
+        return terms
 
-    def _adaptive_path(self, rule: AdaptiveRule, begun: Begun, growth: float, aim: float) -> Found:
-        network, (steps, until) = self.network, self._limits
-        path = AdaptivePath(network, rule, begun, growth=growth, aim=aim)
-        arrived = path.follow(steps, until, MOST)
-        train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
-        notes = self._stopped(path.curve, steps, until)
-        if not arrived:
-            came = f"{path.intervals} intervals, at a training MSE of {path.mse:.3g}"
-            notes.append(f"the path was given up after {came}.")
-        error, state = (math.sqrt(mean_square(path.error().numpy())) if arrived else math.inf), network.state()
-        return Found("followed", train, test, float(path.steps), path.intervals + 1, error, path.curve, state, notes)
+    def nonlinear_terms(self, linearized: Outcome, test: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Against the linearized run that the outcome holds."""
+        network, run = self.network, linearized.run
+        assert run is not None
+        features = self.test_features
+        network.put(self.problem.origin)
+        moved = network.difference(state, self.problem.origin)
+        straight = flat(features.outputs) + flat(features.push(moved))
+        return {"curvature": test - straight, "drift": straight - run.test}
 
-    def terms(self, found: Found) -> dict[str, Tensor]:
-        """All of them with the linearized run at hand, else what is not the linearized theory's in one."""
-        if found.method == "linearized":
-            return self.lazy_terms()
-        if self._lazy_end is None or self._lazy_end[0] != found.steps:
-            base = self._base_terms(found.train[-1])
-            return base | {"trajectory": found.test[-1] - _sum(base)}
-        return self.lazy_terms() | self.later_terms(found.test[-1], found.steps, found.state)
+    def _linearized_terms(self, train: Tensor, run: LinearizedRun | None = None) -> dict[str, Tensor]:
+        """Without a run those that its way does not matter to; with it all, which add up to its test outputs."""
+        features, test_features, network = self.features, self.test_features, self.network
+        network.put(self.problem.origin)
+        in_metric, decay = None, None
+        if run is not None and run.metric is not None:
+            in_metric = self._interpolator(run.metric)
+        if run is not None and run.decay is not None:
+            decay = flat(features.push(run.decay)), flat(test_features.push(run.decay))
+        return linearized_terms(
+            self._interpolator(None),
+            y=flat(network.task.y),
+            f0=flat(features.outputs),
+            f0_test=flat(test_features.outputs),
+            train=train,
+            in_metric=in_metric,
+            decay=decay,
+            test=None if run is None else run.test,
+        )
 
-    def later_terms(self, test: Tensor, steps: float, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """``curvature`` and ``drift`` of a network at ``state`` with these outputs after as many steps."""
-        network = self.network
-        assert self._lazy_end is not None
-        assert self._lazy_end[0] == steps
-        network.put(self.origin)
-        moved = network.difference(state, self.origin)
-        straight = flat(self.features_test.outputs) + flat(self.features_test.push(moved))
-        return {"curvature": test - straight, "drift": straight - self._lazy_end[2]}
-
-    def lazy_terms(self) -> dict[str, Tensor]:
-        """Those of the linearized run: with ``geometry``, the last metric against the identity, and ``path``."""
-        network, space, end = self.network, self._lazy, self._lazy_end
-        assert space is not None
-        assert end is not None
-        terms = self._base_terms(end[1])
-        network.put(self.origin)
-        changed = end[1] - flat(self.features.outputs)
-        metric = last_metric(space.optimizer, space.values.items())
-        by = plain = self._carrier(None)
-        if metric is not None:
-            by = self._carrier(metric)
-            terms["geometry"] = by(changed) - plain(changed)
-        if self._decayed is not None:
-            at_training, at_test = (flat(f.push(self._decayed)) for f in (self.features, self.features_test))
-            terms["decay"] = at_test - by(at_training)
-        return terms | {"path": end[2] - _sum(terms)}
-
-    def _base_terms(self, train: Tensor) -> dict[str, Tensor]:
-        """K(x',X)K⁺Y, f₀(x') − K(x',X)K⁺f₀(X) and K(x',X)K⁺(f(X) − Y)."""
-        self.network.put(self.origin)
-        carried, y = self._carrier(None), flat(self.network.task.y)
-        return {
-            "interpolant": carried(y),
-            "initialization": flat(self.features_test.outputs) - carried(flat(self.features.outputs)),
-            "unconverged": carried(train - y),
-        }
-
-    def _carrier(self, metric: dict[str, Tensor] | None) -> Callable[[Tensor], Tensor]:
-        """V ↦ K_D(x',X) K_D⁺ v."""
-        network = self.network
-        cross = self.features_test.gram(self.features, metric).double().cpu()
-        spectrum = self.spectrum
-        if metric is not None:
-            spectrum = network.spectrum(self.features.gram(metric=metric))
-        return lambda v: cross @ torch.from_numpy(spectrum.solve(v.numpy()))
+    def _interpolator(self, metric: dict[str, Tensor] | None) -> Interpolator:
+        cross = self.test_features.gram(self.features, metric).double().cpu()
+        spectrum = self.problem.spectrum if metric is None else self.network.spectrum(self.features, metric)
+        return Interpolator(cross, spectrum)
 
 
-def _sum(terms: dict[str, Tensor]) -> Tensor:
-    return torch.stack(list(terms.values())).sum(0)
+class _Curve:
+    """(step, training loss) pairs, each step once."""
+
+    def __init__(self) -> None:
+        self.points: list[tuple[float, float]] = []
+
+    def extend(self, measured: Iterable[tuple[int, float]]) -> None:
+        for k, loss in measured:
+            if not self.points or k > self.points[-1][0]:
+                self.points.append((float(k), loss))
 
 
-def _decoupled(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether weight decay takes from the parameters themselves, θ ← (1 − lr·λ) θ."""
-    group = optimizer.param_groups[0]
-    decoupled = isinstance(optimizer, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay"))
-    return decoupled and any(g["weight_decay"] for g in optimizer.param_groups)
-
-
-def _take_off(decayed: dict[str, Tensor] | None, space: WeightSpace) -> None:
-    """Add what weight decay takes off in the coming step."""
-    if decayed is None:
+def accumulate_decay(decay: dict[str, Tensor] | None, space: WeightSpace) -> None:
+    """Add what decoupled weight decay takes off the parameters in the coming step, lr·λ·θ with the step's rate."""
+    if decay is None:
         return
     names = {id(p): n for n, p in space.values.items()}
     for group in space.optimizer.param_groups:
         for p in group["params"]:
-            decayed[names[id(p)]].sub_(p.detach(), alpha=float(group["lr"]) * float(group["weight_decay"]))
+            decay[names[id(p)]].sub_(p.detach(), alpha=float(group["lr"]) * float(group["weight_decay"]))
+
+
+def _is_decoupled(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether weight decay takes from the parameters themselves, θ ← (1 − lr·λ) θ."""
+    group = optimizer.param_groups[0]
+    decoupled = isinstance(optimizer, torch.optim.AdamW) or bool(group.get("decoupled_weight_decay"))
+    return decoupled and any(g["weight_decay"] for g in optimizer.param_groups)

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.recipe.build import take_step
 
-#: Steps that are made for real before the first interval.
-EXACT = 12
+#: So many steps are made for real before the first interval.
+EXACT_STEPS = 12
 
 
 @dataclass(frozen=True, eq=False)
-class Begun:
+class WarmStart:
     """Where the exact steps end.
 
     Attributes:
@@ -24,7 +25,7 @@ class Begun:
         steps: how many were made.
         m: the momentum, by parameter; None without.
         v: the second moments.
-        curve: (step, training mean square error).
+        curve: (step, training loss).
     """
 
     position: Position
@@ -34,17 +35,15 @@ class Begun:
     curve: tuple[tuple[float, float], ...]
 
 
-def begin(
-    network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, steps: float, until: float | None
-) -> Begun:
-    """At most ``EXACT`` steps of the optimizer itself, which holds the network's parameters, on the network itself."""
-    y = network.task.y
+def warm_start(network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, goal: Goal) -> WarmStart:
+    """At most ``EXACT_STEPS`` steps of the optimizer itself, which holds the network's parameters, on the network."""
+    task, criterion = network.task, network.task.loss.module()
     curve: list[tuple[float, float]] = []
     while True:
         with torch.enable_grad():
-            loss = (network.model(network.task.X).reshape(y.shape) - y).square().mean()
+            loss = criterion(network.model(task.X).reshape(task.y.shape), task.y)
         curve.append((float(len(curve)), float(loss.detach())))
-        if len(curve) > min(steps, EXACT) or (until is not None and curve[-1][1] < until):
+        if len(curve) > min(goal.steps, EXACT_STEPS) or goal.is_reached(curve[-1][1], curve[-1][0]):
             break
         optimizer.zero_grad()
         loss.backward()
@@ -57,4 +56,4 @@ def begin(
         first, second = rule.moments(state) if state else (None, torch.zeros_like(p))
         v[name] = second.detach().clone()
         m[name] = torch.zeros_like(p) if first is None else first.detach().clone()
-    return Begun(network.position(), len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))
+    return WarmStart(network.position(), len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))

@@ -1,28 +1,27 @@
 """Any optimizer on the linearized network, step by step in weight space.
 
-The optimizer itself is driven, on parameters θ that start at θ₀, with the gradient γ_b J(X_b)ᵀ r_b of the network
-linearized where it stands, f(θ) + J (θ' − θ): nothing has to be known of the optimizer. J is never formed: a product
-with it or its transpose is one matrix product for each dense layer, from its inputs and output gradients, and automatic
-differentiation for the other parameters.
+The optimizer itself is driven, on parameters θ' that start at θ, with the gradient J(X_b)ᵀ ∂L/∂f of the network
+linearized where it stands, f(θ) + J (θ' − θ): nothing has to be known of the optimizer. J is never formed.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.paths.linearized import flat
+from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.errors import DivergenceError
 from whichmin.recipe.build import take_step
+from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches
 from whichmin.tangent.features import Features
 
-#: How often over the first training error a run counts as diverged.
+#: A training loss of more than this many times the first one counts as divergence.
 DIVERGED = 1e6
 
 
@@ -31,38 +30,29 @@ class WeightSpace:
 
     Attributes:
         values: the parameters that the optimizer moves, by name.
+        optimizer: the optimizer.
         steps: how many steps were made.
 
     Args:
-        network: a private copy, at the point of linearization.
-        build: makes the optimizer of a list of parameters.
-        schedule: makes the scheduler of the optimizer, or None.
+        network: a private copy, at the point of linearization; it has released its cached layers.
+        recipe: what trains, its learning rate settled.
         batches: the rows that each step uses; None for all.
-        every: after how many steps the training error is looked at.
     """
 
-    def __init__(
-        self,
-        network: MovingNetwork,
-        build: Callable[[list[nn.Parameter]], torch.optim.Optimizer],
-        schedule: Callable[[torch.optim.Optimizer], Any],
-        batches: Batches | GivenBatches | None,
-        every: int,
-    ) -> None:
-        self.network, self._batches, self._every = network, batches, every
+    def __init__(self, network: MovingNetwork, recipe: Recipe, batches: Batches | GivenBatches | None) -> None:
+        self.network, self._batches = network, batches
         self.values = {n: nn.Parameter(v) for n, v in network.values().items()}
-        self.optimizer = build(list(self.values.values()))
-        self._scheduler = schedule(self.optimizer)
-        self._y = network.task.y
+        self.optimizer = recipe.build(list(self.values.values()))
+        self._scheduler = recipe.build_scheduler(self.optimizer)
         self.steps = 0
         self.linearize()
 
     def linearize(self) -> None:
         """Linearize where the parameters are now."""
-        self.network.release()
         with torch.no_grad():
             for name, p in self.network.parameters.items():
                 p.data.copy_(self.values[name])
+        self._base = {n: v.detach().clone() for n, v in self.values.items()}
         self.features = self.network.features()
 
     def outputs(self, rows: Tensor | None = None) -> Tensor:
@@ -70,63 +60,67 @@ class WeightSpace:
         with torch.no_grad():
             return self.features.extrapolate(self.values, rows)
 
-    def mse(self) -> float:
-        """The linearized training mean square error."""
-        return float((self.outputs() - self._y).double().square().mean())
+    def loss(self) -> float:
+        """The linearized training loss."""
+        task = self.network.task
+        return task.loss.value(self.outputs(), task.y)
 
-    def step(self, residual: Tensor | None = None) -> None:
-        """One step; the residual on its rows may be known."""
+    def step(self, outputs: Tensor | None = None) -> None:
+        """One step; the outputs on its rows may be known."""
         rows = None if self._batches is None else self._batches.rows(self.steps)
-        r = residual
-        if r is None:
-            r = self.outputs(rows) - (self._y if rows is None else self._y[rows])
-        for name, g in self.features.gradients(r * (2.0 / r.numel()), rows).items():
-            self.values[name].grad = g
+        task = self.network.task
+        f = self.outputs(rows) if outputs is None else outputs
+        g = task.loss.gradient(f, task.y if rows is None else task.y[rows])
+        for name, gradient in self.features.gradients(g, rows).items():
+            self.values[name].grad = gradient
         take_step(self.optimizer)
         if self._scheduler is not None:
             self._scheduler.step()
         self.steps += 1
 
     def run(
-        self, steps: float, until: float | None, before_step: Callable[[], None] | None = None
+        self, steps: float, goal: Goal, before_step: Callable[[], None] | None = None
     ) -> Iterator[tuple[int, float]]:
-        """Make steps up to number ``steps``, or until the training error is below ``until``.
+        """Make steps up to number ``steps``, or until the goal's training loss is reached.
 
         ``before_step`` is called before every step.
 
         Yields:
-            (step, training mean square error) wherever the error is known: in full batches before every step.
+            (step, training loss) wherever the loss is known: in full batches before every step.
 
         Raises:
-            DivergenceError: the error is no longer finite, or a million times what it was.
+            DivergenceError: the loss is no longer finite, or a million times what it was.
         """
         first: float | None = None
         while True:
             last = self.steps >= steps
-            r: Tensor | None = None
-            if self.steps % self._every == 0 or last:
-                r = self.outputs() - self._y
-                now = float(r.double().square().mean())
+            outputs: Tensor | None = None
+            if goal.is_evaluated(self.steps) or last:
+                outputs = self.outputs()
+                now = self.network.task.loss.value(outputs, self.network.task.y)
                 first = now if first is None else first
                 yield self.steps, now
                 if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
                     raise DivergenceError(
                         f"{type(self.optimizer).__name__} diverges on the linearized network: after {self.steps} steps "
-                        f"its training MSE is {now:.3g}. Lower the learning rate.",
+                        f"its training {self.network.task.loss.label} is {now:.3g}. Lower the learning rate.",
                         math.nan,
                     )
-                if until is not None and now < until and self.steps % self._every == 0:
+                if goal.is_reached(now, self.steps):
                     return
             if last:
                 return
             if before_step is not None:
                 before_step()
-            self.step(r if self._batches is None else None)
+            self.step(outputs if self._batches is None else None)
+
+    def moved(self) -> dict[str, Tensor]:
+        """θ' − θ, by parameter."""
+        return {n: v.detach() - self._base[n] for n, v in self.values.items()}
 
     def outputs_at(self, features: Features) -> Tensor:
-        """The linearized outputs at inputs whose features were taken at the point of linearization, (n·C,), float64."""
-        v = {n: value.detach() - self.network.parameters[n].detach() for n, value in self.values.items()}
-        return flat(features.outputs) + flat(features.push(v))
+        """The linearized outputs at the inputs of features taken at the point of linearization, (n·C,), float64."""
+        return flat(features.outputs) + flat(features.push(self.moved()))
 
     def state(self) -> dict[str, Tensor]:
         """The parameters, by name."""

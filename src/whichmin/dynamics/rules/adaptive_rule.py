@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.polynomial.legendre import leggauss
 from torch import Tensor
 
-from whichmin.dynamics.motion.motion import Array
+from whichmin.dynamics.rules.rule import Rule
+from whichmin.losses import Array
 
 
 @dataclass(frozen=True)
-class AdaptiveRule:
+class AdaptiveRule(Rule, ABC):
     """θ ← (1 − lr·λ) θ − lr·m̂/(√v̂ + ε), m ← β₁ m + (1 − β₁) g, v ← v + g² or β₂ v + (1 − β₂) g².
 
     Attributes:
-        name: the optimizer's class.
         lr: the learning rate.
         eps: ε.
         beta1: of the momentum; 0 without.
@@ -28,7 +28,6 @@ class AdaptiveRule:
         decay: λ, decoupled weight decay.
     """
 
-    name: str
     lr: float
     eps: float
     beta1: float = 0.0
@@ -36,32 +35,9 @@ class AdaptiveRule:
     corrected: bool = False
     decay: float = 0.0
 
-    @classmethod
-    def of(cls, optimizer: torch.optim.Optimizer) -> AdaptiveRule | None:
-        """The rule of a built optimizer; None for other classes and settings, which are run step by step."""
-        if len(optimizer.param_groups) != 1 or optimizer.param_groups[0].get("maximize"):
-            return None
-        group, kind = optimizer.param_groups[0], type(optimizer)
-        if kind not in (torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.Adam, torch.optim.AdamW):
-            return None
-        lr, eps, decay = float(group["lr"]), float(group.get("eps", 0.0)), float(group.get("weight_decay", 0.0))
-        if kind is torch.optim.Adagrad and not group["lr_decay"] and not decay:
-            return cls("Adagrad", lr, eps)
-        if kind is torch.optim.RMSprop and not (group["momentum"] or group["centered"] or decay):
-            return cls("RMSprop", lr, eps, beta2=float(group["alpha"]))
-        decoupled = kind is torch.optim.AdamW or bool(group.get("decoupled_weight_decay"))
-        if kind in (torch.optim.Adam, torch.optim.AdamW) and not group["amsgrad"] and (decoupled or not decay):
-            first, second = (float(b) for b in group["betas"])
-            return cls(kind.__name__, lr, eps, first, second, True, decay)
-        return None
-
+    @abstractmethod
     def moments(self, state: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
-        """M and v of a parameter in the optimizer's state."""
-        if self.name == "Adagrad":
-            return None, state["sum"]
-        if self.name == "RMSprop":
-            return None, state["square_avg"]
-        return state["exp_avg"], state["exp_avg_sq"]
+        """M, None without momentum, and v of a parameter in the optimizer's state."""
 
     def correction(self, t: Array) -> tuple[Array, Array]:
         """1 − β₁^t and 1 − β₂^t after t steps; 1 without correction."""

@@ -1,19 +1,17 @@
-"""Gradient descent, full batch: m(t) = (1 − lr·γ·λ)^t, and gradient flow: m(t) = exp(−lr·γ·λ·t)."""
+"""Gradient descent: ``torch.optim.SGD`` without momentum."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from whichmin.dynamics.motion.motion import Array, Motion, Start, mean_square
-from whichmin.dynamics.motion.search import first_time
+from whichmin.dynamics.motion.edge import driven_share
+from whichmin.dynamics.motion.gradient import GradientMotion
+from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.rules.linear_rule import LinearRule
-
-#: What a step leaves of an oscillation beyond the limit of stability, at the most.
-DAMPED = 0.98
+from whichmin.losses import Array
 
 
 @dataclass(frozen=True)
@@ -28,84 +26,13 @@ class GradientDescent(LinearRule):
     def _largest_product(self) -> float:
         return 2.0
 
+    def _radii(self, curvatures: Array) -> Array:
+        return np.exp(-self.lr * curvatures) if self.flow else super()._radii(curvatures)
+
     def motion(self, start: Start) -> Motion:
         """In closed form for full batches."""
-        if self.course.batch is None and self.course.rates is None and not self.weight_decay:
-            return GradientMotion(start, self.lr, self.flow)
-        return super().motion(start)
-
-
-class GradientMotion(Motion):
-    """Gradient descent or flow in the eigenbasis of the kernel, in closed form.
-
-    Args:
-        start: where it starts.
-        lr: the learning rate.
-        flow: gradient flow at time lr·t in place of t steps.
-    """
-
-    def __init__(self, start: Start, lr: float, flow: bool) -> None:
-        super().__init__(start)
-        eigenvalues = start.spectrum.eigenvalues.numpy()
-        self._modes = GradientModes(eigenvalues, lr * start.spectrum.gamma * eigenvalues, flow)
-        self._q = start.spectrum.rotate(start.residual)
-        self._eigenvalues, self._flow = eigenvalues, flow
-
-    def residual(self, t: float) -> Array:
-        """Q m(t)∘q."""
-        return self.start.spectrum.rotate_back(self._modes.residual(t) * self._q)
-
-    def coefficients(self, t: float) -> Array:
-        """−Q (1 − m(t))/λ∘q."""
-        return -self.start.spectrum.rotate_back(self._modes.coefficient(t) * self._q)[None]
-
-    def mse(self, t: float) -> float:
-        """The mean square of m(t)∘q."""
-        return mean_square(self._modes.residual(t) * self._q)
-
-    def displacement(self, t: float) -> float:
-        """(cᵀKc)^{1/2}."""
-        c = self._modes.coefficient(t) * self._q
-        return math.sqrt(float(np.dot(c * c, self._eigenvalues)))
-
-    def first_below(self, until: float) -> float:
-        """By bisection: the error falls all the time."""
-        return first_time(lambda t: self.mse(t) < until, self._flow)
-
-
-class GradientModes:
-    """The closed form, mode by mode.
-
-    Modes with lr·γ·λ > 2 do not grow here: along a path, where the kernel has grown past the limit, real training
-    oscillates there without diverging (the edge of stability), and its average is what is followed.
-    """
-
-    def __init__(self, eigenvalues: Array, z: Array, flow: bool) -> None:
-        self._positive = eigenvalues > 0
-        self._inverse = 1.0 / np.where(self._positive, eigenvalues, np.inf)
-        if flow:
-            self._log, self._sign = -z, np.ones_like(z)
-            return
-        with np.errstate(divide="ignore"):
-            factor = np.where(z > 2, -np.minimum(1 / np.maximum(z - 1, 1), DAMPED), 1 - z)
-            self._log = np.where(z < 0.5, np.log1p(-np.minimum(z, 0.5)), np.log(np.abs(factor)))
-        self._sign = np.sign(factor)
-
-    def residual(self, t: float) -> Array:
-        """m(t)."""
-        if t == 0:
-            return np.ones_like(self._log)
-        if math.isinf(t):
-            return np.where(self._positive, 0.0, 1.0)
-        size = np.exp(t * self._log)
-        return size * self._sign if t % 2 == 1 else size
-
-    def coefficient(self, t: float) -> Array:
-        """(1 − m(t))/λ, by expm1 where it cancels."""
-        if t == 0:
-            return np.zeros_like(self._log)
-        if math.isinf(t):
-            return self._inverse
-        even_or_positive = (self._sign >= 0) | (t % 2 != 1)
-        bracket = np.where(even_or_positive, -np.expm1(t * self._log), 1 + np.exp(t * self._log))
-        return bracket * self._inverse
+        if not (self.schedule.is_constant and start.objective.loss.is_quadratic) or self.weight_decay:
+            return super().motion(start)
+        limit = self.largest_stable(start.steps, start.objective.gamma)
+        share = driven_share(start.spectrum.eigenvalues.numpy(), limit)
+        return GradientMotion(start, self.lr, self.flow, share)

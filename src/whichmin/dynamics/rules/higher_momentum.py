@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 
-from whichmin.dynamics.motion.motion import Array
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.errors import OptimizerError
+from whichmin.losses import Array
 
 
 @dataclass(frozen=True)
 class TwoTerms(LinearRule):
-    """θ_{k+1} − θ_k = β₁(θ_k − θ_{k−1}) + β₂(θ_{k−1} − θ_{k−2}) − lr·g; the slots are the last two displacements."""
+    """θ_{k+1} − θ_k = β₁(θ_k − θ_{k−1}) + β₂(θ_{k−1} − θ_{k−2}) − lr·g; remembered are the last two displacements."""
 
     betas: tuple[float, float] = (0.0, 0.0)
 
     @property
-    def slots(self) -> int:
+    def state_vectors(self) -> int:
         """Two displacements."""
         return 2
 
@@ -30,7 +30,7 @@ class TwoTerms(LinearRule):
         return A, np.array([-lr, -lr, 0.0])
 
 
-def higher_momentum(group: dict[str, Any], flow: bool) -> LinearRule:
+def higher_momentum(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:
     """The rule of a built ``whichmin.optimizers.HigherMomentum``.
 
     Raises:
@@ -38,5 +38,6 @@ def higher_momentum(group: dict[str, Any], flow: bool) -> LinearRule:
     """
     if flow:
         raise OptimizerError("HigherMomentum has no flow here: pass flow=False.")
+    group = optimizer.param_groups[0]
     betas = (float(group["betas"][0]), float(group["betas"][1]))
     return TwoTerms(float(group["lr"]), weight_decay=float(group["weight_decay"]), betas=betas)

@@ -9,85 +9,79 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
-from whichmin.dynamics.motion.closed_form import SteadyMotion
-from whichmin.dynamics.motion.motion import Array, Motion, Start
+from whichmin.dynamics.motion.closed_form import ClosedFormMotion
+from whichmin.dynamics.motion.edge import driven_share
+from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
+from whichmin.dynamics.rules.rule import Convergence, Rule
+from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Array
+from whichmin.recipe.schedule import Schedule
 
-#: To what part of the limit of stability eigenvalues beyond it are cut off.
-BELOW_LIMIT = 0.98
-
-
-@dataclass(frozen=True)
-class Course:
-    """What differs from step to step besides the rule itself.
-
-    Attributes:
-        batch: the rows of the outputs that step number k uses; None for full batches.
-        every: after how many steps the training error is looked at.
-        rates: the learning rate of step number k; None where it stays.
-    """
-
-    batch: Callable[[int], NDArray[np.int64] | None] | None = None
-    every: int = 1
-    rates: Callable[[int], float] | None = None
+#: A rule whose steps never become alike is judged by this late step.
+LATE = 10**6
+#: The best rate of gradient descent is taken while it is below this part of the rule's own limit of stability.
+SAFE = 0.75
 
 
 @dataclass(frozen=True)
-class LinearRule(ABC):
-    """S ← A_k S + B_k g with the state S = (θ, s₁, …), the slots s zero at the start, and g = ∇L.
+class LinearRule(Rule, ABC):
+    """S ← A_k S + B_k g with the state S = (θ, s₁, …), the state vectors s zero at the start, and g = ∇L.
+
+    A new rule gives ``state_vectors``, where it has any, and ``matrices``; closed forms, batches, schedules, weight
+    decay, the limit of stability and the convergence follow.
 
     Attributes:
         lr: the learning rate.
         flow: whether time is continuous.
-        course: batches and schedule.
+        schedule: batches and learning rates of the steps.
         weight_decay: λ of g = ∇L + λθ.
     """
 
     lr: float
     flow: bool = False
-    course: Course = field(default_factory=Course)
+    schedule: Schedule = field(default_factory=Schedule)
     weight_decay: float = 0.0
 
     @property
-    def slots(self) -> int:
+    def state_vectors(self) -> int:
         """How many vectors the optimizer remembers."""
         return 0
 
     @property
-    def steady(self) -> int | None:
+    def constant_from_step(self) -> int | None:
         """From which step on all steps are alike; None if they never are."""
         return 0
 
     @property
     def is_closed(self) -> bool:
         """Whether every step is the same, so that any time is one formula."""
-        return self.flow or (self.steady is not None and self.course.batch is None and self.course.rates is None)
+        return self.flow or (self.constant_from_step is not None and self.schedule.is_constant)
 
     def rate(self, k: float) -> float:
         """The learning rate of step number k."""
-        return self.lr if self.course.rates is None else self.course.rates(int(k))
+        return self.lr if self.schedule.lr is None else self.schedule.lr(int(k))
 
     @abstractmethod
     def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
-        """A, (1 + slots, 1 + slots), and B, (1 + slots,), of step number k from 0, without weight decay."""
+        """A, (1 + state vectors, 1 + state vectors), and B, (1 + state vectors,), of step k, without weight decay."""
 
-    def decayed(self, k: int) -> tuple[Array, Array]:
-        """A and B of step number k with its learning rate and weight decay."""
+    def step(self, k: int) -> tuple[Array, Array]:
+        """A and B of step number k from 0 with its learning rate and weight decay."""
         A, B = self.matrices(k, self.rate(k))
         if self.weight_decay:
             A = A.copy()
             A[:, 0] += self.weight_decay * B
         return A, B
 
-    def _remembered(self) -> Callable[[int], tuple[Array, Array]]:
-        """:meth:`decayed`, made once where all steps from some on are alike."""
-        first = self.steady
-        if first is None or self.course.rates is not None:
-            return self.decayed
-        always = self.decayed(first)
-        return lambda k: always if k >= first else self.decayed(k)
+    def _steps(self) -> Callable[[int], tuple[Array, Array]]:
+        """:meth:`step`, made once where all steps from some on are alike."""
+        first = self.constant_from_step
+        if first is None or self.schedule.lr is not None:
+            return self.step
+        constant = self.step(first)
+        return lambda k: constant if k >= first else self.step(k)
 
     def limit(self, largest: float, gamma: float) -> float:
         """The learning rate from which the mode of the largest eigenvalue no longer converges."""
@@ -96,7 +90,7 @@ class LinearRule(ABC):
     @cached_property
     def _largest_product(self) -> float:
         """The lr·γ·λ at which a step, after many, no longer contracts."""
-        late = 10**6 if self.steady is None else self.steady
+        late = LATE if self.constant_from_step is None else self.constant_from_step
 
         def radius(z: float) -> float:
             A, B = self.matrices(late, z)
@@ -110,14 +104,51 @@ class LinearRule(ABC):
             lo, hi = (mid, hi) if radius(mid) < 1 else (lo, mid)
         return lo
 
+    def largest_stable(self, k: float, gamma: float) -> float:
+        """The eigenvalue at the limit of stability of step number k."""
+        return self.limit(1.0, gamma) / self.rate(k)
+
+    def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
+        """The best rate of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit if that is near."""
+        rate, limit = spectrum.best_lr, self.limit(float(spectrum.eigenvalues[0]), gamma)
+        return rate if rate < SAFE * limit or not self.state_vectors else limit / 2
+
+    def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
+        """Of full batches with one learning rate and without weight decay; else None.
+
+        A mode of eigenvalue λ is a linear recursion whose spectral radius ρ(λ) is what a step leaves of its residual in
+        the end; the loss falls like max ρ².
+        """
+        if not self.schedule.is_constant or self.weight_decay:
+            return None
+        values = spectrum.eigenvalues.numpy()
+        values = values[values > 0]
+        radii = self._radii(gamma * values)
+        slowest = int(radii.argmax())
+        return Convergence("linear", float(radii[slowest] ** 2), math.inf, float(values[slowest]))
+
+    def _radii(self, curvatures: Array) -> Array:
+        """What a step (a unit of time, for a flow) leaves in the end of the mode of each γλ."""
+        A, B = self.step(self.constant_from_step or 0)
+        steps = np.repeat(A[None], len(curvatures), 0)
+        steps[:, :, 0] += curvatures[:, None] * B
+        eigenvalues = np.linalg.eigvals(steps)
+        return np.exp(eigenvalues.real).max(1) if self.flow else np.abs(eigenvalues).max(1)
+
     def motion(self, start: Start) -> Motion:
         """The motion from there, in closed form where every step is the same, else step by step."""
-        edge = self.limit(1.0, start.spectrum.gamma) / self.lr
-        largest = BELOW_LIMIT * edge if float(start.spectrum.eigenvalues[0]) > edge else math.inf
-        if self.is_closed:
-            assert self.steady is not None
-            before = None if self.flow or start.steps >= self.steady else self.decayed(0)
-            A, B = self.decayed(self.steady)
-            return SteadyMotion(start, A, B, first=before, largest=largest, flow=self.flow)
-        course = self.course
-        return RecursionMotion(start, self._remembered(), course.batch, every=course.every, largest=largest)
+        gamma = start.objective.gamma
+        if self.is_closed and start.objective.loss.is_quadratic:
+            assert self.constant_from_step is not None
+            share = driven_share(start.spectrum.eigenvalues.numpy(), self.largest_stable(start.steps, gamma))
+            before = None if self.flow or start.steps >= self.constant_from_step else self.step(0)
+            A, B = self.step(self.constant_from_step)
+            return ClosedFormMotion(start, A, B, first=before, share=share, flow=self.flow)
+        constant = None if self.schedule.lr is not None else self.largest_stable(0, gamma)
+        return RecursionMotion(
+            start,
+            self._steps(),
+            self.schedule.batches,
+            eval_every=self.schedule.eval_every,
+            limit=lambda k: self.largest_stable(k, gamma) if constant is None else constant,
+        )

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 
-from whichmin.dynamics.motion.motion import Array
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.errors import OptimizerError
+from whichmin.losses import Array
 
 
 @dataclass(frozen=True)
 class Momentum(LinearRule):
     """b ← μ b + (1 − τ) g, θ ← θ − lr·b, or with ``nesterov`` θ ← θ − lr·(g + μ b); the first b is g.
 
-    As a flow θ̈ + b θ̇ + ∇L = 0 in the time √lr·t, with μ = 1 − b√lr (Bu, Xu and Chen 2020): the slot is −θ̇.
+    As a flow θ̈ + b θ̇ + ∇L = 0 in the time √lr·t, with μ = 1 − b√lr (Bu, Xu and Chen 2020): the state vector is −θ̇.
     """
 
     momentum: float = 0.0
@@ -26,12 +26,12 @@ class Momentum(LinearRule):
     nesterov: bool = False
 
     @property
-    def slots(self) -> int:
+    def state_vectors(self) -> int:
         """The buffer."""
         return 1
 
     @property
-    def steady(self) -> int:
+    def constant_from_step(self) -> int:
         """The first step knows no dampening."""
         return 1 if self.dampening and not self.flow else 0
 
@@ -46,12 +46,13 @@ class Momentum(LinearRule):
         return np.array([[1.0, -lr * mu], [0.0, mu]]), np.array([-lr * taken, taken])
 
 
-def stochastic_gradient_descent(group: dict[str, Any], flow: bool) -> LinearRule:
+def stochastic_gradient_descent(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:
     """The rule of a built ``torch.optim.SGD``.
 
     Raises:
         OptimizerError: ``maximize``; a flow of dampened or Nesterov momentum, or with weight decay.
     """
+    group = optimizer.param_groups[0]
     lr, decay = float(group["lr"]), float(group["weight_decay"])
     if group.get("maximize"):
         raise OptimizerError("SGD with maximize=True is not predicted: leave maximize out.")

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import torch
 
-from whichmin.dynamics.motion.motion import Array, Motion, Start, mean_square
-from whichmin.dynamics.motion.search import FOREVER
+from whichmin.dynamics.motion.bessel import BesselMotion
+from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import OptimizerError
+from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Array
 
 
 @dataclass(frozen=True)
 class ScheduledNesterov(LinearRule):
-    """y_k = x_k + μ_k (x_k − x_{k−1}), x_{k+1} = y_k − lr·g(y_k); θ is y, the slot is y_k − x_k.
+    """y_k = x_k + μ_k (x_k − x_{k−1}), x_{k+1} = y_k − lr·g(y_k); θ is y, the state vector is y_k − x_k.
 
-    As a flow θ̈ + (r/τ) θ̇ + ∇L = 0 in the time τ = √lr·t (Su, Boyd and Candès 2016): the slot is −θ̇.
+    As a flow θ̈ + (r/τ) θ̇ + ∇L = 0 in the time τ = √lr·t (Su, Boyd and Candès 2016): the state vector is
+    −θ̇.
     """
 
     r: float = 3.0
 
     @property
-    def slots(self) -> int:
+    def state_vectors(self) -> int:
         """How far θ is ahead."""
         return 1
 
     @property
-    def steady(self) -> int | None:
+    def constant_from_step(self) -> int | None:
         """Never."""
         return None
 
@@ -38,126 +41,27 @@ class ScheduledNesterov(LinearRule):
         mu = (k + 1.0) / (k + 1.0 + self.r)
         return np.array([[1.0, mu], [0.0, mu]]), np.array([-lr * (1.0 + mu), -lr * mu])
 
+    def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
+        """Sublinear: t^{−r} for the flow, which discrete steps follow while t √(lr γ λ) is moderate."""
+        if not self.schedule.is_constant or self.weight_decay:
+            return None
+        positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
+        return Convergence("sublinear", 1.0, self.r, float(positive[-1]))
+
     def motion(self, start: Start) -> Motion:
         """Bessel functions for the flow, else step by step."""
-        if self.flow:
+        if self.flow and start.objective.loss.is_quadratic:
             return BesselMotion(start, self.lr, self.r)
         return super().motion(start)
 
 
-class BesselMotion(Motion):
-    """ẍ + (r/τ) ẋ + λγ x = 0 mode by mode: x = τ^{−ν}(a J_ν(ωτ) + b Y_ν(ωτ)), ν = (r − 1)/2, ω² = λγ.
-
-    From rest at τ = 0, x = x(0) Γ(ν + 1)(2/(ωτ))^ν J_ν(ωτ), of amplitude τ^{−r/2}.
-
-    Args:
-        start: where it starts.
-        lr: the learning rate; τ = √lr·t.
-        r: the constant of the schedule.
-    """
-
-    def __init__(self, start: Start, lr: float, r: float) -> None:
-        super().__init__(start)
-        values = start.spectrum.eigenvalues.numpy()
-        self._values, self._positive = values, values > 0
-        self._omega = np.sqrt(np.where(self._positive, values, 1.0) * start.spectrum.gamma)
-        self._root, self._r, self._nu = math.sqrt(lr), r, (r - 1.0) / 2.0
-        self._x = start.spectrum.rotate(start.residual)
-        self._v = -start.spectrum.rotate(start.pushed[1])  # ẋ = J θ̇ = −J s
-        self._begun = self._root * start.steps
-        self._a, self._b = self._constants()
-
-    def _pair(self, tau: float) -> tuple[Array, Array, Array, Array]:
-        """Both solutions and their derivatives at τ > 0."""
-        from scipy.special import jv, jvp, yv, yvp  # is slow to import, and only flows need it
-
-        w, nu = self._omega * tau, self._nu
-        power = tau**-nu
-        solutions = []
-        for f, df in ((jv, jvp), (yv, yvp)):
-            value = f(nu, w)
-            solutions += [power * value, power * (self._omega * df(nu, w) - nu / tau * value)]
-        return solutions[0], solutions[1], solutions[2], solutions[3]
-
-    def _constants(self) -> tuple[Array, Array]:
-        if self._begun == 0:
-            return self._x * math.gamma(self._nu + 1) * (2.0 / self._omega) ** self._nu, np.zeros_like(self._x)
-        j, dj, y, dy = self._pair(self._begun)
-        wronskian = j * dy - y * dj
-        return (self._x * dy - self._v * y) / wronskian, (self._v * j - self._x * dj) / wronskian
-
-    def _modes(self, t: float) -> tuple[Array, Array]:
-        """The residual and its derivative in τ, in the eigenbasis, where the kernel is positive."""
-        tau = self._begun + self._root * t
-        if math.isinf(t):
-            return np.zeros_like(self._x), np.zeros_like(self._x)
-        if tau == 0 or t == 0:
-            return self._x, self._v
-        j, dj, y, dy = self._pair(tau)
-        if self._begun == 0:
-            x, v = self._a * j, self._a * dj
-            small = self._omega * tau < 1e-3  # the series, where J_ν underflows or cancels
-            w = (self._omega * tau) ** 2 / (4 * (self._nu + 1))
-            x = np.where(small, self._x * (1 - w), x)
-            v = np.where(small, -2 * self._x * w / tau, v)
-        else:
-            x, v = self._a * j + self._b * y, self._a * dj + self._b * dy
-        return x, v
-
-    def residual(self, t: float) -> Array:
-        """From the modes."""
-        x = np.where(self._positive, self._modes(t)[0], self._x)
-        return self.start.spectrum.rotate_back(x)
-
-    def mse(self, t: float) -> float:
-        """Mode by mode."""
-        return mean_square(np.where(self._positive, self._modes(t)[0], self._x))
-
-    def weights(self, t: float) -> Array:
-        """What the slot does without forces: s τ^{−r}, which moves θ on."""
-        if self._begun == 0:
-            return np.eye(2)  # nothing is remembered yet
-        tau, r = self._begun + self._root * min(t, FOREVER), self._r
-        ratio = self._begun / tau
-        moved = self._begun * (math.log(1 / ratio) if r == 1 else (1 - ratio ** (r - 1)) / (r - 1))
-        return np.array([[1.0, -moved], [0.0, ratio**r]])
-
-    def coefficients(self, t: float) -> Array:
-        """(x − x(0) − what the slot does alone)/λ, and the same of −ẋ."""
-        x, v = self._modes(t)
-        phi = self.weights(t)
-        inverse = np.where(self._positive, 1.0 / np.where(self._positive, self._values, 1.0), 0.0)
-        s = -self._v
-        moved = (x - self._x) - phi[0, 1] * s
-        if self._begun == 0 and not math.isinf(t):
-            tau = self._root * t
-            w = (self._omega * tau) ** 2 / (4 * (self._nu + 1))
-            moved = np.where(self._omega * tau < 1e-3, -self._x * w, moved)
-        return self.start.spectrum.rotate_back(np.stack([moved * inverse, (-v - phi[1, 1] * s) * inverse]))
-
-    def first_below(self, until: float) -> float:
-        """In small steps of time, then by bisection: the error oscillates."""
-        if mean_square(np.where(self._positive, 0.0, self._x)) >= until:
-            return math.inf
-        step = 0.2 / (self._root * float(self._omega[self._positive].max()))
-        t = 0.0
-        for _ in range(200_000):
-            if self.mse(t + step) < until:
-                lo, hi = t, t + step
-                while hi - lo > 1e-9 * hi:
-                    mid = (lo + hi) / 2
-                    lo, hi = (lo, mid) if self.mse(mid) < until else (mid, hi)
-                return hi
-            t += step
-        return math.inf
-
-
-def nesterov(group: dict[str, Any], flow: bool) -> LinearRule:
+def nesterov(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:
     """The rule of a built ``whichmin.optimizers.Nesterov``.
 
     Raises:
         OptimizerError: a flow with weight decay.
     """
+    group = optimizer.param_groups[0]
     decay = float(group["weight_decay"])
     if flow and decay:
         raise OptimizerError("flow=True is not known with weight_decay: leave one of them out.")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
+import torch
 from torch import Tensor
 
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
@@ -18,6 +18,8 @@ class PreconditionedDescent(GradientDescent):
     metric: tuple[Tensor, ...] = ()
 
 
-def preconditioned(group: dict[str, Any], flow: bool) -> LinearRule:
-    """The rule of a built ``whichmin.optimizers.Preconditioned``, whose metric :func:`rules.rule_of` adds."""
-    return PreconditionedDescent(float(group["lr"]), flow)
+def preconditioned(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:
+    """The rule of a built ``whichmin.optimizers.Preconditioned``."""
+    group = optimizer.param_groups[0]
+    metric = [optimizer.state[p].get("metric") for p in group["params"]] if optimizer.state else []
+    return PreconditionedDescent(float(group["lr"]), flow, metric=tuple(metric))

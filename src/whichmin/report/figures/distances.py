@@ -1,4 +1,4 @@
-"""The figure of a comparison: how far apart every two choices are."""
+"""How far apart every two choices of a comparison are."""
 
 from __future__ import annotations
 
@@ -6,43 +6,53 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from whichmin.report.axes import legend, plain
-from whichmin.report.palette import FOLLOWED, MUTED, TRAINED, styled
+from whichmin.report.drawing import PageFigure, register
+from whichmin.report.palette import MUTED, RELINEARIZED, TRAINED, styled
 from whichmin.studies.comparison import Comparison
+from whichmin.studies.effects import Effect
 
-#: More pairs than this are not drawn; the largest are.
-SHOWN = 15
+#: More pairs than this are not drawn; those that are furthest apart are.
+MOST = 15
 
 
 @styled
 def distances_figure(comparison: Comparison) -> Figure | None:
-    """Distances of pairs with confidence intervals, predicted and trained, and the predictions' error."""
-    known = [(names, pair) for names, pair in comparison.pairs.items() if pair.best is not None]
-    if not known:
+    """Root mean square distances with confidence intervals, predicted and trained, and the predictions' error."""
+    best = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
+    if not best:
         return None
-    known = sorted(known, key=lambda item: item[1].best.distance.mean if item[1].best else 0.0)[-SHOWN:]
-    figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(known)))
-    axes = figure.subplots()
-    at = np.arange(len(known), dtype=float)
-    kinds = (
-        [("predicted", FOLLOWED), ("trained", TRAINED)] if comparison.trained is not None else [("predicted", FOLLOWED)]
-    )
-    for i, (kind, colour) in enumerate(kinds):
-        effects = [(y, getattr(pair, kind)) for y, (_, pair) in zip(at, known, strict=True)]
-        effects = [(y, e) for y, e in effects if e is not None]
-        if not effects:
+    names = sorted(best, key=lambda pair: best[pair].rms_distance.mean)[-MOST:]
+    figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(names)))
+    ax = figure.subplots()
+    at = np.arange(len(names), dtype=float)
+    kinds = {"predicted": RELINEARIZED} | ({} if comparison.trained is None else {"trained": TRAINED})
+    for i, (kind, colour) in enumerate(kinds.items()):
+        effects: list[Effect | None] = [getattr(comparison.pairs[pair], kind) for pair in names]
+        effects_at = [(y, e) for y, e in zip(at, effects, strict=True) if e is not None]
+        if not effects_at:
             continue
-        d = np.array([[e.distance.mean, e.distance.low, e.distance.high] for _, e in effects])
-        y = np.array([y for y, _ in effects]) + (0.16 * (1 - 2 * i) if len(kinds) > 1 else 0.0)
+        d = np.array([[e.rms_distance.mean, e.rms_distance.low, e.rms_distance.high] for _, e in effects_at])
+        y = np.array([y for y, _ in effects_at]) + (0.16 * (1 - 2 * i) if len(kinds) > 1 else 0.0)
         low, high = np.nan_to_num(d[:, 0] - d[:, 1]), np.nan_to_num(d[:, 2] - d[:, 0])
-        axes.errorbar(d[:, 0], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colour, label=kind)
+        ax.errorbar(d[:, 0], y, xerr=[low, high], fmt="o", ms=4, lw=1.2, color=colour, label=kind)
         if kind == "predicted":
-            axes.plot(
-                [e.error for _, e in effects], y, "|", ms=9, mew=1.4, color=MUTED, label="error of the predictions"
-            )
-    axes.set_yticks(at, [plain(f"{one} – {other}") for (one, other), _ in known])
-    axes.set_ylim(-0.6, len(known) - 0.4)
-    axes.set_xlim(left=0)
-    axes.set_xlabel("root mean square distance")
-    axes.grid(axis="x")
-    legend(axes, 3)
+            errors = [e.error for _, e in effects_at]
+            ax.plot(errors, y, "|", ms=9, mew=1.4, color=MUTED, label="error of the predictions")
+    ax.set_yticks(at, [plain(f"{one} – {other}") for one, other in names])
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.set_xlim(left=0)
+    ax.set_xlabel("root mean square distance")
+    ax.grid(axis="x")
+    legend(ax, 3)
     return figure
+
+
+def _caption(comparison: Comparison) -> str:
+    text = (
+        "Distance between the test outputs of two ways to train from the same initialization, mean over seeds with "
+        "confidence intervals; the upright lines are what the two predictions may be off by."
+    )
+    return f"{text} The {MOST} largest." if len(comparison.pairs) > MOST else text
+
+
+register(PageFigure("distances", "comparison", "pairs", 1, distances_figure, _caption, _caption))

@@ -19,7 +19,7 @@ from whichmin.data import load
 from whichmin.errors import ConfigError
 from whichmin.networks import CNN, MLP
 from whichmin.studies.experiment.config import Experiment
-from whichmin.studies.experiment.optimizers import Choice
+from whichmin.studies.experiment.optimizers import NamedOptimizer
 from whichmin.task import Task
 
 
@@ -88,30 +88,32 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
     return network.to(task.X.device)
 
 
-def build_optimizer(choice: Choice) -> partial[torch.optim.Optimizer]:
+def build_optimizer(optimizer: NamedOptimizer) -> partial[torch.optim.Optimizer]:
     """The factory of an optimizer; ``lr`` may be "best".
 
     Raises:
         ConfigError: a class that cannot be had, or settings that it does not take.
     """
-    made = _find(choice.path, "optimizer", "a class")
-    settings = dict(choice.settings) | ({} if choice.lr is None else {"lr": choice.lr})
+    made = _find(optimizer.path, "optimizer", "a class")
+    settings = dict(optimizer.settings) | ({} if optimizer.lr is None else {"lr": optimizer.lr})
     taken = inspect.signature(made).parameters
     if not any(p.kind is p.VAR_KEYWORD for p in taken.values()):
         known = [name for name in list(taken)[1:] if name != "lr"]
-        for name in dict(choice.settings):
+        for name in dict(optimizer.settings):
             if name not in known:
                 close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
                 hint = f"did you mean {close[0]!r}? It takes {', '.join(known)}" if close else "it takes none"
-                raise ConfigError(f"{choice.name} has no setting {name!r}; {hint}.")
+                raise ConfigError(f"{optimizer.name} has no setting {name!r}; {hint}.")
     factory = partial(made, **settings)
-    trial = partial(made, **settings | {"lr": 1e-3}) if choice.lr == "best" else factory
+    trial = partial(made, **settings | {"lr": 1e-3}) if optimizer.lr == "best" else factory
     try:
         built = trial([torch.nn.Parameter(torch.zeros(2, 2))])
     except Exception as error:
-        raise ConfigError(f"{choice.text} cannot be built: {error}") from error
+        raise ConfigError(f"{optimizer.text} cannot be built: {error}") from error
     if not isinstance(built, torch.optim.Optimizer):
-        raise ConfigError(f"optimizer {choice.name!r} made a {type(built).__name__}; expected a torch.optim.Optimizer.")
+        raise ConfigError(
+            f"optimizer {optimizer.name!r} made a {type(built).__name__}; expected a torch.optim.Optimizer."
+        )
     return factory
 
 

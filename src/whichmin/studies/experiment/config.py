@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from whichmin.errors import ConfigError
-from whichmin.studies.experiment.optimizers import Choice, choices
+from whichmin.studies.experiment.optimizers import named_optimizers
 
 _CHOICES = {
     "network": ("mlp", "cnn"),
     "parametrization": ("ntk", "standard"),
     "dtype": ("float32", "float64"),
 }
-_COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "batch_seed": 0}
+_COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "seed": 0}
 _POSITIVE = ("scale", "until", "tol")
 _HIDDEN = {"mlp": (2048,), "cnn": (64, 64, 64)}
 #: What describes whichmin's own networks, and therefore says nothing about a network of the caller's.
@@ -48,14 +48,14 @@ class Experiment:
             a default, gets the seed; torch's global generator is seeded with it too.
         seeds: how many initializations, the seeds 0, 1, ….
         optimizer: what trains: a name, several as "sgd:momentum=0.9,nesterov=true,adam", a table with a ``name`` and
-            settings, or a list of these; a tuple of choices afterwards. The names are those of ``torch.optim``,
-            "nesterov" and "higher-momentum" (:mod:`whichmin.optimizers`), and "package.module:Class".
-        lr: one learning rate for all optimizers, or one for each; None: each one's own (``choices.KNOWN``), "best"
-            for gradient descent: the rate at which the slowest mode falls fastest.
+            settings, or a list of these; a tuple of ``NamedOptimizer`` afterwards. The names are those of
+            :mod:`whichmin.optimizers.registry`, and "package.module:Class".
+        lr: one learning rate for all optimizers, or one for each; None: each one's own (the registry says which), of
+            gradient descent "best": the rate at which the slowest mode falls fastest.
         batch_size: rows per step; None, or ``n_train`` and more: all of them.
-        batch_seed: of the order of the batches.
+        seed: of the order of the batches.
         until: the training mean square error to stop at.
-        max_steps: the number of steps to stop at; None: no such number.
+        steps: at most so many; None: any number.
         tol: of the followed path, relative to the targets' standard deviation.
         dtype: "float32" or "float64".
         device: as torch names it.
@@ -81,9 +81,9 @@ class Experiment:
     optimizer: Any = "sgd"
     lr: Any = None
     batch_size: int | None = None
-    batch_seed: int = 0
+    seed: int = 0
     until: float = 1e-5
-    max_steps: int | None = None
+    steps: int | None = None
     tol: float = 1e-2
     dtype: str = "float32"
     device: str = "cpu"
@@ -119,15 +119,15 @@ class Experiment:
             object.__setattr__(self, "hidden", tuple(self.hidden))
 
     def _check_training(self) -> None:
-        chosen = choices(self.optimizer, self.lr)
-        rates = tuple(choice.lr for choice in chosen)
-        object.__setattr__(self, "optimizer", chosen)
+        optimizers = named_optimizers(self.optimizer, self.lr)
+        rates = tuple(named.lr for named in optimizers)
+        object.__setattr__(self, "optimizer", optimizers)
         object.__setattr__(self, "lr", rates[0] if len(set(rates)) == 1 else rates)
         size = self.batch_size
         self._require("batch_size", size is None or _is_int(size, 1), "a whole number of rows, 1 or more")
         if size is None or size >= self.n_train:
             object.__setattr__(self, "batch_size", None)
-        self._require("max_steps", self.max_steps is None or _is_int(self.max_steps, 1), "a whole number, 1 or more")
+        self._require("steps", self.steps is None or _is_int(self.steps, 1), "a whole number, 1 or more")
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -158,16 +158,11 @@ class Experiment:
             return None if self.data.endswith(".npz") else (0, 1)
         return None if isinstance(self.classes, str) else self.classes
 
-    def of(self, choice: Choice) -> Experiment:
-        """The same with only one of the optimizers, and without a seed of batches where there are none."""
-        seed = 0 if self.batch_size is None else self.batch_seed
-        return dataclasses.replace(self, optimizer=choice, lr=None, batch_seed=seed)
-
     def to_dict(self) -> dict[str, Any]:
         """Every field, resolved, as JSON has them; leaves out what does not describe a ``model`` of the caller's."""
         values = dataclasses.asdict(self) | {"hidden": list(self.layers)}
         chosen = self.chosen_classes
-        values["optimizer"] = [choice.to_dict() for choice in self.optimizer]
+        values["optimizer"] = [named.to_dict() for named in self.optimizer]
         del values["lr"]  # those of the optimizers
         values["classes"] = list(chosen) if chosen is not None else "all"
         if self.model is not None:

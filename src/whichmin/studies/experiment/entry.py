@@ -1,39 +1,45 @@
-"""What a report is made of: one entry per seed or choice."""
+"""What a report is made of: one entry per optimizer and seed."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import WhichminError
+from whichmin.results import NOT_SAVED, Result
 from whichmin.task import Task
 from whichmin.training.run import Run
 
 
 @dataclass(frozen=True, eq=False)
-class Entry:
+class Entry(Result):
     """One line of the table and what stands behind it.
 
     Attributes:
         label: such as ``"seed 0"``.
-        lazy: the linearized prediction.
-        followed: the prediction along the path.
+        linearized: the linearized prediction.
+        relinearized: the prediction along the path.
         run: the real training.
         explanation: the terms.
         task: the task, needed only where neither a run nor an explanation brings it.
         optimizer: what the entry has in common with others, such as ``"adam"``; entries of several optimizers are
             summed up by optimizer.
         member: what tells it from those, such as ``"seed 0"``.
+        notes: remarks about the entry itself.
         failure: why there is nothing else.
     """
 
+    kind: ClassVar[str] = "entry"
+
     label: str
-    lazy: Prediction | None = None
-    followed: Prediction | None = None
+    linearized: Prediction | None = None
+    relinearized: Prediction | None = None
     run: Run | None = None
     explanation: Explanation | None = None
     task: Task | None = None
     optimizer: str | None = None
     member: str | None = None
-    failure: WhichminError | None = None
+    notes: tuple[str, ...] = ()
+    failure: WhichminError | None = field(default=None, metadata=NOT_SAVED)

@@ -12,39 +12,28 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from whichmin.errors import ConfigError
-
-#: Name: (class, learning rate where nothing is said). "best" is resolved from the tangent kernel. The numbers bring the
-#: default question (digits 0 against 1, one hidden layer of 2048) to a training mean square error of 1e-5.
-KNOWN: dict[str, tuple[str, float | str | None]] = {
-    "sgd": ("torch.optim:SGD", "best"),
-    "nesterov": ("whichmin.optimizers:Nesterov", "best"),
-    "higher-momentum": ("whichmin.optimizers:HigherMomentum", "best"),
-    "adam": ("torch.optim:Adam", 1e-3),
-    "adamw": ("torch.optim:AdamW", 1e-3),
-    "nadam": ("torch.optim:NAdam", 3e-4),
-    "radam": ("torch.optim:RAdam", 1e-3),
-    "adamax": ("torch.optim:Adamax", 2e-3),
-    "adagrad": ("torch.optim:Adagrad", 1e-2),
-    "rmsprop": ("torch.optim:RMSprop", 3e-5),
-    "adadelta": ("torch.optim:Adadelta", 10.0),
-    "rprop": ("torch.optim:Rprop", 1e-3),
-    "adafactor": ("torch.optim:Adafactor", 3e-5),
-    "muon": ("torch.optim:Muon", 1e-3),
-    "asgd": ("torch.optim:ASGD", None),
-}
-#: Those that "best" is about.
-LINEAR = ("sgd", "nesterov", "higher-momentum")
+from whichmin.optimizers.registry import REGISTRY, OptimizerFacts
 
 Setting = bool | int | float | str | None | tuple[float, ...]
 LearningRate = float | str | None
 
 
+def known() -> dict[str, OptimizerFacts]:
+    """The optimizers that text can name, by name."""
+    return {name: facts for name, facts in REGISTRY.items() if facts.on_command_line}
+
+
+def with_best_rate() -> list[str]:
+    """The names of those whose learning rate may be "best"."""
+    return [name for name, facts in known().items() if facts.linear]
+
+
 @dataclass(frozen=True)
-class Choice:
+class NamedOptimizer:
     """One optimizer with its settings.
 
     Attributes:
-        name: a name of ``KNOWN``, or "package.module:Class".
+        name: a name of :mod:`whichmin.optimizers.registry`, or "package.module:Class".
         lr: a positive number or "best"; None where a class of the caller's has a default of its own.
         settings: the other settings by name, in alphabetical order.
     """
@@ -56,12 +45,13 @@ class Choice:
     @property
     def path(self) -> str:
         """The class, "package.module:Class"."""
-        return KNOWN[self.name][0] if self.name in KNOWN else self.name
+        facts = known().get(self.name)
+        return self.name if facts is None else facts.path
 
     @property
     def linear(self) -> bool:
         """Whether a step is linear in the residual, so that "best" means something and a prediction is a formula."""
-        return self.name in LINEAR
+        return self.name in with_best_rate()
 
     @property
     def label(self) -> str:
@@ -80,7 +70,7 @@ class Choice:
         return {"name": self.name} | rate | {n: list(v) if isinstance(v, tuple) else v for n, v in self.settings}
 
 
-def choices(optimizer: object, lr: object) -> tuple[Choice, ...]:
+def named_optimizers(optimizer: object, lr: object) -> tuple[NamedOptimizer, ...]:
     """The optimizers, each with its learning rate.
 
     Args:
@@ -91,7 +81,7 @@ def choices(optimizer: object, lr: object) -> tuple[Choice, ...]:
         ConfigError: a name or a value that cannot be used.
     """
     entries = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
-    found = [choice for entry in entries for choice in _entry(entry)]
+    found = [named for entry in entries for named in _entry(entry)]
     if not found:
         raise ConfigError("optimizer is empty; expected a name such as 'sgd', or several separated by commas.")
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(found)
@@ -100,24 +90,24 @@ def choices(optimizer: object, lr: object) -> tuple[Choice, ...]:
             f"lr is {_spelled(lr, ', ')!r}, {len(rates)} of them for {len(found)} optimizer{'s' * (len(found) > 1)} "
             f"({', '.join(c.name for c in found)}); expected one for all, or one for each."
         )
-    done = tuple(_with_rate(choice, rate) for choice, rate in zip(found, rates, strict=True))
-    for i, choice in enumerate(done):
-        if choice in done[:i]:
-            raise ConfigError(f"optimizer has {choice.text!r} twice; expected different ones.")
+    done = tuple(_with_rate(named, rate) for named, rate in zip(found, rates, strict=True))
+    for i, named in enumerate(done):
+        if named in done[:i]:
+            raise ConfigError(f"optimizer has {named.text!r} twice; expected different ones.")
     return done
 
 
-def labels(chosen: Sequence[Choice]) -> list[str]:
+def labels(optimizers: Sequence[NamedOptimizer]) -> list[str]:
     """A different text for each: name and settings, with the learning rate where these are not enough."""
-    plain = [choice.label for choice in chosen]
+    plain = [named.label for named in optimizers]
     return [
-        f"{text} lr={_spelled(choice.lr)}" if plain.count(text) > 1 else text
-        for text, choice in zip(plain, chosen, strict=True)
+        f"{text} lr={_spelled(named.lr)}" if plain.count(text) > 1 else text
+        for text, named in zip(plain, optimizers, strict=True)
     ]
 
 
-def _entry(entry: object) -> list[Choice]:
-    if isinstance(entry, Choice):
+def _entry(entry: object) -> list[NamedOptimizer]:
+    if isinstance(entry, NamedOptimizer):
         return [entry]
     if isinstance(entry, str):
         return _parse(entry)
@@ -126,7 +116,7 @@ def _entry(entry: object) -> list[Choice]:
     raise ConfigError(f"optimizer is {entry!r}; expected a name such as 'adam', or a table with a name.")
 
 
-def _parse(text: str) -> list[Choice]:
+def _parse(text: str) -> list[NamedOptimizer]:
     """``a:x=1,y=2,b``: what has an equals sign and no name before it belongs to the optimizer before."""
     read: list[tuple[str, dict[str, Setting]]] = []
     for part in (p.strip() for p in text.split(",")):
@@ -146,17 +136,17 @@ def _parse(text: str) -> list[Choice]:
     return [_make(name, settings) for name, settings in read]
 
 
-def _make(name: object, settings: dict[str, Any]) -> Choice:
+def _make(name: object, settings: dict[str, Any]) -> NamedOptimizer:
     if not isinstance(name, str) or not name:
-        raise ConfigError(f"an optimizer has the name {name!r}; expected one of {', '.join(KNOWN)}.")
+        raise ConfigError(f"an optimizer has the name {name!r}; expected one of {', '.join(known())}.")
     key = name.lower().replace("_", "-")
-    if key in KNOWN:
+    if key in known():
         name = key
     elif name.count(":") != 1 or not all(name.split(":")):
-        swapped = [known for known in KNOWN if sorted(known) == sorted(key)]
-        close = (swapped + difflib.get_close_matches(key, KNOWN, n=1, cutoff=0.0))[0]
+        swapped = [other for other in known() if sorted(other) == sorted(key)]
+        close = (swapped + difflib.get_close_matches(key, known(), n=1, cutoff=0.0))[0]
         raise ConfigError(
-            f"optimizer {name!r} is not known; did you mean {close!r}? Known are {', '.join(KNOWN)}, and "
+            f"optimizer {name!r} is not known; did you mean {close!r}? Known are {', '.join(known())}, and "
             "package.module:Class. Settings follow as in sgd:momentum=0.9,nesterov=true."
         )
     rate = settings.pop("lr", None)
@@ -165,29 +155,32 @@ def _make(name: object, settings: dict[str, Any]) -> Choice:
             settings[setting] = tuple(value)
         elif not isinstance(value, bool | int | float | str | None):
             raise ConfigError(f"{name} has {setting} = {value!r}; expected a number, true, false, text or a list.")
-    return Choice(name, rate, tuple(sorted(settings.items())))
+    return NamedOptimizer(name, rate, tuple(sorted(settings.items())))
 
 
-def _with_rate(choice: Choice, lr: object) -> Choice:
-    rate: object = choice.lr if lr is None else lr
-    default = KNOWN[choice.name][1] if choice.name in KNOWN else None
-    if rate is None and choice.name == "asgd":
+def _with_rate(optimizer: NamedOptimizer, lr: object) -> NamedOptimizer:
+    rate: object = optimizer.lr if lr is None else lr
+    facts = known().get(optimizer.name)
+    if rate is None and facts is not None:
+        rate = facts.default_lr
+        if rate is None:
+            raise ConfigError(f"{optimizer.name} has no learning rate that suits all{_why(facts)}")
+    if rate == "best" and not optimizer.linear:
+        suits = "" if facts is None or facts.default_lr is None else f", such as {_spelled(facts.default_lr)}"
         raise ConfigError(
-            "asgd has no learning rate that suits all: its setting lambd=1e-4 shrinks the weights, so that it does not "
-            "come to a training error of 0. Say one, such as asgd:lr=1,lambd=0."
-        )
-    rate = default if rate is None else rate
-    if rate == "best" and not choice.linear:
-        raise ConfigError(
-            f"lr is 'best' for {choice.name}; that is the rate at which the tangent kernel's slowest mode falls "
-            f"fastest, known of {', '.join(LINEAR)} only, whose steps scale with the gradient. Expected a number"
-            f"{'' if default is None else f', such as {_spelled(default)}'}."
+            f"lr is 'best' for {optimizer.name}; that is the rate at which the tangent kernel's slowest mode falls "
+            f"fastest, known of {', '.join(with_best_rate())} only, whose steps scale with the gradient. Expected a "
+            f"number{suits}."
         )
     if rate is None or rate == "best":
-        return replace(choice, lr=rate)
+        return replace(optimizer, lr=rate)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not (math.isfinite(rate) and rate > 0):
         raise ConfigError(f"lr is {rate!r}; expected 'best' or a positive number, or one for each optimizer.")
-    return replace(choice, lr=float(rate))
+    return replace(optimizer, lr=float(rate))
+
+
+def _why(facts: OptimizerFacts) -> str:
+    return f": {facts.without_default}" if facts.without_default else f". Say one, such as {facts.name}:lr=1e-3."
 
 
 def _value(text: str) -> Setting:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from whichmin.decomposition.explain import explain
+from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.predict import predict
-from whichmin.errors import WhichminError
+from whichmin.dynamics.prediction import Prediction
+from whichmin.errors import OutputError, WhichminError
+from whichmin.recipe.describe import Unknown
+from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
-from whichmin.studies.experiment.kept import fingerprint, load_entry, prepare, save_entry
-from whichmin.studies.experiment.optimizers import labels
+from whichmin.studies.experiment.optimizers import NamedOptimizer, labels
+from whichmin.studies.store import Question, Store, Subject, not_kept
 from whichmin.task import Task
 from whichmin.training.train import train
 
@@ -47,22 +51,19 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
         ConfigError: data, network or optimizers that cannot be had.
         WhichminError: the first failure, after all entries, if there is nothing but failures.
     """
-    runs = None if out is None else prepare(Path(out))
-    for choice in experiment.optimizer:
-        build_optimizer(choice)
+    store = None if out is None else Store.open(out)
+    recipes = [Recipe(build_optimizer(o), experiment.batch_size, experiment.seed) for o in experiment.optimizer]
     task = build_task(experiment)
     names = labels(experiment.optimizer)
     total, failures = len(names) * experiment.seeds, []
-    with tqdm(
-        total=total, unit="seed" if len(names) == 1 else "run", delay=_DELAY, leave=False, disable=not progress
-    ) as bar:
-        for choice, name in zip(experiment.optimizer, names, strict=True):
+    unit = "seed" if len(names) == 1 else "run"
+    with tqdm(total=total, unit=unit, delay=_DELAY, leave=False, disable=not progress) as bar:
+        for named, recipe, name in zip(experiment.optimizer, recipes, names, strict=True):
             for seed in range(experiment.seeds):
                 member = f"seed {seed}"
                 label = member if len(names) == 1 else f"{name}, {member}"
-                entry = _entry(
-                    experiment.of(choice), task, seed, runs, Entry(label, optimizer=name, member=member), bar
-                )
+                blank = Entry(label, optimizer=name, member=member)
+                entry = _Trial(experiment, task, named, recipe, seed, blank, bar).entry(store)
                 yield entry
                 bar.update()
                 failures += [entry.failure] if entry.failure is not None else []
@@ -70,60 +71,119 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
         raise failures[0]
 
 
-def _entry(experiment: Experiment, task: Task, seed: int, runs: Path | None, blank: Entry, bar: tqdm) -> Entry:
-    """One optimizer and seed, from disk if it is there."""
-    model = build_network(experiment, task, seed)
-    path = None if runs is None else runs / fingerprint(experiment, task, model, seed)
-    kept = None if path is None else load_entry(path, blank.label, blank.optimizer, blank.member)
-    if kept is not None:
-        return kept
-    try:
-        entry = replace(blank, **_answer(experiment, task, model, blank.label, bar))
-    except WhichminError as error:
-        return replace(blank, task=task, failure=error)
-    if path is not None:
-        save_entry(entry, path, experiment.to_dict() | {"seed": seed})
-    return entry
+class _Trial:
+    """One optimizer and seed of an experiment."""
 
+    def __init__(
+        self,
+        experiment: Experiment,
+        task: Task,
+        named: NamedOptimizer,
+        recipe: Recipe,
+        seed: int,
+        blank: Entry,
+        bar: tqdm,
+    ) -> None:
+        self.experiment, self.task, self.named, self.recipe = experiment, task, named, recipe
+        self.seed, self.blank, self.bar = seed, blank, bar
+        self.model: nn.Module = build_network(experiment, task, seed)
 
-def _stage(bar: tqdm, text: str) -> None:
-    bar.set_description(text, refresh=not bar.disable and bar.format_dict["elapsed"] > _DELAY)
+    def entry(self, store: Store | None) -> Entry:
+        """From the store if it is there."""
+        try:
+            question = None if store is None else self._question()
+            if store is None or not isinstance(question, Question):
+                notes = (not_kept(question),) if isinstance(question, Unknown) else ()
+                return replace(self.blank, **self._answer(), notes=notes)
+            kept = store.read(question, self._read)
+            if kept is None:
+                kept = replace(self.blank, **self._answer())
+                self._keep(store, question, kept)
+            return kept
+        except OutputError:
+            raise
+        except WhichminError as error:
+            return replace(self.blank, task=self.task, failure=error)
 
+    def _question(self) -> Question | Unknown:
+        asked = self.experiment
+        subject = Subject.of(self.model, self.task)
+        if isinstance(subject, Unknown):
+            return subject
+        settings = {"until": asked.until, "steps": asked.steps, "tol": asked.tol, "train": asked.train}
+        return subject.asked("explained", self.recipe, settings)
 
-def _answer(experiment: Experiment, task: Task, model: nn.Module, label: str, bar: tqdm) -> dict[str, Any]:
-    """The parts of an entry.
+    def _keep(self, store: Store, question: Question, entry: Entry) -> None:
+        assert entry.linearized is not None
+        assert entry.relinearized is not None
+        assert entry.explanation is not None
+        parts = {
+            "linearized": entry.linearized.save,
+            "relinearized": entry.relinearized.save,
+            "explanation": entry.explanation.save,
+        }
+        asked = self.experiment.to_dict() | {"optimizer": self.named.to_dict(), "initialization": self.seed}
+        store.write(question, {"asked": asked}, {}, parts)
 
-    One linearization is asked for separately only where it is a formula; elsewhere it costs about as much as training,
-    and the one that the explanation makes anyway, of as many steps as training took, is taken.
-    """
-    (choice,) = experiment.optimizer
-    steps, until, tol = experiment.max_steps, experiment.until, experiment.tol
-    course: dict[str, Any] = {"batch_size": experiment.batch_size, "seed": experiment.batch_seed}
-    reach = {"until": until} if steps is None else {"until": until, "steps": steps}
-    ask = partial(predict, model, task, tol=tol, **reach, **course)
-    _stage(bar, f"{label}: predicting")
-    lazy = None
-    if choice.linear and experiment.batch_size is None:
-        lazy = ask(build_optimizer(choice), relinearize="never")
-        choice = replace(choice, lr=lazy.learning_rate)
-    if not experiment.train:
-        explanation = explain(
-            model, task, build_optimizer(choice), trained=False, until=until, max_steps=steps, tol=tol, **course
+    def _read(self, place: Path, _: dict[str, Any], __: dict[str, Tensor]) -> Entry:
+        explanation = Explanation.load(place / "explanation")
+        return replace(
+            self.blank,
+            linearized=Prediction.load(place / "linearized"),
+            relinearized=Prediction.load(place / "relinearized"),
+            run=explanation.run,
+            explanation=explanation,
         )
+
+    def _answer(self) -> dict[str, Any]:
+        """The parts of the entry.
+
+        One linearization is asked for separately only where it is a formula; elsewhere it costs about as much as
+        training, and the one that the explanation makes anyway, of as many steps as training took, is taken.
+        """
+        asked, recipe = self.experiment, self.recipe
+        self._stage("predicting")
+        linearized = None
+        if self.named.linear and recipe.batch_size is None:
+            linearized = self._predict(recipe, "never")
+            recipe = _resolved(recipe, linearized)
+        if not asked.train:
+            explanation = explain(
+                self.model, self.task, recipe, train=False, until=asked.until, steps=asked.steps, tol=asked.tol
+            )
+            return {
+                "linearized": linearized or explanation.prediction,
+                "relinearized": explanation.relinearized,
+                "explanation": explanation,
+            }
+        relinearized = self._predict(recipe, "auto")
+        recipe = _resolved(recipe, relinearized)
+        self._stage("training")
+        progress = not self.bar.disable
+        trained = train(self.model, self.task, recipe, until=asked.until, steps=asked.steps, progress=progress)
+        if trained.interrupted:
+            raise KeyboardInterrupt
+        self._stage("explaining")
+        explanation = explain(trained)
         return {
-            "lazy": lazy or explanation.prediction,
-            "followed": explanation.followed,
+            "linearized": linearized or explanation.prediction,
+            "relinearized": relinearized,
+            "run": trained,
             "explanation": explanation,
         }
-    followed = ask(build_optimizer(choice), relinearize="auto")
-    if choice.lr == "best":
-        choice = replace(choice, lr=followed.learning_rate)
-    _stage(bar, f"{label}: training")
-    trained = train(
-        model, task, build_optimizer(choice), until=until, max_steps=steps, progress=not bar.disable, **course
-    )
-    if trained.reason.startswith("interrupted"):
-        raise KeyboardInterrupt
-    _stage(bar, f"{label}: explaining")
-    explanation = explain(trained)
-    return {"lazy": lazy or explanation.prediction, "followed": followed, "run": trained, "explanation": explanation}
+
+    def _predict(self, recipe: Recipe, relinearize: Any) -> Prediction:
+        asked = self.experiment
+        steps = math.inf if asked.steps is None else asked.steps
+        return predict(
+            self.model, self.task, recipe, steps=steps, until=asked.until, tol=asked.tol, relinearize=relinearize
+        )
+
+    def _stage(self, text: str) -> None:
+        shown = not self.bar.disable and self.bar.format_dict["elapsed"] > _DELAY
+        self.bar.set_description(f"{self.blank.label}: {text}", refresh=shown)
+
+
+def _resolved(recipe: Recipe, prediction: Prediction) -> Recipe:
+    """The recipe with the rate that a prediction took for ``lr="best"``."""
+    return recipe.with_learning_rate(prediction.learning_rate) if recipe.wants_best_rate else recipe

@@ -28,10 +28,10 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
     A row of NaN is an entry that failed.
 
     Columns: ``learning_rate``; ``steps_trained``, ``steps_predicted``; ``test_mse_trained``, ``test_mse_linearized``,
-    ``test_mse_followed``; ``distance_linearized`` and ``distance_followed``, the mean squared distance on the test
-    points between prediction and trained network, each with ``estimated_…``, what the prediction said it would be;
-    ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and their ratio
-    ``speedup``.
+    ``test_mse_relinearized``; ``mse_to_trained_linearized`` and ``mse_to_trained_relinearized``, the mean square on the
+    test points of the prediction minus the trained network, each with ``estimated_…``, what the prediction said it
+    would be; ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and
+    their ratio ``speedup``.
 
     Args:
         entries: such as :func:`whichmin.studies.experiment.run` returns.
@@ -73,10 +73,10 @@ def _task(entry: Entry) -> Task | None:
 
 def _mse(output: Tensor | None, entry: Entry) -> float:
     task = _task(entry)
-    return _distance(output, None if task is None else task.y_test)
+    return _mean_square(output, None if task is None else task.y_test)
 
 
-def _distance(one: Tensor | None, other: Tensor | None) -> float:
+def _mean_square(one: Tensor | None, other: Tensor | None) -> float:
     if one is None or other is None:
         return math.nan
     return float((one.double().cpu() - other.double().cpu()).square().mean())
@@ -84,6 +84,10 @@ def _distance(one: Tensor | None, other: Tensor | None) -> float:
 
 def _output(prediction: Prediction | None) -> Tensor | None:
     return None if prediction is None else prediction.test
+
+
+def _mse_to_trained(prediction: Prediction | None, entry: Entry) -> float:
+    return math.nan if entry.run is None else _mean_square(_output(prediction), entry.run.test)
 
 
 def _steps(prediction: Prediction | None) -> float:
@@ -102,25 +106,25 @@ def _share(name: str) -> Quantity:
 
 
 def _speedup(entry: Entry) -> float:
-    if entry.run is None or entry.followed is None or entry.followed.seconds <= 0:
+    if entry.run is None or entry.relinearized is None or entry.relinearized.seconds <= 0:
         return math.nan
-    return entry.run.seconds / entry.followed.seconds
+    return entry.run.seconds / entry.relinearized.seconds
 
 
 _FIXED: dict[str, Quantity] = {
-    "learning_rate": lambda e: math.nan if e.lazy is None else e.lazy.learning_rate,
+    "learning_rate": lambda e: math.nan if e.linearized is None else e.linearized.learning_rate,
     "steps_trained": lambda e: math.nan if e.run is None else float(e.run.steps),
-    "steps_predicted": lambda e: _steps(e.followed),
+    "steps_predicted": lambda e: _steps(e.relinearized),
     "test_mse_trained": lambda e: math.nan if e.run is None else _mse(e.run.test, e),
-    "test_mse_linearized": lambda e: _mse(_output(e.lazy), e),
-    "test_mse_followed": lambda e: _mse(_output(e.followed), e),
-    "distance_linearized": lambda e: math.nan if e.run is None else _distance(_output(e.lazy), e.run.test),
-    "estimated_linearized": lambda e: _estimate(e.lazy),
-    "distance_followed": lambda e: math.nan if e.run is None else _distance(_output(e.followed), e.run.test),
-    "estimated_followed": lambda e: _estimate(e.followed),
+    "test_mse_linearized": lambda e: _mse(_output(e.linearized), e),
+    "test_mse_relinearized": lambda e: _mse(_output(e.relinearized), e),
+    "mse_to_trained_linearized": lambda e: _mse_to_trained(e.linearized, e),
+    "estimated_linearized": lambda e: _estimate(e.linearized),
+    "mse_to_trained_relinearized": lambda e: _mse_to_trained(e.relinearized, e),
+    "estimated_relinearized": lambda e: _estimate(e.relinearized),
 }
 _SECONDS: dict[str, Quantity] = {
-    "seconds_predict": lambda e: math.nan if e.followed is None else e.followed.seconds,
+    "seconds_predict": lambda e: math.nan if e.relinearized is None else e.relinearized.seconds,
     "seconds_train": lambda e: math.nan if e.run is None else e.run.seconds,
     "speedup": _speedup,
 }

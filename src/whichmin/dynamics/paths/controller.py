@@ -1,0 +1,143 @@
+"""How finely a path is divided: one loop, and one controller for each kind of path."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from whichmin.dynamics.paths.outcome import Outcome
+
+#: A path aims at this part of the error that is accepted, so that its estimate still meets it when it comes out larger.
+AIM = 0.75
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """A path and how finely it was divided: all that the next one is chosen from.
+
+    Attributes:
+        resolution: in the controller's own unit.
+        outcome: what came of it.
+    """
+
+    resolution: float
+    outcome: Outcome
+
+
+class Controller(ABC):
+    """Says how finely the next path is to be divided. It has no state: that is the attempt it is given."""
+
+    @abstractmethod
+    def next(self, attempt: Attempt) -> float | None:
+        """The resolution of the next path; None where this one is good enough, or a finer one is no use."""
+
+
+def refine(follow: Callable[[float, Attempt], Outcome], controller: Controller, first: Attempt) -> Attempt:
+    """Follow paths until the controller is content.
+
+    Args:
+        follow: a path of a resolution, told of the attempt before it, to which it may compare itself.
+        controller: chooses the resolutions.
+        first: what is known at the start.
+    """
+    attempt = first
+    while (resolution := controller.next(attempt)) is not None:
+        attempt = Attempt(resolution, follow(resolution, attempt))
+    return attempt
+
+
+@dataclass(frozen=True)
+class IntervalCount(Controller):
+    """By the number of intervals, which the error falls with inversely.
+
+    Attributes:
+        accepted: the error of the outputs that is accepted.
+        accepted_loss: the relative error of training losses that is accepted.
+        most: no more intervals than this are planned.
+    """
+
+    accepted: float
+    accepted_loss: float
+    most: int
+
+    #: Where one linearization misses what is accepted by more than this factor, a first path of few intervals is tried.
+    DIRECT = 16
+    #: The number of intervals of that first path.
+    FIRST = 4
+    #: The number of intervals grows by at least this factor from one path to the next.
+    LEAST_GROWTH = 1.5
+    #: The number of intervals grows by at most this factor from one path to the next.
+    MOST_GROWTH = 4
+
+    def is_met(self, outcome: Outcome) -> bool:
+        """Whether both errors are accepted."""
+        return outcome.error <= self.accepted and outcome.loss_error <= self.accepted_loss
+
+    def next(self, attempt: Attempt) -> float | None:
+        """In intervals; 1 is the linearization at θ₀."""
+        outcome, count = attempt.outcome, attempt.resolution
+        if self.is_met(outcome) or count >= self.most:
+            return None
+        if count == 1:
+            direct = outcome.error <= self.DIRECT * self.accepted
+            return max(2, math.ceil(outcome.error / self.accepted)) if direct else self.FIRST
+        missing = max(outcome.error / (AIM * self.accepted), outcome.loss_error / (AIM * self.accepted_loss))
+        wanted = math.ceil(count * min(missing, self.MOST_GROWTH))
+        return min(self.most, max(math.ceil(self.LEAST_GROWTH * count), wanted))
+
+
+@dataclass(frozen=True)
+class GrowthFactor(Controller):
+    """By what part of the steps made before an interval may grow.
+
+    Attributes:
+        accepted: the error of the outputs that is accepted.
+    """
+
+    accepted: float
+
+    #: The growth of the first path's intervals.
+    FIRST = 0.25
+    #: No path is finer than this.
+    FINEST = 0.02
+    #: From one path to the next the growth is divided by this.
+    DIVISOR = 4
+
+    def next(self, attempt: Attempt) -> float | None:
+        """A growth; infinity is the linearization at θ₀."""
+        if attempt.outcome.error <= self.accepted or attempt.resolution <= self.FINEST:
+            return None
+        return self.FIRST if math.isinf(attempt.resolution) else attempt.resolution / self.DIVISOR
+
+
+@dataclass(frozen=True)
+class AimedError(Controller):
+    """By the error that each interval is kept short for.
+
+    Attributes:
+        accepted: the error of the outputs that is accepted.
+        most: a path of this many intervals is not made finer.
+        exact_steps: steps that were made before the path began; no interval is shorter than a step.
+    """
+
+    accepted: float
+    most: int
+    exact_steps: int
+
+    #: The error of a path grows like this root of what its intervals aim at.
+    ORDER = 1.2
+    #: From one path to the next the aim falls to no less than this part.
+    FINER = 0.1
+    #: From one path to the next the aim falls to this part at least.
+    LEAST = 0.6
+
+    def next(self, attempt: Attempt) -> float | None:
+        """In units of the outputs; the first path aims at the error that is accepted."""
+        outcome = attempt.outcome
+        finest = outcome.intervals >= min(self.most, outcome.steps - self.exact_steps)
+        if outcome.error <= self.accepted or finest or not outcome.steps > self.exact_steps:
+            return None
+        share = (AIM * self.accepted / outcome.error) ** self.ORDER
+        return attempt.resolution * min(max(share, self.FINER), self.LEAST)

@@ -1,0 +1,225 @@
+"""Predictions of rules whose motion is known in function space."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from torch import Tensor
+
+from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
+from whichmin.dynamics.paths.linearized import Linearization, flat
+from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.predictor import Predictor, Problem, Relinearize
+from whichmin.dynamics.paths.relinearized import Path, follow
+from whichmin.dynamics.prediction import Certificate
+from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.dynamics.rules.rule import Convergence
+from whichmin.losses import root_mean_square
+from whichmin.tangent.direction import Direction
+from whichmin.tangent.features import Features
+
+#: Training losses at several times are to be right to this part of themselves.
+LOSS_TOLERANCE = 0.02
+#: Training losses below this part of the targets' variance are compared as if they were as large.
+SMALLEST_LOSS = 1e-5
+#: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
+MOST_INTERVALS = 512
+
+
+class FunctionSpacePredictor(Predictor):
+    """Of a linear rule: in closed form or as a recursion on the outputs, over one linearization or along a path.
+
+    Args:
+        problem: what is predicted.
+        rule: its rule, with batches and learning rates.
+        linearization: at θ₀.
+        end: the step count at which the linearized network ends.
+    """
+
+    def __init__(self, problem: Problem, rule: LinearRule, linearization: Linearization, end: float) -> None:
+        super().__init__(problem)
+        self.rule, self.linearization, self.end = rule, linearization, end
+
+    def convergence(self) -> Convergence | None:
+        """That of the rule, on the kernel in its metric."""
+        return self.rule.convergence(self.linearization.spectrum, self.problem.objective.gamma)
+
+    def limit(self) -> float | None:
+        """That of the rule; None in a metric, where it is not told by the eigenvalues of the kernel K."""
+        spectrum = self.problem.spectrum
+        if self.linearization.spectrum is not spectrum:
+            return None
+        return self.rule.limit(float(spectrum.eigenvalues[0]), self.problem.objective.gamma)
+
+    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
+        """One linearization, and a path if that is not enough."""
+        outcome, goal = self.linearized(), IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)
+        if relinearize == "never" or self.end <= 0:
+            return outcome
+        if isinstance(relinearize, int):
+            return self._path_of(relinearize, outcome)
+        return outcome if goal.is_met(outcome) else self._refined(outcome, goal, tol)
+
+    def terms(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Those of the linearized theory, and curvature and drift of a path."""
+        terms = self.linearization.terms(outcome.steps)
+        if outcome.method == "relinearized":
+            terms |= self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
+        return terms
+
+    def nonlinear_terms(self, linearized: Outcome, test: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """From the linearization at θ₀ at the step count of the outcome."""
+        network, theory = self.network, self.linearization
+        network.put(self.problem.origin)
+        moved = network.difference(state, self.problem.origin)
+        straight = theory.f0_test + flat(theory.test_features.push(moved))
+        return {"curvature": test - straight, "drift": straight - theory.test(linearized.steps)}
+
+    def linearized(self) -> Outcome:
+        """One linearization, its certificate and its estimated error."""
+        network, theory, end = self.network, self.linearization, self.end
+        times = [*self.problem.goal.times[:-1], end]
+        train, test = [theory.train(t) for t in times], [theory.test(t) for t in times]
+        c = theory.coefficients(end)
+        step = theory.features.pull(c, metric=theory.metric)
+        if theory.theta is not None:
+            network.decay(theory.kept(end))
+        network.shift(step, 1.0)
+        features = network.features()
+        at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
+        certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
+        state = network.state()
+        error = self._one_shot_error(features, c, step, train[-1], test[-1])
+        network.put(self.problem.origin)
+        curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
+        loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
+        return Outcome(
+            "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, certificate=certificate
+        )
+
+    def _loss(self, train: Tensor) -> float:
+        objective = self.problem.objective
+        return objective.value(train.numpy() - objective.origin)
+
+    def _loss_error(self, one: list[Tensor], other: list[Tensor]) -> float:
+        """How far apart the training losses of two predictions are, relative to themselves; below a floor, to that."""
+        floor = SMALLEST_LOSS * self.problem.target_std**2
+        pairs = [[self._loss(f) for f in pair] for pair in zip(one, other, strict=True)]
+        off = max(abs(a - b) / max(a, floor) for a, b in pairs)
+        return off if math.isfinite(off) else math.inf
+
+    def _one_shot_error(self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor) -> float:
+        """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ + J₀ᵀc.
+
+        With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
+        evaluated at θ* + δ, what that changes on the training set is trained away again, and what remains at the test
+        points is the estimate. Cost: two backward and two forward passes.
+        """
+        network, theory = self.network, self.linearization
+        here = network.position()
+        turned = features.pull(c, metric=theory.metric).minus(step)
+        network.shift(turned, 0.5)
+        changed = flat(network.outputs(network.task.X)) - train
+        network.put(here)
+        back = features.pull(theory.correction_for(changed, self.end), metric=theory.metric)
+        network.shift(turned, 0.5)
+        network.shift(back, 1.0)
+        return root_mean_square(flat(network.outputs(network.X)) - test)
+
+    def _path_of(self, count: int, linearized: Outcome) -> Outcome:
+        """A path of so many intervals, its error by comparison with one of half as many."""
+        coarse = self._path(count // 2) if count > 1 else linearized
+        outcome = self._compared(self._path(count), coarse, 2.0)
+        return self._at_the_edge(self._with_certificate(outcome, linearized), count, None)
+
+    def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float) -> Outcome:
+        """Paths of more and more intervals of equal length, until one is good enough."""
+        motion = self.linearization.motion
+        length = motion.displacement(self.end)
+        if self.rule.state_vectors:
+            length = float(motion.travelled(self.end)[1][-1])
+
+        def finer(count: float, before: Attempt) -> Outcome:
+            return self._compared(self._path(int(count), length / count), before.outcome, count / before.resolution)
+
+        last = refine(finer, controller, Attempt(1, linearized))
+        outcome = replace(last.outcome, notes=last.outcome.notes + self._missed(last.outcome, controller, tol))
+        count = int(last.resolution)
+        return self._at_the_edge(self._with_certificate(outcome, linearized), count, length / count)
+
+    def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:
+        """What to say of tolerances that the finest path does not meet."""
+        notes, far = [], f"with {controller.most} planned intervals: this network is far from its linearizations."
+        if outcome.error > controller.accepted:
+            notes.append(
+                f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
+                f"deviation {self.problem.target_std:.3g} {far}"
+            )
+        if outcome.loss_error > controller.accepted_loss:
+            notes.append(
+                f"the training errors on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
+                f"{controller.accepted_loss:.0%}, {far}"
+            )
+        return tuple(notes)
+
+    @staticmethod
+    def _with_certificate(outcome: Outcome, linearized: Outcome) -> Outcome:
+        return replace(outcome, certificate=linearized.certificate)
+
+    def _compared(self, outcome: Outcome, coarse: Outcome, ratio: float) -> Outcome:
+        """With the error as it shows in comparison with a path of fewer intervals.
+
+        The error e of a path of n intervals falls like 1/n. Two paths of ratio ρ = n/n' differ by (ρ − 1) e where their
+        errors have one direction, and by (ρ² + 1)^½ e where they have nothing in common, as those of the kinks of
+        rectifiers; what was measured lies between, and so does the geometric mean.
+        """
+        if not math.isfinite(outcome.error):
+            return outcome
+        between = math.sqrt((ratio - 1) * math.hypot(ratio, 1))
+        error, loss_error = root_mean_square(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
+        if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
+            loss_error = self._loss_error(outcome.train, coarse.train) / between
+        return replace(outcome, error=error, loss_error=loss_error)
+
+    def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None) -> Outcome:
+        """With an error no smaller than what keeping to the edge of stability made of the path.
+
+        There only the average of an oscillation is known: how much the projection moves the prediction tells how much
+        is at stake.
+        """
+        if outcome.edge is None or not math.isfinite(outcome.error):
+            return outcome
+        free = self._path(count, stride, project=False)
+        return replace(outcome, error=max(outcome.error, root_mean_square(outcome.test[-1] - free.test[-1])))
+
+    def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> Outcome:
+        network, goal = self.network, self.problem.goal
+        network.put(self.problem.origin)
+        path = follow(self.problem, self.rule, self.linearization, count, stride=stride, project=project)
+        train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
+        test = [flat(f) for f in (*path.test, network.outputs(network.X))]
+        notes = self._path_notes(path, stride is not None and goal.until is not None and path.steps < goal.steps)
+        error = 0.0 if path.arrived else math.inf
+        return Outcome(
+            "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
+            notes=notes, edge=path.edge,
+        )  # fmt: skip
+
+    def _path_notes(self, path: Path, short: bool) -> tuple[str, ...]:
+        notes, goal = [], self.problem.goal
+        if not path.arrived:
+            came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
+            notes.append(f"the path was given up after {came}.")
+        elif short and goal.until is not None and path.loss >= goal.until:
+            notes.append(
+                f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
+                f"{goal.until:g}."
+            )
+        if path.edge is not None:
+            notes.append(
+                f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "
+                f"lr = {self.rule.lr:.4g}: real training oscillates at the edge of stability there, and the prediction "
+                "follows its average."
+            )
+        return tuple(notes)

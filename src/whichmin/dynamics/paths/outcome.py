@@ -1,0 +1,97 @@
+"""Where a prediction ends, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor
+
+from whichmin.dynamics.prediction import Certificate
+
+Method = Literal["linearized", "relinearized"]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """Where training ends.
+
+    Attributes:
+        times: ascending step counts at which outputs are wanted; training ends at the last, ``math.inf`` is the limit.
+        until: training also ends where its loss falls below this; None for no such aim.
+        eval_every: the loss is compared with ``until`` after every so many steps only, those of an epoch.
+        flow: whether time is continuous, so that the loss is compared at any time.
+    """
+
+    times: tuple[float, ...]
+    until: float | None = None
+    eval_every: int = 1
+    flow: bool = False
+
+    @property
+    def steps(self) -> float:
+        """The last step count."""
+        return self.times[-1]
+
+    def is_evaluated(self, steps: float) -> bool:
+        """Whether training looks at its loss after so many steps."""
+        return self.flow or math.isinf(steps) or steps % self.eval_every == 0
+
+    def is_reached(self, loss: float, steps: float) -> bool:
+        """Whether training stops here because its loss is below ``until``."""
+        return self.until is not None and loss < self.until and self.is_evaluated(steps)
+
+
+@dataclass(frozen=True, eq=False)
+class LinearizedRun:
+    """The optimizer itself, run on the network linearized at θ₀.
+
+    Attributes:
+        steps: how many steps it made.
+        train: f_lin(X) at the end, (N·C,), float64.
+        test: f_lin(x') at the end, (n·C,), float64.
+        metric: the optimizer's last preconditioner D by parameter; None where it has none that is known.
+        decay: what decoupled weight decay took off the parameters, by parameter; None without it.
+    """
+
+    steps: int
+    train: Tensor
+    test: Tensor
+    metric: dict[str, Tensor] | None
+    decay: dict[str, Tensor] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a prediction found.
+
+    Attributes:
+        method: with one linearization at θ₀, or along a path of several.
+        train: outputs on the training inputs at the times that were asked for and passed, (N·C,) each, float64.
+        test: outputs where errors are looked at, (n·C,) each, float64.
+        steps: how many steps it came to.
+        intervals: how many linearizations it took.
+        error: the estimated root mean square error of the last ``test``; infinity where it is not known.
+        loss_error: that of the training losses at several times, relative to themselves; 0 for a single time.
+        curve: (step, training loss) pairs.
+        state: the network's parameters at the end, a state dict.
+        notes: what the caller should know.
+        edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
+        certificate: the network evaluated at the end of one linearization; None where none was made.
+        run: the linearized run of an optimizer without a motion in function space; None where none was made.
+    """
+
+    method: Method
+    train: list[Tensor]
+    test: list[Tensor]
+    steps: float
+    intervals: int
+    error: float
+    curve: list[tuple[float, float]]
+    state: dict[str, Tensor]
+    loss_error: float = 0.0
+    notes: tuple[str, ...] = field(default_factory=tuple)
+    edge: float | None = None
+    certificate: Certificate | None = None
+    run: LinearizedRun | None = None

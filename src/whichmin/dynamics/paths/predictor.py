@@ -1,0 +1,148 @@
+"""A prediction at work: what all kinds of optimizers have in common."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from whichmin.dynamics.paths.outcome import Goal, Outcome
+from whichmin.dynamics.paths.position import MovingNetwork, Position
+from whichmin.dynamics.prediction import Curve, Prediction
+from whichmin.dynamics.rules.rule import Convergence, Rule
+from whichmin.kernels.spectrum import Spectrum
+from whichmin.losses import Objective
+from whichmin.tangent.features import Features
+
+Relinearize = Literal["auto", "never"] | int
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A training that is to be predicted, with the network linearized at θ₀.
+
+    Attributes:
+        network: a private copy, which stands at θ₀.
+        features: J(X) there.
+        spectrum: of K(X, X) there.
+        origin: θ₀.
+        objective: the loss on the training set.
+        goal: where training ends.
+        optimizer: the optimizer's class name.
+        learning_rate: its learning rate, with ``"best"`` resolved.
+        rule: its rule; None where none is known.
+    """
+
+    network: MovingNetwork
+    features: Features
+    spectrum: Spectrum
+    origin: Position
+    objective: Objective
+    goal: Goal
+    optimizer: str
+    learning_rate: float
+    rule: Rule | None
+
+    @property
+    def loss_label(self) -> str:
+        """The loss's name in messages."""
+        return self.objective.loss.label
+
+    @property
+    def target_std(self) -> float:
+        """The standard deviation of the targets, which tolerances are relative to."""
+        y = self.network.task.y.double()
+        std = float(y.std(dim=0, correction=0).square().mean().sqrt())
+        return std or float(y.abs().max()) or 1.0
+
+
+class Predictor(ABC):
+    """Predicts one training. It keeps no state: each outcome holds what the next question needs.
+
+    Attributes:
+        problem: what is predicted.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.network = problem.network
+
+    @abstractmethod
+    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
+        """By the method that is asked for."""
+
+    @abstractmethod
+    def linearized(self) -> Outcome:
+        """By one linearization at θ₀."""
+
+    @abstractmethod
+    def terms(self, outcome: Outcome) -> dict[str, Tensor]:
+        """Parts of the last test outputs that add up to them, (n·C,) each."""
+
+    @abstractmethod
+    def nonlinear_terms(self, linearized: Outcome, test: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """``curvature`` f(θ_T) − f₀ − J₀(θ_T − θ₀) and ``drift``, the rest, so that all terms add up to ``test``.
+
+        Args:
+            linearized: the linearized outcome of as many steps.
+            test: f(θ_T, x'), (n·C,).
+            state: θ_T.
+        """
+
+    def convergence(self) -> Convergence | None:
+        """How fast the loss falls on the linearized network; None where that is not known."""
+        return None
+
+    def limit(self) -> float | None:
+        """The learning rate at the limit of stability of the optimizer on K(X, X) at θ₀; None where none is known."""
+        return None
+
+    def package(self, outcome: Outcome, seconds: float, several: bool = False) -> Prediction:
+        """The result, in the network's type."""
+        problem, task = self.problem, self.network.task
+        like = next(iter(problem.origin.values.values()))
+
+        def shaped(outputs: list[Tensor]) -> Tensor:
+            stacked = torch.stack([o.reshape(-1, task.outputs) for o in outputs]).to(like)
+            return stacked if several else stacked[-1]
+
+        terms = {} if task.X_test is None else self.terms(outcome)
+        return Prediction(
+            train=shaped(outcome.train),
+            test=None if task.X_test is None else shaped(outcome.test),
+            steps=torch.tensor(problem.goal.times, dtype=torch.float64) if several else outcome.steps,
+            learning_rate=problem.learning_rate,
+            flow=problem.goal.flow,
+            method=outcome.method,
+            intervals=outcome.intervals,
+            error=outcome.error,
+            target_std=problem.target_std,
+            terms={name: term.reshape(-1, task.outputs) for name, term in terms.items()},
+            certificate=outcome.certificate,
+            eigenvalues=problem.spectrum.eigenvalues,
+            max_lr=problem.spectrum.max_lr,
+            rates=self.convergence(),
+            curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
+            seconds=seconds,
+            optimizer=problem.optimizer,
+            limit=self.limit(),
+            notes=outcome.notes + self._rank_notes(),
+            _state=outcome.state,
+            _network=self.network.model,
+        )
+
+    def _rank_notes(self) -> tuple[str, ...]:
+        spectrum, size = self.problem.spectrum, self.network.size
+        outputs, rank = len(spectrum.eigenvalues), spectrum.rank
+        if size < outputs:
+            unique = "the linearized minimizer is unique: it does not depend on the optimizer or the batches."
+            free = f"the kernel has rank {rank}: some directions have no effect on the training outputs."
+            what = f"underparameterized: {size} parameters for {outputs} training outputs; "
+            return (what + (unique if rank == size else free),)
+        if rank < outputs:
+            zero = f"eigenvalues up to {spectrum.discarded:.2g} were taken for zero."
+            return (f"the kernel has rank {rank} of {outputs}: {zero}",)
+        return ()

@@ -1,0 +1,147 @@
+"""From a model, a task and a recipe to the predictor of that training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from torch import Tensor, nn
+
+from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
+from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
+from whichmin.dynamics.paths.linearized import Linearization
+from whichmin.dynamics.paths.outcome import Goal
+from whichmin.dynamics.paths.position import MovingNetwork
+from whichmin.dynamics.paths.predictor import Predictor, Problem
+from whichmin.dynamics.paths.stepwise import StepwisePredictor
+from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
+from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
+from whichmin.errors import DivergenceError, InputError, SingularKernelError
+from whichmin.recipe.batches import steps_per_epoch
+from whichmin.recipe.build import check_optimizer
+from whichmin.recipe.recipe import Recipe
+from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
+from whichmin.task import Task
+
+#: The learning rates of so many steps of a scheduler are looked at before a prediction starts.
+LOOKED_AHEAD = 10_000
+
+
+def prepare(
+    model: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    times: tuple[float, ...],
+    *,
+    until: float | None = None,
+    flow: bool = False,
+    rows: Sequence[Tensor] | None = None,
+    only_linearized: bool = True,
+    require_stable: bool = True,
+) -> Predictor:
+    """Copy and check the network, linearize it, and find where to end.
+
+    Args:
+        model: the network; it is not changed.
+        task: the data and the loss.
+        recipe: what trains it.
+        times: ascending step counts at which outputs are wanted.
+        until: the training loss to stop at.
+        flow: whether time is continuous.
+        rows: the rows of the data that each step uses, in place of the recipe's batches.
+        only_linearized: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
+        require_stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
+
+    Raises:
+        DivergenceError, SingularKernelError, ModelError, MemoryPlanError, OptimizerError, InputError: as
+            :func:`whichmin.predict`.
+    """
+    size = recipe.check(task.n)
+    network = MovingNetwork(model, task)
+    features, spectrum = network.start()
+    objective = task.loss.objective(task.y)
+    recipe = resolve_best_rate(recipe, spectrum, objective.gamma)
+    optimizer = recipe.build(network.parameters.values())
+    check_optimizer(optimizer, network.parameters)
+    rule = rule_of(optimizer, flow=flow)
+    if flow and (size is not None or recipe.scheduler is not None):
+        raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
+    batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, recipe.seed)
+    eval_every = 1 if size is None else steps_per_epoch(task.n, size)
+    if rows is not None:
+        batches, eval_every = GivenBatches(rows, task.outputs), len(rows)
+    name, lr = type(optimizer).__name__, float(optimizer.param_groups[0].get("lr", math.nan))
+    scheduler = recipe.build_scheduler(optimizer)
+    problem = Problem(
+        network, features, spectrum, network.position(), objective,
+        Goal(times, until, eval_every, flow), name, lr, rule,
+    )  # fmt: skip
+    if isinstance(rule, LinearRule):
+        rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every))
+        return _in_function_space(problem, rule, only_linearized, require_stable)
+    _check_targets(problem)
+    if isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1:
+        return AdaptivePredictor(problem, recipe, rule)
+    return StepwisePredictor(problem, recipe, batches)
+
+
+def _in_function_space(
+    problem: Problem, rule: LinearRule, only_linearized: bool, require_stable: bool
+) -> FunctionSpacePredictor:
+    linearization = Linearization.of(problem.network, rule, problem.objective, problem.features, problem.spectrum)
+    if require_stable:
+        _check_stable(rule, float(linearization.spectrum.eigenvalues[0]), problem.objective.gamma, problem.goal.steps)
+    end = _end(problem, linearization, only_linearized)
+    return FunctionSpacePredictor(replace(problem, rule=rule), rule, linearization, end)
+
+
+def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) -> None:
+    limit = rule.limit(largest, gamma)
+    product = f"{limit * gamma * largest:.3g}/(γ λ_max)"
+    if rule.lr >= limit:
+        raise DivergenceError(
+            f"lr = {rule.lr:.6g} diverges: the limit of stability for this network, data and loss is {limit:.6g} "
+            f'({product}). Take lr below it, or lr="best".',
+            limit,
+        )
+    if rule.schedule.lr is None:
+        return
+    for k in range(int(min(steps, LOOKED_AHEAD))):
+        if rule.rate(k) >= limit:
+            raise DivergenceError(
+                f"the scheduler raises lr to {rule.rate(k):.6g} at step {k}, past the limit of stability {limit:.6g} "
+                f"({product}). Give it a lower top.",
+                limit,
+            )
+
+
+def _check_targets(problem: Problem) -> None:
+    """Refuse targets that no network fits where they are to be fitted."""
+    task, goal = problem.network.task, problem.goal
+    if problem.network.size < task.y.numel() or (goal.until is None and not math.isinf(goal.steps)):
+        return
+    pair = task.contradiction()
+    if pair is not None:
+        raise SingularKernelError(
+            f"rows {pair[0]} and {pair[1]} of X are identical and their targets differ "
+            f"({task.y[pair[0]].tolist()} and {task.y[pair[1]].tolist()}): no network fits both, the tangent kernel is "
+            "singular. Drop one, or average their targets."
+        )
+
+
+def _end(problem: Problem, linearization: Linearization, only_linearized: bool) -> float:
+    """The last step count on the linearized network, with a clear error where the targets cannot be reached."""
+    goal = problem.goal
+    _check_targets(problem)
+    if goal.until is None:
+        return goal.steps
+    t = linearization.time_below(goal.until)
+    if math.isinf(t) and math.isinf(goal.steps) and only_linearized:
+        raise SingularKernelError(
+            f"until = {goal.until:g} is never reached: the linearized training {problem.loss_label} stays above "
+            f"{linearization.floor():.3g}. Raise until, widen the network, or pass a number of steps; the real network "
+            'may reach it, relinearize="auto" looks.'
+        )
+    return min(t, goal.steps)

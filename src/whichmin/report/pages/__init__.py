@@ -1,0 +1,1 @@
+"""Pages: what the template of each is given."""

@@ -1,0 +1,75 @@
+"""A page of a comparison."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whichmin.report.comparison import (
+    by_size,
+    choice_columns,
+    failure_sentences,
+    finding,
+    pair_columns,
+    verdict,
+)
+from whichmin.report.figures import sections_of
+from whichmin.report.numbers import MISSING, number, percent
+from whichmin.report.page import render
+from whichmin.report.settings import text_of
+from whichmin.studies.comparison import Comparison
+
+#: More choices than this are also shown as a matrix.
+FEW = 3
+TITLE = "Do these ways to train reach different minimizers?"
+
+
+def comparison_page(comparison: Comparison, title: str | None = None) -> str:
+    """The page as text."""
+    choices, pairs = choice_columns(comparison), pair_columns(comparison)
+    return render(
+        "comparison.html.j2",
+        {
+            "title": title or TITLE,
+            "finding": [finding(comparison)],
+            "asked": _asked(comparison),
+            "names": comparison.names,
+            "choices": {
+                "columns": list(choices),
+                "rows": [(name, [text(name) for text in choices.values()]) for name in comparison.names],
+            },
+            "pairs": {
+                "columns": list(pairs),
+                "rows": [
+                    (f"{one} – {other}", [text(pair) for text in pairs.values()])
+                    for (one, other), pair in by_size(comparison)
+                ],
+            },
+            "trained": comparison.trained is not None,
+            "matrix": _matrix(comparison) if len(comparison.names) > FEW else None,
+            "figures": sections_of("comparison", comparison),
+            "level": f"{comparison.level:g}",
+            "coverage": percent(1 - comparison.level),
+            "count": len(comparison.pairs),
+            "failures": failure_sentences(comparison),
+            "notes": comparison.notes,
+        },
+    )
+
+
+def _asked(comparison: Comparison) -> list[tuple[str, str]]:
+    task = comparison.task
+    facts: dict[str, Any] = {"seeds": comparison.seeds, "training points": task.n, "test points": task.n_test}
+    facts |= {"trained": comparison.trained is not None, "level": comparison.level}
+    return [(name, text_of(value)) for name, value in (facts | comparison.settings).items()]
+
+
+def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Of each choice the distances to those after it, and what is known of them."""
+    names, rows = comparison.names, []
+    for i, one in enumerate(names[:-1]):
+        cells = [("", "")] * i
+        for other in names[i + 1 :]:
+            best = comparison.pairs[one, other].best
+            cells.append((MISSING, "") if best is None else (number(best.rms_distance.mean, 2), verdict(best)))
+        rows.append((one, cells))
+    return rows

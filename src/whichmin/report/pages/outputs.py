@@ -1,0 +1,84 @@
+"""Pages of results that are outputs over initializations, or a sweep: a finding, a figure and a table."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from whichmin.infinite.predict import InfinitePrediction
+from whichmin.linear.sweep import WidthSweep
+from whichmin.report.figures import sections_of
+from whichmin.report.linear import sweep_finding
+from whichmin.report.numbers import mean_sd, number, percent
+from whichmin.report.page import render
+from whichmin.report.pages.linear import fits_table, sweep_settings
+from whichmin.report.settings import text_of
+from whichmin.report.tables import cells_of
+from whichmin.results import Result
+from whichmin.studies.seed_spread import SeedSpread
+
+#: The most rows of the table that are shown.
+ROWS = 200
+
+
+def seeds_page(spread: SeedSpread, title: str | None = None) -> str:
+    """A page of the minimizers of many initializations."""
+    std = float(spread.seed_std.double().square().mean().sqrt())
+    flips, errors = spread.flip_probability.double(), spread.test_error
+    finding = [
+        f"Over {len(spread.test)} initializations the predicted outputs have a standard deviation of {number(std, 2)} "
+        f"(root mean square on the test points); a prediction itself may be off by "
+        f"{number(fmean(spread.error.tolist()), 2)}.",
+        f"{int((flips > 0).sum())} of {len(flips)} test points are decided differently by different seeds; a seed "
+        f"differs from the majority in {percent(float(flips.mean()))} of the cases.",
+    ]
+    if errors is not None:
+        finding.append(f"The test error is {mean_sd(errors.tolist())}.")
+    asked = [("seeds", str(len(spread.test))), ("test points", str(len(flips)))]
+    return _page(spread, "seeds", title or "How much of the minimizer is the seed’s?", finding, asked, spread.notes)
+
+
+def infinite_page(prediction: InfinitePrediction, title: str | None = None) -> str:
+    """A page of an ensemble of infinitely wide networks."""
+    std = float(prediction.std.square().mean().sqrt())
+    finding = [
+        f"Infinitely wide networks end with a standard deviation over initializations of {number(std, 2)} (root mean "
+        "square on the test points)."
+    ]
+    if prediction.unreached > 0:
+        finding.append(f"No training reaches {percent(prediction.unreached)} of the targets’ norm.")
+    asked = [("dynamics", "gradient flow" if prediction.steps is None else "gradient descent")]
+    asked += [("time (steps × lr)", number(prediction.time)), ("rank of the kernel", str(prediction.rank))]
+    heading = title or "Which minimizers do infinitely wide networks converge to?"
+    return _page(prediction, "infinite", heading, finding, asked, ())
+
+
+def sweep_page(sweep: WidthSweep, title: str | None = None) -> str:
+    """A page of a sweep over widths of linear networks."""
+    heading = title or "How does the end of training depend on the width?"
+    return _page(sweep, "sweep", heading, [sweep_finding(sweep)], sweep_settings(sweep), (), fits_table(sweep))
+
+
+def _page(
+    result: Result,
+    of: str,
+    title: str,
+    finding: list[str],
+    asked: list[tuple[str, str]],
+    notes: tuple[str, ...],
+    fits: dict[str, object] | None = None,
+) -> str:
+    table = result.to_frame()
+    return render(
+        "outputs.html.j2",
+        {
+            "title": title,
+            "finding": finding,
+            "asked": asked,
+            "figures": sections_of(of, result),
+            "fits": fits,
+            "table": cells_of(table.head(ROWS)),
+            "rows": text_of(len(table)),
+            "cut": len(table) > ROWS,
+            "notes": notes,
+        },
+    )

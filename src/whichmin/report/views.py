@@ -1,0 +1,77 @@
+"""Which figure and which page show which type of results; imported by name by :mod:`whichmin.results`."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from whichmin.decomposition.explanation import Explanation
+from whichmin.dynamics.prediction import Prediction
+from whichmin.infinite.predict import InfinitePrediction
+from whichmin.linear.study import LinearStudy
+from whichmin.linear.sweep import WidthSweep
+from whichmin.report.entry_view import entry_views
+from whichmin.report.figures.curves import curves_figure
+from whichmin.report.figures.distances import distances_figure
+from whichmin.report.figures.outputs import infinite_figure, seeds_figure
+from whichmin.report.figures.width import width_figure
+from whichmin.report.overview import explanation_figure, study_figure
+from whichmin.report.pages.comparison import comparison_page
+from whichmin.report.pages.entries import entries_page
+from whichmin.report.pages.linear import linear_page
+from whichmin.report.pages.outputs import infinite_page, seeds_page, sweep_page
+from whichmin.results import View, register_view
+from whichmin.studies.comparison import Comparison
+from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.seed_spread import SeedSpread
+from whichmin.training.recording import Recording
+from whichmin.training.run import Run
+
+
+def _of_prediction(prediction: Prediction) -> Entry:
+    if prediction.method == "linearized":
+        return Entry("prediction", linearized=prediction)
+    return Entry("prediction", relinearized=prediction)
+
+
+def _of_run(run: Run) -> Entry:
+    return Entry("run", run=run)
+
+
+def _of_recording(recording: Recording) -> Entry:
+    return Entry("recording", run=recording.run())
+
+
+def _of_explanation(explanation: Explanation) -> Entry:
+    return Entry(
+        "run",
+        linearized=explanation.prediction,
+        relinearized=explanation.relinearized,
+        run=explanation.run,
+        explanation=explanation,
+    )
+
+
+def _page(entry: Entry, title: str | None) -> str:
+    return entries_page([entry], title=title)
+
+
+def _curves(entry: Entry) -> Figure | None:
+    return curves_figure(entry_views([entry]))
+
+
+register_view(Explanation, View(explanation_figure, lambda result, title: _page(_of_explanation(result), title)))
+register_view(
+    Prediction,
+    View(lambda result: _curves(_of_prediction(result)), lambda result, title: _page(_of_prediction(result), title)),
+)
+register_view(Run, View(lambda result: _curves(_of_run(result)), lambda result, title: _page(_of_run(result), title)))
+register_view(
+    Recording,
+    View(lambda result: _curves(_of_recording(result)), lambda result, title: _page(_of_recording(result), title)),
+)
+register_view(Entry, View(_curves, _page))
+register_view(Comparison, View(distances_figure, comparison_page))
+register_view(SeedSpread, View(seeds_figure, seeds_page))
+register_view(InfinitePrediction, View(infinite_figure, infinite_page))
+register_view(WidthSweep, View(width_figure, sweep_page))
+register_view(LinearStudy, View(study_figure, linear_page))

@@ -1,0 +1,70 @@
+"""The result of :func:`whichmin.seeds`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from whichmin.results import Result, by_point
+
+
+@dataclass(frozen=True, eq=False)
+class SeedSpread(Result):
+    """The minimizers of n initializations, seeds 0 … n − 1.
+
+    Attributes:
+        test: predicted test outputs, (n, n_test, C).
+        y_test: test targets, (n_test, C), or None.
+        error: estimated root mean square error of each prediction, (n,), float64, in the units of the outputs.
+        labels: the class that each network decides for, (n, n_test), int64: for one output the side of the middle of
+            the two target values (of 0 where there are not two), for several the largest output.
+        seconds: what it took.
+        notes: what the predictions remarked, each with its seed.
+    """
+
+    kind: ClassVar[str] = "seeds"
+
+    test: Tensor
+    y_test: Tensor | None
+    error: Tensor
+    labels: Tensor
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+    @property
+    def mean(self) -> Tensor:
+        """Mean output over seeds, (n_test, C): the prediction of the ensemble."""
+        return self.test.mean(dim=0)
+
+    @property
+    def seed_std(self) -> Tensor:
+        """Standard deviation over seeds, (n_test, C), with n − 1 in the denominator."""
+        return self.test.std(dim=0)
+
+    @property
+    def majority(self) -> Tensor:
+        """The label that most seeds decide for, (n_test,), int64; of several the least."""
+        votes = torch.nn.functional.one_hot(self.labels).sum(dim=0)
+        return torch.from_numpy(votes.numpy().argmax(axis=-1))
+
+    @property
+    def flip_probability(self) -> Tensor:
+        """Share of seeds whose label is not the majority's, (n_test,), float64."""
+        return (self.labels != self.majority).double().mean(dim=0)
+
+    @property
+    def test_error(self) -> Tensor | None:
+        """Mean square test error of each seed, (n,), float64; None without test targets."""
+        if self.y_test is None:
+            return None
+        return (self.test.double() - self.y_test.double()).square().flatten(1).mean(dim=1)
+
+    def _columns(self) -> Mapping[str, Any]:
+        """One row per test point and output: their numbers, ``mean``, ``seed_std``, ``majority``, flips and targets."""
+        columns = {"mean": self.mean, "seed_std": self.seed_std, "majority": self.majority}
+        columns["flip_probability"] = self.flip_probability
+        return by_point(columns if self.y_test is None else columns | {"target": self.y_test})

@@ -1,0 +1,58 @@
+"""Entries made ready to be shown."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from oracles.builders import make_entry
+from whichmin.report import Entry
+from whichmin.report.entry_view import entry_views, mse, present, term_names
+
+
+def test_terms_of_different_entries_are_merged_in_order():
+    full, part = make_entry(0), make_entry(1)
+    fewer = {k: v for k, v in part.explanation.terms.items() if k != "unconverged"}
+    merged = [Entry("b", explanation=dataclasses.replace(part.explanation, terms=fewer)), full]
+    assert term_names(entry_views(merged)) == list(full.explanation.terms)
+    errors = entry_views(merged)[0].partial_errors(term_names(entry_views(merged)))
+    assert errors is not None
+    assert errors[1] == errors[2]
+
+
+def test_an_explanation_brings_the_other_parts():
+    whole = make_entry()
+    (view,) = entry_views([Entry("a", explanation=whole.explanation)])
+    assert view.run is whole.run
+    assert view.linearized is whole.explanation.prediction
+    assert view.relinearized is None
+    assert view.task is whole.run.task
+    assert set(view.outputs) == {"trained", "linearized"}
+    np.testing.assert_array_equal(view.target, whole.run.task.y_test.double().numpy())
+
+
+def test_each_kind_of_outputs_is_its_own():
+    whole = make_entry()
+    (view,) = entry_views([whole])
+    tests = {"trained": whole.run, "linearized": whole.linearized, "relinearized": whole.relinearized}
+    for kind, part in tests.items():
+        np.testing.assert_array_equal(view.outputs[kind], part.test.double().numpy())
+        expected = float((part.test.double() - whole.run.task.y_test.double()).square().mean())
+        assert view.test_mse(kind) == pytest.approx(expected)
+    assert view.prediction is whole.relinearized
+
+
+def test_partial_errors_are_those_of_partial_sums():
+    whole = make_entry()
+    (view,) = entry_views([whole])
+    np.testing.assert_allclose(view.partial_errors(term_names([view])), whole.explanation.test_error()["mse"])
+
+
+def test_what_does_not_belong_together_has_no_difference():
+    one, other = np.ones((3, 1)), np.ones((4, 1))
+    assert mse(one, other) is None
+    assert mse(one, None) is None
+    assert mse(one, 3 * one) == 4.0
+    assert present([1.0, None, float("nan"), 2.0]) == [1.0, 2.0]

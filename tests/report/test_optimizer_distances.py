@@ -1,0 +1,97 @@
+"""Reports of several optimizers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+import torch
+
+from oracles.builders import make_entry
+from oracles.pages import Page
+from whichmin.errors import InputError, TrainingError
+from whichmin.report import Entry
+from whichmin.report.entry_view import by_optimizer, entry_views
+from whichmin.report.optimizer_distances import optimizer_distances
+from whichmin.report.pages.entries import entries_page
+
+from .pages.test_entries import EVERYTHING
+
+NAMES = ("sgd", "adam", "adagrad")
+
+
+def entries(shift: float = 0.5) -> list[Entry]:
+    """Two seeds of three optimizers, the k-th of which is k·shift away from the first, predicted twice as far."""
+    found = []
+    for k, name in enumerate(NAMES):
+        for seed in range(2):
+            entry = make_entry(seed, label=f"{name}, seed {seed}")
+            run = replace(entry.run, test=entry.run.test + k * shift)
+            relinearized = replace(entry.relinearized, test=entry.run.test + 2 * k * shift)
+            found.append(replace(entry, run=run, relinearized=relinearized, optimizer=name, member=f"seed {seed}"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(entries_page(entries()))
+
+
+def test_distances_are_between_the_same_seeds():
+    found = optimizer_distances(entry_views(entries()))
+    assert found.names == NAMES
+    torch.testing.assert_close(torch.tensor(found.trained[0][1:]), torch.tensor([0.5, 1.0]))
+    torch.testing.assert_close(torch.tensor(found.predicted[0][1:]), torch.tensor([1.0, 2.0]))
+    assert all(found.trained[i][i] is None for i in range(3))
+    assert found.trained[2][1] == found.trained[1][2]
+    assert found.sentence.startswith("Furthest from each other, sgd and adagrad are 1.0 apart")
+    assert "off by 100\u00a0%" in found.miss
+
+
+def test_without_training_there_are_only_predictions():
+    some = [replace(e, run=None, explanation=None) for e in entries()]
+    found = optimizer_distances(entry_views(some))
+    assert found.trained is None
+    assert found.predicted[0][1] == pytest.approx(1.0)
+    assert "are predicted to be" in found.sentence
+
+
+def test_nothing_to_compare():
+    assert optimizer_distances(entry_views(entries()[:2])) is None
+    assert optimizer_distances(entry_views([make_entry(0), make_entry(1)])) is None
+    assert by_optimizer(entry_views([*entries(), make_entry(0)])) == {}
+
+
+def test_other_seeds_are_not_compared():
+    one, *_, other = entries()
+    assert one.member != other.member
+    assert optimizer_distances(entry_views([one, other])) is None
+
+
+def test_the_page_is_by_optimizer(page):
+    assert page.faults == []
+    assert len(page.ids) == len(set(page.ids))
+    assert page.sections == [*EVERYTHING[:2], "apart", *EVERYTHING[2:]]
+    assert page.source.count('<svg class="plot"') == 2 * len(NAMES) + 4
+    header = re.search(r'<table class="quantities">.*?<thead>(.*?)</thead>', page.source, flags=re.DOTALL)[1]
+    assert re.findall(r'class="number">(\w+)<', header) == list(NAMES)
+    for words in ("the test errors are: sgd", "As trained", "As predicted", "One panel per optimizer", "All 6 entries"):
+        assert words in page.words
+
+
+def test_what_failed_is_told():
+    failure = TrainingError("the loss is not finite", state={}, step=3, losses=[])
+    lost = Entry("rprop, seed 0", optimizer="rprop", member="seed 0", failure=failure)
+    page = Page(entries_page([*entries(), lost]))
+    assert "failed" in page.sections
+    assert "rprop, seed 0: the loss is not finite" in page.words
+    assert "All 6 entries" in page.words
+
+
+def test_nothing_but_failures(tmp_path):
+    from whichmin.report import write_report
+
+    failure = TrainingError("the loss is not finite", state={}, step=3, losses=[])
+    with pytest.raises(InputError, match="a report of no entries"):
+        write_report(tmp_path / "r.html", [Entry("seed 0", failure=failure)])

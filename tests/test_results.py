@@ -1,0 +1,274 @@
+"""What holds for every result: saved, tabulated, drawn and reported alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import math
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+import whichmin as wm
+from oracles.builders import make_comparison, make_entry
+from oracles.pages import Page
+from whichmin import linear
+from whichmin.errors import OutputError, ResultError
+from whichmin.infinite import FullyConnected
+from whichmin.infinite import predict as predict_infinite
+from whichmin.report import Entry
+from whichmin.results import NOT_SAVED, Result, View, by_point, register_view
+from whichmin.studies.experiment.entry import Entry as StudiesEntry
+from whichmin.training.recording import Recording
+
+
+def problem(outputs: int = 2) -> wm.Task:
+    g = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(5, 3, generator=g), torch.randn(4, 3, generator=g)
+    return wm.Task(X, torch.randn(5, outputs, generator=g), X_test, torch.randn(4, outputs, generator=g))
+
+
+def network(seed: int = 0, outputs: int = 2) -> torch.nn.Module:
+    return wm.networks.MLP((3, 32, outputs), seed=seed)
+
+
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.5)
+
+
+def recorded() -> wm.Recorder:
+    model, task = network(), problem()
+    optimizer = SGD(model.parameters())
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(5):
+            optimizer.zero_grad()
+            torch.nn.functional.mse_loss(model(task.X), task.y).backward()
+            optimizer.step()
+    return recorder
+
+
+def study() -> linear.LinearStudy:
+    return linear.study(*linear.example(3, 6, 2), width=20, widths=(20, 40), exponents=(0.4, 0.5), seeds=2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """How to make a result, and the columns of its table; None where it has none."""
+
+    make: Callable[[], Result]
+    columns: list[str] | None
+
+
+POINTS = ["point", "output"]
+LINEAR_TERMS = ["interpolant", "initialization", "unconverged"]
+EFFECT = ["rms_distance", "low", "high", "systematic", "error", "seed_std", "p", "significant", "flips", "seeds"]
+SWEPT = ["solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining"]
+CASES: dict[type[Result], Case] = {
+    wm.Prediction: Case(
+        lambda: wm.predict(network(), problem(), SGD, steps=20, relinearize="never"),
+        [*POINTS, "predicted", *LINEAR_TERMS],
+    ),
+    wm.Run: Case(lambda: wm.train(network(), problem(), SGD, until=None, steps=7), ["step", "mse"]),
+    Recording: Case(recorded, ["step", "mse", "lr"]),
+    wm.Explanation: Case(
+        lambda: wm.explain(wm.train(network(), problem(), SGD, until=None, steps=7)),
+        [*POINTS, *LINEAR_TERMS, "curvature", "drift", "total", "target"],
+    ),
+    StudiesEntry: Case(make_entry, None),
+    wm.Comparison: Case(
+        make_comparison, ["one", "other", *(f"{name}_{kind}" for kind in ("predicted", "trained") for name in EFFECT)]
+    ),
+    wm.SeedSpread: Case(
+        lambda: wm.seeds(lambda seed: network(seed), problem(), SGD, 3, steps=20),
+        [*POINTS, "mean", "seed_std", "majority", "flip_probability", "target"],
+    ),
+    wm.infinite.InfinitePrediction: Case(
+        lambda: predict_infinite(FullyConnected(2), problem()), [*POINTS, "mean", "std"]
+    ),
+    linear.WidthSweep: Case(lambda: study().sweep, ["exponent", "width", "seed", *SWEPT]),
+    linear.LinearStudy: Case(study, ["quantity", "guaranteed", "tight", "measured"]),
+}
+
+
+def library_results() -> set[type[Result]]:
+    """Every class of results that the library has, but for those that only add to another of the same kind."""
+    for module in pkgutil.walk_packages(wm.__path__, "whichmin."):
+        if not module.name.startswith("whichmin.cli"):
+            importlib.import_module(module.name)
+
+    def below(cls: type[Result]) -> set[type[Result]]:
+        return {cls}.union(*map(below, cls.__subclasses__()))
+
+    found = {cls for cls in below(Result) if cls.__module__.startswith("whichmin.") and cls is not Result}
+    return {cls for cls in found if "kind" in vars(cls)}
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda cls: cls.__name__)
+def case(request) -> tuple[Case, Result]:
+    found = CASES[request.param]
+    return found, found.make()
+
+
+def saved(result: Result) -> dict[str, Any]:
+    """The fields that are saved."""
+    content = result._content()
+    fields = [f for f in dataclasses.fields(content) if f.metadata != NOT_SAVED]
+    return {f.name: getattr(content, f.name) for f in fields}
+
+
+def assert_same(one: Any, other: Any, where: str = "") -> None:
+    """Equal in type, in order and to the last bit."""
+    if isinstance(one, Recording):
+        assert_same(saved(one), saved(other), where)
+        return
+    assert type(one) is type(other), where
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype, where
+        assert torch.equal(torch.nan_to_num(one, 7.0), torch.nan_to_num(other, 7.0)), where
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype, where
+        np.testing.assert_array_equal(one, other, where)
+    elif isinstance(one, Mapping):
+        assert list(one) == list(other), where
+        for key, value in one.items():
+            assert_same(value, other[key], f"{where}.{key}")
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for i, (a, b) in enumerate(zip(one, other, strict=True)):
+            assert_same(a, b, f"{where}.{i}")
+    elif dataclasses.is_dataclass(one):
+        fields = [f.name for f in dataclasses.fields(one) if f.metadata != NOT_SAVED]
+        assert_same({f: getattr(one, f) for f in fields}, {f: getattr(other, f) for f in fields}, where)
+    elif isinstance(one, float) and math.isnan(one):
+        assert math.isnan(other), where
+    else:
+        assert one == other, where
+
+
+def test_every_result_of_the_library_is_tested_here():
+    assert library_results() == set(CASES)
+    kinds = [cls.kind for cls in CASES]
+    assert len(set(kinds)) == len(kinds)
+
+
+def test_saved_and_loaded_is_the_same(case, tmp_path):
+    _, result = case
+    result.save(tmp_path / "result")
+    loaded = type(result).load(tmp_path / "result")
+    assert_same(result, loaded)
+    loaded.save(tmp_path / "again")
+    assert_same(loaded, type(result).load(tmp_path / "again"))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "result"]
+
+
+def test_it_is_loaded_as_its_own_kind_only(case, tmp_path):
+    _, result = case
+    result.save(tmp_path / "result")
+    other = next(cls for cls in CASES if cls.kind != result.kind)
+    with pytest.raises(ResultError, match=f"holds a {result.kind!r}; expected a {other.kind!r}"):
+        other.load(tmp_path / "result")
+
+
+def test_a_result_whose_fields_are_missing_is_damaged(case, tmp_path):
+    _, result = case
+    result.save(tmp_path / "result")
+    config = tmp_path / "result" / "config.json"
+    config.write_text(config.read_text().replace('"fields": {', '"fields": {"nonsense": 1, ', 1))
+    with pytest.raises(ResultError, match="is damaged"):
+        type(result).load(tmp_path / "result")
+
+
+def test_its_table(case):
+    expected, result = case
+    if expected.columns is None:
+        with pytest.raises(ResultError, match="has no table"):
+            result.to_frame()
+        return
+    frame = result.to_frame()
+    assert isinstance(frame, pd.DataFrame)
+    assert list(frame.columns) == expected.columns
+    assert len(frame)
+    assert isinstance(frame.index, pd.RangeIndex)
+    for name in frame.columns:
+        assert frame[name].dtype != np.float32, f"{name} loses digits"
+
+
+def test_it_is_drawn(case):
+    figure = case[1].plot()
+    assert isinstance(figure, Figure)
+    assert all(ax.has_data() for ax in figure.axes)
+
+
+def test_its_report_is_one_page_that_needs_nothing_else(case, tmp_path):
+    _, result = case
+    target = tmp_path / "deeper" / "report.html"
+    result.report(target)
+    page = Page(target.read_text(encoding="utf-8"))
+    page.assert_stands_alone()
+    assert page.finding
+    assert page.figures
+    assert page.sections[0] == "asked"
+    assert len(page.source) < 1_500_000
+    result.report(target, title="A & B")
+    assert "<title>A &amp; B</title>" in target.read_text(encoding="utf-8")
+    assert [p.name for p in target.parent.iterdir()] == ["report.html"]
+    with pytest.raises(OutputError, match="is a folder"):
+        result.report(tmp_path)
+
+
+def test_a_loaded_result_is_shown_alike(case, tmp_path):
+    _, result = case
+    result.save(tmp_path / "result")
+    result.report(tmp_path / "a.html")
+    type(result).load(tmp_path / "result").report(tmp_path / "b.html")
+    one, other = (Page((tmp_path / name).read_text(encoding="utf-8")) for name in ("a.html", "b.html"))
+    assert (one.finding, one.figures, one.sections) == (other.finding, other.figures, other.sections)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Toy(Result):
+    """A result of a caller's own."""
+
+    kind: ClassVar[str] = "toy"
+    size: float
+    inner: wm.Run | None = None
+    thing: object = dataclasses.field(default=None, metadata=NOT_SAVED)
+
+
+def test_a_result_of_ones_own(tmp_path):
+    toy = Toy(math.inf, CASES[wm.Run].make(), thing=object())
+    toy.save(tmp_path / "toy")
+    back = Toy.load(tmp_path / "toy")
+    assert back.size == math.inf
+    assert back.thing is None
+    assert_same(back.inner, toy.inner)
+    assert (tmp_path / "toy" / "inner" / "config.json").is_file()
+    with pytest.raises(ResultError, match=r"nothing shows a Toy: register a view"):
+        toy.plot()
+    register_view(Toy, View(lambda of: Figure() if of.size else None, lambda of, title: f"{title}: {of.size}"))
+    assert isinstance(toy.plot(), Figure)
+    toy.report(tmp_path / "toy.html", "size")
+    assert (tmp_path / "toy.html").read_text() == "size: inf"
+    with pytest.raises(ResultError, match="holds nothing that could be drawn"):
+        Toy(0.0).plot()
+
+
+def test_an_entry_without_outputs_or_curves_cannot_be_drawn():
+    with pytest.raises(ResultError, match="holds nothing that could be drawn"):
+        Entry("empty").plot()
+
+
+def test_rows_are_points_and_within_them_outputs():
+    columns = by_point({"a": torch.tensor([[1.0, 2.0], [3.0, 4.0]]), "b": torch.tensor([5, 6])})
+    assert {name: column.tolist() for name, column in columns.items()} == {
+        "point": [0, 0, 1, 1],
+        "output": [0, 1, 0, 1],
+        "a": [1.0, 2.0, 3.0, 4.0],
+        "b": [5, 5, 6, 6],
+    }
