@@ -29,10 +29,12 @@ def question(kind="predicted", recipe=PLAIN, model=None, task=None, **settings):
     return asked
 
 
-def changed(name, amount=1e-6):
+def changed(name=None):
+    """A task of more rows than a network is probed at, the last of which may be changed."""
     task = problem()
-    parts = {part: getattr(task, part).clone() for part in ("X", "y", "X_test", "y_test")}
-    parts[name][0, 0] += amount
+    parts = {part: getattr(task, part).repeat(3, 1) for part in ("X", "y", "X_test", "y_test")}
+    if name is not None:
+        parts[name][-1, 0] += 1e-6
     return wm.Task(**parts)
 
 
@@ -73,7 +75,7 @@ def test_every_part_of_a_question_counts():
         question(recipe=wm.Recipe(SLOW, scheduler=partial(StepLR, step_size=10))),
         question(model=network(1)),
         question(model=network(0, width=32)),
-        *(question(task=changed(name)) for name in ("X", "y", "X_test", "y_test")),
+        *(question(task=changed(name)) for name in (None, "X", "y", "X_test", "y_test")),
         question(task=wm.Task(bare.X, bare.y, bare.X_test)),
     ]
     assert len({asked.key for asked in others}) == len(others)
@@ -96,17 +98,21 @@ def test_networks_of_equal_parameters_are_told_apart_by_what_they_compute(zero):
     assert question(model=relu).key != question(model=tanh).key
 
 
-def test_gradients_tell_networks_of_equal_outputs_apart():
-    assert signature(Plain(lambda h: h), problem()) != signature(Plain(torch.Tensor.detach), problem())
+@pytest.mark.parametrize("zero", [False, True], ids=["drawn", "a last layer of zeros"])
+def test_gradients_tell_networks_of_equal_outputs_apart(zero):
+    functions = (lambda h: h, torch.Tensor.detach, lambda h: 0.5 * h + (0.5 * h).detach())
+    assert len({signature(Plain(function, zero), problem()) for function in functions}) == 3
 
 
-def test_a_signature_changes_nothing():
-    model, threads, state = network(0), torch.get_num_threads(), torch.get_rng_state()
+def test_a_signature_changes_nothing(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda n, set_to=torch.set_num_threads: used.append(n) or set_to(n))
+    model, state, used = network(0), torch.get_rng_state(), []
     before = {name: p.clone() for name, p in model.state_dict().items()}
     signature(model, problem())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
-    assert torch.get_num_threads() == threads
+    assert used == [1, threads], "one thread, and as many as before afterwards"
     assert torch.equal(torch.get_rng_state(), state)
 
 
