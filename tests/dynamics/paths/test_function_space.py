@@ -19,10 +19,11 @@ from whichmin.losses import root_mean_square
 from whichmin.optimizers import Nesterov, Preconditioned
 from whichmin.recipe.recipe import Recipe
 
+DESCENT = sgd(0.1)
 MOMENTUM = partial(torch.optim.SGD, lr=0.03, momentum=0.8)
 
 
-def predictor_of(model, task, optimizer=sgd(0.1), steps=(20.0,), **arguments):
+def predictor_of(model, task, optimizer=DESCENT, steps=(20.0,), **arguments):
     recipe = Recipe(optimizer, scheduler=arguments.pop("scheduler", None))
     return prepare(model, task, recipe, steps, only_linearized=False, **arguments)
 
