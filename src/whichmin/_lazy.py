@@ -15,7 +15,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         homes: the module that defines each name; for a submodule of the package the submodule itself.
     """
 
-    def __getattr__(name: str) -> Any:
+    def load(name: str) -> Any:
         home = homes.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
@@ -24,4 +24,4 @@ def lazily(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         setattr(importlib.import_module(package), name, value)
         return value
 
-    return __getattr__
+    return load
