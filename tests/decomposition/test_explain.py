@@ -147,7 +147,7 @@ def test_without_test_points():
     bare = wm.Task(task.X, task.y)
     for train in (True, False):
         with pytest.raises(InputError, match="about test outputs: pass a Task with X_test"):
-            wm.explain(model, bare, sgd(0.1), trained=trained)
+            wm.explain(model, bare, sgd(0.1), train=train)
     with pytest.raises(InputError, match="about test outputs"):
         wm.explain(wm.train(model, bare, sgd(0.1), steps=3))
 
