@@ -49,8 +49,8 @@ def guarantees(seed: int) -> dict[str, float]:
     run = linear.flow(*case, torch.linspace(0, end, 41))
     start = float(run.gaps[0])
     inside = 2 * run.gaps / known.singular_values[-1] ** 2
-    outside = (run.distances**2 - inside).clamp(min=0).sqrt() / run.distances[0]
-    size = float(run.distances[0])
+    outside = (run.solution_distances**2 - inside).clamp(min=0).sqrt() / run.solution_distances[0]
+    size, last = float(run.solution_distances[0]), float(run.solution_distances[-1])
     later = slice(1, None)
     measured = -torch.log(run.gaps[later] / start) / run.times[later]
     return {
@@ -61,7 +61,7 @@ def guarantees(seed: int) -> dict[str, float]:
         "imbalance drift": float(run.imbalance_drift.max()),
         "rate over guaranteed": float(measured.min()) / known.rate if known.rate > 0 else np.inf,
         "rate over tight": float(measured.min()) / known.tight_rate if known.tight_rate > 0 else np.inf,
-        "tight bound over distance": known.tight_bound / float(run.distances[-1]) if run.gaps[-1] < 1e-8 else np.inf,
+        "tight bound over distance": known.tight_bound / last if run.gaps[-1] < 1e-8 else np.inf,
         "finite bound": float(np.isfinite(known.bound)),
         "finite tight bound": float(np.isfinite(known.tight_bound)),
         "rank deficient": float(known.rank < min(case[2].shape)),
@@ -98,7 +98,7 @@ def sweeps(seeds: int) -> dict[str, Any]:
             "seconds": time.perf_counter() - started,
             "fits": fits,
             "largest deviation": max(abs(fit["slope"] - fit["expected"]) for fit in fits),
-            "bounds hold": bool((sweep.distances <= sweep.tight_bounds).all()),
+            "bounds hold": bool((sweep.solution_distances <= sweep.tight_bounds).all()),
             "largest remaining loss": float(sweep.remaining.max()),
         }
     return result

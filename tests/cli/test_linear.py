@@ -29,7 +29,7 @@ def test_one_object(cli, tmp_path):
     measured = {row["quantity"]: row for row in said["table"]}
     rate = measured["rate of the loss"]
     assert rate["guaranteed"] <= rate["tight"] <= rate["measured"]
-    assert [fit["exponent"] for fit in said["fits"]["distances"]] == [0.4, 0.5]
+    assert [fit["exponent"] for fit in said["fits"]["solution_distances"]] == [0.4, 0.5]
     assert said["report"] == str(tmp_path / "there" / "report.html")
 
 

@@ -39,13 +39,13 @@ def test_numbers_follow_their_definitions(case):
     assert known.rank == 5
     torch.testing.assert_close(known.imbalance, U1.T @ U1 - V.T @ V, atol=1e-12, rtol=0)
     torch.testing.assert_close(known.imbalance_spectrum, spectrum, atol=1e-12, rtol=0)
-    torch.testing.assert_close(known.minimum_norm, theta, atol=1e-11, rtol=0)
+    torch.testing.assert_close(known.least_squares, theta, atol=1e-11, rtol=0)
     torch.testing.assert_close(linear.least_squares(X, Y), theta, atol=1e-11, rtol=0)
     assert known.imbalance_level == pytest.approx(c, rel=1e-10)
     assert known.rate == pytest.approx(2 * float(sigma[4]) ** 2 * c, rel=1e-10)
     assert known.invariant_distances == pytest.approx((float((V @ U2.T).norm()), float((U1 @ U2.T).norm())))
     assert known.invariant_distance == pytest.approx(delta)
-    assert known.distance == pytest.approx(float((U @ V.T - theta).norm()))
+    assert known.solution_distance == pytest.approx(float((U @ V.T - theta).norm()))
     assert (known.loss, known.optimum) == pytest.approx((loss, optimum))
     assert known.bound == pytest.approx(delta * math.exp(exponent), rel=1e-9)
     assert known.tight_bound < known.bound
@@ -118,7 +118,9 @@ def test_no_flow_violates_a_bound(sizes, deficit, size, exponent, balanced, seed
     assert (known.tight_loss_bound(run.times) <= known.loss_bound(run.times) * (1 + 1e-12)).all()
     inside = 2 * run.gaps / known.singular_values[-1] ** 2
     for bound in (known.bound, known.tight_bound):
-        assert (run.distances**2 <= min(bound, 1e100) ** 2 + inside + 1e-7 * run.distances[0] ** 2).all()
+        assert (
+            run.solution_distances**2 <= min(bound, 1e100) ** 2 + inside + 1e-7 * run.solution_distances[0] ** 2
+        ).all()
     assert known.tight_bound <= known.bound
     assert float(run.imbalance_drift.max()) <= 1e-8 * max(1.0, float(case[0].norm() ** 2 + case[1].norm() ** 2))
 
@@ -128,8 +130,8 @@ def test_with_one_of_everything_the_tight_guarantees_are_sharp():
     case = [[[0.9], [0.5]], [[0.7]], [[2.0, 0.0]], [[5.0]]]
     known = linear.analyze_weights(*case)
     run = linear.flow(*case, torch.linspace(0, 3, 31))
-    assert float(run.distances[-1]) <= known.tight_bound
-    assert float(run.distances[-1]) == pytest.approx(known.tight_bound, rel=0.01)
+    assert float(run.solution_distances[-1]) <= known.tight_bound
+    assert float(run.solution_distances[-1]) == pytest.approx(known.tight_bound, rel=0.01)
     tight = known.tight_loss_bound(run.times) - known.optimum
     seen = run.gaps > 1e-12
     assert (run.gaps[seen] <= tight[seen] * (1 + 1e-6)).all()
@@ -150,7 +152,7 @@ def test_the_tight_bound_is_finite_where_imbalance_says_nothing():
     assert any("vacuous" in note and "still guarantee" in note for note in known.notes)
     run = linear.flow(U, V, X, with_targets + 1e-2)
     assert (run.losses <= known.tight_loss_bound(run.times) + 1e-12).all()
-    assert run.distances[-1] <= known.tight_bound
+    assert run.solution_distances[-1] <= known.tight_bound
 
 
 def test_zero_imbalance_far_from_the_solution_is_vacuous_and_says_so():

@@ -19,7 +19,7 @@ def test_two_layers_are_the_single_hidden_layer_network():
     times = [0.0, 0.2, 1.0]
     shallow, deep = linear.flow(U, V, X, Y, times), linear.deep_flow([U.T, V], X, Y, times)
     torch.testing.assert_close(deep.losses, shallow.losses, atol=1e-9, rtol=0)
-    torch.testing.assert_close(deep.distances, shallow.distances, atol=1e-8, rtol=0)
+    torch.testing.assert_close(deep.solution_distances, shallow.solution_distances, atol=1e-8, rtol=0)
     torch.testing.assert_close(deep.final[0].T, shallow.U[-1], atol=1e-8, rtol=0)
     (level,) = linear.deep_imbalances([U.T, V])
     torch.testing.assert_close(level, V.T @ V - U.T @ U)
@@ -38,8 +38,8 @@ def test_imbalances_are_conserved_and_the_end_interpolates(sizes):
     assert float(run.still_drift.max()) < 1e-8
     assert float(run.gaps[-1]) < 1e-6 * float(run.gaps[0])
     distance = (run.product - linear.least_squares(X, Y)).norm()
-    torch.testing.assert_close(distance, run.distances[-1])
-    torch.testing.assert_close(run.minimum_norm, linear.least_squares(X, Y))
+    torch.testing.assert_close(distance, run.solution_distances[-1])
+    torch.testing.assert_close(run.least_squares, linear.least_squares(X, Y))
 
 
 def test_the_velocity_is_minus_the_gradient():
@@ -58,7 +58,8 @@ def test_the_velocity_is_minus_the_gradient():
 def test_deeper_networks_from_smaller_weights_end_nearer_the_minimum_norm():
     _, _, X, Y = problem(d=10, h=5, m=1, points=3, rank=3)
     ends = [
-        float(linear.deep_flow(chain(10, 8, 8, 1, scale=s), X, Y, [0.0, 60.0]).distances[-1]) for s in (1.0, 0.6, 0.3)
+        float(linear.deep_flow(chain(10, 8, 8, 1, scale=s), X, Y, [0.0, 60.0]).solution_distances[-1])
+        for s in (1.0, 0.6, 0.3)
     ]
     assert ends[0] > ends[1] > ends[2]
 

@@ -22,7 +22,7 @@ def test_at_time_zero_nothing_has_moved(case):
     torch.testing.assert_close(run.at(0)[1], V, atol=1e-13, rtol=0)
     known = linear.analyze_weights(U, V, X, Y)
     assert float(run.losses[0]) == pytest.approx(known.loss, rel=1e-12)
-    assert float(run.distances[0]) == pytest.approx(known.distance, rel=1e-12)
+    assert float(run.solution_distances[0]) == pytest.approx(known.solution_distance, rel=1e-12)
 
 
 def test_the_velocity_is_minus_the_gradient(case):
@@ -41,7 +41,7 @@ def test_reduced_and_whole_coordinates_agree(case):
     fast, whole = linear.flow(*case, times), linear.flow(*case, times, reduced=False)
     torch.testing.assert_close(fast.U, whole.U, atol=1e-8, rtol=0)
     torch.testing.assert_close(fast.V, whole.V, atol=1e-8, rtol=0)
-    torch.testing.assert_close(fast.distances, whole.distances, atol=1e-8, rtol=0)
+    torch.testing.assert_close(fast.solution_distances, whole.solution_distances, atol=1e-8, rtol=0)
     assert float(whole.still_drift.max()) < 1e-8
     assert float(whole.imbalance_drift.max()) < 1e-8
 
@@ -83,7 +83,7 @@ def test_the_invariant_set_leads_to_the_minimum_norm_solution(h):
     known = linear.analyze_weights(U, V, X, Y)
     run = linear.flow(U, V, X, Y)
     assert known.on_invariant_set
-    assert float(run.distances[-1]) < 1e-7
+    assert float(run.solution_distances[-1]) < 1e-7
     assert float((U @ V.T - linear.least_squares(X, Y)).norm()) > 0.1
 
 
@@ -100,7 +100,7 @@ def test_the_end_interpolates_and_its_distance_is_what_is_off_the_row_space(case
     U, V = run.at(-1)
     theta = linear.least_squares(X, Y)
     assert float(run.losses[-1]) == pytest.approx(run.optimum, rel=1e-9)
-    assert float((U @ V.T - theta).norm()) == pytest.approx(float(run.distances[-1]), rel=1e-7)
+    assert float((U @ V.T - theta).norm()) == pytest.approx(float(run.solution_distances[-1]), rel=1e-7)
     assert run.to_frame().shape == (201, 5)
 
 

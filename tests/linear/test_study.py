@@ -1,19 +1,14 @@
-"""A study, its figures, its report and its command."""
+"""A study and its command."""
 
-import html.parser
 import json
 import math
-import re
 
 import pytest
 from cyclopts import App
-from matplotlib.figure import Figure
 
 from whichmin import linear
 from whichmin.cli.linear import linear as command
-from whichmin.errors import ConfigError, OutputError
-from whichmin.report import linear as report
-from whichmin.report.figures import linear as figures
+from whichmin.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +17,7 @@ def answer():
 
 
 def test_measured_is_within_guaranteed(answer):
-    table = answer.table().set_index("quantity")
+    table = answer.to_frame().set_index("quantity")
     rate = table.loc["rate of the loss"]
     assert rate.guaranteed <= rate.tight <= rate.measured
     late = table.loc["rate of the loss near the optimum"]
@@ -30,7 +25,7 @@ def test_measured_is_within_guaranteed(answer):
     distance = table.loc["distance to minimum norm at the end"]
     assert distance.measured <= distance.tight <= distance.guaranteed
     assert table.loc["the same, on the invariant set"].measured < 1e-7
-    near, off = (float(answer.flows[k].distances[-1]) for k in ("near it", "random"))
+    near, off = (float(answer.flows[k].solution_distances[-1]) for k in ("near it", "random"))
     assert 1e-4 < near < off
 
 
@@ -38,59 +33,6 @@ def test_descents_drift_in_proportion_to_the_step(answer):
     drifts = [float(run.imbalance_drift[-1]) for run in answer.descents.values()]
     assert drifts[0] / drifts[1] == pytest.approx(10, rel=0.5)
     assert drifts[1] / drifts[2] == pytest.approx(10, rel=0.2)
-
-
-def test_figures_draw_what_they_are_given(answer):
-    run = answer.flows["random"]
-    drawn = figures.loss_figure(answer.analysis, run)
-    assert isinstance(drawn, Figure)
-    lines = {line.get_label(): line for line in drawn.axes[0].lines}
-    assert set(lines) == {"bound", "tight bound", "flow"}
-    assert lines["flow"].get_ydata()[0] == pytest.approx(float(run.gaps[0]))
-    assert (lines["tight bound"].get_ydata()[:20] >= lines["flow"].get_ydata()[:20]).all()
-    assert len(figures.invariant_figure(answer.flows).axes[0].lines) == 3
-    assert len(figures.drift_figure(run, {"lr": answer.descents[0.5]}).axes[0].lines) == 2
-    labels = [text.get_text() for text in figures.width_figure(answer.sweep).axes[0].get_legend().get_texts()]
-    assert len(labels) == 2
-    assert labels[1].startswith("a = 0.5: −0.")
-    assert labels[1].endswith("(−0.50)")
-
-
-def test_a_unique_minimizer_has_no_sweep_and_can_be_reported():
-    only = linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))
-    assert only.sweep is None
-    assert "fig-width" not in report.render(only)
-
-
-class Balance(html.parser.HTMLParser):
-    """Tags that are opened are closed."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "link", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_report_is_one_file_that_needs_nothing_else(answer, tmp_path):
-    path = tmp_path / "deep" / "report.html"
-    linear.write_report(path, answer)
-    page = path.read_text()
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
-    assert page.count("<svg") == 4
-    assert not re.search(r'(?:src|href)="(?:https?:|//|/)', page)
-    assert "@import" not in page
-    assert "n + m − 1 = 5" in page
-    assert "prefers-color-scheme" in page
-    with pytest.raises(OutputError):
-        linear.write_report(tmp_path, answer)
 
 
 def run(*tokens):

@@ -16,7 +16,7 @@ def sweep():
 
 
 def test_the_end_distance_and_the_invariant_distance_fall_as_the_theory_says(sweep):
-    for quantity in ("distances", "invariant"):
+    for quantity in ("solution_distances", "invariant_distances"):
         for fit in sweep.fits(quantity):
             assert fit.expected == pytest.approx(0.5 - 2 * fit.exponent)
             assert fit.slope == pytest.approx(fit.expected, abs=0.06)
@@ -35,7 +35,7 @@ def test_the_level_of_imbalance_grows_as_the_theory_says_up_to_the_edge_of_the_s
 
 
 def test_bounds_hold_and_flows_are_followed_to_their_end(sweep):
-    assert (sweep.distances <= sweep.tight_bounds * (1 + 1e-6)).all()
+    assert (sweep.solution_distances <= sweep.tight_bounds * (1 + 1e-6)).all()
     assert (sweep.tight_bounds <= sweep.bounds).all()
     assert float(sweep.remaining.max()) < 1e-10
 
@@ -50,11 +50,11 @@ def test_outside_the_theory_nothing_is_expected():
 def test_saved_and_loaded_and_in_a_frame(sweep, tmp_path):
     sweep.save(tmp_path / "sweep")
     again = linear.WidthSweep.load(tmp_path / "sweep")
-    assert torch.equal(again.distances, sweep.distances)
+    assert torch.equal(again.solution_distances, sweep.solution_distances)
     frame = sweep.to_frame()
     assert len(frame) == 4 * 4 * 8
     row = frame[(frame.exponent == 0.35) & (frame.width == 400) & (frame.seed == 2)]
-    assert float(row.distances.iloc[0]) == float(sweep.distances[1, 1, 2])
+    assert float(row.solution_distances.iloc[0]) == float(sweep.solution_distances[1, 1, 2])
 
 
 def test_an_executor_gives_the_same(capsys):
@@ -63,4 +63,4 @@ def test_an_executor_gives_the_same(capsys):
     assert "width sweep" in capsys.readouterr().err
     with ThreadPoolExecutor(2) as executor:
         there = linear.width_sweep((10, 20), (0.5,), 2, X=X, Y=Y, executor=executor)
-    assert torch.equal(here.distances, there.distances)
+    assert torch.equal(here.solution_distances, there.solution_distances)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.cli.options import Comparing, Output
+from whichmin.cli.tables import aligned, finite
 
 if TYPE_CHECKING:
     from whichmin.studies.comparison import Comparison
@@ -94,7 +94,8 @@ def _print(found: Comparison) -> None:
     kinds = ("predicted",) if found.trained is None else ("predicted", "trained")
     errors = [found.test_error_of(getattr(found, kind)) or {} for kind in kinds]
     rows = [["test error", *kinds]]
-    _table(rows + [[name, *(interval(kind.get(name)) for kind in errors)] for name in found.names])
+    rows += [[name, *(interval(kind.get(name)) for kind in errors)] for name in found.names]
+    print(*aligned(rows), sep="\n")
     rows = [["distance", *kinds, "shared", "error", "p", "flips", ""]]
     for (one, other), pair in by_size(found):
         effect = pair.best
@@ -104,27 +105,17 @@ def _print(found: Comparison) -> None:
         rest = [number(effect.systematic), off, number(effect.p), percent(effect.flips), verdict(effect)]
         rows.append([f"{one} – {other}", *ways, *rest])
     print()
-    _table(rows)
+    print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(finding(found), 100))
     for text in [*failure_sentences(found), *found.notes]:
         print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
 
 
-def _table(rows: list[list[str]]) -> None:
-    sizes = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True)]
-        sys.stdout.write("  ".join([row[0].ljust(sizes[0]), *cells]).rstrip() + "\n")
-
-
 def _as_json(found: Comparison) -> dict[str, Any]:
     from whichmin._version import __version__
 
-    def known(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     def plain(of: Any) -> dict[str, Any]:
-        return {name: known(value) for name, value in vars(of).items()}
+        return {name: finite(value) for name, value in vars(of).items()}
 
     def effect(of: Any) -> dict[str, Any] | None:
         return (

@@ -14,6 +14,7 @@ from whichmin.infinite.activations import NAMES, Activation, by_name
 from whichmin.infinite.layer import Layer
 from whichmin.infinite.limit import Limit, inputs
 
+#: One number for all layers, or one per layer.
 PerLayer = float | Sequence[float]
 
 

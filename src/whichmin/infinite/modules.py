@@ -11,6 +11,7 @@ from whichmin.networks.mlp import MLP, ScaledLinear
 
 Dense = nn.Linear | ScaledLinear
 
+#: The modules that a limit can be read off, as an error message lists them.
 _SUPPORTED = "nn.Linear, nn.ReLU, nn.LeakyReLU, nn.Identity, nn.Flatten, whichmin.infinite.ErfActivation, nn.Sequential"
 
 

@@ -84,6 +84,7 @@ def kernel(
     return describe(model, weight_std=weight_std, bias_std=bias_std).kernel(x1, x2, kind)
 
 
+#: The variances of a layer's weight and bias entries.
 _Law = tuple[float, float]
 
 

@@ -85,11 +85,7 @@ def kernel_tile(
     last = len(layers) - 1
     for index, layer in enumerate(layers):
         if tangent is not None:
-            if index:
-                tangent.mul_(layer.weight_variance)
-            _add_moment(tangent, deficit, rows.before[index], columns.before[index], layer.weight_tangent, work)
-            if layer.bias_tangent:
-                tangent.add_(layer.bias_tangent)
+            _add_tangent(tangent, deficit, layer, rows, columns, index, work)
         if index == last:
             break
         if layer.bias_variance:
@@ -101,6 +97,17 @@ def kernel_tile(
         return out
     _add_moment(out, deficit, rows.before[last], columns.before[last], layers[last].weight_variance, work)
     return out.add_(layers[last].bias_variance)
+
+
+def _add_tangent(
+    tangent: Tensor, deficit: Tensor, layer: Layer, rows: Side, columns: Side, index: int, work: Sequence[Tensor]
+) -> None:
+    """Θ ← weight_tangent · H + bias_tangent + weight_variance · Θ, in place; Θ is zero before the first layer."""
+    if index:
+        tangent.mul_(layer.weight_variance)
+    _add_moment(tangent, deficit, rows.before[index], columns.before[index], layer.weight_tangent, work)
+    if layer.bias_tangent:
+        tangent.add_(layer.bias_tangent)
 
 
 def _separate(deficit: Tensor, unit1: Tensor, unit2: Tensor, same: bool) -> None:

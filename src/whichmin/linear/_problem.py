@@ -80,7 +80,7 @@ class Reduced:
     still: Array
     shadow: Array
 
-    def distances(self, problem: Problem, state: Array) -> Array:
+    def solution_distances(self, problem: Problem, state: Array) -> Array:
         """‖UVᵀ − Θ̂‖_F for states (…, n + m, k)."""
         n = problem.rank
         upper, lower = state[..., :n, :], state[..., n:, :]

@@ -39,10 +39,10 @@ class LinearAnalysis:
         invariant_distances: (‖V U₂ᵀ‖_F, ‖U₁U₂ᵀ‖_F); both are zero on the invariant set.
         invariant_distance: δ, the root of the sum of their squares.
         on_invariant_set: whether δ is zero up to rounding.
-        minimum_norm: Θ̂ = X⁺Y, (d, m).
-        distance: ‖UVᵀ − Θ̂‖_F now.
+        least_squares: Θ̂ = X⁺Y, (d, m).
+        solution_distance: ‖UVᵀ − Θ̂‖_F now.
         bound: on the distance at the end: δ·exp(σ_1√(2L(0))/(σ_n²c)); infinite where c = 0.
-        tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``loss_bounds.LossBounds``), never above ``bound``.
+        tight_bound: cosh κ‖VU₂ᵀ‖ + sinh κ‖U₁U₂ᵀ‖ with a smaller κ (see ``LossBounds``), never above ``bound``.
         loss: L now.
         optimum: L*.
         assumptions: what the theorems need, which of it holds, and what still holds where it does not.
@@ -59,8 +59,8 @@ class LinearAnalysis:
     invariant_distances: tuple[float, float]
     invariant_distance: float
     on_invariant_set: bool
-    minimum_norm: Tensor
-    distance: float
+    least_squares: Tensor
+    solution_distance: float
     bound: float
     tight_bound: float
     loss: float
@@ -100,9 +100,12 @@ class LinearAnalysis:
         return pd.DataFrame({"quantity": _NUMBERS, "value": [float(getattr(self, name)) for name in _NUMBERS]})
 
 
+#: The distance to the invariant set, relative to the size of the weights' products, up to which it is rounding.
+_ON_SET = 1e-12
+#: The attributes of an analysis that are one number, in the order of its table.
 _NUMBERS = [
     *("loss", "optimum", "rank", "imbalance_level", "rate", "tight_rate", "final_rate", "current_rate"),
-    *("invariant_distance", "distance", "bound", "tight_bound"),
+    *("invariant_distance", "solution_distance", "bound", "tight_bound"),
 ]
 
 
@@ -159,7 +162,7 @@ def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
     invariants = reduced.invariants(problem)
     delta = float(np.hypot(*invariants))
     size = float(np.linalg.norm(state))
-    on_set = delta <= 1e-12 * size * float(np.hypot(size, np.linalg.norm(reduced.still)))
+    on_set = delta <= _ON_SET * size * float(np.hypot(size, np.linalg.norm(reduced.still)))
     lower, upper = (0.0, 0.0) if on_set else invariants
     bound = tight = float("inf")
     if levels.total > 0:
@@ -181,8 +184,8 @@ def _package(problem: Problem, reduced: Reduced, width: int) -> LinearAnalysis:
         invariant_distances=invariants,
         invariant_distance=delta,
         on_invariant_set=on_set,
-        minimum_norm=tensor(problem.row_space @ problem.solution),
-        distance=float(reduced.distances(problem, state)),
+        least_squares=tensor(problem.row_space @ problem.solution),
+        solution_distance=float(reduced.solution_distances(problem, state)),
         bound=bound,
         tight_bound=tight,
         loss=gap + problem.floor,

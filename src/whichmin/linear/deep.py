@@ -25,13 +25,13 @@ class DeepFlow:
         times: (T,).
         losses: ½‖Y − X(W_L⋯W_1)ᵀ‖²_F, (T,).
         gaps: L − L*, (T,).
-        distances: ‖(W_L⋯W_1)ᵀ − X⁺Y‖_F, (T,).
+        solution_distances: ‖(W_L⋯W_1)ᵀ − X⁺Y‖_F, (T,).
         imbalance_drift: the largest over layers of ‖Λ_l(t) − Λ_l(0)‖_F, (T,): the integrator's error.
         still_drift: how far W_1 moved off the row space of X, (T,): the integrator's error, too.
         initial: the weights at time 0, (out, in) each.
         final: the weights at the last time.
-        product: (W_L⋯W_1)ᵀ at the last time, (d, m), to be compared with ``minimum_norm``.
-        minimum_norm: X⁺Y, (d, m).
+        product: (W_L⋯W_1)ᵀ at the last time, (d, m), to be compared with ``least_squares``.
+        least_squares: X⁺Y, (d, m).
         optimum: L*.
         evaluations: of the gradient.
     """
@@ -39,13 +39,13 @@ class DeepFlow:
     times: Tensor
     losses: Tensor
     gaps: Tensor
-    distances: Tensor
+    solution_distances: Tensor
     imbalance_drift: Tensor
     still_drift: Tensor
     initial: tuple[Tensor, ...]
     final: tuple[Tensor, ...]
     product: Tensor
-    minimum_norm: Tensor
+    least_squares: Tensor
     optimum: float
     evaluations: int
 
@@ -53,8 +53,8 @@ class DeepFlow:
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     """Λ_l = W_{l+1}ᵀW_{l+1} − W_l W_lᵀ, one (h_l, h_l) matrix per hidden layer; gradient flow conserves each.
 
-    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of :func:`whichmin.linear.analyze_weights`, with
-    U₂ᵀU₂ (conserved as well) added to the first layer's part.
+    For two layers, W_1 = Uᵀ and W_2 = V, it is VᵀV − UᵀU: minus the imbalance of
+    :func:`whichmin.linear.analyze_weights`, with U₂ᵀU₂ (conserved as well) added to the first layer's part.
 
     Args:
         weights: W_1 … W_L, first layer first, (out, in) each as ``nn.Linear`` stores them, L at least 2.
@@ -158,13 +158,13 @@ def _package(problem: Problem, grid: Array, states: list[Array], evaluations: in
         times=tensor(grid),
         losses=tensor(gaps + problem.floor),
         gaps=tensor(gaps),
-        distances=tensor(np.sqrt(((product.swapaxes(-1, -2) - solution) ** 2).sum((-2, -1)))),
+        solution_distances=tensor(np.sqrt(((product.swapaxes(-1, -2) - solution) ** 2).sum((-2, -1)))),
         imbalance_drift=tensor(drift),
         still_drift=tensor(np.sqrt((off**2).sum((-2, -1)))),
         initial=tuple(tensor(s[0]) for s in states),
         final=tuple(tensor(s[-1]) for s in states),
         product=tensor(product[-1].T),
-        minimum_norm=tensor(solution),
+        least_squares=tensor(solution),
         optimum=problem.floor,
         evaluations=evaluations,
     )

@@ -12,6 +12,11 @@ from whichmin.linear._checks import Array
 from whichmin.linear._problem import Problem, pose, reduce
 from whichmin.linear.flow import LinearFlow, package
 
+#: The growth of L − L* from which gradient descent counts as diverged.
+DIVERGED = 1e6
+#: Reports that come back from gradient descent, about, where the caller does not say.
+REPORTS = 200
+
 
 def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every: int | None = None) -> LinearFlow:
     """Gradient descent on L = ½‖Y − XUVᵀ‖²_F with step ``lr``.
@@ -27,7 +32,7 @@ def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every
         Y: targets, (N, m) or (N,).
         lr: the step.
         steps: how many.
-        eval_every: report every so many steps; by default so that some 200 reports come back. The last step is always in.
+        eval_every: report every so many steps, and after the last; by default some 200 reports come back.
 
     Returns:
         A :class:`LinearFlow` whose times are lr·step.
@@ -41,7 +46,7 @@ def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every
     data = _checks.data(X, Y)
     u, v = _checks.network(U, V, data)
     lr = _checks.positive(lr, "lr")
-    every = max(1, steps // 200) if eval_every is None else eval_every
+    every = max(1, steps // REPORTS) if eval_every is None else eval_every
     for name, value in (("steps", steps), ("eval_every", every)):
         if int(value) != value or value < 1:
             raise DataError(f"{name} is {value}; expected a positive integer.")
@@ -53,7 +58,7 @@ def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every
 
 def _run(problem: Problem, start: Array, lr: float, steps: int, every: int) -> tuple[Array, Array]:
     state, marks, states = start.copy(), [0], [start]
-    limit = 1e6 * max(float(problem.gap(start)), 1e-300)
+    limit = DIVERGED * max(float(problem.gap(start)), 1e-300)
     with np.errstate(over="ignore", invalid="ignore"):
         for step in range(1, steps + 1):
             state = state + lr * problem.velocity(state)

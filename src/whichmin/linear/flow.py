@@ -23,6 +23,14 @@ Method = Literal["DOP853", "RK45", "Radau", "BDF", "LSODA"]
 Velocity = Callable[[Array], Array]
 
 
+#: The part of L − L* that is left at the end of a flow without times, by the guaranteed rate.
+SETTLED = 1e-12
+#: Length of a flow without times and without a guaranteed rate, in slowest time constants of its end.
+TIME_CONSTANTS = 40.0
+#: Length of a flow without times at most, in time constants of its fastest mode: about the steps of an integrator.
+STEPS = 2e5
+
+
 @dataclass(frozen=True, eq=False)
 class LinearFlow:
     """A trajectory of gradient flow, or of gradient descent (times are then lr·steps).
@@ -31,7 +39,7 @@ class LinearFlow:
         times: (T,).
         losses: L = ½‖Y − XUVᵀ‖²_F, (T,).
         gaps: L − L*, (T,), without the cancellation of ``losses`` − ``optimum``.
-        distances: ‖UVᵀ − X⁺Y‖_F, (T,).
+        solution_distances: ‖UVᵀ − X⁺Y‖_F, (T,).
         imbalance_drift: ‖Λ(t) − Λ(0)‖_F, (T,): zero for the exact flow, so it measures the integrator; for gradient
             descent it measures the step.
         still_drift: ‖U₂(t) − U₂(0)‖_F, (T,); identically zero where only the moving part was integrated.
@@ -42,7 +50,7 @@ class LinearFlow:
     times: Tensor
     losses: Tensor
     gaps: Tensor
-    distances: Tensor
+    solution_distances: Tensor
     imbalance_drift: Tensor
     still_drift: Tensor
     optimum: float
@@ -67,10 +75,15 @@ class LinearFlow:
         return tensor(self._reduced.expand(self._problem, self._states)[1])
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per time: ``time``, ``loss``, ``gap``, ``distance``, ``imbalance_drift``."""
+        """One row per time: ``time``, ``loss``, ``gap``, ``solution_distance``, ``imbalance_drift``."""
         import pandas as pd
 
-        columns = {"time": self.times, "loss": self.losses, "gap": self.gaps, "distance": self.distances}
+        columns = {
+            "time": self.times,
+            "loss": self.losses,
+            "gap": self.gaps,
+            "solution_distance": self.solution_distances,
+        }
         columns["imbalance_drift"] = self.imbalance_drift
         return pd.DataFrame({name: value.numpy() for name, value in columns.items()})
 
@@ -98,14 +111,11 @@ def flow(
         V: second layer, (m, h).
         X: inputs, (N, d).
         Y: targets, (N, m) or (N,).
-        times: where to report, increasing, (T,); 201 of them by default, up to where the guaranteed rate has brought
-            the loss to 1e-12 of what it was; where nothing is guaranteed, up to 40 of the end's slowest time constant.
-            Never beyond 2e5/(σ_1²(‖U₁‖² + ‖V‖²)), some 1e5 steps of an explicit integrator: look at the last gap.
+        times: where to report, increasing, (T,); 201 of them up to :func:`horizon` by default: look at the last gap.
         rtol: relative tolerance of the integrator.
         atol: its absolute tolerance, times the size of the weights.
-        method: of ``scipy.integrate.solve_ivp``; by default DOP853, which conserves best, and LSODA where σ_1 > 10σ_n.
-        reduced: whether to use the reduced coordinates; without, all weights are integrated as they are, which checks
-            that U₂ stays still instead of using it.
+        method: of ``scipy.integrate.solve_ivp``; by default DOP853, and LSODA where σ_1 > 10σ_n.
+        reduced: with False all weights are integrated as they are, which checks that U₂ stays still.
         progress: whether to show a progress bar on stderr.
 
     Returns:
@@ -121,14 +131,17 @@ def flow(
     problem = pose(data)
     network = reduce(problem, u, v)
     grid = np.linspace(0.0, horizon(problem, network), 201) if times is None else _checks.time_grid(times)
-    rtol, atol = _checks.positive(rtol, "rtol"), _checks.positive(atol, "atol")
-    if method is None:
-        method = "DOP853" if problem.sigma[0] <= 10 * problem.sigma[-1] else "LSODA"
-    tolerances = {"rtol": rtol, "atol": atol, "method": method, "progress": progress}
+    tolerances = {"rtol": _checks.positive(rtol, "rtol"), "atol": _checks.positive(atol, "atol"), "progress": progress}
+    tolerances["method"] = _method(problem) if method is None else method
     if reduced:
         states, evaluations = integrate(problem.velocity, network.state, grid, **tolerances)
         return package(problem, network, grid, states, evaluations)
     return _whole(problem, network, u, v, data, grid, tolerances)
+
+
+def _method(problem: Problem) -> Method:
+    """DOP853 conserves best; LSODA where it would take many steps, σ_1 > 10σ_n."""
+    return "DOP853" if problem.sigma[0] <= 10 * problem.sigma[-1] else "LSODA"
 
 
 def _whole(
@@ -166,7 +179,7 @@ def package(
         times=tensor(times),
         losses=tensor(gaps + problem.floor),
         gaps=tensor(gaps),
-        distances=tensor(network.distances(problem, states)),
+        solution_distances=tensor(network.solution_distances(problem, states)),
         imbalance_drift=tensor(np.sqrt((turned**2).sum((-2, -1)))),
         still_drift=tensor(np.zeros(len(times)) if drift is None else drift),
         optimum=problem.floor,
@@ -230,11 +243,16 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
 
 
 def horizon(problem: Problem, network: Reduced) -> float:
-    """A time by which the loss has settled as far as is known, and which is not too far to integrate to."""
+    """A time by which the loss has settled as far as is known, and which is not too far to integrate to.
+
+    Where a rate is guaranteed, it has brought the loss down by ``SETTLED``; else ``TIME_CONSTANTS`` are over. Never
+    beyond ``STEPS``/(σ_1²(‖U₁‖² + ‖V‖²)).
+    """
     eigenvalues = imbalance.spectrum(problem, network.state, len(network.basis))
     gap = float(problem.gap(network.state))
     bounds = LossBounds(problem, imbalance.levels(problem, network.state, eigenvalues), gap)
     guaranteed, final = float(bounds.rate_from(gap)), float(bounds.rate_from(0.0))
-    end = np.log(1e12) / guaranteed if guaranteed > 0 else 40.0 / (final or float(problem.sigma[-1]) ** 2)
+    slowest = final or float(problem.sigma[-1]) ** 2
+    end = -np.log(SETTLED) / guaranteed if guaranteed > 0 else TIME_CONSTANTS / slowest
     size = float((network.state**2).sum()) or 1.0
-    return float(min(end, 2e5 / (float(problem.sigma[0]) ** 2 * size)))
+    return float(min(end, STEPS / (float(problem.sigma[0]) ** 2 * size)))

@@ -38,8 +38,7 @@ def initialize(
         orthogonal: on the invariant set: the part of U₂ in the row space of [U₁; V] is removed (all of U₂ when h is not
             above the rank of X plus m).
         near: at this distance δ = ‖[VU₂ᵀ; U₁U₂ᵀ]‖_F of the invariant set: that part is scaled instead.
-        exponent: a. The theory needs 1/4 < a ≤ 1/2: then the level of imbalance grows like h^{1−2a} and the distance to
-            the invariant set falls like h^{1/2−2a}.
+        exponent: a. For 1/4 < a ≤ 1/2 the level of imbalance grows like h^{1−2a}, and δ falls like h^{1/2−2a}.
         seed: of NumPy's default generator; a sequence of integers is one seed, too.
 
     Returns:
@@ -49,17 +48,8 @@ def initialize(
         ModelError: d, h or m not a positive integer, or an exponent that is not finite.
         DataError: X missing where it is needed, not (N, d), or of full column rank where ``near`` asks for a distance.
     """
-    for name, value in (("d", d), ("h", h), ("m", m)):
-        if int(value) != value or value < 1:
-            raise ModelError(f"{name} is {value}; expected a positive integer.")
-    if not np.isfinite(exponent):
-        raise ModelError(f"exponent is {exponent}; expected a number, 1/4 < exponent ≤ 1/2 for the theory to apply.")
-    if orthogonal and near is not None:
-        raise DataError(f"got orthogonal=True and near={near}: orthogonal is near=0, pass one of them.")
-    if near is not None and not (np.isfinite(near) and near >= 0):
-        raise DataError(f"near is {near}; expected a distance, 0 or more.")
-    if X is None and (orthogonal or near is not None):
-        raise DataError("X is missing: the invariant set depends on the row space of the inputs, pass X=…")
+    _check_sizes(d, h, m, exponent)
+    _check_place(X, orthogonal, near)
     generator = np.random.default_rng(seed)
     u = generator.standard_normal((d, h)) * h**-exponent
     v = generator.standard_normal((m, h)) * h**-exponent
@@ -71,6 +61,23 @@ def initialize(
     if orthogonal or near is not None:
         still = _place(still, np.concatenate([upper, v]), 0.0 if near is None else near, rows.shape[1] == d)
     return tensor(rows @ upper + still), tensor(v)
+
+
+def _check_sizes(d: int, h: int, m: int, exponent: float) -> None:
+    for name, value in (("d", d), ("h", h), ("m", m)):
+        if int(value) != value or value < 1:
+            raise ModelError(f"{name} is {value}; expected a positive integer.")
+    if not np.isfinite(exponent):
+        raise ModelError(f"exponent is {exponent}; expected a number, 1/4 < exponent ≤ 1/2 for the theory to apply.")
+
+
+def _check_place(X: Any, orthogonal: bool, near: float | None) -> None:
+    if orthogonal and near is not None:
+        raise DataError(f"got orthogonal=True and near={near}: orthogonal is near=0, pass one of them.")
+    if near is not None and not (np.isfinite(near) and near >= 0):
+        raise DataError(f"near is {near}; expected a distance, 0 or more.")
+    if X is None and (orthogonal or near is not None):
+        raise DataError("X is missing: the invariant set depends on the row space of the inputs, pass X=…")
 
 
 def _row_space(X: Any, d: int) -> Array:

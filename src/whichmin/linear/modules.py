@@ -48,8 +48,9 @@ def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
         (out, in) each, first layer first.
 
     Raises:
-        ModelError: what is not a module; biases or other parameters that are not matrices, fewer than two weights, or outputs that are not
-            the product of the weights: an activation, a factor, a skip connection, layers used in another order.
+        ModelError: what is not a module; biases or other parameters that are not matrices, fewer than two weights, or
+            outputs that are not the product of the weights: an activation, a factor, a skip connection, layers used in
+            another order.
     """
     if not isinstance(module, nn.Module):
         raise ModelError(f"got a {type(module).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")

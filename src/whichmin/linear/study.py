@@ -16,7 +16,11 @@ from whichmin.linear.initialize import initialize
 from whichmin.linear.sweep import EXPONENTS, WIDTHS, WidthSweep, example, width_sweep
 from whichmin.results import Result
 
+#: Labels of the initializations of a study, whose distances to the invariant set are 0, a tenth of δ, and the δ of the
+#: random one.
 ON, NEAR, OFF = "on the invariant set", "near it", "random"
+#: Steps of gradient descent in a study, as fractions of the largest stable one.
+FRACTIONS = (0.5, 0.05, 0.005)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +50,8 @@ class LinearStudy(Result):
         rows = [
             ("rate of the loss", known.rate, known.tight_rate, measured_rate(run)),
             ("rate of the loss near the optimum", known.rate, known.final_rate, measured_rate(run, late=True)),
-            ("distance to minimum norm at the end", known.bound, known.tight_bound, float(run.distances[-1])),
-            ("the same, on the invariant set", 0.0, 0.0, float(self.flows[ON].distances[-1])),
+            ("distance to minimum norm at the end", known.bound, known.tight_bound, float(run.solution_distances[-1])),
+            ("the same, on the invariant set", 0.0, 0.0, float(self.flows[ON].solution_distances[-1])),
             ("drift of the imbalance", 0.0, 0.0, float(run.imbalance_drift.max())),
         ]
         return dict(zip(("quantity", "guaranteed", "tight", "measured"), zip(*rows, strict=True), strict=True))
@@ -89,22 +93,14 @@ def study(
     U, V = initialize(*shape, exponent=exponent, seed=seed)
     known = analyze_weights(U, V, inputs, targets)
     run = flow(U, V, inputs, targets, progress=progress)
-    placed = {ON: 0.0, NEAR: 0.1 * known.invariant_distance}
     flows = {}
-    for label, near in placed.items():
-        U_at, V_at = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
-        flows[label] = flow(U_at, V_at, inputs, targets, run.times)
+    for label, near in {ON: 0.0, NEAR: 0.1 * known.invariant_distance}.items():
+        placed = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
+        flows[label] = flow(*placed, inputs, targets, run.times)
+    settings = {"points": len(inputs), "inputs": shape[0], "outputs": shape[2], "rank": known.rank}
     swept = len(widths) > 0 and known.rank < shape[0]
     return LinearStudy(
-        settings={
-            "points": len(inputs),
-            "inputs": shape[0],
-            "outputs": shape[2],
-            "rank": known.rank,
-            "width": width,
-            "exponent": exponent,
-            "seed": seed,
-        },
+        settings=settings | {"width": width, "exponent": exponent, "seed": seed},
         analysis=known,
         flows=flows | {OFF: run},
         descents=_descents(U, V, inputs, targets, run),
@@ -126,8 +122,7 @@ def measured_rate(run: LinearFlow, *, late: bool = False) -> float:
 
 
 def _descents(U: Tensor, V: Tensor, X: Tensor, Y: Tensor, run: LinearFlow) -> dict[float, LinearFlow]:
-    """Gradient descent at a half, a twentieth and a two-hundredth of the largest stable step, over part of the time."""
+    """Gradient descent at each of ``FRACTIONS``, over the time of the flow, but 500 largest stable steps at most."""
     limit = largest_step(run._problem, run._states[0])
     end = min(float(run.times[-1]), 500 * limit)
-    fractions = (0.5, 0.05, 0.005)
-    return {f: descend(U, V, X, Y, lr=f * limit, steps=max(1, round(end / (f * limit)))) for f in fractions}
+    return {f: descend(U, V, X, Y, lr=f * limit, steps=max(1, round(end / (f * limit)))) for f in FRACTIONS}

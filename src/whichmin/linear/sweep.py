@@ -20,8 +20,10 @@ from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
 from whichmin.results import Result
 
-Quantity = Literal["distances", "invariant", "levels"]
+Quantity = Literal["solution_distances", "invariant_distances", "levels"]
+#: Widths h of a sweep.
 WIDTHS = (100, 200, 400, 800, 1600, 3200, 6400)
+#: Exponents a of the initializations N(0, h^{−2a}) of a sweep, within the theory's 1/4 < a ≤ 1/2.
 EXPONENTS = (0.3, 0.35, 0.4, 0.5)
 
 
@@ -51,8 +53,8 @@ class WidthSweep(Result):
     Attributes:
         widths: (W,).
         exponents: (E,).
-        distances: ‖UVᵀ − Θ̂‖_F at the end of the flow, (E, W, S).
-        invariant: δ at the start, the distance to the invariant set, (E, W, S).
+        solution_distances: ‖UVᵀ − Θ̂‖_F at the end of the flow, (E, W, S).
+        invariant_distances: δ at the start, the distance to the invariant set, (E, W, S).
         levels: the level of imbalance c, (E, W, S).
         bounds: the bound on the distance, (E, W, S).
         tight_bounds: the tight bound, (E, W, S).
@@ -63,20 +65,20 @@ class WidthSweep(Result):
 
     widths: Tensor
     exponents: Tensor
-    distances: Tensor
-    invariant: Tensor
+    solution_distances: Tensor
+    invariant_distances: Tensor
     levels: Tensor
     bounds: Tensor
     tight_bounds: Tensor
     remaining: Tensor
 
-    def fits(self, quantity: Quantity = "distances") -> tuple[PowerFit, ...]:
+    def fits(self, quantity: Quantity = "solution_distances") -> tuple[PowerFit, ...]:
         """A power of the width for each exponent a.
 
-        Expected are h^{1/2−2a} for ``distances`` and ``invariant`` and h^{1−2a} for ``levels``, in the limit of large
-        widths. Before it the end distance has a share of ‖U₁U₂ᵀ‖ of order ‖Θ̂‖/h^{1−2a}, which bends the curve for large
-        targets; and the level of imbalance is about h^{1−2a}[(1 − √(n/h))² + (1 − √(m/h))²], the edge of a random
-        spectrum, which looks steeper than its limit.
+        Expected are h^{1/2−2a} for ``solution_distances`` and ``invariant_distances`` and h^{1−2a} for ``levels``, in
+        the limit of large widths. Before it the distance at the end has a share of ‖U₁U₂ᵀ‖ of order ‖Θ̂‖/h^{1−2a}, which
+        bends the curve for large targets; and the level of imbalance is about h^{1−2a}[(1 − √(n/h))² + (1 − √(m/h))²],
+        the edge of a random spectrum, which looks steeper than its limit.
         """
         values = getattr(self, quantity).numpy()
         return tuple(
@@ -85,7 +87,7 @@ class WidthSweep(Result):
 
     def _columns(self) -> Mapping[str, Any]:
         """One row per exponent, width and seed, with a column per quantity."""
-        shape = self.distances.shape
+        shape = self.solution_distances.shape
         exponents, widths = self.exponents.reshape(-1, 1, 1), self.widths.long().reshape(1, -1, 1)
         places = {"exponent": exponents, "width": widths, "seed": torch.arange(shape[2])}
         columns = {name: values.expand(shape) for name, values in places.items()}
@@ -93,8 +95,10 @@ class WidthSweep(Result):
         return {name: values.reshape(-1) for name, values in columns.items()}
 
 
+#: X, Y, width, exponent, seed, rtol and method of one flow.
 _Job = tuple[Tensor, Tensor, int, float, int, float, Method | None]
-_MEASURED = ("distances", "invariant", "levels", "bounds", "tight_bounds", "remaining")
+#: What a flow is measured by, in the order in which ``_measure`` returns it.
+_MEASURED = ("solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining")
 
 
 def example(n: int = 10, d: int = 25, m: int = 3, *, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -138,14 +142,10 @@ def width_sweep(
         DataError: data that cannot be used, X without Y, or no seeds.
         ModelError: widths that are too few or too small for the theorem.
     """
-    if (X is None) != (Y is None):
-        raise DataError("got one of X and Y: pass both, or none for random data.")
-    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
-    given = _checks.data(X, Y)
-    inputs, targets = X.reshape(given.inputs.shape), Y.reshape(given.targets.shape)
+    inputs, targets, needed = _data(X, Y)
     drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     sizes = sorted({int(h) for h in widths})
-    _validate(sizes, exponents, drawn, pose(given).rank + targets.shape[1] - 1)
+    _validate(sizes, exponents, drawn, needed)
     jobs: list[_Job] = [
         (inputs, targets, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn
     ]
@@ -157,6 +157,15 @@ def width_sweep(
     measured = np.array(list(results)).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))
     columns = {name: tensor(measured[..., i]) for i, name in enumerate(_MEASURED)}
     return WidthSweep(tensor(np.array(sizes, float)), tensor(np.array(exponents, float)), **columns)
+
+
+def _data(X: Any, Y: Any) -> tuple[Tensor, Tensor, int]:
+    """X (N, d) and Y (N, m) in their own types, and the least width of the theorem, rank(X) + m − 1."""
+    if (X is None) != (Y is None):
+        raise DataError("got one of X and Y: pass both, or none for random data.")
+    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
+    data = _checks.data(X, Y)
+    return X.reshape(data.inputs.shape), Y.reshape(data.targets.shape), pose(data).rank + data.targets.shape[1] - 1
 
 
 def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], needed: int) -> None:
@@ -179,7 +188,7 @@ def _measure(job: _Job) -> tuple[float, ...]:
     gap = float(run.gaps[0])
     remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
     measured = (known.invariant_distance, known.imbalance_level, known.bound, known.tight_bound, remaining)
-    return (float(run.distances[-1]), *measured)
+    return (float(run.solution_distances[-1]), *measured)
 
 
 def _fit(a: float, widths: Array, values: Array, quantity: Quantity) -> PowerFit:

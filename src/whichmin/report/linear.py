@@ -12,7 +12,7 @@ from whichmin.report.numbers import number
 def finding(study: LinearStudy) -> list[str]:
     """The answer in sentences."""
     known, run = study.analysis, study.flows[OFF]
-    end, size = float(run.distances[-1]), float(known.minimum_norm.norm())
+    end, size = float(run.solution_distances[-1]), float(known.least_squares.norm())
     bound = (
         "no bound is guaranteed" if math.isinf(known.tight_bound) else f"at most {number(known.tight_bound)} is sure"
     )

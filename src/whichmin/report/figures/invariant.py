@@ -19,7 +19,7 @@ _CAPTION = (
 def draw_invariant(ax: Axes, study: LinearStudy) -> None:
     """One line for each flow of the study."""
     for (label, run), colour in zip(study.flows.items(), (GREEN, BLUE, ORANGE, RED, INK), strict=False):
-        distances = run.distances.numpy()
+        distances = run.solution_distances.numpy()
         above = distances > 1e-9 * float(distances[0])
         ax.plot(run.times.numpy()[above], distances[above], color=colour, linewidth=1.6, label=label)
     logarithmic_fine(ax, "y")

@@ -18,7 +18,7 @@ def draw_loss(ax: Axes, study: LinearStudy) -> None:
     known, run = study.analysis, study.flows[OFF]
     times = run.times.numpy()
     bound = (known.loss_bound(times) - known.optimum).numpy()
-    tight = (known.tight_loss_bound(times) - known.optimum).numpy()
+    tight = known.tight_gap_bound(times).numpy()
     floor = max(1e-12 * float(run.gaps[0]), 1e-300)
     for label, values, colour, dash in (
         ("bound", bound, ORANGE, (0, (4, 2))),

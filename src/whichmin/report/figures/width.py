@@ -26,7 +26,7 @@ def draw_width(ax: Axes, sweep: WidthSweep) -> None:
     widths = sweep.widths.numpy()
     for i, fit in enumerate(sweep.fits()):
         colour = (INK, BLUE, GREEN, ORANGE, RED, SKY)[i % 6]
-        logs = np.log(sweep.distances[i].numpy())
+        logs = np.log(sweep.solution_distances[i].numpy())
         mean, std = logs.mean(axis=1), logs.std(axis=1)
         middle = np.exp(mean)
         ends = np.stack([middle - np.exp(mean - std), np.exp(mean + std) - middle])

@@ -40,7 +40,7 @@ def sweep_settings(sweep: WidthSweep | None) -> list[tuple[str, str]]:
     return [
         ("widths", ", ".join(f"{w:.0f}" for w in sweep.widths.tolist())),
         ("exponents", text_of(sweep.exponents.tolist())),
-        ("seeds", str(sweep.distances.shape[2])),
+        ("seeds", str(sweep.solution_distances.shape[2])),
     ]
 
 
@@ -49,8 +49,8 @@ def fits_table(sweep: WidthSweep | None) -> dict[str, Any] | None:
     if sweep is None:
         return None
     columns = {
-        "distance at the end": sweep.fits("distances"),
-        "distance to the invariant set": sweep.fits("invariant"),
+        "distance at the end": sweep.fits("solution_distances"),
+        "distance to the invariant set": sweep.fits("invariant_distances"),
         "level of imbalance": sweep.fits("levels"),
     }
     rows = [(f"{fits[0].exponent:g}", [_power(fit) for fit in fits]) for fits in zip(*columns.values(), strict=True)]
