@@ -88,7 +88,8 @@ def named_optimizers(optimizer: object, lr: object) -> tuple[NamedOptimizer, ...
     if len(rates) != len(optimizers):
         raise ConfigError(
             f"lr is {_spelled(lr, ', ')!r}, {len(rates)} of them for {len(optimizers)} "
-            f"optimizer{'s' * (len(optimizers) > 1)} ({', '.join(c.name for c in optimizers)}); expected one for all, or one for each."
+            f"optimizer{'s' * (len(optimizers) > 1)} ({', '.join(c.name for c in optimizers)}); expected one for "
+            "all, or one for each."
         )
     settled = tuple(_with_rate(named, rate) for named, rate in zip(optimizers, rates, strict=True))
     for i, named in enumerate(settled):
