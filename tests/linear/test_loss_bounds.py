@@ -64,6 +64,7 @@ def test_the_loss_falls_as_fast_as_the_rates_allow():
         lambda _, y: -bounds.rate_from(y) * y, (0, times[-1]), [bounds.gap], "DOP853", times, rtol=1e-10, atol=0
     )
     bound = bounds.gap_bound(times)
+    assert bound[0] == bounds.gap
     np.testing.assert_allclose(bound, run.y[0], rtol=0.05)
     assert (bound >= run.y[0] * (1 - 1e-9)).all(), "rates are rounded down"
     assert (np.diff(bound) < 0).all()
