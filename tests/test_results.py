@@ -68,7 +68,7 @@ class Case:
 POINTS = ["point", "output"]
 LINEAR_TERMS = ["interpolant", "initialization", "unconverged"]
 EFFECT = ["rms_distance", "low", "high", "systematic", "error", "seed_std", "p", "significant", "flips", "seeds"]
-SWEPT = ["distances", "invariant", "levels", "bounds", "tight_bounds", "remaining"]
+SWEPT = ["solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining"]
 CASES: dict[type[Result], Case] = {
     wm.Prediction: Case(
         lambda: wm.predict(network(), problem(), SGD, steps=20, relinearize="never"),

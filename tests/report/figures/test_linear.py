@@ -48,7 +48,7 @@ def test_one_line_for_each_initialization(study):
     drawn = lines(draw_invariant, study)
     assert set(drawn) == set(study.flows)
     for label, run in study.flows.items():
-        assert drawn[label].get_ydata()[0] == pytest.approx(float(run.distances[0]))
+        assert drawn[label].get_ydata()[0] == pytest.approx(float(run.solution_distances[0]))
 
 
 def test_widths_are_drawn_with_their_fits(study):

@@ -37,10 +37,14 @@ def test_the_table_is_that_of_the_study(study):
 def test_the_fits_stand_by_exponent(study):
     rows = Page(linear_page(study)).table("Fitted powers of the width")
     assert [row["a"] for row in rows] == ["0.4", "0.5"]
-    columns = {"distances": "distance at the end", "invariant": "distance to the invariant set", "levels": None}
+    columns = {
+        "solution_distances": "distance at the end",
+        "invariant_distances": "distance to the invariant set",
+        "levels": None,
+    }
     for quantity, column in columns.items():
         for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
-            cell = row[column or "level of imbalance"]
+            cell = row[column]
             assert cell.startswith(f"{number(fit.slope, 2)} ± ")
             assert cell.endswith(f"({number(round(fit.expected, 6), 2)})")
 
@@ -48,7 +52,7 @@ def test_the_fits_stand_by_exponent(study):
 def test_the_finding(study):
     run, known = study.flows["random"], study.analysis
     finding = Page(linear_page(study)).finding
-    assert f"Training ends {number(float(run.distances[-1]))} from the minimum-norm solution" in finding
+    assert f"Training ends {number(float(run.solution_distances[-1]))} from the minimum-norm solution" in finding
     assert f"at most {number(known.tight_bound)} is sure." in finding
     first, second = study.sweep.fits()
     powers = f"h^{first.slope:.2f} at a = 0.4, h^{second.slope:.2f} at a = 0.5".replace("-", "−")
