@@ -9,12 +9,11 @@ from whichmin.report.entry_view import EntryView, last_steps
 
 #: Names under which a configuration may already say what the entries tell.
 _ALIASES = {
-    "training points": {"n", "n_train", "train"},
-    "test points": {"n_test", "test"},
+    "training points": {"n", "n_train"},
+    "test points": {"n_test"},
     "optimizer": {"optim"},
     "learning rate": {"lr", "learning_rate"},
     "train until": {"until"},
-    "steps predicted": {"steps"},
 }
 
 

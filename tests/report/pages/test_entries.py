@@ -321,3 +321,9 @@ def test_a_prediction_of_gradient_flow_has_no_learning_rate_limit():
     assert "the learning rate’s limit" not in flow.words
     assert "gradient flow" in flow.words
     assert "the learning rate’s limit" in descent.words
+
+
+def test_settings_of_training_do_not_hide_what_the_entries_tell():
+    got = page(make_entry(), config={"steps": None, "train": True})
+    assert "steps predicted ∞" in got.words
+    assert "training points 40" in got.words

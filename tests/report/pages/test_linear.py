@@ -44,7 +44,7 @@ def test_the_fits_stand_by_exponent(study):
     }
     for quantity, column in columns.items():
         for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
-            cell = row[column or "level of imbalance"]
+            cell = row[column]
             assert cell.startswith(f"{number(fit.slope, 2)} ± ")
             assert cell.endswith(f"({number(round(fit.expected, 6), 2)})")
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from whichmin.report.axes import WIDTH, logarithmic, plain
+from whichmin.report.axes import WIDTH, legend, logarithmic, plain
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer
 from whichmin.report.numbers import mean_sd, number, percent
@@ -20,6 +20,8 @@ from whichmin.report.stability import Stability, stabilities
 POINTS = 900
 #: The limit of stability is drawn and spoken of where the learning rate is at least this part of it.
 NEAR = 0.01
+#: Dashes of the limits of several optimizers, in turn.
+DASHES = ((2, 2), (6, 2), (1, 1), (6, 2, 1, 2))
 
 
 @styled
@@ -37,9 +39,7 @@ def spectrum_figure(entries: Sequence[EntryView]) -> Figure | None:
         ax.plot(index, values[index - 1], color=BLUE, alpha=alpha, linewidth=1.2, marker=marker, markersize=4)
     logarithmic(ax, "x")
     logarithmic(ax, "y")
-    for name, stability in stabilities(entries).items():
-        if stability.fraction >= NEAR:
-            _draw_limit(ax, name, stability)
+    _draw_limits(ax, {n: s for n, s in stabilities(entries).items() if s.fraction >= NEAR})
     _draw_rank(ax, spectra)
     ax.set(xlabel="eigenvalue, by rank", ylabel="size")
     return figure
@@ -77,20 +77,27 @@ def _draw_rank(ax: Axes, spectra: Sequence[Array]) -> None:
     )
 
 
-def _draw_limit(ax: Axes, name: str, stability: Stability) -> None:
-    """At the largest eigenvalue at which the learning rate is stable."""
-    ax.axhline(stability.largest_eigenvalue, color=RED, linewidth=0.9, linestyle=(0, (2, 2)))
-    ax.annotate(
-        "the learning rate’s limit" + (f", {plain(name)}" if name else ""),
-        (0.99, stability.largest_eigenvalue),
-        xycoords=("axes fraction", "data"),
-        xytext=(0, 3),
-        textcoords="offset points",
-        ha="right",
-        color=RED,
-    )
-    low, high = ax.get_ylim()
-    ax.set_ylim(low, max(high, 4 * stability.largest_eigenvalue))
+def _draw_limits(ax: Axes, stabilities: dict[str, Stability]) -> None:
+    """At the largest eigenvalue at which each learning rate is stable; several are told apart by a legend."""
+    for place, (name, stability) in enumerate(stabilities.items()):
+        dashes = (0, DASHES[place % len(DASHES)])
+        ax.axhline(
+            stability.largest_eigenvalue, color=RED, linewidth=0.9, linestyle=dashes, label=f"limit of {plain(name)}"
+        )
+        low, high = ax.get_ylim()
+        ax.set_ylim(low, max(high, 4 * stability.largest_eigenvalue))
+    if len(stabilities) > 1:
+        legend(ax, 2)
+    for stability in stabilities.values() if len(stabilities) == 1 else ():
+        ax.annotate(
+            "the learning rate’s limit",
+            (0.99, stability.largest_eigenvalue),
+            xycoords=("axes fraction", "data"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="right",
+            color=RED,
+        )
 
 
 def _caption(entries: Sequence[EntryView]) -> str:
@@ -113,7 +120,8 @@ def _limit_sentence(name: str, stability: Stability) -> str:
         f"{percent(stability.fraction)} of that."
     )
     if stability.fraction >= NEAR:
-        text += f" With it, eigenvalues above {number(stability.largest_eigenvalue)}, the red line, would diverge."
+        line = "its red line" if name else "the red line"
+        text += f" With it, eigenvalues above {number(stability.largest_eigenvalue)}, {line}, would diverge."
     return text
 
 
