@@ -157,9 +157,7 @@ def test_a_replay_may_end_a_percent_off(off, accepted):
     if accepted:
         assert "trajectory" not in wm.explain(recorder, loader=[task.X]).terms
         return
-    with pytest.raises(
-        ResultError, match=r"the replay is not the loop: after \d+ of 20 steps"
-    ):
+    with pytest.raises(ResultError, match=r"the replay is not the loop: after \d+ of 20 steps"):
         wm.explain(recorder, loader=[task.X])
 
 
