@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-SMALL = ["--points", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "--seeds", "2"]
+SMALL = ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "--seeds", "2"]
 SWEEP = ["--widths", "20,40,80", "--exponents", "0.4,0.5"]
 
 
@@ -43,7 +43,7 @@ def test_no_sweep(cli):
     ("tokens", "said"),
     [
         (["--widths", "wide"], "--widths is 'wide'; expected numbers separated by commas"),
-        (["--points", "0"], "got 0 points, 25 inputs, 3 outputs; expected one of each at least"),
+        (["--n-train", "0"], "got 0 points, 25 inputs, 3 outputs; expected one of each at least"),
         (["--data", "digist"], "there is no data set 'digist'"),
         (["--width", "many"], 'unable to convert "many" into int'),
     ],

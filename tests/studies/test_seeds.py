@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from oracles.comparisons import SGD, network, problem
+from oracles.comparisons import SGD, SLOW, network, problem
 from whichmin.decision import Decision
 from whichmin.errors import DivergenceError, InputError, ModelError
 from whichmin.studies.initializations import few_threads
@@ -128,6 +128,18 @@ def test_factories_that_are_none(factory, said):
         wm.seeds(factory, problem(), SGD, 2)
     with pytest.raises(ModelError, match=said):
         wm.compare(factory, problem(), {"one": SGD, "other": SGD}, 2)
+
+
+@pytest.mark.parametrize("as_recipe", [True, False])
+def test_batches_come_in_one_order_for_all_seeds(as_recipe):
+    settings = {"batch_size": 3, "seed": 5, "scheduler": partial(torch.optim.lr_scheduler.StepLR, step_size=4)}
+    recipe = (wm.Recipe(SLOW, **settings),) if as_recipe else (SLOW,)
+    found = wm.seeds(network, problem(), *recipe, seeds=2, steps=9, **({} if as_recipe else settings))
+    for seed in range(2):
+        with few_threads(network(seed), problem()):
+            alone = wm.predict(network(seed), problem(), SLOW, steps=9, tol=2e-2, **settings)
+        assert torch.equal(found.test[seed], alone.test)
+        assert found.error[seed] == alone.error
 
 
 @pytest.mark.parametrize("n", [1, 0, True])

@@ -16,7 +16,7 @@ from whichmin.errors import ConfigError
 def linear(
     *,
     data: Annotated[str | None, Parameter(help="digits, mnist or a path; random data without.")] = None,
-    points: Annotated[int, Parameter(help="Training points.")] = 10,
+    n_train: Annotated[int, Parameter(help="Training points.")] = 10,
     inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
     outputs: Annotated[int, Parameter(help="Outputs of random data.")] = 3,
     width: Annotated[int, Parameter(help="Hidden units of the network looked at in detail.")] = 200,
@@ -37,7 +37,7 @@ def linear(
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
     from whichmin.linear.study import study
 
-    X, Y = _problem(data, points, inputs, outputs, seed)
+    X, Y = _problem(data, n_train, inputs, outputs, seed)
     answer = study(
         X,
         Y,
@@ -59,20 +59,20 @@ def linear(
     return 0
 
 
-def _problem(data: str | None, points: int, inputs: int, outputs: int, seed: int) -> tuple[Any, Any]:
+def _problem(data: str | None, n_train: int, inputs: int, outputs: int, seed: int) -> tuple[Any, Any]:
     import torch
 
     if data is None:
         from whichmin.linear.sweep import example
 
-        if min(points, inputs, outputs) < 1:
+        if min(n_train, inputs, outputs) < 1:
             raise ConfigError(
-                f"got {points} points, {inputs} inputs, {outputs} outputs; expected one of each at least."
+                f"got {n_train} points, {inputs} inputs, {outputs} outputs; expected one of each at least."
             )
-        return example(points, inputs, outputs, seed=seed)
+        return example(n_train, inputs, outputs, seed=seed)
     from whichmin.data.load import load
 
-    task = load(data, n_train=points, n_test=0, seed=seed, flat=True, dtype=torch.float64)
+    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64)
     return task.X, task.y
 
 

@@ -71,14 +71,8 @@ def seeds(
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     started = time.perf_counter()
     tests, errors, notes = [], [], []
-    bar = tqdm(
-        initializations(model_factory, count),
-        total=count,
-        unit="seed",
-        delay=_DELAY,
-        leave=False,
-        disable=not progress,
-    )
+    models = initializations(model_factory, count)
+    bar = tqdm(models, total=count, unit="seed", delay=_DELAY, leave=False, disable=not progress)
     for number, model in enumerate(bar):
         try:
             with few_threads(model, task):
