@@ -40,7 +40,7 @@ def test_the_fits_stand_by_exponent(study):
     columns = {
         "solution_distances": "distance at the end",
         "invariant_distances": "distance to the invariant set",
-        "levels": None,
+        "levels": "level of imbalance",
     }
     for quantity, column in columns.items():
         for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
