@@ -98,6 +98,21 @@ def test_both_interpolators_agree_on_what_is_zero(dtype, multiple, counts):
     assert out_of_reach(minimum_norm_interpolator, J, J, y) == (0.0 if counts else 1.0)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "part", "met"),
+    [
+        (torch.float64, 1e-7, True),
+        (torch.float64, 1e-5, False),
+        (torch.float32, 1e-4, True),
+        (torch.float32, 1e-3, False),
+    ],
+)
+def test_how_much_of_the_targets_may_be_out_of_reach(dtype, part, met):
+    K, y = torch.diag(torch.tensor([1.0, 0.0])).to(dtype), torch.tensor([1.0, part])
+    for interpolate in (minimum_complexity, minimum_norm_interpolator):
+        assert out_of_reach(interpolate, K, K, y) == (0.0 if met else pytest.approx(part, rel=0.01))
+
+
 K = torch.eye(3)
 
 

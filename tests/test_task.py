@@ -113,3 +113,12 @@ def test_values_that_are_not_finite(name, value):
 def test_arrays_that_do_not_fit(arrays, message):
     with pytest.raises(DataError, match=message):
         wm.Task(*arrays)
+
+
+def test_a_contradiction_is_two_equal_rows_with_other_targets():
+    X = torch.tensor([[0.0, 1.0], [2.0, 3.0], [0.0, 1.0], [2.0, 3.0], [2.0, 3.0]])
+    assert wm.Task(X, torch.tensor([1.0, 2.0, 1.0, 2.0, 2.0])).contradiction() is None
+    assert wm.Task(X, torch.tensor([1.0, 2.0, 1.0, 2.0, 5.0])).contradiction() == (1, 4)
+    assert wm.Task(X.reshape(5, 1, 2), torch.tensor([1.0, 2.0, 7.0, 2.0, 2.0])).contradiction() == (0, 2)
+    two = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.5], [2.0, 0.0], [2.0, 0.0]])
+    assert wm.Task(X, two).contradiction() == (0, 2), "each output counts"

@@ -94,8 +94,8 @@ def test_a_lazy_network_needs_no_path():
 
 def test_the_best_rate():
     model, task = problem("over")
-    for trained in (True, False):
-        found = wm.explain(model, task, BEST, steps=30, until=None, trained=trained)
+    for train in (True, False):
+        found = wm.explain(model, task, BEST, steps=30, until=None, train=train)
         assert found.prediction.learning_rate == found.prediction.best_lr
         assert found.prediction.steps == 30
 
@@ -145,9 +145,9 @@ def test_arguments():
 def test_without_test_points():
     model, task = problem("over")
     bare = wm.Task(task.X, task.y)
-    for trained in (True, False):
+    for train in (True, False):
         with pytest.raises(InputError, match="about test outputs: pass a Task with X_test"):
-            wm.explain(model, bare, sgd(0.1), trained=trained)
+            wm.explain(model, bare, sgd(0.1), train=train)
     with pytest.raises(InputError, match="about test outputs"):
         wm.explain(wm.train(model, bare, sgd(0.1), steps=3))
 

@@ -12,7 +12,8 @@ from torch import Tensor
 from oracles.finite_networks import empirical, normal
 from whichmin import networks
 from whichmin.errors import DataError, InputError, ModelError
-from whichmin.infinite import FullyConnected, pairwise, tiles
+from whichmin.infinite import FullyConnected, Layer, Limit, pairwise, tiles
+from whichmin.infinite.activations import Erf, Rectifier
 
 CASES = range(96)
 
@@ -68,7 +69,7 @@ def _pair(activation, p, q, c, slope):
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-@pytest.mark.parametrize("gap", [0.0, 1e-15, 1e-12, 1e-9, 1e-6, 1e-4, 3e-3, 1e-2, 1.0])
+@pytest.mark.parametrize("gap", [0.0, 1e-15, 1e-12, 1e-9, 1e-6, 3e-6, 1e-5, 1e-4, 3e-3, 1e-2, 1.0])
 @pytest.mark.parametrize("bias", [0.0, 0.5])
 @pytest.mark.parametrize(("activation", "slope"), [("relu", 0.0), ("leaky_relu", 0.3), ("erf", 0.0)])
 def test_near_parallel_pairs_are_exact(activation, slope, bias, gap, sign):
@@ -93,6 +94,20 @@ def test_the_diagonal_in_closed_form():
     x = normal(12, 5) * torch.logspace(-3, 3, 12, dtype=torch.float64)[:, None]
     expected = 4 * x.square().mean(1)
     torch.testing.assert_close(FullyConnected(4, "relu").ntk(x).diagonal(), expected, rtol=1e-14, atol=0.0)
+
+
+def test_the_diagonal_through_different_activations():
+    x = normal(40, 5)
+    layers = (Layer(1.3, 0.2, 1.3, 0.2), Layer(2.0, 0.1, 7.0, 1.0), Layer(0.9, 0.0, 0.9, 0.0))
+    h = x.square().mean(1)
+    before = 1.3 * h + 0.2
+    tangent = (1.3 * h + 0.2) * (4 / math.pi) / (1 + 4 * before).sqrt()
+    h = (2 / math.pi) * torch.asin(2 * before / (1 + 2 * before))
+    tangent = (7.0 * h + 1.0 + 2.0 * tangent) / 2
+    h = (2.0 * h + 0.1) / 2
+    limit = Limit(layers, (Erf(), Rectifier()), 5)
+    torch.testing.assert_close(limit.nngp(x).diagonal(), 0.9 * h, rtol=1e-13, atol=0.0)
+    torch.testing.assert_close(limit.ntk(x).diagonal(), 0.9 * h + 0.9 * tangent, rtol=1e-13, atol=0.0)
 
 
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf", "linear"])

@@ -91,9 +91,11 @@ def test_tells_the_parametrization_from_the_weights(sizes, parametrization):
     for seed in range(20):
         model = networks.MLP(sizes, parametrization=parametrization, bias=True, seed=seed)
         limit = describe(model)
-        squares = [layer.weight_variance for layer in limit.layers]
-        if parametrization == "ntk":
-            assert squares == pytest.approx([2.0] * (len(sizes) - 2) + [1.0])
+        entries = [layer.weight.numel() for layer in model.layers]
+        for layer, expected, count in zip(limit.layers, [2.0] * (len(sizes) - 2) + [1.0], entries, strict=True):
+            # The known law, but where few weights of the standard parametrization are drawn far from it: then measured.
+            off = 0.0 if parametrization == "ntk" else 6 * math.sqrt(2 / count)
+            assert layer.weight_variance == pytest.approx(expected, rel=max(off, 1e-12))
         assert [layer.bias_tangent for layer in limit.layers] == pytest.approx(
             [0.01 if parametrization == "ntk" else 1.0] * (len(sizes) - 1)
         )

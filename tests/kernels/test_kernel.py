@@ -183,3 +183,16 @@ def test_a_plan_that_does_not_fit_says_what_would():
     model = wm.networks.MLP([3, 4, 1])
     with pytest.raises(MemoryPlanError, match=r"TiB.*free.*kernel_operator"):
         wm.tangent_kernel(model, torch.zeros(1, 3).expand(10_000_000, 3))
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_as_many_rows_as_it_says_do_fit(outputs, monkeypatch):
+    """At most n rows against n: n²·C² numbers, twice where they are laid out anew, in four fifths of what is free."""
+    free = 3 * 2**30
+    monkeypatch.setattr("whichmin.kernels.kernel.available_bytes", lambda device: free)
+    monkeypatch.setattr("whichmin.tangent.memory.available_bytes", lambda device: free)
+    with pytest.raises(MemoryPlanError) as caught:
+        wm.tangent_kernel(wm.networks.MLP([3, 4, outputs]), torch.zeros(1, 3).expand(100_000, 3))
+    n = int(str(caught.value).split("At most ")[1].split(" rows against")[0])
+    each = 4 * outputs**2 * (1 if outputs == 1 else 2)
+    assert n**2 * each <= 0.8 * free < (n + 1) ** 2 * each

@@ -118,9 +118,15 @@ def test_the_rank_counts_eigenvalues_above_ten_rounding_units_of_the_largest(dty
     K = torch.diag(torch.tensor([1.0, largest, multiple * cutoff], dtype=dtype))
     found = wm.spectrum(K)
     assert found.rank == rank
-    assert found.discarded == pytest.approx(multiple * cutoff if rank == 2 else 0.0)
+    assert found.discarded == pytest.approx(multiple * cutoff if rank == 2 else 0.0, rel=1e-6, abs=0)
     assert decompose(K.double(), 1.0, torch.finfo(dtype).eps).rank == rank
     assert decompose(K.double(), 1.0, torch.finfo(torch.float64).eps).rank == (rank if dtype == torch.float64 else 3)
+
+
+def test_what_is_discarded_is_the_largest_magnitude():
+    found = wm.spectrum(torch.diag(torch.tensor([1.0, 1e-17, -3e-15], dtype=torch.float64)))
+    assert found.discarded == pytest.approx(3e-15, rel=1e-9, abs=0)
+    assert found.eigenvalues.tolist() == [1.0, 0.0, 0.0]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

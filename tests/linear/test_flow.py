@@ -1,5 +1,7 @@
 """Laws of the flow and of gradient descent."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -50,6 +52,23 @@ def test_reduced_and_whole_coordinates_agree(case):
 def test_imbalance_is_conserved_to_1e_8(case, method):
     run = linear.flow(*case, torch.linspace(0, 1, 5), method=method, rtol=1e-11, atol=1e-13)
     assert 0 < float(run.imbalance_drift.max()) < 1e-8
+
+
+def test_the_integrator_follows_the_condition_of_the_data():
+    for condition, method in ((1.5, "DOP853"), (1e3, "LSODA")):
+        U, V, X, Y = problem(d=6, h=8, m=2, points=4, rank=4, seed=1)
+        left, _, right = torch.linalg.svd(X, full_matrices=False)
+        X = left @ torch.diag(torch.logspace(0, -np.log10(condition), 4, dtype=torch.float64)) @ right
+        counts = {m: linear.flow(U, V, X, Y, [1.0, 5.0], method=m).evaluations for m in ("DOP853", "LSODA")}
+        assert counts["DOP853"] != counts["LSODA"]
+        assert linear.flow(U, V, X, Y, [1.0, 5.0]).evaluations == counts[method]
+
+
+def test_the_size_of_the_problem_does_not_show(case):
+    U, V, X, Y = case
+    small, large = linear.flow(U, V, X, Y, [0.5]), linear.flow(64 * U, 64 * V, X, 64**2 * Y, [0.5 / 64**2])
+    assert large.evaluations == small.evaluations
+    torch.testing.assert_close(large.U, 64 * small.U, rtol=1e-12, atol=0)
 
 
 def test_a_restart_in_the_middle_changes_nothing(case):
@@ -134,14 +153,32 @@ def test_gradient_descent_tends_to_the_flow_and_its_imbalance_drifts_in_proporti
 def test_reports_of_gradient_descent(case):
     run = linear.descend(*case, lr=1e-3, steps=7, eval_every=3)
     torch.testing.assert_close(run.times, 1e-3 * torch.tensor([0, 3, 6, 7], dtype=torch.float64))
+    assert [len(linear.descend(*case, lr=1e-4, steps=k).times) for k in (50, 401, 1000)] == [51, 202, 201]
 
 
 def test_a_step_that_is_too_large_names_the_limit(case):
     with pytest.raises(DivergenceError, match=r"diverged by step \d+; linearized at the start") as caught:
         linear.descend(*case, lr=5.0, steps=100)
     limit = caught.value.limit
-    assert 0 < limit < 5
+    U, V, X, _ = case
+    J = torch.func.jacrev(lambda U, V: X @ U @ V.T, (0, 1))(U, V)
+    J = torch.cat([j.flatten(2).flatten(0, 1) for j in J], dim=1)
+    assert limit == pytest.approx(2 / float(torch.linalg.eigvalsh(J @ J.T)[-1]), rel=1e-10)
     linear.descend(*case, lr=0.5 * limit, steps=100)
+
+
+def test_a_loss_that_has_grown_a_million_fold_has_diverged(case):
+    U, V, X, Y = case
+    with pytest.raises(DivergenceError) as caught:
+        linear.descend(*case, lr=5.0, steps=100, eval_every=1)
+    step = int(re.search(r"by step (\d+)", str(caught.value))[1])
+    optimum = linear.analyze_weights(*case).optimum
+    gaps = []
+    for _ in range(step + 1):
+        E = Y - X @ U @ V.T
+        gaps.append(0.5 * float((E**2).sum()) - optimum)
+        U, V = U + 5.0 * X.T @ E @ V, V + 5.0 * E.T @ X @ U
+    assert gaps[step] > 1e6 * gaps[0] >= max(gaps[:step])
 
 
 def test_a_failing_integrator_says_when():

@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from whichmin import linear
+from whichmin.errors import ModelError
+from whichmin.linear import sweep as width_sweep
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +44,34 @@ def test_bounds_hold_and_flows_are_followed_to_their_end(sweep):
 
 def test_outside_the_theory_nothing_is_expected():
     X, Y = linear.example(3, 6, 1)
-    fit = linear.width_sweep((10, 20), (0.6,), [3], X=X, Y=Y).fits()[0]
-    assert np.isnan(fit.expected)
-    assert np.isnan(fit.standard_error)
+    for fit in linear.width_sweep((10, 20), (0.2, 0.25, 0.6), [3], X=X, Y=Y).fits():
+        assert np.isnan(fit.expected)
+        assert np.isnan(fit.standard_error)
+
+
+def test_the_fit_is_least_squares_of_the_logarithms(sweep):
+    x, fit = np.log(sweep.widths.numpy()), sweep.fits("levels")[1]
+    y = np.log(sweep.levels[1].numpy())
+    slope, level = np.polyfit(x, y.mean(1), 1)
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    error = np.sqrt((weights**2 * y.var(axis=1, ddof=1) / 8).sum())
+    found = (fit.exponent, fit.slope, fit.prefactor, fit.standard_error)
+    assert found == pytest.approx((0.35, slope, np.exp(level), error), rel=1e-9)
+
+
+def test_the_least_width_is_that_of_the_theorem_and_every_flow_has_its_own_draw(monkeypatch):
+    seeds, draw = [], width_sweep.initialize
+
+    def initialize(*sizes, seed, **settings):
+        seeds.append(seed)
+        return draw(*sizes, seed=seed, **settings)
+
+    monkeypatch.setattr(width_sweep, "initialize", initialize)
+    X, Y = linear.example(3, 6, 2)
+    linear.width_sweep((4, 20), (0.4, 0.5), [3, 8], X=X, Y=Y)
+    assert len(set(seeds)) == 8
+    with pytest.raises(ModelError, match=r"width 3 is below rank\(X\) \+ m − 1 = 4"):
+        linear.width_sweep((3, 20), (0.5,), 1, X=X, Y=Y)
 
 
 def test_saved_and_loaded_and_in_a_frame(sweep, tmp_path):

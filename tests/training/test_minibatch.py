@@ -96,7 +96,7 @@ def test_a_scheduler_is_stepped_after_every_step(scheduler, batch_size):
     assert same(run, plain)
     assert not same(wm.train(model, task, sgd(0.2), until=None, steps=25, batch_size=batch_size, seed=4), plain)
     assert run.learning_rate == 0.2
-    assert run._scheduler is scheduler
+    assert run._recipe.scheduler is scheduler
 
 
 @pytest.mark.parametrize("batch_size", [6, 7, 100])
