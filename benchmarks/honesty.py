@@ -58,14 +58,14 @@ def factory(name: str, model: torch.nn.Module, task: wm.Task, rate: float) -> pa
     return partial(kinds[name], lr=10 * lr if name == "adagrad" else lr)
 
 
-def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any] | None:
+def measure(p: dict[str, Any], steps: int, optimizer: str) -> dict[str, Any] | None:
     task = wm.data.load(p["data"], classes=p["classes"], n_train=p["n"], n_test=60, seed=p["seed"])
     sizes = [task.X[0].numel(), *p["hidden"], task.outputs]
     keys = ("scale", "parametrization", "bias", "activation", "seed")
     model = wm.networks.MLP(sizes, **{k: p[k] for k in keys})
     rule = factory(optimizer, model, task, p["rate"])
     try:
-        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=steps)
     except (wm.errors.TrainingError, wm.errors.ModelError) as error:
         print(f"left out, training diverges: {error}"[:120], flush=True)
         return None
@@ -73,9 +73,9 @@ def measure(p: dict[str, Any], max_steps: int, optimizer: str) -> dict[str, Any]
         p = p | {"until": float(run.losses[-1]) * 1.0001}
         if p["until"] > 0.1:
             return None
-        run = wm.train(model, task, rule, until=p["until"], steps=max_steps)
+        run = wm.train(model, task, rule, until=p["until"], steps=steps)
     row: dict[str, Any] = {"steps": run.steps, "train s": run.seconds}
-    for name, relinearize in (("one", "never"), ("followed", "auto")):
+    for name, relinearize in (("one", "never"), ("relinearized", "auto")):
         found = wm.predict(model, task, rule, until=p["until"], relinearize=relinearize)
         true = float((found.test - run.test).double().square().mean().sqrt())
         row |= {f"{name} true": true, f"{name} estimate": found.error, f"{name} ratio": found.error / true}
@@ -88,7 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=50)
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--max-steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--optimizer", choices=["sgd", "adagrad", "rmsprop", "adam"], default="sgd")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -98,24 +98,24 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     number = options.first
     while len(rows) < options.problems:
-        row = measure(draw(number), options.max_steps, options.optimizer)
+        row = measure(draw(number), options.steps, options.optimizer)
         number += 1
         if row is None:
             continue
         rows.append(row)
         shown = ("data", "hidden", "activation", "scale", "rate", "steps")
         print(number - 1, *(row[k] for k in shown), end=" ")
-        for name in ("one", "followed"):
+        for name in ("one", "relinearized"):
             print(f"| {name}: {row[f'{name} true']:.1e} est. {row[f'{name} estimate']:.1e}", end=" ")
             print(f"ratio {row[f'{name} ratio']:.2f}", end=" ")
-        print(row["followed linearizations"], flush=True)
+        print(row["relinearized linearizations"], flush=True)
         if len(rows) % 10 == 0 or len(rows) == options.problems:
             summary(rows)
             store("honesty" if options.optimizer == "sgd" else f"honesty-{options.optimizer}", rows, vars(options))
 
 
 def summary(rows: list[dict[str, Any]]) -> None:
-    for name in ("one", "followed"):
+    for name in ("one", "relinearized"):
         within = sum(0.25 <= r[f"{name} ratio"] <= 4 for r in rows)
         print(f"{name}: estimate within a factor of 4 of the truth on {within} of {len(rows)}", flush=True)
 

@@ -42,24 +42,24 @@ def measure(name: str, data: str, classes: tuple[int, int], n: int, hidden: tupl
     model = wm.networks.MLP([784, *hidden, 1], scale=scale, seed=seed)
     lr = rate * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
     sgd = partial(torch.optim.SGD, lr=lr)
-    lazy = min((wm.predict(model, task, sgd, until=until, relinearize="never") for _ in range(3)), key=_seconds)
-    followed = min((wm.predict(model, task, sgd, until=until) for _ in range(3)), key=_seconds)
+    linearized = min((wm.predict(model, task, sgd, until=until, relinearize="never") for _ in range(3)), key=_seconds)
+    relinearized = min((wm.predict(model, task, sgd, until=until) for _ in range(3)), key=_seconds)
     run = wm.train(model, task, sgd, until=until)
-    far = mean_square(lazy.test - run.test)
-    near = mean_square(followed.test - run.test)
+    far = mean_square(linearized.test - run.test)
+    near = mean_square(relinearized.test - run.test)
     return {
         "problem": name,
         "steps": run.steps,
         "train s": run.seconds,
-        "one s": lazy.seconds,
+        "one s": linearized.seconds,
         "one d²": far,
-        "of init. term %": 100 * far / mean_square(lazy.terms["initialization"]),
-        "followed s": followed.seconds,
-        "linearizations": followed.intervals,
-        "followed d²": near,
-        "estimate²": followed.error**2,
+        "of init. term %": 100 * far / mean_square(linearized.terms["initialization"]),
+        "relinearized s": relinearized.seconds,
+        "linearizations": relinearized.intervals,
+        "relinearized d²": near,
+        "estimate²": relinearized.error**2,
         "closer ×": far / near,
-        "faster ×": run.seconds / followed.seconds,
+        "faster ×": run.seconds / relinearized.seconds,
     }
 
 

@@ -1,10 +1,10 @@
 """Every optimizer: predicted against trained minimizers, in one run each. Needs WHICHMIN_DATA.
 
-    python benchmarks/optimizers.py [--parts lazy followed time batches momentum steps] [--threads 2]
+    python benchmarks/optimizers.py [--parts linearized relinearized time batches momentum steps] [--threads 2]
 
-lazy      one linearization of adaptive rules, by width: distance to the trained network over that to the minimizer of
+linearized  one linearization of adaptive rules, by width: distance to the trained network over that to the minimizer of
           gradient descent
-followed  the path of adaptive rules on narrower networks, the same
+relinearized  the path of adaptive rules on narrower networks, the same
 time      how much faster than training, width 4096
 batches   mini-batches: which distances between minimizers are real, and are they predicted
 momentum  training curves of heavy ball, Nesterov and higher momentum over 5,000 steps
@@ -47,7 +47,7 @@ def descent(model: torch.nn.Module, task: wm.Task, part: float = 0.4) -> partial
     return partial(O.SGD, lr=part * wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr)
 
 
-def lazy(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
+def linearized(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
     rows: list[Row] = []
     cases = [("mnist", w, 0.5) for w in widths] + [("fashion-mnist", 2048, 0.7)]
     for data, width, scale in cases:
@@ -68,7 +68,7 @@ def lazy(widths: tuple[int, ...] = (256, 1024, 4096)) -> list[Row]:
     return rows
 
 
-def followed() -> list[Row]:
+def relinearized() -> list[Row]:
     rows: list[Row] = []
     for data, classes, n, hidden, scale in (
         ("fashion-mnist", (0, 1), 60, (2048,), 0.7),
@@ -113,8 +113,8 @@ def batches(width: int = 4096) -> list[Row]:
     rows: list[Row] = []
     task, model = problem("mnist", (0, 1), 100, (width,), 0.5)
     gd = wm.train(model, task, descent(model, task, 0.1), until=1e-5, steps=30_000)
-    lazy_gd = wm.predict(model, task, descent(model, task, 0.1), until=1e-5, relinearize="never")
-    error = mean_square(lazy_gd.test - gd.test)
+    linearized_gd = wm.predict(model, task, descent(model, task, 0.1), until=1e-5, relinearize="never")
+    error = mean_square(linearized_gd.test - gd.test)
     ends: dict[str, dict[int, dict[str, torch.Tensor]]] = {}
     for name, optimizer in (
         ("SGD", descent(model, task, 0.1)),
@@ -139,12 +139,14 @@ def batches(width: int = 4096) -> list[Row]:
                 show(rows[-1])
     for name in ("Adam", "AdaGrad"):
         for a, b in ((10, 25), (10, 50), (25, 50)):
-            real, lazy, path = (
+            real, one, path = (
                 mean_square(ends[name][a][kind] - ends[name][b][kind]) for kind in ("trained", "never", "auto")
             )
             row = {"optimizer": name, "between batches": f"{a}, {b}", "d² trained": real}
             row |= {"in units of the linearization error": real / error}
-            row |= {f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("lazy", lazy), ("followed", path))}
+            row |= {
+                f"{k} off %": 100 * abs((d / real) ** 0.5 - 1) for k, d in (("linearized", one), ("relinearized", path))
+            }
             rows.append(row)
             show(rows[-1])
     return rows
@@ -200,7 +202,14 @@ def steps() -> list[Row]:
     return rows
 
 
-PARTS = {"lazy": lazy, "followed": followed, "time": timed, "batches": batches, "momentum": momentum, "steps": steps}
+PARTS = {
+    "linearized": linearized,
+    "relinearized": relinearized,
+    "time": timed,
+    "batches": batches,
+    "momentum": momentum,
+    "steps": steps,
+}
 
 
 def show(row: Row) -> None:

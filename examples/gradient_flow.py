@@ -15,13 +15,13 @@ def main(widths: tuple[int, ...] = (64, 256, 1024), n: int = 40, intervals: int 
     task = wm.data.load("digits", classes=(3, 8), n_train=n, n_test=100, dtype=torch.float64)
     flow = partial(torch.optim.SGD, lr=1.0)  # with flow=True time is lr·steps
     times = [0.3, 1.0, 3.0, 10.0, 30.0]
-    print("root mean square distance of the linearized theory to the followed path, on 100 test points")
+    print("root mean square distance of the linearized theory to the path, on 100 test points")
     print(" width | " + " | ".join(f"t = {t:<4g}" for t in times))
     for width in widths:
         model = wm.networks.MLP((64, width, 1), activation="tanh", dtype=torch.float64)
-        lazy = wm.predict(model, task, flow, steps=times, flow=True, relinearize="never")
+        linearized = wm.predict(model, task, flow, steps=times, flow=True, relinearize="never")
         path = wm.predict(model, task, flow, steps=times, flow=True, relinearize=intervals)
-        distance = (lazy.test - path.test).square().mean(dim=(1, 2)).sqrt()
+        distance = (linearized.test - path.test).square().mean(dim=(1, 2)).sqrt()
         print(f"{width:6} | " + " | ".join(f"{d:8.2g}" for d in distance.tolist()))
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 import whichmin as wm
 
-#: (ink, muted, one linearization, followed path, better, worse)
+#: (ink, muted, one linearization, path of several, better, worse)
 THEMES = {
     "light": ("#1e2329", "#66707b", "#c77f00", "#0072b2", "#00845f", "#c85400"),
     "dark": ("#e6edf3", "#9aa5b1", "#f0b040", "#58b4ee", "#2fc79a", "#ff8a4c"),
@@ -31,12 +31,12 @@ def measure(
     task = wm.data.load("digits", classes=(0, 1), n_train=n, n_test=100, seed=0)
     model = wm.networks.MLP((64, width, 1), seed=0)
     descent = partial(torch.optim.SGD, lr="best")
-    lazy = wm.predict(model, task, descent, until=until, relinearize="never")
-    followed = wm.predict(model, task, descent, until=until)
-    return lazy, followed, wm.explain(wm.train(model, task, descent, until=until))
+    linearized = wm.predict(model, task, descent, until=until, relinearize="never")
+    relinearized = wm.predict(model, task, descent, until=until)
+    return linearized, relinearized, wm.explain(wm.train(model, task, descent, until=until))
 
 
-def draw(lazy: wm.Prediction, followed: wm.Prediction, explained: wm.Explanation, theme: str) -> Figure:
+def draw(linearized: wm.Prediction, relinearized: wm.Prediction, explained: wm.Explanation, theme: str) -> Figure:
     """Predicted minus trained outputs, and the test error term by term."""
     ink, muted, *_ = THEMES[theme]
     settings = {
@@ -58,13 +58,13 @@ def draw(lazy: wm.Prediction, followed: wm.Prediction, explained: wm.Explanation
     with rc_context(settings):
         figure = Figure(figsize=(9, 3.3), layout="constrained")
         left, right = figure.subplots(1, 2)
-        _deviations(left, lazy, followed, explained, theme)
+        _deviations(left, linearized, relinearized, explained, theme)
         _waterfall(right, explained, theme)
     return figure
 
 
 def _deviations(
-    axes: Axes, lazy: wm.Prediction, followed: wm.Prediction, explained: wm.Explanation, theme: str
+    axes: Axes, linearized: wm.Prediction, relinearized: wm.Prediction, explained: wm.Explanation, theme: str
 ) -> None:
     _, muted, orange, blue, *_ = THEMES[theme]
     run = explained.run
@@ -73,8 +73,8 @@ def _deviations(
     trained = _numbers(run.test)
     axes.axhline(0, color=muted, linewidth=0.8)
     for prediction, name, color in (
-        (lazy, "one linearization", orange),
-        (followed, f"{followed.intervals} linearizations, {followed.seconds:.1f} s", blue),
+        (linearized, "one linearization", orange),
+        (relinearized, f"{relinearized.intervals} linearizations, {relinearized.seconds:.1f} s", blue),
     ):
         assert prediction.test is not None
         axes.scatter(trained, _numbers(prediction.test) - trained, s=14, color=color, label=name, linewidths=0)

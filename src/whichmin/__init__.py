@@ -7,9 +7,9 @@ train lie apart. Names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from whichmin._lazy import lazily
 from whichmin._version import __version__
 
 if TYPE_CHECKING:
@@ -86,15 +86,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in _HOME:
-        value = getattr(importlib.import_module(_HOME[name]), name)
-    elif name in _MODULES:
-        value = importlib.import_module(f"whichmin.{name}")
-    else:
-        raise AttributeError(f"module 'whichmin' has no attribute {name!r}")
-    globals()[name] = value
-    return value
+__getattr__ = lazily(__name__, _HOME | {name: f"whichmin.{name}" for name in _MODULES})
 
 
 def __dir__() -> list[str]:

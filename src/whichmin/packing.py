@@ -131,10 +131,10 @@ def _class_in(hint: Any) -> type:
     Raises:
         TypeError: there is none, or more than one.
     """
-    found = _classes_in(hint)
-    if len(found) != 1:
-        raise TypeError(f"the annotation {hint} is about {len(found)} dataclasses; expected one.")
-    return found.pop()
+    classes = _classes_in(hint)
+    if len(classes) != 1:
+        raise TypeError(f"the annotation {hint} is about {len(classes)} dataclasses; expected one.")
+    return classes.pop()
 
 
 def _classes_in(hint: Any) -> set[type]:

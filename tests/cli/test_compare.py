@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
+
+from oracles.comparisons import comparison
+from whichmin.report.comparison import by_size, finding, interval
+from whichmin.report.numbers import number, percent
 
 SMALL = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
 TWO = ["--optimizer", "sgd,adagrad:lr=0.03"]
@@ -43,6 +48,93 @@ def test_a_choice_that_diverges_fails_alone(cli):
     assert "sgd lr=10000, seed 0 could not be predicted: lr = 10000 diverges" in " ".join(out.split())
     assert "Failed as well: seed 1." in " ".join(out.split())
     assert "sgd lr=best – adagrad" in out
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """The command answers with a comparison whose every number differs from every other."""
+    asked = []
+
+    def answer(found):
+        monkeypatch.setattr(
+            "whichmin.studies.compare.compare", lambda *args, **options: asked.append((args, options)) or found
+        )
+        return asked
+
+    return answer
+
+
+def cells(line):
+    """The cells of a line of a table: intervals are one each."""
+    return re.split(r"\s{2,}", line.strip())
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_every_number_stands_in_its_column(cli, answered, trained):
+    found = comparison(trained=trained)
+    answered(found)
+    code, out, err = cli("compare", *SMALL, *TWO)
+    assert code == 0, err
+    lines = out.splitlines()
+    kinds = ["predicted", "trained"] if trained else ["predicted"]
+    assert cells(lines[0]) == ["test error", *kinds]
+    for line, name in zip(lines[1:4], found.names, strict=True):
+        errors = [interval(found.test_error_of(getattr(found, kind))[name]) for kind in kinds]
+        assert cells(line) == [name, *errors]
+    assert cells(lines[5]) == ["distance", *kinds, "shared", "error", "p", "flips"]
+    for line, ((one, other), pair) in zip(lines[6:9], by_size(found), strict=True):
+        best = pair.trained if trained else pair.predicted
+        distances = [interval(getattr(pair, kind).rms_distance) for kind in kinds]
+        numbers = [number(best.systematic), number(pair.predicted.error), number(best.p), percent(best.flips)]
+        assert cells(line) == [f"{one} – {other}", *distances, *numbers, "significant"]
+    assert " ".join(finding(found).split()) in " ".join(out.split())
+    assert "note: a note" in lines
+
+
+def test_every_number_stands_under_its_key(cli, answered):
+    found = comparison(failed=(5, 6))
+    answered(found)
+    code, out, _ = cli("compare", *SMALL, *TWO, "--batch-size", "none,5", "--level", "0.1", "--json")
+    assert code == 1
+    said = json.loads(out)
+    for kind in ("predicted", "trained"):
+        expected = found.test_error_of(getattr(found, kind))
+        assert said["test_error"][kind] == {name: vars(estimate) for name, estimate in expected.items()}
+    assert [(pair["one"], pair["other"]) for pair in said["pairs"]] == list(found.pairs)
+    for pair, known in zip(said["pairs"], found.pairs.values(), strict=True):
+        for kind in ("predicted", "trained"):
+            effect = getattr(known, kind)
+            extra = {"rms_distance": vars(effect.rms_distance), "significant": effect.significant}
+            assert pair[kind] == vars(effect) | extra
+    assert said["failures"] == [vars(failure) for failure in found.failures]
+    assert said["notes"] == ["a note"]
+    assert (said["config"]["batch_size"], said["config"]["level"]) == ([None, 5], 0.1)
+
+
+def test_options_reach_the_question(cli, answered, tmp_path):
+    asked = answered(comparison())
+    (tmp_path / "c.toml").write_text('seeds = 9\nuntil = 0.5\nbatch_size = [4, "none"]\n')
+    cli("compare", "--seeds", "3", "--steps", "11", "--tol", "0.03", "--level", "0.2", "--seed", "7", "--train")
+    cli("compare", "--config", "c.toml", "--optimizer", "sgd:lr=1,adam:lr=2", "--no-train")
+    (first, options), (second, from_file) = asked
+    assert first[3] == 3
+    assert {k: options[k] for k in ("train", "until", "steps", "tol", "level")} == {
+        "train": True,
+        "until": 1e-3,
+        "steps": 11,
+        "tol": 0.03,
+        "level": 0.2,
+    }
+    assert all(recipe.seed == 7 for _, recipe in first[2])
+    assert [name for name, _ in first[2]] == ["sgd", "sgd momentum=0.9", "adam", "adagrad", "rmsprop"]
+    assert second[3] == 9
+    assert (from_file["train"], from_file["until"]) == (False, 0.5)
+    assert [(name, recipe.batch_size) for name, recipe in second[2]] == [
+        ("sgd, batch 4", 4),
+        ("sgd, full batch", None),
+        ("adam, batch 4", 4),
+        ("adam, full batch", None),
+    ]
 
 
 @pytest.mark.parametrize(

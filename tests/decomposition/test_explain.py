@@ -41,14 +41,14 @@ def test_the_terms_of_a_run_by_hand(outputs):
 @OUTPUTS
 @pytest.mark.parametrize("kind", ["over", "under"])
 @pytest.mark.parametrize("steps", [0, 1, 400])
-def test_the_terms_add_up_to_the_trained_network(outputs, kind, max_steps):
+def test_the_terms_add_up_to_the_trained_network(outputs, kind, steps):
     model, task = problem(kind, outputs)
-    run = wm.train(model, task, sgd(0.05), steps=max_steps)
+    run = wm.train(model, task, sgd(0.05), steps=steps)
     found = wm.explain(run)
     scale = max(1.0, *(float(t.abs().max()) for t in found.terms.values()))
     assert distance(found.total, run.test) < 1e-12 * scale
     assert list(found.terms) == [n for n in MEANINGS if n in found.terms], "in the order of MEANINGS"
-    if max_steps == 0:
+    if steps == 0:
         assert float(found.terms["drift"].abs().max()) < 1e-13 * scale
         assert float(found.terms["curvature"].abs().max()) < 1e-13 * scale
 
@@ -94,8 +94,8 @@ def test_a_lazy_network_needs_no_path():
 
 def test_the_best_rate():
     model, task = problem("over")
-    for trained in (True, False):
-        found = wm.explain(model, task, BEST, steps=30, until=None, trained=trained)
+    for train in (True, False):
+        found = wm.explain(model, task, BEST, steps=30, until=None, train=train)
         assert found.prediction.learning_rate == found.prediction.best_lr
         assert found.prediction.steps == 30
 
@@ -145,9 +145,9 @@ def test_arguments():
 def test_without_test_points():
     model, task = problem("over")
     bare = wm.Task(task.X, task.y)
-    for trained in (True, False):
+    for train in (True, False):
         with pytest.raises(InputError, match="about test outputs: pass a Task with X_test"):
-            wm.explain(model, bare, sgd(0.1), trained=trained)
+            wm.explain(model, bare, sgd(0.1), train=train)
     with pytest.raises(InputError, match="about test outputs"):
         wm.explain(wm.train(model, bare, sgd(0.1), steps=3))
 

@@ -62,7 +62,7 @@ def test_the_table(found):
 def test_saved_and_loaded_is_the_same(tmp_path, trained, test_targets):
     model, task = mlp_problem((4, 20), 6)
     task = task if test_targets else wm.Task(task.X, task.y, task.X_test)
-    found = wm.explain(model, task, sgd(0.1), until=None, steps=60, trained=trained)
+    found = wm.explain(model, task, sgd(0.1), until=None, steps=60, train=trained)
     found.save(tmp_path / "explanation")
     loaded = wm.Explanation.load(tmp_path / "explanation")
     assert list(loaded.terms) == list(found.terms)

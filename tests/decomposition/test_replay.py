@@ -124,7 +124,7 @@ def test_a_network_of_one_flat_output():
             optimizer.step()
     found = wm.explain(recorder, loader=[task.X])
     assert distance(found.total[:, 0], model(task.X_test).detach()) < 1e-10
-    assert "path" in found.terms
+    assert "history" in found.terms
 
 
 @pytest.mark.parametrize(
@@ -142,6 +142,25 @@ def test_a_replay_that_ends_elsewhere(settings, replayed):
     with pytest.raises(ResultError, match=r"not the loop: after \d+ of 42 steps .* apart.*accumulated or clipped"):
         wm.explain(recorder, loader=loader(task, **replayed))
     assert "trajectory" in wm.explain(recorder).terms
+
+
+@pytest.mark.parametrize(("off", "accepted"), [(0.004, True), (0.015, False), (0.05, False)])
+def test_a_replay_may_end_a_percent_off(off, accepted):
+    """Of how far the loop moved the training outputs: rounding that training amplifies, but no other loop."""
+    model, task = problem("over")
+    optimizer, scale = torch.optim.SGD(model.parameters(), lr=1e-3), 1.0 + off
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(20):
+            optimizer.zero_grad()
+            (scale * nn.functional.mse_loss(model(task.X), task.y)).backward()
+            optimizer.step()
+    if accepted:
+        assert "trajectory" not in wm.explain(recorder, loader=[task.X]).terms
+        return
+    with pytest.raises(
+        ResultError, match=r"the replay is not the loop: after \d+ of 20 steps"
+    ):
+        wm.explain(recorder, loader=[task.X])
 
 
 @pytest.mark.parametrize(

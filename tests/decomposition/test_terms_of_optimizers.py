@@ -12,7 +12,9 @@ from torch.optim.lr_scheduler import StepLR
 import whichmin as wm
 from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.explanation import MEANINGS
+from whichmin.dynamics.prepare import prepare
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned, last_metric
+from whichmin.recipe.recipe import Recipe
 
 BASE = {"interpolant", "initialization", "unconverged", "drift", "curvature"}
 
@@ -28,11 +30,11 @@ CASES = {
     "nesterov": (partial(Nesterov, lr=0.05), set()),
     "two terms": (partial(HigherMomentum, lr=0.05, betas=(0.5, 0.2)), set()),
     "preconditioned": (partial(Preconditioned, lr=0.05, metric=metric), {"geometry"}),
-    "adagrad": (partial(torch.optim.Adagrad, lr=0.05), {"geometry", "path"}),
-    "rmsprop": (partial(torch.optim.RMSprop, lr=1e-3), {"geometry", "path"}),
-    "adam": (partial(torch.optim.Adam, lr=1e-2), {"geometry", "path"}),
-    "adamw": (partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.3), {"geometry", "path", "decay"}),
-    "adadelta": (partial(torch.optim.Adadelta, lr=1.0), {"path"}),
+    "adagrad": (partial(torch.optim.Adagrad, lr=0.05), {"geometry", "history"}),
+    "rmsprop": (partial(torch.optim.RMSprop, lr=1e-3), {"geometry", "history"}),
+    "adam": (partial(torch.optim.Adam, lr=1e-2), {"geometry", "history"}),
+    "adamw": (partial(torch.optim.AdamW, lr=1e-2, weight_decay=0.3), {"geometry", "history", "decay"}),
+    "adadelta": (partial(torch.optim.Adadelta, lr=1.0), {"history"}),
 }
 COURSES = {
     "full": {},
@@ -95,7 +97,7 @@ def test_example_one_of_the_paper():
     expected = wm.minimizers.adagrad_one_point(model, task.X, task.y, task.X_test)
     assert distance(lazy.test, expected) < 1e-9
     assert distance(total(terms), expected) < 1e-9
-    assert float(terms["path"].abs().max()) < 1e-9, "D changes its size only, so that the path leaves nothing"
+    assert float(terms["history"].abs().max()) < 1e-9, "D changes its size only, so that the path leaves nothing"
     assert float(terms["unconverged"].abs().max()) < 1e-9
     assert float(terms["geometry"].abs().max()) > 1e-2
     dense = Dense.of(model, task)
@@ -121,7 +123,7 @@ def by_hand(J, Jx, w, y, steps):
         "unconverged": A @ rT,
         "geometry": (A_D - A) @ (rT - r0),
     }
-    return theta, terms | {"path": Jx @ theta - sum(terms.values())}
+    return theta, terms | {"history": Jx @ theta - sum(terms.values())}
 
 
 @pytest.mark.parametrize("steps", [1, 5, 400])
@@ -141,9 +143,9 @@ def test_two_points_and_three_parameters_by_hand(steps):
         assert float(found.terms[name].abs().max()) < 1e-12
     assert float(found.terms["geometry"].abs().max()) > 1e-2
     if steps > 1:
-        assert float(found.terms["path"].abs().max()) > 1e-4
+        assert float(found.terms["history"].abs().max()) > 1e-4
     else:
-        assert float(found.terms["path"].abs().max()) < 1e-12, "one step has one metric"
+        assert float(found.terms["history"].abs().max()) < 1e-12, "one step has one metric"
 
 
 def test_the_path_is_the_sum_over_changing_metrics():
@@ -163,7 +165,7 @@ def test_the_path_is_the_sum_over_changing_metrics():
         residuals.append(X @ w[0].detach() - y[:, 0])
     path = sum((maps[s] - maps[s - 1]) @ (residuals[0] - residuals[s]) for s in range(1, steps))
     lazy = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.3), steps=steps, relinearize="never")
-    assert distance(lazy.terms["path"], path) < 1e-10
+    assert distance(lazy.terms["history"], path) < 1e-10
     assert float(path.abs().max()) > 1e-3
 
 
@@ -207,7 +209,7 @@ def test_batches_of_plain_rules_leave_no_path(factory, seed):
     batched = wm.predict(model, task, factory, steps=6000, relinearize="never", **course)
     assert distance(batched.train, task.y) < 1e-9
     assert rms(batched.test, descent.test) < 1e-8
-    assert "path" not in batched.terms
+    assert "history" not in batched.terms
     assert rms(wm.predict(model, task, factory, relinearize="never", **course).test, descent.test) < 1e-8
 
 
@@ -217,5 +219,22 @@ def test_batches_of_an_adaptive_rule_leave_a_path():
     found = [wm.predict(model, task, factory, steps=1500, relinearize="never", batch_size=b) for b in (None, 2)]
     assert all(distance(p.train, task.y) < 1e-10 for p in found)
     assert rms(found[0].test, found[1].test) > 1e-3, "the minimizer depends on the batches"
-    assert rms(found[0].terms["path"], found[1].terms["path"]) > 1e-3
+    assert rms(found[0].terms["history"], found[1].terms["history"]) > 1e-3
     assert rms(found[0].terms["interpolant"], found[1].terms["interpolant"]) < 1e-12
+
+
+@pytest.mark.parametrize("beyond", [1.3, 2.2])
+def test_beyond_the_limit_of_stability_one_training_has_one_explanation(beyond):
+    """The same steps, as gradient descent and as gradient descent with next to no weight decay or momentum."""
+    model, task = mlp_problem((4, 60), 6, n_test=20)
+    limit = wm.predict(model, task, sgd(0.01), steps=1, relinearize="never").max_lr
+    settings = [{}, {"weight_decay": 1e-12}, {"momentum": 1e-12}]
+    found = [
+        prepare(
+            model, task, Recipe(partial(torch.optim.SGD, lr=beyond * limit, **more)), (7.0,), require_stable=False
+        ).linearized()
+        for more in settings
+    ]
+    for other in found[1:]:
+        assert distance(found[0].test[-1], other.test[-1]) < 1e-8
+        assert distance(found[0].train[-1], other.train[-1]) < 1e-8

@@ -95,6 +95,6 @@ def test_with_more_parameters_than_points_each_optimizer_ends_at_its_own():
 def test_explaining_says_so(really):
     model, task = problem(120, trained="first")
     until = None if really else 0.5
-    explanation = wm.explain(model, task, sgd("best"), until=until, steps=30, trained=really)
+    explanation = wm.explain(model, task, sgd("best"), until=until, steps=30, train=really)
     (note,) = [note for note in explanation.prediction.notes if note.startswith("underparameterized")]
     assert "60 parameters for 120 training outputs" in note

@@ -5,14 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from whichmin.kernels.layout import (
-    from_matrix,
-    from_output_major,
-    matrix_rows,
-    output_major_to_matrix,
-    to_matrix,
-    to_output_major,
-)
+from whichmin.kernels.layout import from_matrix, matrix_rows, to_matrix
 
 SIZES = pytest.mark.parametrize(("n1", "n2", "C"), [(3, 5, 2), (5, 3, 3), (4, 2, 1), (1, 1, 4)])
 
@@ -24,25 +17,20 @@ def blocks(n1, n2, C):
 @SIZES
 def test_where_each_entry_stands(n1, n2, C):
     K = blocks(n1, n2, C)
-    matrix, major = to_matrix(K), to_output_major(K)
+    matrix = to_matrix(K)
     assert matrix.shape == (n1 * C, n2 * C)
-    assert major.shape == (C * n1, C * n2)
     for i in range(n1):
         for j in range(n2):
             for c in range(C):
                 for d in range(C):
                     assert matrix[i * C + c, j * C + d] == K[i, j, c, d]
-                    assert major[c * n1 + i, d * n2 + j] == K[i, j, c, d]
 
 
 @SIZES
 def test_there_and_back(n1, n2, C):
     K = blocks(n1, n2, C)
     assert torch.equal(from_matrix(to_matrix(K), C), K)
-    assert torch.equal(from_output_major(to_output_major(K), C), K)
-    assert torch.equal(output_major_to_matrix(to_output_major(K), C), to_matrix(K))
     assert from_matrix(to_matrix(K), C).is_contiguous()
-    assert from_output_major(to_output_major(K), C).is_contiguous()
 
 
 @SIZES
@@ -50,7 +38,6 @@ def test_a_matrix_multiplies_flattened_outputs(n1, n2, C):
     K, v = blocks(n1, n2, C), torch.randn(n2, C, dtype=torch.float64)
     product = torch.einsum("ijcd,jd->ic", K, v)
     torch.testing.assert_close(to_matrix(K) @ v.reshape(-1), product.reshape(-1))
-    torch.testing.assert_close(to_output_major(K) @ v.T.reshape(-1), product.T.reshape(-1))
 
 
 @SIZES
@@ -63,7 +50,6 @@ def test_rows_of_a_matrix(n1, n2, C):
 
 def test_one_output_is_not_copied():
     K = blocks(3, 2, 1)
-    for matrix in (to_matrix(K), to_output_major(K)):
-        assert matrix.data_ptr() == K.data_ptr()
-        assert from_matrix(matrix, 1).data_ptr() == K.data_ptr()
-        assert from_output_major(matrix, 1).data_ptr() == K.data_ptr()
+    matrix = to_matrix(K)
+    assert matrix.data_ptr() == K.data_ptr()
+    assert from_matrix(matrix, 1).data_ptr() == K.data_ptr()

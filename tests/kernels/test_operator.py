@@ -35,11 +35,13 @@ def test_products(name, outputs, other):
         torch.testing.assert_close(op.to_dense(), K, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("with_metric", [False, True])
 @pytest.mark.parametrize("other", [False, True])
-def test_for_scipy_with_its_adjoint(other):
+def test_for_scipy_with_its_adjoint(other, with_metric):
     model, X, Z = problem("mlp-bias", 2, other)
-    K = to_matrix(wm.tangent_kernel(model, X, Z)).numpy()
-    op = wm.kernel_operator(model, X, Z).to_scipy()
+    metric = {n: 0.5 + torch.rand_like(p) for n, p in model.named_parameters()} if with_metric else None
+    K = to_matrix(wm.tangent_kernel(model, X, Z, metric=metric)).numpy()
+    op = wm.kernel_operator(model, X, Z, metric=metric).to_scipy()
     assert op.shape == K.shape == ((8, 6) if other else (8, 8))
     rng = np.random.default_rng(0)
     v, w = rng.standard_normal(K.shape[1]), rng.standard_normal(K.shape[0])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import math
 import re
+import sys
 from functools import partial
 
 import pytest
@@ -25,7 +27,7 @@ from torch.optim.lr_scheduler import (
 
 import whichmin as wm
 from whichmin.optimizers import Preconditioned
-from whichmin.recipe.describe import Unknown
+from whichmin.recipe.describe import Unknown, _version
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -172,6 +174,42 @@ def test_code_of_ones_own_is_unknown(settings, reason):
 def test_functions_of_installed_packages_are_known():
     schedule = partial(LambdaLR, lr_lambda=math.exp)
     assert "math.exp" in said(scheduler=schedule)
+
+
+def test_a_module_of_ones_own_that_is_called_like_a_package_is_unknown(monkeypatch):
+    package = __name__.partition(".")[0]
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {package: ["torch"]})
+    _version.cache_clear()
+    assert "the optimizer Own is code of your own" in unknown(partial(Own, lr=0.1))
+    _version.cache_clear()
+
+
+def test_classes_of_installed_packages_are_known_by_their_version(tmp_path, monkeypatch):
+    folder = tmp_path / "site-packages"
+    folder.mkdir()
+    (folder / "package_under_test.py").write_text("import torch\nclass Theirs(torch.optim.SGD):\n    pass\n")
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(importlib.metadata, "packages_distributions", lambda: {"package_under_test": ["theirs"]})
+    keys = set()
+    for version in ("1.0", "1.1"):
+        monkeypatch.setattr(importlib.metadata, "version", lambda name, version=version: f"{name}-{version}")
+        _version.cache_clear()
+        theirs = importlib.import_module("package_under_test").Theirs
+        keys.add(said(partial(theirs, lr=0.1)))
+    _version.cache_clear()
+    monkeypatch.delitem(sys.modules, "package_under_test")
+    assert len(keys) == 2
+    assert all("package_under_test.Theirs theirs theirs-1." in key for key in keys)
+
+
+def test_what_a_scheduler_does_over_the_first_steps_is_described():
+    described = wm.Recipe(SGD, scheduler=partial(StepLR, step_size=40)).describe(parameters())
+    changes = [(k, settings[0]["lr"], settings[0]["momentum"]) for k, settings in described["scheduled"]]
+    assert changes == [(0, 0.1, 0.9), (40, pytest.approx(0.01), 0.9), (80, pytest.approx(0.001), 0.9)]
+    cycle = wm.Recipe(SGD, scheduler=partial(OneCycleLR, max_lr=0.3, total_steps=5)).describe(parameters())
+    assert [k for k, _ in cycle["scheduled"]] == [0, 1, 2, 3, 4, 5, 5]
+    assert cycle["scheduled"][-1] == (5, "over")
+    assert len({settings[0]["momentum"] for _, settings in cycle["scheduled"][:-1]}) > 2
 
 
 def test_what_bears_the_name_of_another_is_unknown():

@@ -55,11 +55,14 @@ def test_distances_and_test_errors(found):
     assert effect.significant == (effect.p <= 0.05 and effect.systematic > effect.error)
 
 
-def test_a_frame(found):
-    frame = found.to_frame()
-    assert len(frame) == 6
-    assert frame.loc[0, "significant_predicted"] is False or not frame.loc[0, "significant_predicted"]
-    assert not any("trained" in column for column in frame)
+def test_errors_and_steps_are_those_of_the_predictions(found):
+    for name, factory in (("gd", SGD), ("adagrad", ADAGRAD)):
+        with few_threads(network(3), problem()):
+            alone = wm.predict(network(3), problem(), factory, until=1e-2)
+        assert found.errors[name][3] == alone.error
+        assert found.steps[name][3] == alone.steps
+    assert found.settings == {"until": 1e-2, "steps": None, "tol": 1e-2}
+    assert found.level == 0.05
 
 
 @pytest.mark.slow
@@ -141,17 +144,6 @@ def test_saved(found, tmp_path):
     assert back.pairs == found.pairs
     assert back.test_error == found.test_error
     assert back.settings == found.settings
-
-
-def test_the_report_needs_nothing_else(found, tmp_path):
-    found.report(tmp_path / "report.html")
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert "gd – adagrad" in page
-    assert "not significant" in page
-    assert not re.search(r'(?:src|href)="(?!data:|#)', page)
-    assert "http" not in re.sub(r'xmlns(?::\w+)?="[^"]*"', "", page)
-    with pytest.raises(OutputError, match="is a folder"):
-        found.report(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,28 @@ def test_signs_that_are_drawn_are_calibrated_too():
     assert sum(map(bool, significant)) <= 10
 
 
+@pytest.mark.parametrize("seeds", [EXACT + 1, 30])
+def test_the_smallest_p_of_drawn_signs(seeds):
+    """The pattern as it is counts among those that are drawn: p is a share of 10,000 and never 0."""
+    one, other = outputs(np.random.default_rng(12), seeds, shared=9.0)
+    assert effect(one, other).p == pytest.approx(smallest_p(seeds), rel=1e-12) == 1e-4
+
+
+@pytest.mark.parametrize("seeds", [EXACT, EXACT + 1])
+def test_p_is_a_share_of_the_sign_patterns(seeds):
+    d = np.random.default_rng(13).normal(size=(seeds, 5)) + 0.4
+    found, p = systematic_difference(d)
+    signs = np.random.default_rng(0).integers(0, 2, (9_999, seeds)) * 2.0 - 1.0
+    if seeds == EXACT:
+        signs = np.array([(1, *rest) for rest in itertools.product([1, -1], repeat=seeds - 1)])
+    flipped = np.einsum("ks,sm->km", signs, d)
+    own = np.square(d).sum()
+    statistics = (np.square(flipped).sum(axis=1) - own) / 5 / (seeds * (seeds - 1))
+    count = int((statistics >= found - 1e-12).sum())
+    assert 0.001 < p < 0.9
+    assert p == pytest.approx(count / 2 ** (seeds - 1) if seeds == EXACT else (1 + count) / 10_000, rel=1e-12)
+
+
 def test_shuffled_pairs_have_no_consistent_direction():
     """Which of the two outputs of a seed is whose is drawn anew: exchangeable by construction, however far apart."""
     generator = np.random.default_rng(6)

@@ -29,10 +29,12 @@ def question(kind="predicted", recipe=PLAIN, model=None, task=None, **settings):
     return asked
 
 
-def changed(name, amount=1e-6):
+def changed(name=None):
+    """A task of more rows than a network is probed at, the last of which may be changed."""
     task = problem()
-    parts = {part: getattr(task, part).clone() for part in ("X", "y", "X_test", "y_test")}
-    parts[name][0, 0] += amount
+    parts = {part: getattr(task, part).repeat(3, 1) for part in ("X", "y", "X_test", "y_test")}
+    if name is not None:
+        parts[name][-1, 0] += 1e-6
     return wm.Task(**parts)
 
 
@@ -73,7 +75,7 @@ def test_every_part_of_a_question_counts():
         question(recipe=wm.Recipe(SLOW, scheduler=partial(StepLR, step_size=10))),
         question(model=network(1)),
         question(model=network(0, width=32)),
-        *(question(task=changed(name)) for name in ("X", "y", "X_test", "y_test")),
+        *(question(task=changed(name)) for name in (None, "X", "y", "X_test", "y_test")),
         question(task=wm.Task(bare.X, bare.y, bare.X_test)),
     ]
     assert len({asked.key for asked in others}) == len(others)
@@ -96,17 +98,21 @@ def test_networks_of_equal_parameters_are_told_apart_by_what_they_compute(zero):
     assert question(model=relu).key != question(model=tanh).key
 
 
-def test_gradients_tell_networks_of_equal_outputs_apart():
-    assert signature(Plain(lambda h: h), problem()) != signature(Plain(torch.Tensor.detach), problem())
+@pytest.mark.parametrize("zero", [False, True], ids=["drawn", "a last layer of zeros"])
+def test_gradients_tell_networks_of_equal_outputs_apart(zero):
+    functions = (lambda h: h, torch.Tensor.detach, lambda h: 0.5 * h + (0.5 * h).detach())
+    assert len({signature(Plain(function, zero), problem()) for function in functions}) == 3
 
 
-def test_a_signature_changes_nothing():
-    model, threads, state = network(0), torch.get_num_threads(), torch.get_rng_state()
+def test_a_signature_changes_nothing(monkeypatch):
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch, "set_num_threads", lambda n, set_to=torch.set_num_threads: used.append(n) or set_to(n))
+    model, state, used = network(0), torch.get_rng_state(), []
     before = {name: p.clone() for name, p in model.state_dict().items()}
     signature(model, problem())
     assert all(torch.equal(p, before[name]) for name, p in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
-    assert torch.get_num_threads() == threads
+    assert used == [1, threads], "one thread, and as many as before afterwards"
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -159,19 +165,19 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The recipes that were really predicted or trained."""
-    recipes = []
+    """The verbs that were really called, with their recipes."""
+    calls = []
 
-    def counted(verb):
+    def counted(name, verb):
         def call(model, task, recipe, **options):
-            recipes.append(recipe)
+            calls.append((name, recipe))
             return verb(model, task, recipe, **options)
 
-        return call
+        monkeypatch.setattr(answer, name, call)
 
-    monkeypatch.setattr(answer, "predict", counted(wm.predict))
-    monkeypatch.setattr(answer, "train", counted(wm.train))
-    return recipes
+    counted("predict", wm.predict)
+    counted("train", wm.train)
+    return calls
 
 
 def outputs(choice, tmp_path, **options):
@@ -251,3 +257,28 @@ def test_an_interrupted_training_is_not_kept(tmp_path, monkeypatch):
     _, found = outputs(SGD, tmp_path, train=True)
     whole = wm.train(network(0), problem(), SLOW, until=None, steps=30)
     torch.testing.assert_close(found.trained["plain"][0], whole.test)
+
+
+@pytest.mark.parametrize(
+    ("change", "predicted", "trained"),
+    [
+        ({}, 0, 0),
+        ({"tol": 2e-2}, 4, 0),
+        ({"steps": 8}, 4, 4),
+        ({"until": 1e-3}, 4, 4),
+        ({"level": 0.2}, 0, 0),
+    ],
+    ids=str,
+)
+def test_a_comparison_is_read_back_for_the_same_arguments(tmp_path, asked, change, predicted, trained):
+    arguments = {"until": 1e-2, "steps": 9, "tol": 1e-2, "train": True, "out": tmp_path}
+    choices = {"one": SLOW, "other": partial(torch.optim.SGD, lr=0.02)}
+    first = wm.compare(network, problem(), choices, 2, **arguments)
+    assert [name for name, _ in asked].count("predict") == [name for name, _ in asked].count("train") == 4
+    asked.clear()
+    again = wm.compare(network, problem(), choices, 2, **arguments | change)
+    names = [name for name, _ in asked]
+    assert (names.count("predict"), names.count("train")) == (predicted, trained)
+    for values in ("predicted", "trained", "errors", "steps"):
+        same = [torch.equal(getattr(first, values)[name], getattr(again, values)[name]) for name in choices]
+        assert all(same) or asked

@@ -12,6 +12,7 @@ from whichmin.kernels.layout import to_matrix
 from whichmin.tangent.coordinates import Coordinates
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import features_of
+from whichmin.tangent.layers.matrix_products import FEW
 from whichmin.tangent.model import trainable
 
 EVERY = pytest.mark.parametrize("name", list(ZOO))
@@ -38,7 +39,7 @@ def drawn(*shape, seed=0):
 def test_pulling_back(name, outputs):
     problem, c = Problem.of(name, outputs), drawn(5, outputs)
     expected = pulled(problem.J, c)
-    for cotangent in (c, c.reshape(-1)):
+    for cotangent in (c, c.reshape(-1), *[c] * FEW):  # the later ones by transposes that are kept
         direction = problem.left.pull(cotangent)
         assert direction.steps == {}
         all_near(direction.tensors, expected)

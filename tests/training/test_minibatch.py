@@ -96,7 +96,7 @@ def test_a_scheduler_is_stepped_after_every_step(scheduler, batch_size):
     assert same(run, plain)
     assert not same(wm.train(model, task, sgd(0.2), until=None, steps=25, batch_size=batch_size, seed=4), plain)
     assert run.learning_rate == 0.2
-    assert run._scheduler is scheduler
+    assert run._recipe.scheduler is scheduler
 
 
 @pytest.mark.parametrize("batch_size", [6, 7, 100])
@@ -255,7 +255,7 @@ def test_a_parameter_whose_infinity_does_not_show_in_the_loss(settings, batch_si
         ({"batch_size": 2.5}, "batch_size is 2.5"),
         ({"batch_size": 2, "seed": 0.5}, "seed is 0.5; expected an integer"),
         ({"seed": None}, "seed is None; expected an integer"),
-        ({"steps": math.inf}, "max_steps is inf; expected a whole number of steps"),
+        ({"steps": math.inf}, "steps is inf; expected a whole number of steps"),
     ],
 )
 def test_arguments(arguments, message):

@@ -17,7 +17,7 @@ from whichmin.training.stopping import stalled
 def reason(model, task, factory, steps=1500, **settings):
     run = wm.train(model, task, factory, steps=steps, **settings)
     assert not run.converged
-    assert run.reason.startswith(f"stopped at max_steps = {steps} with a training MSE of {float(run.losses[-1]):.3g}")
+    assert run.reason.startswith(f"stopped at steps = {steps} with a training MSE of {float(run.losses[-1]):.3g}")
     return run.reason
 
 

@@ -75,7 +75,7 @@ def test_it_stops_at_max_steps():
     run = wm.train(model, task, sgd(0.1), steps=7)
     assert run.steps == 7
     assert not run.converged
-    assert run.reason.startswith("stopped at max_steps = 7 with a training MSE of")
+    assert run.reason.startswith("stopped at steps = 7 with a training MSE of")
     assert "above until = 1e-05" in run.reason
     none = wm.train(model, task, sgd(0.1), steps=0)
     assert none.steps == 0
@@ -230,8 +230,8 @@ def test_the_progress_bar_is_shown_on_request(capsys):
         ({"until": 0}, "until is 0; expected a positive"),
         ({"until": -1.0}, "until is -1.0"),
         ({"until": math.nan}, "until is nan"),
-        ({"steps": -1}, "max_steps is -1; expected a whole number"),
-        ({"steps": 2.5}, "max_steps is 2.5"),
+        ({"steps": -1}, "steps is -1; expected a whole number"),
+        ({"steps": 2.5}, "steps is 2.5"),
     ],
 )
 def test_arguments(arguments, message):

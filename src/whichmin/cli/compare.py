@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import sys
 import textwrap
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.cli.options import Comparing, Output
+from whichmin.cli.tables import aligned, finite
 
 if TYPE_CHECKING:
     from whichmin.studies.comparison import Comparison
@@ -39,16 +39,16 @@ def compare(
     """
     experiment, sizes = question.comparison(train=train)
     with contextlib.redirect_stdout(sys.stderr):
-        found = _compared(experiment, sizes, level, output.out)
+        comparison = _compared(experiment, sizes, level, output.out)
         report = (output.out / "report.html").resolve()
-        found.report(report)
+        comparison.report(report)
     if output.json:
         config = experiment.to_dict() | {"batch_size": list(sizes), "level": level}
-        print(json.dumps(_as_json(found) | {"config": config, "report": str(report)}, allow_nan=False))
+        print(json.dumps(_as_json(comparison) | {"config": config, "report": str(report)}, allow_nan=False))
     else:
-        _print(found)
+        _print(comparison)
         print(f"\nreport: {report}")
-    return int(bool(found.failures))
+    return int(bool(comparison.failures))
 
 
 def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: float, out: Path) -> Comparison:
@@ -87,16 +87,17 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
         ) from None
 
 
-def _print(found: Comparison) -> None:
+def _print(comparison: Comparison) -> None:
     from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
     from whichmin.report.numbers import MISSING, number, percent
 
-    kinds = ("predicted",) if found.trained is None else ("predicted", "trained")
-    errors = [found.test_error_of(getattr(found, kind)) or {} for kind in kinds]
+    kinds = ("predicted",) if comparison.trained is None else ("predicted", "trained")
+    errors = [comparison.test_error_of(getattr(comparison, kind)) or {} for kind in kinds]
     rows = [["test error", *kinds]]
-    _table(rows + [[name, *(interval(kind.get(name)) for kind in errors)] for name in found.names])
+    rows += [[name, *(interval(kind.get(name)) for kind in errors)] for name in comparison.names]
+    print(*aligned(rows), sep="\n")
     rows = [["distance", *kinds, "shared", "error", "p", "flips", ""]]
-    for (one, other), pair in by_size(found):
+    for (one, other), pair in by_size(comparison):
         effect = pair.best
         assert effect is not None
         ways = [interval(way and way.rms_distance) for way in (getattr(pair, kind) for kind in kinds)]
@@ -104,44 +105,36 @@ def _print(found: Comparison) -> None:
         rest = [number(effect.systematic), off, number(effect.p), percent(effect.flips), verdict(effect)]
         rows.append([f"{one} – {other}", *ways, *rest])
     print()
-    _table(rows)
-    print("\n" + textwrap.fill(finding(found), 100))
-    for text in [*failure_sentences(found), *found.notes]:
+    print(*aligned(rows), sep="\n")
+    print("\n" + textwrap.fill(finding(comparison), 100))
+    for text in [*failure_sentences(comparison), *comparison.notes]:
         print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
 
 
-def _table(rows: list[list[str]]) -> None:
-    sizes = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True)]
-        sys.stdout.write("  ".join([row[0].ljust(sizes[0]), *cells]).rstrip() + "\n")
-
-
-def _as_json(found: Comparison) -> dict[str, Any]:
+def _as_json(comparison: Comparison) -> dict[str, Any]:
     from whichmin._version import __version__
 
-    def known(value: Any) -> Any:
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
     def plain(of: Any) -> dict[str, Any]:
-        return {name: known(value) for name, value in vars(of).items()}
+        return {name: finite(value) for name, value in vars(of).items()}
 
     def effect(of: Any) -> dict[str, Any] | None:
         return (
             None if of is None else plain(of) | {"rms_distance": plain(of.rms_distance), "significant": of.significant}
         )
 
-    kinds = {"predicted": found.predicted} | ({} if found.trained is None else {"trained": found.trained})
+    kinds = {"predicted": comparison.predicted} | (
+        {} if comparison.trained is None else {"trained": comparison.trained}
+    )
     return {
         "whichmin": __version__,
         "test_error": {
-            kind: {name: plain(e) for name, e in (found.test_error_of(outputs) or {}).items()}
+            kind: {name: plain(e) for name, e in (comparison.test_error_of(outputs) or {}).items()}
             for kind, outputs in kinds.items()
         },
         "pairs": [
             {"one": one, "other": other, "predicted": effect(pair.predicted), "trained": effect(pair.trained)}
-            for (one, other), pair in found.pairs.items()
+            for (one, other), pair in comparison.pairs.items()
         ],
-        "failures": [plain(failure) for failure in found.failures],
-        "notes": list(found.notes),
+        "failures": [plain(failure) for failure in comparison.failures],
+        "notes": list(comparison.notes),
     }

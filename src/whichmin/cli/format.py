@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from whichmin.cli.tables import aligned, finite
 from whichmin.decomposition.explanation import MEANINGS
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
@@ -106,7 +107,7 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
         shown = [number(value) for value in (values if few else (min(known), max(known)))]
         return shown + ([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])
 
-    return "\n".join(_aligned(_rows(frame.loc[labels], header, cells)))
+    return "\n".join(aligned(_rows(frame.loc[labels], header, cells)))
 
 
 def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
@@ -121,7 +122,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
         return lambda quantity: [cell(name, quantity) for name in names]
 
     def block(names: Sequence[str]) -> list[str]:
-        return _aligned(_rows(entries, names, cells_of(names)))
+        return aligned(_rows(entries, names, cells_of(names)))
 
     blocks, left = [], list(optimizers)
     while left:
@@ -130,7 +131,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
         left = left[count:]
     brief = [["", *(text for _, text in _BRIEF)]]
     brief += [[str(label), *(number(float(row[name])) for name, _ in _BRIEF)] for label, row in entries.iterrows()]
-    return "\n\n".join([*blocks, "\n".join(_aligned(brief))])
+    return "\n\n".join([*blocks, "\n".join(aligned(brief))])
 
 
 def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]]) -> list[list[str]]:
@@ -153,18 +154,8 @@ def format_distances(distances: OptimizerDistances) -> str:
     for title, rows in distances.tables:
         table = [["", *distances.names]]
         table += [[name, *(number(float(value)) if value else "–" for value, _ in cells)] for name, cells in rows]
-        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *_aligned(table)]))
+        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *aligned(table)]))
     return "\n\n".join(parts)
-
-
-def _aligned(rows: list[list[str]]) -> list[str]:
-    full = [row for row in rows if len(row) > 1]
-    widths = [max(len(row[i]) for row in full) for i in range(len(full[0]))]
-    lines = []
-    for row in rows:
-        cells = [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=False)]
-        lines.append("  ".join([row[0].ljust(widths[0]), *cells]).rstrip())
-    return lines
 
 
 def number(value: float) -> str:
@@ -202,7 +193,7 @@ def to_json(
         ``seeds``, a list of entries; ``mean`` and ``sd``, or with several optimizers ``optimizers``, these by name, and
         ``apart``, the distances.
     """
-    rows = {str(label): {name: _finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
+    rows = {str(label): {name: finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
     known = {entry.label: entry for entry in entries}
     several = {name for entry in entries if (name := entry.optimizer) is not None and f"{name}, mean" in rows}
     names = [name for name in dict.fromkeys(e.optimizer for e in entries) if name in several]
@@ -218,10 +209,6 @@ def _about(entry: Entry | None) -> dict[str, Any]:
     if entry is None:
         return {}
     return {"optimizer": entry.optimizer, "failed": None if entry.failure is None else str(entry.failure)}
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:

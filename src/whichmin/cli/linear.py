@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json as _json
 import math
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
+from whichmin.cli.tables import aligned, finite
 from whichmin.errors import ConfigError
 
 
@@ -92,7 +92,7 @@ def _print(answer: Any) -> None:
     rows = [["", "guaranteed", "tight", "measured"]]
     for name, *values in answer.to_frame().itertuples(index=False, name=None):
         rows.append([name, *(number(float(v)) for v in values)])
-    _table(rows)
+    print(*aligned(rows), sep="\n")
     if answer.sweep is not None:
         rows = [["distance at the end ~ width to the power", "expected", "fitted", "standard error"]]
         for fit in answer.sweep.fits():
@@ -102,27 +102,17 @@ def _print(answer: Any) -> None:
             )
             rows.append([f"a = {fit.exponent:g}", *cells])
         print()
-        _table(rows)
+        print(*aligned(rows), sep="\n")
     print("\n" + " ".join(finding(answer)))
     for note in answer.analysis.notes:
         print(f"note: {note}")
 
 
-def _table(rows: list[list[str]]) -> None:
-    sizes = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        cells = [cell.rjust(size) for cell, size in zip(row[1:], sizes[1:], strict=True)]
-        sys.stdout.write("  ".join([row[0].ljust(sizes[0]), *cells]).rstrip() + "\n")
-
-
 def _as_json(answer: Any) -> dict[str, Any]:
     from whichmin._version import __version__
 
-    def known(value: float) -> float | None:
-        return float(value) if math.isfinite(value) else None
-
     table = [
-        {"quantity": name} | {k: known(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
+        {"quantity": name} | {k: finite(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
         for name, *values in answer.to_frame().itertuples(index=False, name=None)
     ]
     quantities = ("solution_distances", "invariant_distances", "levels")
@@ -131,6 +121,6 @@ def _as_json(answer: Any) -> dict[str, Any]:
         "whichmin": __version__,
         "config": dict(answer.settings),
         "table": table,
-        "fits": {q: [{k: known(v) for k, v in vars(fit).items()} for fit in fitted] for q, fitted in fits.items()},
+        "fits": {q: [{k: finite(v) for k, v in vars(fit).items()} for fit in fitted] for q, fitted in fits.items()},
         "notes": list(answer.analysis.notes),
     }

@@ -175,11 +175,12 @@ class Comparing(Question):
             ConfigError: an unknown key, or a value that cannot be used.
         """
         values = _COMPARED | self._values() | _known(fixed)
-        sizes = values.pop("batch_size", None)
+        sizes = values.pop("batch_size", "none")
         if values.get("model") is None and values.get("network", "mlp") == "mlp":
             values.setdefault("hidden", _COMPARED_HIDDEN)
         experiment = Experiment.from_mapping(values, self._source)
-        several = sizes if isinstance(sizes, list | tuple) else [sizes]
+        several = sizes if isinstance(sizes, list | tuple) else _sizes(str(sizes))
+        several = [None if size == "none" else size for size in several]
         return experiment, tuple(dataclasses.replace(experiment, batch_size=size).batch_size for size in several)
 
 

@@ -91,8 +91,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
     trajectory = straight - torch.stack(list(terms.values())).sum(0)
     terms |= {"curvature": test - straight, "trajectory": trajectory}
     shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
-    lazy = _limit(model, task, run.steps)
-    return Explanation(shaped, task, replace(lazy, notes=(*lazy.notes, *notes)), run=run)
+    limit = _limit(model, task, run.steps)
+    return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run)
 
 
 _NO_BATCHES = (

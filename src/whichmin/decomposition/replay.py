@@ -95,27 +95,27 @@ def _rows(task: Task, loader: Iterable[Any], steps: int) -> list[Tensor]:
                 f"batch {k} of the loader holds {got}; expected inputs of shape (rows, "
                 f"{', '.join(map(str, task.X.shape[1:]))}), as (x, y) or x."
             )
-        found = [where.get(r.numpy().tobytes()) for r in x.to(X).reshape(len(x), -1)]
-        if None in found:
+        numbers = [where.get(r.numpy().tobytes()) for r in x.to(X).reshape(len(x), -1)]
+        if None in numbers:
             raise InputError(
-                f"row {found.index(None)} of batch {k} is not among the task's training inputs: give the recorder the "
-                "task that the loader draws from, without augmentation."
+                f"row {numbers.index(None)} of batch {k} is not among the task's training inputs: give the recorder "
+                "the task that the loader draws from, without augmentation."
             )
-        rows.append(torch.tensor(found, dtype=torch.int64))
+        rows.append(torch.tensor(numbers, dtype=torch.int64))
     return rows
 
 
 def _endless(loader: Iterable[Any], steps: int) -> Iterator[Any]:
     """Batches for so many steps, epoch after epoch."""
-    made = 0
-    while made < steps:
-        before = made
+    count = 0
+    while count < steps:
+        before = count
         for batch in loader:
             yield batch
-            made += 1
-            if made == steps:
+            count += 1
+            if count == steps:
                 return
-        if made == before:
+        if count == before:
             raise InputError(
-                f"the loader gave {made} batches, and the loop made {steps} steps: pass it before it is used up."
+                f"the loader gave {count} batches, and the loop made {steps} steps: pass it before it is used up."
             )

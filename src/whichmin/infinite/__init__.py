@@ -7,6 +7,7 @@ from whichmin.infinite.modules import ErfActivation
 from whichmin.infinite.predict import InfinitePrediction, predict
 from whichmin.infinite.reading import describe, kernel
 from whichmin.infinite.relative_distance import relative_distance
+from whichmin.minimizers import minimum_complexity, minimum_norm_interpolator
 
 __all__ = [
     "ErfActivation",
@@ -16,6 +17,8 @@ __all__ = [
     "Limit",
     "describe",
     "kernel",
+    "minimum_complexity",
+    "minimum_norm_interpolator",
     "predict",
     "relative_distance",
 ]

@@ -5,8 +5,9 @@ Names are imported when they are first used.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from whichmin._lazy import lazily
 
 if TYPE_CHECKING:
     from whichmin.optimizers.higher_momentum import HigherMomentum
@@ -16,15 +17,12 @@ if TYPE_CHECKING:
 
 __all__ = ["HigherMomentum", "Nesterov", "Preconditioned", "last_metric"]
 
-_HOME = {
-    "HigherMomentum": "whichmin.optimizers.higher_momentum",
-    "Nesterov": "whichmin.optimizers.nesterov",
-    "Preconditioned": "whichmin.optimizers.preconditioned",
-    "last_metric": "whichmin.optimizers.metric",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'whichmin.optimizers' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+__getattr__ = lazily(
+    __name__,
+    {
+        "HigherMomentum": "whichmin.optimizers.higher_momentum",
+        "Nesterov": "whichmin.optimizers.nesterov",
+        "Preconditioned": "whichmin.optimizers.preconditioned",
+        "last_metric": "whichmin.optimizers.metric",
+    },
+)

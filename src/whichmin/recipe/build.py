@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from whichmin.errors import OptimizerError
+from whichmin.errors import OptimizerError, WhichminError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
@@ -39,7 +39,7 @@ def build_optimizer(optimizer: OptimizerFactory, parameters: Iterable[nn.Paramet
         )
     try:
         built = optimizer(list(parameters))
-    except OptimizerError:
+    except WhichminError:
         raise
     except (TypeError, ValueError) as error:
         raise OptimizerError(

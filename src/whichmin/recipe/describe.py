@@ -167,9 +167,9 @@ def _version(module: str) -> str | None:
 
 def digest(tensors: Sequence[Tensor], *texts: str) -> str:
     """A hash of tensors, their types and shapes, and texts."""
-    found = hashlib.sha256("\n".join(texts).encode())
+    sha = hashlib.sha256("\n".join(texts).encode())
     for tensor in tensors:
         values = tensor.detach().cpu().contiguous()
-        found.update(f"{values.dtype} {tuple(values.shape)}".encode())
-        found.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha.update(f"{values.dtype} {tuple(values.shape)}".encode())
+        sha.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()

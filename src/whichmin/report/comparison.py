@@ -62,9 +62,10 @@ def failure_sentences(comparison: Comparison) -> list[str]:
 
 def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
     """The pairs of which anything is known, those with the largest shared difference first."""
-    known = [(names, pair, pair.best) for names, pair in comparison.pairs.items()]
-    ordered = sorted((item for item in known if item[2] is not None), key=lambda item: -item[2].systematic)
-    return [(names, pair) for names, pair, _ in ordered]
+    effects = [
+        (best.systematic, names, pair) for names, pair in comparison.pairs.items() if (best := pair.best) is not None
+    ]
+    return [(names, pair) for _, names, pair in sorted(effects, key=lambda item: -item[0])]
 
 
 def choice_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:

@@ -90,8 +90,8 @@ def register(figure: PageFigure) -> None:
     Raises:
         ValueError: a section that these pages do not have.
     """
-    known = SECTIONS.get(figure.of, {})
-    if figure.section not in known:
+    sections = SECTIONS.get(figure.of, {})
+    if figure.section not in sections:
         raise ValueError(
             f"figure {figure.name!r} is for the section {figure.section!r} of {figure.of!r}; expected one of "
             f"{', '.join(f'{of}: {section}' for of, sections in SECTIONS.items() for section in sections)}."

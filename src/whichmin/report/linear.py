@@ -11,10 +11,12 @@ from whichmin.report.numbers import number
 
 def finding(study: LinearStudy) -> list[str]:
     """The answer in sentences."""
-    known, run = study.analysis, study.flows[OFF]
-    end, size = float(run.solution_distances[-1]), float(known.least_squares.norm())
+    analysis, run = study.analysis, study.flows[OFF]
+    end, size = float(run.solution_distances[-1]), float(analysis.least_squares.norm())
     bound = (
-        "no bound is guaranteed" if math.isinf(known.tight_bound) else f"at most {number(known.tight_bound)} is sure"
+        "no bound is guaranteed"
+        if math.isinf(analysis.tight_bound)
+        else f"at most {number(analysis.tight_bound)} is sure"
     )
     text = f"Training ends {number(end)} from the minimum-norm solution, whose own norm is {number(size)}; {bound}."
     return [text] if study.sweep is None else [text, sweep_finding(study.sweep)]

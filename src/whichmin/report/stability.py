@@ -34,8 +34,8 @@ def stabilities(entries: Sequence[EntryView]) -> dict[str, Stability]:
     Nothing is known of gradient flow, and of optimizers whose rule has no limit.
     """
     parts = by_optimizer(entries) or {"": list(entries)}
-    found = {name: _mean([p for v in part if (p := _limited(v)) is not None]) for name, part in parts.items()}
-    return {name: stability for name, stability in found.items() if stability is not None}
+    means = {name: _mean([p for v in part if (p := _limited(v)) is not None]) for name, part in parts.items()}
+    return {name: stability for name, stability in means.items() if stability is not None}
 
 
 def _limited(view: EntryView) -> Prediction | None:

@@ -181,15 +181,17 @@ def _package(
 
 def _remarks(work: _Work) -> list[str]:
     """What answers remarked: of remarks that differ by their numbers alone the first, and how many there are."""
-    told: dict[tuple[str, str], list[str]] = {}
+    remarks_by_text: dict[tuple[str, str], list[str]] = {}
     for answers in work.answers.values():
         for (name, seed), answer in answers.items():
             for note in answer.notes:
-                told.setdefault((name, re.sub(r"[-+]?\d[\d.,e+-]*", "#", note)), []).append(f"seed {seed}: {note}")
+                remarks_by_text.setdefault((name, re.sub(r"[-+]?\d[\d.,e+-]*", "#", note)), []).append(
+                    f"seed {seed}: {note}"
+                )
     remarks = []
-    for (name, _), said in told.items():
-        others = f" The like at {len(said) - 1} more of the seeds." if len(said) > 1 else ""
-        remarks.append(f"{name}, {said[0]}{others}")
+    for (name, _), alike in remarks_by_text.items():
+        others = f" The like at {len(alike) - 1} more of the seeds." if len(alike) > 1 else ""
+        remarks.append(f"{name}, {alike[0]}{others}")
     return remarks
 
 

@@ -190,6 +190,6 @@ _COLUMNS: dict[str, Callable[[Effect], Any]] = {
 }
 
 
-def filled(found: list[Tensor | None], like: Tensor) -> Tensor:
+def filled(outputs: list[Tensor | None], like: Tensor) -> Tensor:
     """Outputs of all seeds, nan where there are none."""
-    return torch.stack([torch.full_like(like, np.nan) if one is None else one for one in found])
+    return torch.stack([torch.full_like(like, np.nan) if one is None else one for one in outputs])

@@ -104,13 +104,13 @@ def systematic_difference(differences: Array) -> tuple[float, float]:
     def statistic(signs: NDArray[Any]) -> NDArray[Any]:
         return (np.einsum("ks,ks->k", signs @ gram, signs) - own) / (count * (count - 1))
 
-    found = float(statistic(np.ones((1, count)))[0])
-    as_large = found - 1e-12 * own  # ties are ties in spite of rounding
+    T = float(statistic(np.ones((1, count)))[0])
+    as_large = T - 1e-12 * own  # ties are ties in spite of rounding
     if count <= EXACT:
         at_least = int((statistic(_all_signs(count)) >= as_large).sum())
-        return found, at_least / 2 ** (count - 1)
+        return T, at_least / 2 ** (count - 1)
     signs = np.random.default_rng(0).integers(0, 2, (DRAWN, count)) * 2.0 - 1.0
-    return found, (1 + int((statistic(signs) >= as_large).sum())) / (DRAWN + 1)
+    return T, (1 + int((statistic(signs) >= as_large).sum())) / (DRAWN + 1)
 
 
 def _all_signs(count: int) -> Array:

@@ -62,7 +62,7 @@ def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
         got = f"a network, {type(factory).__name__}" if isinstance(factory, nn.Module) else repr(factory)
         raise ModelError(f"got {got}, where a factory of networks is needed; {_WANTED}.")
     drawn: weakref.WeakSet[nn.Module] = weakref.WeakSet()
-    known: dict[str, int] = {}
+    drawn_by: dict[str, int] = {}
     for seed in range(n):
         model = _draw(factory, seed)
         if model in drawn:
@@ -72,12 +72,12 @@ def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
             )
         drawn.add(model)
         mark = fingerprint(model)
-        if mark in known:
+        if mark in drawn_by:
             raise ModelError(
-                f"the factory drew the same parameters for seeds {known[mark]} and {seed}: it ignores its seed; "
+                f"the factory drew the same parameters for seeds {drawn_by[mark]} and {seed}: it ignores its seed; "
                 f"{_WANTED}."
             )
-        known[mark] = seed
+        drawn_by[mark] = seed
         yield model
 
 

@@ -82,14 +82,14 @@ def seeds(
     for number, model in enumerate(bar):
         try:
             with few_threads(model, task):
-                found = predict(model, task, recipe, steps=steps, until=until, relinearize=relinearize, tol=tol)
+                prediction = predict(model, task, recipe, steps=steps, until=until, relinearize=relinearize, tol=tol)
         except WhichminError as error:
             error.args = (f"seed {number}: {error}", *error.args[1:])
             raise
-        assert found.test is not None
-        tests.append(found.test)
-        errors.append(found.error)
-        notes += [f"seed {number}: {note}" for note in found.notes]
+        assert prediction.test is not None
+        tests.append(prediction.test)
+        errors.append(prediction.error)
+        notes += [f"seed {number}: {note}" for note in prediction.notes]
     test = torch.stack(tests)
     return SeedSpread(
         test,

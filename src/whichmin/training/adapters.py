@@ -146,7 +146,7 @@ _MAKERS = {"LightningRecorder": _lightning, "TransformersRecorder": _transformer
 def __getattr__(name: str) -> Any:
     if name not in _MAKERS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    made = _MAKERS[name]()
-    made.__qualname__ = name
-    globals()[name] = made
-    return made
+    adapter = _MAKERS[name]()
+    adapter.__qualname__ = name
+    globals()[name] = adapter
+    return adapter

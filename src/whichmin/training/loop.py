@@ -136,11 +136,11 @@ class Loop:
         return self.network(X).reshape(y.shape)
 
     def _at_limit(self) -> str:
-        told = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"
+        ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"
         if self.until is None:
-            return f"{told}."
+            return f"{ended}."
         why = stalled(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
-        return f"{told}, above until = {self.until:g}" + (f": {why}" if why else ".")
+        return f"{ended}, above until = {self.until:g}" + (f": {why}" if why else ".")
 
     def _check_parameters(self, step: int) -> None:
         name = _not_finite(self.network)

@@ -66,7 +66,7 @@ class Recording(Result):
         ResultError: by what is asked before the recorder was entered, or before its with block was left.
     """
 
-    kind: ClassVar[str] = "recording"
+    kind: ClassVar[str] = "recorder"
 
     def __init__(self, task: Task, optimizer: str) -> None:
         self.task = task

@@ -82,13 +82,13 @@ def train(
             recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())
         )
     parameters = trainable(network)
-    made = recipe.build(parameters.values())
-    check_optimizer(made, parameters)
-    learning_rate = float(made.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
-    scheduled = recipe.build_scheduler(made)
+    built = recipe.build(parameters.values())
+    check_optimizer(built, parameters)
+    learning_rate = float(built.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
+    scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
     examine(network, task.X, outputs=task.outputs).check_rows()
-    loop = Loop(network, task, made, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
+    loop = Loop(network, task, built, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
     seconds = time.perf_counter() - started
@@ -103,7 +103,7 @@ def train(
         losses=torch.tensor(loop.losses, dtype=torch.float64),
         converged=until is not None and loop.losses[-1] < until,
         reason=reason,
-        optimizer=type(made).__name__,
+        optimizer=type(built).__name__,
         learning_rate=learning_rate,
         until=until,
         seconds=seconds,
@@ -113,7 +113,7 @@ def train(
         interrupted=loop.interrupted,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
-        metric=last_metric(made, network.named_parameters()),
+        metric=last_metric(built, network.named_parameters()),
         _network=network,
         _recipe=recipe,
     )

@@ -17,9 +17,9 @@ from whichmin.tangent.layers.dense import Dense
 def test_the_start(outputs):
     model, task = mlp_problem((4, 9), 6, outputs)
     network = MovingNetwork(model, task)
-    features, K = network.start()
+    features, spectrum = network.start()
     J = jacobian(model, task.X)
-    assert distance(K, J @ J.T) < 1e-10
+    assert distance(torch.from_numpy(spectrum.kernel), J @ J.T) < 1e-10
     assert distance(features.outputs.detach(), model(task.X).detach()) < 1e-12
     assert network.size == J.shape[1]
 
@@ -32,10 +32,10 @@ def test_a_wrong_kernel_of_layers_is_noticed(outputs, monkeypatch, caplog):
     monkeypatch.setattr(Dense, "add_gram", lambda self, K, u, v, weight, grams: real(self, K, u, v, 1.01, grams))
     network = MovingNetwork(model, task)
     with caplog.at_level(logging.WARNING, logger="whichmin"):
-        _, K = network.start()
+        _, spectrum = network.start()
     assert "differs from plain autograd" in caplog.text
     J = jacobian(model, task.X)
-    assert distance(K, J @ J.T) < 1e-10
+    assert distance(torch.from_numpy(spectrum.kernel), J @ J.T) < 1e-10
     found = wm.predict(model, task, sgd(0.05), steps=30, relinearize=6)
     assert distance(found.test, truth.test) < 1e-10
 

@@ -130,6 +130,35 @@ def test_a_flow_has_no_limit_of_stability():
     assert ScheduledNesterov(0.1, flow=True).limit(4.0, 0.5) == math.inf
 
 
+BEST_RATES = {
+    "descent": (GradientDescent(0.1), "descent"),
+    "flow": (GradientDescent(0.1, flow=True), "descent"),
+    "much momentum": (Momentum(0.1, momentum=0.9), "descent"),
+    "little momentum": (Momentum(0.1, momentum=0.1), "half"),
+    "constant nesterov": (Momentum(0.1, momentum=0.9, nesterov=True), "half"),
+    "two terms": (TwoTerms(0.1, betas=(0.6, 0.1)), "descent"),
+    "opposing terms": (TwoTerms(0.1, betas=(-0.4, 0.1)), "half"),
+    "scheduled": (ScheduledNesterov(0.1), "half"),
+}
+
+
+@pytest.mark.parametrize("name", BEST_RATES)
+def test_the_best_rate(name):
+    """That of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit where that is near."""
+    rule, which = BEST_RATES[name]
+    spectrum, gamma = diagonal([4.0, 1.0, 0.1, 0.0], 0.5), 0.5
+    descent, limit = 2 / (gamma * 4.1), rule.limit(4.0, gamma)
+    assert rule.best_rate(spectrum, gamma) == pytest.approx(descent if which == "descent" else limit / 2, rel=1e-12)
+    assert (descent < 0.75 * limit) is (which == "descent") or isinstance(rule, GradientDescent)
+
+
+def test_the_best_rate_of_descent_converges_fastest():
+    spectrum, gamma = diagonal([4.0, 1.0, 0.1], 0.5), 0.5
+    best = GradientDescent(0.1).best_rate(spectrum, gamma)
+    factors = [GradientDescent(f * best).convergence(spectrum, gamma).factor for f in (0.99, 1.0, 1.01)]
+    assert factors[1] < min(factors[0], factors[2])
+
+
 REGISTRY = [
     (sgd(0.1), GradientDescent(0.1)),
     (partial(torch.optim.SGD, lr=0.1, weight_decay=0.2), GradientDescent(0.1, weight_decay=0.2)),

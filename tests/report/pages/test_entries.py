@@ -101,11 +101,11 @@ def test_the_finding_is_computed(full, three):
 
 def test_a_run_that_stopped_short_says_so():
     whole = make_entry()
-    run = dataclasses.replace(whole.run, converged=False, reason="max_steps reached")
+    run = dataclasses.replace(whole.run, converged=False, reason="steps reached")
     got = page(dataclasses.replace(whole, run=run))
     assert "Training stopped at" in got.words
     assert "short of 1.0×10⁻⁵" in got.words
-    assert "max_steps reached" in got.words
+    assert "steps reached" in got.words
 
 
 def test_prediction_alone():

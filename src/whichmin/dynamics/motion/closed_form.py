@@ -168,17 +168,17 @@ class ClosedFormMotion(Motion):
         return self._scan(rows, E, unit, until)
 
     def _scan(self, rows: Array, E: Array, unit: float, until: float) -> float:
-        x, seen = self._x0, 0
-        while seen < LONGEST:
+        x, scanned = self._x0, 0
+        while scanned < LONGEST:
             r = np.matmul(rows, x[:, :, None])[:, :, 0]
             below = np.flatnonzero(np.einsum("nl,nl->l", r, r) < until * len(r))
             if len(below):
-                found = self._offset + unit * (seen + int(below[0]) + 1)
-                return found if self._G is None else self._refined(found - unit, found, until)
+                t = self._offset + unit * (scanned + int(below[0]) + 1)
+                return t if self._G is None else self._refined(t - unit, t, until)
             moved = np.einsum("nij,nj->ni", E, x)
             if float(np.abs(moved).max()) <= 1e-14 * float(np.abs(x).max()):
                 return math.inf
-            x, seen = x + moved, seen + rows.shape[1]
+            x, scanned = x + moved, scanned + rows.shape[1]
         return math.inf
 
     def _refined(self, lo: float, hi: float, until: float) -> float:

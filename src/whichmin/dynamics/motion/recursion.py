@@ -74,7 +74,7 @@ class RecursionMotion(Motion):
         self._from_rest = not start.pushed.any()
         m = len(start.pushed)
         self._now: State = (np.zeros_like(start.pushed), np.eye(m))
-        self._made, self._stride = 0, 1 if self._in_modes else KEEP_EVERY_BATCH
+        self._steps_made, self._stride = 0, 1 if self._in_modes else KEEP_EVERY_BATCH
         self._kept: list[State] = [_copy(self._now)]
         self._most = max(64, MEMORY // start.pushed.size)
         self._losses = [start.objective.value(start.residual)]
@@ -156,11 +156,11 @@ class RecursionMotion(Motion):
 
     def _reach(self, t: int) -> None:
         """Make steps until t."""
-        while self._made < t:
-            upto = min(t, self._made + CHECK_EVERY)
+        while self._steps_made < t:
+            upto = min(t, self._steps_made + CHECK_EVERY)
             with np.errstate(over="ignore", invalid="ignore"):
-                self._now = self._run(self._now, self._made, upto, self._losses)
-            self._made = upto
+                self._now = self._run(self._now, self._steps_made, upto, self._losses)
+            self._steps_made = upto
             now = self._losses[-1]
             if not math.isfinite(now) or now > DIVERGED * (self._losses[0] + 1e-300):
                 gone = next(k for k, e in enumerate(self._losses) if not e <= DIVERGED * (self._losses[0] + 1e-300))
@@ -175,9 +175,9 @@ class RecursionMotion(Motion):
         if math.isinf(t) and self.start.objective.loss.is_quadratic and not self.start.pushed[0].any():
             return self._limit()
         t = LONGEST if math.isinf(t) else int(t)
-        if t > self._made:
+        if t > self._steps_made:
             self._settle(t)
-        if t >= self._made:
+        if t >= self._steps_made:
             return self._now
         k = t // self._stride
         return self._run(_copy(self._kept[k]), k * self._stride, t, None)
@@ -200,9 +200,9 @@ class RecursionMotion(Motion):
 
     def _settle(self, t: int) -> None:
         """Make steps until t, or until nothing moves any more."""
-        while self._made < t:
+        while self._steps_made < t:
             before = self._losses[-1]
-            self._reach(min(t, self._made + CHECK_EVERY))
+            self._reach(min(t, self._steps_made + CHECK_EVERY))
             after = self._losses[-1]
             if t == LONGEST and (after <= 1e-20 * (self._losses[0] + 1e-300) or abs(before - after) <= 1e-12 * after):
                 return
@@ -223,25 +223,25 @@ class RecursionMotion(Motion):
 
     def loss(self, t: float) -> float:
         """As kept, or by making the steps."""
-        return self._losses[int(t)] if t <= self._made else super().loss(t)
+        return self._losses[int(t)] if t <= self._steps_made else super().loss(t)
 
     def first_below(self, until: float) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
-        offset, seen, start = int(self.start.steps), 0, self.start
+        offset, checked, start = int(self.start.steps), 0, self.start
         if start.objective.loss.is_quadratic and not start.pushed[0].any():
             # Without weight decay nothing moves what the kernel does not see.
             unseen = np.where(self._values > 0, 0.0, start.spectrum.rotate(start.residual))
             if mean_square(unseen) >= until:
                 return math.inf
         while True:
-            for t in range(seen + 1, self._made + 1):
+            for t in range(checked + 1, self._steps_made + 1):
                 if self._losses[t] < until and (offset + t) % self._eval_every == 0:
                     return float(t)
-            seen = self._made
-            before = self._losses[max(seen - CHECK_EVERY, 0)]
-            if seen >= LONGEST or (seen > 4 * CHECK_EVERY and abs(self._losses[-1] - before) <= 1e-9 * before):
+            checked = self._steps_made
+            before = self._losses[max(checked - CHECK_EVERY, 0)]
+            if checked >= LONGEST or (checked > 4 * CHECK_EVERY and abs(self._losses[-1] - before) <= 1e-9 * before):
                 return math.inf
-            self._reach(seen + SEARCHED)
+            self._reach(checked + SEARCHED)
 
 
 def _copy(state: State) -> State:

@@ -4,7 +4,7 @@ Over an interval the tangent features J are frozen, and so is the shape of the p
 expected in the middle of the interval; its size goes on with the gradients. The residual then moves in the Krylov space
 of K_D = J D Jᵀ, whose products K_D v are one vector-Jacobian and one Jacobian-vector product each: K_D is never formed.
 The second moments gain their Σ g² by Gauss rules of few nodes. The preconditioner changes by a bounded factor while the
-number of steps doubles, so that intervals grow with the steps made.
+number of steps doubles, so that intervals grow with the steps interval.
 
 What holding J and D misses is known to first order once an interval is made, for a product with Jᵀ or two: it bounds
 the next interval, and added up along the path it is the estimated error. Intervals of one step are training itself.
@@ -82,7 +82,7 @@ class AdaptivePath:
     Attributes:
         steps: how far it came.
         intervals: linearizations, the exact steps not counted.
-        products: how many products with K_D were made.
+        products: how many products with K_D were interval.
         curve: (step, training loss).
 
     Args:
@@ -133,11 +133,11 @@ class AdaptivePath:
             if self.intervals >= most or not math.isfinite(self.loss) or self.loss > DIVERGED * first:
                 return False
             n = max(1, math.ceil(min(goal.steps - self.steps, self._growth * self.steps, longest)))
-            made = self._interval(n, goal.until)
-            self._advance(made)
-            jump = _rms(self._residual() - made.trajectory.after)
-            room = min(_ratio(self._jump, jump), _ratio(self._turn, made.turn))
-            longest = made.trajectory.steps * min(max(math.sqrt(room), 1 / LENGTH_CHANGE), LENGTH_CHANGE)
+            interval = self._next_interval(n, goal.until)
+            self._advance(interval)
+            jump = _rms(self._residual() - interval.trajectory.after)
+            room = min(_ratio(self._jump, jump), _ratio(self._turn, interval.turn))
+            longest = interval.trajectory.steps * min(max(math.sqrt(room), 1 / LENGTH_CHANGE), LENGTH_CHANGE)
         return True
 
     def error(self) -> Tensor:
@@ -165,19 +165,19 @@ class AdaptivePath:
         """J v for a direction in these coordinates, (N·C,)."""
         return flat(self._features.push(direction)).numpy()
 
-    def _interval(self, n: int, until: float | None) -> Interval:
+    def _next_interval(self, n: int, until: float | None) -> Interval:
         """An interval of at most n steps, short enough for D to be held."""
         rule, r = self.rule, self._residual()
         while True:
             D, v_mid = self._middle(r, n)
             space, starts = self._space(D, r, n)
             trajectory = space.run(rule, self.steps, n, *starts, _total(self._v), v_mid, until)
-            made = self._held(trajectory, D, v_mid)
-            if made.turn <= TOO_FAR * self._turn or trajectory.steps <= 1 or not math.isfinite(made.turn):
-                return made
-            n = max(1, int(trajectory.steps * max(math.sqrt(self._turn / made.turn), SHORTENED)))
+            interval = self._with_misses(trajectory, D, v_mid)
+            if interval.turn <= TOO_FAR * self._turn or trajectory.steps <= 1 or not math.isfinite(interval.turn):
+                return interval
+            n = max(1, int(trajectory.steps * max(math.sqrt(self._turn / interval.turn), SHORTENED)))
 
-    def _held(self, trajectory: Trajectory, D: dict[str, Tensor], v_mid: float) -> Interval:
+    def _with_misses(self, trajectory: Trajectory, D: dict[str, Tensor], v_mid: float) -> Interval:
         """What holding D over an interval misses, to first order in its change.
 
         With D in the middle as it turned out, D(s) goes through that and through D at the end on a line.
@@ -201,11 +201,11 @@ class AdaptivePath:
             late.addcmul_(middle.sub_(D[name]), all_moved)
         return Interval(trajectory, D, end, seconds[1], scales[1], moved, missed, _rms(self._push(missed)))
 
-    def _advance(self, made: Interval) -> None:
+    def _advance(self, interval: Interval) -> None:
         """Move the network over an interval and linearize there."""
-        trajectory, rule = made.trajectory, self.rule
-        direction = _copy(made.moved)
-        self._v = made.v
+        trajectory, rule = interval.trajectory, self.rule
+        direction = _copy(interval.moved)
+        self._v = interval.v
         if self._m is not None:
             gained = self._pull(trajectory.a @ trajectory.space.basis)
             for name, m in self._m.items():
@@ -214,7 +214,7 @@ class AdaptivePath:
         if rule.decay:
             self.network.decay((1.0 - rule.lr * rule.decay) ** trajectory.steps)
         for name, moved in direction.items():
-            moved.mul_(made.D[name])
+            moved.mul_(interval.D[name])
         self._coordinates.add(direction, self.network.parameters)
         for k in sorted({int(trajectory.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
             self.curve.append((float(self.steps + k), float(trajectory.losses[k])))
@@ -223,27 +223,27 @@ class AdaptivePath:
         self._last = trajectory
         self._features = self._coordinates.restrict(self.network.features())
         self.curve.append((float(self.steps), self._objective.value(self._residual())))
-        self._miss(made, self._pull(trajectory.c @ trajectory.space.basis))
+        self._miss(interval, self._pull(trajectory.c @ trajectory.space.basis))
 
-    def _miss(self, made: Interval, after: Mapping[str, Tensor]) -> None:
+    def _miss(self, interval: Interval, after: Mapping[str, Tensor]) -> None:
         """Add to what the path missed what an interval did.
 
         With J as it turned from its start to its end, on a line: D (J − J₀)ᵀ c/2, D with the squares of the new
         features in it, for where J only begins D of the old ones is without bound; and what is lacking in the second
         moments, ``lag``, makes the D of all that follows too large or too small.
         """
-        trajectory, rule = made.trajectory, self.rule
+        trajectory, rule = interval.trajectory, self.rule
         gained = trajectory.steps if rule.beta2 is None else 1.0 - rule.beta2**trajectory.steps
         kept = 1.0 if rule.beta2 is None else rule.beta2**trajectory.steps
         turned = 0.5 * KINKS * (trajectory.steps - 1) / trajectory.steps  # the first step is right
         square = gained / trajectory.rates**2
         for name, missed in self._missed.items():
-            v, new, old, lag = made.v[name], after[name], made.moved[name], self._lag[name]
-            right = _inverse_root((v + lag).clamp_(min=0), made.second, rule.eps)
-            held = _inverse_root(v, made.second, rule.eps)
-            missed.add_(torch.minimum(right, 2 * held).sub_(held).mul_(old), alpha=made.scale)
-            D = _inverse_root(v.addcmul(new, new, value=square), made.second, rule.eps)
-            missed.add_(D.mul_(new - old), alpha=turned * made.scale).add_(made.missed[name])
+            v, new, old, lag = interval.v[name], after[name], interval.moved[name], self._lag[name]
+            right = _inverse_root((v + lag).clamp_(min=0), interval.second, rule.eps)
+            used = _inverse_root(v, interval.second, rule.eps)
+            missed.add_(torch.minimum(right, 2 * used).sub_(used).mul_(old), alpha=interval.scale)
+            D = _inverse_root(v.addcmul(new, new, value=square), interval.second, rule.eps)
+            missed.add_(D.mul_(new - old), alpha=turned * interval.scale).add_(interval.missed[name])
             lag.mul_(kept).addcmul_(new, new, value=turned * square).addcmul_(old, old, value=-turned * square)
 
     def _middle(self, r: Array, n: int) -> tuple[dict[str, Tensor], float]:

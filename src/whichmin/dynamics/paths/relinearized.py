@@ -26,8 +26,7 @@ from whichmin.losses import Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 
-#: A path of a given stride is given up when it takes this many times the intervals that were expected,
-#: and ``EXTRA_INTERVALS`` more.
+#: A path of a given stride is given up after this many times the intervals that were expected, and some more.
 PATIENCE = 6
 #: Intervals that a path of a given stride may take beyond ``PATIENCE`` times those expected.
 EXTRA_INTERVALS = 24

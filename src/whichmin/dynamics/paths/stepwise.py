@@ -151,7 +151,7 @@ class StepwisePredictor(Predictor):
             curve.extend(space.run(min([end, goal.steps, *wanted]), goal))
             expected = space.outputs_at(test_features)
             space.linearize()
-            missed = (space.steps - before - 1) / (space.steps - before)  # an interval of one step is training itself
+            missed = 1 - 1 / max(space.steps - before, 1)  # an interval of one step, or of none, is training itself
             jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
             arrived = space.steps >= goal.steps or goal.is_reached(space.loss(), space.steps)
             times = 1 + len(wanted) if arrived else int(bool(wanted) and space.steps == wanted[0])

@@ -15,10 +15,10 @@ _CAPTION = "Loss above the optimum. The flow may fall faster than the bounds, ne
 
 def draw_loss(ax: Axes, study: LinearStudy) -> None:
     """L − L* from the random initialization, with the bound by imbalance and the tight bound."""
-    known, run = study.analysis, study.flows[OFF]
+    analysis, run = study.analysis, study.flows[OFF]
     times = run.times.numpy()
-    bound = (known.loss_bound(times) - known.optimum).numpy()
-    tight = known.tight_gap_bound(times).numpy()
+    bound = (analysis.loss_bound(times) - analysis.optimum).numpy()
+    tight = analysis.tight_gap_bound(times).numpy()
     floor = max(1e-12 * float(run.gaps[0]), 1e-300)
     for label, values, colour, dash in (
         ("bound", bound, ORANGE, (0, (4, 2))),

@@ -6,9 +6,9 @@ Importing this package, or reading a configuration, does not import torch.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from whichmin._lazy import lazily
 from whichmin.studies.experiment.config import Experiment
 
 if TYPE_CHECKING:
@@ -17,16 +17,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Experiment", "iterate", "run", "table"]
 
-_HOME = {
-    "iterate": "whichmin.studies.experiment.runner",
-    "run": "whichmin.studies.experiment.runner",
-    "table": "whichmin.studies.experiment.summary",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'whichmin.studies.experiment' has no attribute {name!r}")
-    value = getattr(importlib.import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazily(
+    __name__,
+    {
+        "iterate": "whichmin.studies.experiment.runner",
+        "run": "whichmin.studies.experiment.runner",
+        "table": "whichmin.studies.experiment.summary",
+    },
+)

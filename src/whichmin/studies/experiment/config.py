@@ -95,8 +95,8 @@ class Experiment:
             self._require(name, isinstance(getattr(self, name), str) and getattr(self, name), "a name")
         for name in ("bias", "train"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
-        for name, known in _CHOICES.items():
-            self._require(name, getattr(self, name) in known, " or ".join(map(repr, known)))
+        for name, allowed in _CHOICES.items():
+            self._require(name, getattr(self, name) in allowed, " or ".join(map(repr, allowed)))
         for name, least in _COUNTS.items():
             self._require(name, _is_int(getattr(self, name), least), f"a whole number, {least} or more")
         for name in _POSITIVE:

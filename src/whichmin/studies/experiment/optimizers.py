@@ -81,20 +81,21 @@ def named_optimizers(optimizer: object, lr: object) -> tuple[NamedOptimizer, ...
         ConfigError: a name or a value that cannot be used.
     """
     entries = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
-    found = [named for entry in entries for named in _entry(entry)]
-    if not found:
+    optimizers = [named for entry in entries for named in _entry(entry)]
+    if not optimizers:
         raise ConfigError("optimizer is empty; expected a name such as 'sgd', or several separated by commas.")
-    rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(found)
-    if len(rates) != len(found):
+    rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(optimizers)
+    if len(rates) != len(optimizers):
         raise ConfigError(
-            f"lr is {_spelled(lr, ', ')!r}, {len(rates)} of them for {len(found)} optimizer{'s' * (len(found) > 1)} "
-            f"({', '.join(c.name for c in found)}); expected one for all, or one for each."
+            f"lr is {_spelled(lr, ', ')!r}, {len(rates)} of them for {len(optimizers)} "
+            f"optimizer{'s' * (len(optimizers) > 1)} ({', '.join(c.name for c in optimizers)}); expected one for "
+            "all, or one for each."
         )
-    done = tuple(_with_rate(named, rate) for named, rate in zip(found, rates, strict=True))
-    for i, named in enumerate(done):
-        if named in done[:i]:
+    settled = tuple(_with_rate(named, rate) for named, rate in zip(optimizers, rates, strict=True))
+    for i, named in enumerate(settled):
+        if named in settled[:i]:
             raise ConfigError(f"optimizer has {named.text!r} twice; expected different ones.")
-    return done
+    return settled
 
 
 def labels(optimizers: Sequence[NamedOptimizer]) -> list[str]:
@@ -188,10 +189,10 @@ def _value(text: str) -> Setting:
     if text.lower() in words:
         return words[text.lower()]
     numbers = [_number(part) for part in text.split("/")]
-    known = [number for number in numbers if number is not None]
-    if len(known) < len(numbers):
+    parsed = [number for number in numbers if number is not None]
+    if len(parsed) < len(numbers):
         return text
-    return known[0] if len(known) == 1 else tuple(known)
+    return parsed[0] if len(parsed) == 1 else tuple(parsed)
 
 
 def _number(text: str) -> int | float | None:

@@ -53,11 +53,11 @@ class Bias(Layer):
 
 
 class _Products(MatrixProducts):
-    def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
-        return self._step_across(c, rows).sum(1)
-
     def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
         return value.reshape(1, -1)
+
+    def _sum(self, step: Tensor, rows: Tensor | None, keep: bool) -> Tensor:
+        return step.sum(1)
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...], axes: Axes, lo: int, hi: int) -> Tensor:

@@ -95,19 +95,18 @@ class _Products(MatrixProducts):
         super().__init__(gradient)
         self._input, self._flipped = input, flipped
 
-    @cached_property
-    def _input_across(self) -> Tensor:
-        """Aᵀ, (in, n), for products with all rows again and again."""
-        return self._input.T.contiguous()
-
-    def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
-        step = self._step_across(c, rows)
-        x = self._input_across if rows is None else self._input[rows].T
-        return product(x, step) if self._flipped else product(step, x)
-
     def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
         x = self._input if rows is None else self._input[rows]
         return product(x, value.T if self._flipped else value)
+
+    def _sum(self, step: Tensor, rows: Tensor | None, keep: bool) -> Tensor:
+        x = self._input_across if keep else (self._input if rows is None else self._input[rows]).T
+        return product(x, step) if self._flipped else product(step, x)
+
+    @cached_property
+    def _input_across(self) -> Tensor:
+        """Aᵀ, (in, n)."""
+        return self._input.T.contiguous()
 
 
 def _tokens(factor: Factor) -> tuple[Tensor, Tensor]:

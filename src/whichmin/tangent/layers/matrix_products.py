@@ -8,6 +8,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+#: After so many products with Jᵀ by all rows transposes are kept for the next ones; making them costs about one.
+FEW = 3
+
 
 class MatrixProducts(ABC):
     """The part of J of one use of a parameter.
@@ -20,28 +23,21 @@ class MatrixProducts(ABC):
 
     def __init__(self, gradient: Tensor) -> None:
         self.gradient = gradient
+        self._pulls = 0
 
-    @cached_property
-    def _across(self) -> Tensor:
-        """G as (C, out, n), for products with all rows again and again."""
-        return self.gradient.transpose(1, 2).contiguous()
-
-    def step(self, c: Tensor) -> Tensor:
-        """Σ_c c_ic G_ci, (n, out): Jᵀc in the space of the call's outputs."""
-        g = self.gradient
-        return g[0] * c if len(g) == 1 else torch.einsum("nc,cno->no", c, g)
-
-    def _step_across(self, c: Tensor, rows: Tensor | None) -> Tensor:
-        """The same of some rows, (out, rows)."""
-        if rows is not None:
-            g = self.gradient[:, rows]
-            return (g[0] * c if len(g) == 1 else torch.einsum("nc,cno->no", c, g)).T
-        g = self._across
-        return g[0] * c[:, 0] if len(g) == 1 else torch.einsum("nc,con->on", c, g)
-
-    @abstractmethod
     def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
         """Jᵀc, of the parameter's shape, for c (rows, C)."""
+        self._pulls += rows is None
+        if rows is not None or self._pulls <= FEW:
+            return self._sum(self.step(c, rows).T, rows, keep=False)
+        g = self._across
+        step = g[0] * c[:, 0] if len(g) == 1 else torch.einsum("nc,con->on", c, g)
+        return self._sum(step, None, keep=True)
+
+    def step(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Σ_c c_ic G_ci, (rows, out): Jᵀc in the space of the call's outputs."""
+        g = self.gradient if rows is None else self.gradient[:, rows]
+        return g[0] * c if len(g) == 1 else torch.einsum("nc,cno->no", c, g)
 
     @abstractmethod
     def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -51,3 +47,12 @@ class MatrixProducts(ABC):
         """J v, (rows, C), for what v adds to the call's output."""
         g = self.gradient if rows is None else self.gradient[:, rows]
         return (g * addend).sum(-1).T
+
+    @abstractmethod
+    def _sum(self, step: Tensor, rows: Tensor | None, keep: bool) -> Tensor:
+        """The parameter's gradient for a step (out, rows); ``keep`` says whether to keep transposes for later."""
+
+    @cached_property
+    def _across(self) -> Tensor:
+        """G as (C, out, n)."""
+        return self.gradient.transpose(1, 2).contiguous()

@@ -1,0 +1,114 @@
+"""What each controller asks for next, on outcomes that are made up."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from whichmin.dynamics.paths.controller import AIM, AimedError, Attempt, GrowthFactor, IntervalCount, refine
+from whichmin.dynamics.paths.outcome import Outcome
+
+
+def attempt(resolution, error, *, loss_error=0.0, intervals=1, steps=100.0) -> Attempt:
+    outputs = [torch.zeros(1)]
+    outcome = Outcome("relinearized", outputs, outputs, steps, intervals, error, [], {}, loss_error=loss_error)
+    return Attempt(resolution, outcome)
+
+
+#: Errors of the outputs up to 1 and of losses up to 1/8 are accepted, at most 40 intervals are planned.
+COUNT = IntervalCount(1.0, 0.125, 40)
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "loss_error", "expected"),
+    [
+        (1, 1.0, 0.125, None),  # both are met, the boundary counts
+        (1, 1.0, 0.13, 2),  # outputs are met, losses are not
+        (1, 1.1, 0.0, 2),
+        (1, 5.2, 0.0, 6),  # as the error falls with the inverse of the number
+        (1, 16.0, 0.0, 16),
+        (1, 16.1, 0.0, 4),  # far off: first a cheap path, to see how the error falls
+        (1, math.inf, 0.0, 4),
+        (8, 1.0, 0.125, None),
+        (8, 1.5, 0.0, 16),  # 8·1.5/AIM
+        (8, 1.2, 0.0, 13),  # 8·1.2/AIM = 12.8
+        (8, 1.01, 0.0, 12),  # half as many again at least
+        (8, 100.0, 0.0, 32),  # four times as many at most
+        (8, math.inf, 0.0, 32),
+        (8, 0.1, 0.25, 22),  # the losses ask for more: 8·2/AIM = 21.3
+        (8, 1.5, 0.13, 16),
+        (20, 100.0, 0.0, 40),  # never more than planned
+        (39, 1.01, 0.0, 40),
+        (40, 100.0, 1.0, None),
+        (41, 100.0, 1.0, None),
+    ],
+)
+def test_the_number_of_intervals(count, error, loss_error, expected):
+    assert AIM == 0.75
+    assert COUNT.next(attempt(count, error, loss_error=loss_error)) == expected
+
+
+@pytest.mark.parametrize(
+    ("growth", "error", "expected"),
+    [
+        (math.inf, 1.0, None),
+        (math.inf, 1.001, 0.25),
+        (0.25, 1.001, 0.0625),
+        (0.25, 1.0, None),
+        (0.0625, 9.0, 0.015625),
+        (0.021, 9.0, 0.00525),
+        (0.02, 9.0, None),  # the finest
+        (0.015625, math.inf, None),
+    ],
+)
+def test_the_growth_of_intervals(growth, error, expected):
+    assert GrowthFactor(1.0).next(attempt(growth, error)) == expected
+
+
+#: Errors up to 1 are accepted, a path of 10 intervals is not made finer, 12 steps were made before.
+AIMED = AimedError(1.0, 10, 12)
+
+
+@pytest.mark.parametrize(
+    ("error", "intervals", "steps", "expected"),
+    [
+        (1.0, 5, 100, None),
+        (1.2, 5, 100, (0.75 / 1.2) ** 1.2),
+        (3.0, 5, 100, (0.75 / 3.0) ** 1.2),
+        (1.001, 5, 100, 0.6),  # at least so much finer
+        (100.0, 5, 100, 0.1),  # at most so much
+        (math.inf, 5, 100, 0.1),
+        (3.0, 9, 100, (0.75 / 3.0) ** 1.2),
+        (3.0, 10, 100, None),  # enough intervals
+        (3.0, 2, 15, (0.75 / 3.0) ** 1.2),
+        (3.0, 3, 15, None),  # each is a step
+        (3.0, 0, 12, None),  # nothing but the first steps
+    ],
+)
+@pytest.mark.parametrize("aim", [1.0, 0.3])
+def test_the_error_that_intervals_aim_at(aim, error, intervals, steps, expected):
+    found = AIMED.next(attempt(aim, error, intervals=intervals, steps=steps))
+    assert found == (None if expected is None else pytest.approx(aim * expected, rel=1e-12))
+
+
+@pytest.mark.parametrize("first_error", [3.0, 12.0, 30.0])
+def test_errors_of_first_order_are_refined_until_they_are_accepted(first_error):
+    asked = []
+
+    def follow(count: float, before: Attempt) -> Outcome:
+        asked.append((before.resolution, count))
+        return attempt(count, first_error / count, intervals=int(count)).outcome
+
+    last = refine(follow, COUNT, attempt(1, first_error))
+    assert last.outcome.error <= 1.0 < first_error
+    assert last.resolution == last.outcome.intervals == asked[-1][1]
+    assert [before for before, _ in asked] == [1, *(count for _, count in asked[:-1])], "each is told of the one before"
+    assert last.resolution <= 2 * first_error
+    assert len(asked) <= 2 if first_error <= COUNT.DIRECT else len(asked) <= 4
+
+
+def test_nothing_is_followed_where_the_first_is_good_enough():
+    first = attempt(1, 0.5)
+    assert refine(lambda *_: pytest.fail("no path is needed"), COUNT, first) is first

@@ -1,0 +1,341 @@
+"""Predictions in function space: their estimated errors, the edge of stability, and where they end."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+import whichmin as wm
+from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
+from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.prepare import prepare
+from whichmin.losses import root_mean_square
+from whichmin.optimizers import Nesterov, Preconditioned
+from whichmin.recipe.recipe import Recipe
+
+DESCENT = sgd(0.1)
+MOMENTUM = partial(torch.optim.SGD, lr=0.03, momentum=0.8)
+
+
+def predictor_of(model, task, optimizer=DESCENT, steps=(20.0,), **arguments):
+    recipe = Recipe(optimizer, scheduler=arguments.pop("scheduler", None))
+    return prepare(model, task, recipe, steps, only_linearized=False, **arguments)
+
+
+def linear_network(outputs: int = 1, n: int = 7, **settings) -> tuple[nn.Module, wm.Task]:
+    """A network that is its own linearization, with more parameters than training outputs."""
+    _, task = mlp_problem((9, 4), n, outputs, n_test=6, **settings)
+    torch.manual_seed(1)
+    return nn.Linear(9, outputs, dtype=torch.float64), task
+
+
+# -- the error of a path, by comparison with a coarser one
+
+#: Where the synthetic paths lead to in the limit of many intervals.
+TRUTH = torch.randn(40, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+
+def synthetic(intervals: float, direction: torch.Tensor, losses: tuple[float, ...] = ()) -> Outcome:
+    """A path whose outputs are off by 1/intervals (root mean square), and its training losses by 1/intervals²."""
+    test = TRUTH + direction / (intervals * root_mean_square(direction))
+    train = [torch.tensor([math.sqrt(loss * (1 + 1 / intervals))], dtype=torch.float64) for loss in losses]
+    return Outcome("relinearized", train, [test], 20.0, int(intervals), 0.0, [], {})
+
+
+def directions() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two that have nothing in common."""
+    first, second = torch.eye(40, dtype=torch.float64)[:2]
+    return first, second
+
+
+@pytest.mark.parametrize(("n", "coarse"), [(8, 4), (12, 8), (64, 4), (30, 20)])
+def test_the_error_lies_between_errors_of_one_direction_and_independent_ones(n, coarse):
+    """The true error is 1/n: underestimated where errors have one direction as much as overestimated otherwise."""
+    predictor = predictor_of(*linear_network())
+    one, other = directions()
+    coherent = predictor._compared(synthetic(n, one), synthetic(coarse, one), n / coarse).error
+    independent = predictor._compared(synthetic(n, one), synthetic(coarse, other), n / coarse).error
+    assert coherent < 1 / n < independent
+    assert coherent * independent == pytest.approx(1 / n**2, rel=1e-10)
+    assert independent / coherent == pytest.approx(math.hypot(n, coarse) / (n - coarse), rel=1e-10)
+
+
+@pytest.mark.parametrize(("n", "coarse"), [(8, 4), (12, 8), (64, 4)])
+def test_the_error_of_training_losses_is_relative_and_of_the_same_measure(n, coarse):
+    model, task = linear_network()
+    predictor = predictor_of(model, wm.Task(task.X[:1], 0 * task.y[:1] + 1.0, task.X_test))
+    one, _ = directions()
+
+    def path(intervals):
+        at = synthetic(intervals, one, (4.0, 1.0))
+        return replace(at, train=[f + 1.0 for f in at.train])  # the residual f − 1
+
+    compared = predictor._compared(path(n), path(coarse), n / coarse)
+    measure = compared.error / (1 / coarse - 1 / n)
+    assert compared.loss_error == pytest.approx(measure * (1 / coarse - 1 / n) / (1 + 1 / n), rel=1e-9)
+
+
+def test_losses_next_to_nothing_are_compared_with_a_floor():
+    """Below 1e-5 of the targets' variance what a loss is off by is divided by that."""
+    model, task = linear_network()
+    predictor = predictor_of(model, wm.Task(task.X, 10 * task.y, task.X_test))
+    floor = 1e-5 * float((10 * task.y).var(correction=0))
+    y = 10 * task.y.reshape(-1)
+    found = predictor._loss_error([y + math.sqrt(1e-3 * floor)], [y + math.sqrt(3e-3 * floor)])
+    assert found == pytest.approx(2e-3, rel=1e-6)
+
+
+def test_a_path_that_was_given_up_keeps_its_infinite_error():
+    predictor = predictor_of(*linear_network())
+    one, _ = directions()
+    lost = replace(synthetic(8, one), error=math.inf)
+    assert predictor._compared(lost, synthetic(4, one), 2.0).error == math.inf
+
+
+@pytest.fixture
+def of_known_order(monkeypatch):
+    """A predictor whose paths are synthetic: off by 1/intervals in one direction."""
+    predictor = predictor_of(*linear_network())
+    one, _ = directions()
+    followed = []
+
+    def path(count, stride=None, *, project=True):
+        followed.append((count, stride))
+        return synthetic(count, one)
+
+    start = replace(synthetic(1, one), method="linearized", error=1.0, certificate=predictor.linearized().certificate)
+    monkeypatch.setattr(predictor, "_path", path)
+    monkeypatch.setattr(predictor, "linearized", lambda: start)
+    return predictor, followed, start
+
+
+@pytest.mark.parametrize("count", [2, 9, 16])
+def test_a_given_number_of_intervals_is_compared_with_half_as_many(of_known_order, count):
+    predictor, followed, start = of_known_order
+    outcome = predictor.predict(count, 1e-2)
+    assert sorted(n for n, _ in followed) == [count // 2, count]
+    assert outcome.error == pytest.approx((1 / (count // 2) - 1 / count) / 5**0.25, rel=1e-10)
+    assert outcome.certificate is start.certificate
+
+
+def test_one_interval_is_compared_with_the_linearization(of_known_order):
+    predictor, followed, _ = of_known_order
+    assert predictor.predict(1, 1e-2).error == pytest.approx(0.0, abs=1e-12)
+    assert [n for n, _ in followed] == [1]
+
+
+@pytest.mark.parametrize("accepted", [0.2, 0.04, 0.01])
+def test_auto_divides_until_the_error_is_accepted(of_known_order, accepted):
+    """Each path is compared with the one before, whatever their ratio: errors of one direction come out too small."""
+    predictor, followed, start = of_known_order
+    outcome = predictor.predict("auto", accepted / predictor.problem.target_std)
+    counts = [n for n, _ in followed]
+    assert outcome.intervals == counts[-1]
+    assert outcome.error <= accepted
+    ratio = counts[-1] / ([1, *counts][-2])
+    assert outcome.error == pytest.approx((ratio - 1) / counts[-1] / math.sqrt((ratio - 1) * math.hypot(ratio, 1)))
+    assert len(counts) <= 4
+    assert outcome.certificate is start.certificate
+    length = float(predictor.linearization.motion.displacement(20.0))
+    assert all(stride == pytest.approx(length / n) for n, stride in followed)
+
+
+# -- the error of one linearization
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        sgd(0.05),
+        partial(torch.optim.SGD, lr=0.01, momentum=0.8),
+        partial(Preconditioned, lr=0.05, metric=lambda p: 0.5 + p.detach().abs().clamp(max=3.0)),
+    ],
+    ids=["descent", "momentum", "a metric"],
+)
+def test_the_error_of_one_linearization_is_the_distance_to_the_trained_network(optimizer):
+    """It is right to the next order in how far the features turn, which is little at this width."""
+    for seed in range(3):
+        model, task = mlp_problem((4, 200), 10, seed=seed, n_test=40)
+        run = wm.train(model, task, optimizer, until=None, steps=120)
+        found = wm.predict(model, task, optimizer, steps=120, relinearize="never")
+        assert found.error == pytest.approx(rms(found.test, run.test), rel=0.15)
+
+
+def test_the_error_of_one_linearization_of_a_narrow_network_is_right_within_a_factor():
+    model, task = mlp_problem((4, 30), 10, n_test=40)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=400)
+    found = wm.predict(model, task, sgd(0.05), steps=400, relinearize="never")
+    assert 0.04 < rms(found.test, run.test) < 0.05
+    assert 0.03 < found.error < 0.06
+
+
+# -- a network that is its own linearization: whatever the intervals, the path is training
+
+
+EXACT = {
+    "descent": sgd(0.1),
+    "momentum": MOMENTUM,
+    "dampened": partial(torch.optim.SGD, lr=0.05, momentum=0.8, dampening=0.3),
+    "nesterov": partial(Nesterov, lr=0.03),
+    "decay": partial(torch.optim.SGD, lr=0.1, weight_decay=0.2),
+    "momentum, decay": partial(torch.optim.SGD, lr=0.03, momentum=0.8, weight_decay=0.2),
+}
+
+
+def falling(k: int) -> float:
+    return 1.0 / (1.0 + 0.1 * k)
+
+
+COURSES = {
+    "full": {},
+    "batches": {"batch_size": 3, "seed": 2},
+    "scheduled": {"scheduler": partial(LambdaLR, lr_lambda=falling)},
+    "both": {"batch_size": 3, "seed": 2, "scheduler": partial(LambdaLR, lr_lambda=falling)},
+}
+
+
+@pytest.mark.parametrize("course", COURSES)
+@pytest.mark.parametrize("name", EXACT)
+def test_every_number_of_intervals_is_training(name, course):
+    """Outputs on the way, parameters, the training curve: what the optimizer remembers is carried on."""
+    model, task = linear_network(2)
+    times = [0, 1, 4, 9, 17, 24]
+    run = wm.train(model, task, EXACT[name], until=None, steps=times[-1], **COURSES[course])
+    losses = dict(zip(run.loss_steps.tolist(), run.losses.tolist(), strict=True))
+    snapshots = [wm.train(model, task, EXACT[name], until=None, steps=t, **COURSES[course]) for t in times]
+    for relinearize in ("never", 1, 5):
+        found = wm.predict(model, task, EXACT[name], steps=times, relinearize=relinearize, **COURSES[course])
+        assert found.intervals >= (1 if relinearize == "never" else relinearize)
+        for k, snapshot in enumerate(snapshots):
+            assert distance(found.train[k], snapshot.train) < 1e-12
+            assert distance(found.test[k], snapshot.test) < 1e-12
+        assert distance(flat(found.parameters(), model), flat(run.final, model)) < 1e-12
+        curve = dict(zip(found.curve.steps.tolist(), found.curve.mse.tolist(), strict=True))
+        assert {0.0, 24.0} <= curve.keys()
+        known = curve.keys() & losses.keys()
+        assert len(known) >= (5 if "batch_size" not in COURSES[course] else 3)
+        assert all(curve[k] == pytest.approx(losses[k], rel=1e-9) for k in known)
+        assert found.error < 1e-12
+        assert found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "course"), [("descent", "full"), ("descent", "batches"), ("momentum", "batches"), ("decay", "both")]
+)
+def test_it_stops_where_training_stops(name, course):
+    """With mini-batches where an epoch starts, also where an interval ends in the middle of one."""
+    model, task = linear_network(n=8)
+    epoch = 3 if "batch_size" in COURSES[course] else 1
+    losses = [wm.train(model, task, EXACT[name], until=None, steps=t, **COURSES[course]).losses[-1] for t in range(11)]
+    early = 0
+    for until in sorted({float(loss) * (1 + 1e-6) for loss in losses[1:]}):
+        run = wm.train(model, task, EXACT[name], until=until, steps=30, **COURSES[course])
+        assert run.steps % epoch == 0
+        early += next(k for k, loss in enumerate(losses) if float(loss) < until) < run.steps
+        for relinearize in ("never", 5):
+            settings = {"until": until, "steps": 30, "relinearize": relinearize} | COURSES[course]
+            found = wm.predict(model, task, EXACT[name], **settings)
+            assert found.steps == run.steps
+            assert distance(found.test, run.test) < 1e-12
+    assert (early > 0) == (epoch > 1), "some fall below in the middle of an epoch"
+
+
+# -- the edge of stability
+
+
+def growing() -> tuple[nn.Module, wm.Task]:
+    """f = w₂ w₁ x on x = y = 1 from small weights: the kernel w₁² + w₂² grows to 2, the limit of lr = 1/2."""
+    model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Linear(1, 1, bias=False)).double()
+    nn.init.constant_(model[0].weight, 0.1)
+    nn.init.constant_(model[1].weight, 0.12)
+    one = torch.ones(1, 1, dtype=torch.float64)
+    return model, wm.Task(one, one, 1.3 * one)
+
+
+def edge_of(lr, factor=None, steps=60, relinearize=40):
+    model, task = growing()
+    scheduler = None if factor is None else partial(LambdaLR, lr_lambda=factor)
+    found = wm.predict(model, task, sgd(lr), steps=steps, relinearize=relinearize, scheduler=scheduler)
+    notes = [note for note in found.notes if "limit of stability" in note]
+    return int(notes[0].split("from step ")[1].split()[0]) if notes else None
+
+
+def test_the_edge_is_that_of_the_rate_of_the_step():
+    assert edge_of(0.3) is None
+    assert edge_of(0.6) == 3
+    assert edge_of(0.15, lambda k: 1.0 if k < 20 else 4.0) == 20, "raised when the kernel has grown"
+    assert edge_of(0.6, lambda k: 1.0 if k < 3 else 0.5) is None, "lowered before it has"
+
+
+@pytest.mark.parametrize(
+    ("lr", "steps", "count", "at_stake"), [(0.55, 121.0, 20, True), (0.6, 40.0, 10, True), (0.6, 40.0, 20, False)]
+)
+def test_at_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(lr, steps, count, at_stake):
+    predictor = predictor_of(*growing(), sgd(lr), (steps,))
+    outcome = predictor.predict(count, 1e-2)
+    assert outcome.edge is not None
+    moved = root_mean_square(outcome.test[-1] - predictor._path(count, project=False).test[-1])
+    compared = root_mean_square(outcome.test[-1] - predictor._path(count // 2).test[-1]) / 5**0.25
+    assert (moved > compared) is at_stake, "that, or the division into intervals"
+    assert outcome.error == pytest.approx(moved if at_stake else compared)
+
+
+# -- notes
+
+
+def test_a_path_that_is_given_up_is_noted(monkeypatch):
+    monkeypatch.setattr("whichmin.dynamics.paths.relinearized.PATIENCE", 0)
+    monkeypatch.setattr("whichmin.dynamics.paths.relinearized.EXTRA_INTERVALS", 2)
+    model, task = mlp_problem((4, 30), 10)
+    found = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-2)
+    assert any(note.startswith("the path was given up after 2 intervals, at a training MSE of") for note in found.notes)
+    assert found.error == math.inf
+
+
+def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):
+    monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
+    model, task = mlp_problem((4, 20), 8, n_test=40)
+    far = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-4)
+    assert far.relative_error > 1e-4
+    assert any(f"estimated error {far.error:.2g} did not come down to tol = 0.0001" in note for note in far.notes)
+    near = wm.predict(model, task, sgd(0.05), steps=400, tol=10.0)
+    assert near.notes == ()
+
+
+def test_a_kernel_that_is_singular_is_noted():
+    """Two equal rows with equal targets."""
+    model, task = problem("over")
+    doubled = wm.Task(torch.cat([task.X, task.X[:1]]), torch.cat([task.y, task.y[:1]]), task.X_test)
+    notes = wm.predict(model, doubled, sgd(0.05), steps=5).notes
+    assert any(note.startswith("the kernel has rank 6 of 7: eigenvalues up to") for note in notes)
+    assert wm.predict(model, task, sgd(0.05), steps=5).notes == ()
+
+
+def test_a_network_of_too_few_parameters_is_noted():
+    _, task = mlp_problem((3, 4), 9)
+    whole = nn.Linear(3, 1, dtype=torch.float64)
+    notes = wm.predict(whole, task, sgd(0.05), steps=5).notes
+    assert notes == (
+        "underparameterized: 4 parameters for 9 training outputs; the linearized minimizer is unique: it does not "
+        "depend on the optimizer or the batches.",
+    )
+    flat_inputs = wm.Task(torch.cat([task.X[:, :2], 0 * task.X[:, :1]], 1), task.y, task.X_test)
+    notes = wm.predict(whole, flat_inputs, sgd(0.05), steps=5).notes
+    assert any("the kernel has rank 3: some directions have no effect" in note for note in notes)
+
+
+# -- the limit of stability
+
+
+def test_in_a_metric_no_limit_is_told():
+    model, task = linear_network()
+    metric = partial(Preconditioned, lr=0.05, metric=lambda p: torch.full_like(p, 0.5))
+    assert wm.predict(model, task, metric, steps=5).limit is None
+    plain = wm.predict(model, task, MOMENTUM, steps=5)
+    assert plain.limit == pytest.approx(1.8 * plain.max_lr)

@@ -1,0 +1,66 @@
+"""The page of a linear network says what is guaranteed and what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from oracles.pages import Page
+from whichmin import linear
+from whichmin.report.numbers import number
+from whichmin.report.pages.linear import linear_page
+
+
+@pytest.fixture(scope="module")
+def study() -> linear.LinearStudy:
+    return linear.study(*linear.example(4, 9, 2), width=40, widths=(20, 40, 80), exponents=(0.4, 0.5), seeds=3)
+
+
+def test_everything_is_there(study):
+    page = Page(linear_page(study))
+    page.assert_stands_alone()
+    assert page.sections == ["asked", "numbers", "convergence", "bias", "fits", "assumptions"]
+    assert page.figures == ["loss", "drift", "invariant", "width"]
+    for words in ("n + m − 1 = 5", "widths 20, 40, 80", "exponents 0.4, 0.5", "seeds 3", "width 40"):
+        assert words in page.words
+    assert "prefers-color-scheme" in page.source
+
+
+def test_the_table_is_that_of_the_study(study):
+    rows = Page(linear_page(study)).table("Guaranteed and measured")
+    frame = study.to_frame()
+    assert [row["quantity"] for row in rows] == frame["quantity"].tolist()
+    for i, row in enumerate(rows):
+        for name in ("guaranteed", "tight", "measured"):
+            assert row[name] == number(float(frame[name][i])), (row["quantity"], name)
+
+
+def test_the_fits_stand_by_exponent(study):
+    rows = Page(linear_page(study)).table("Fitted powers of the width")
+    assert [row["a"] for row in rows] == ["0.4", "0.5"]
+    columns = {
+        "solution_distances": "distance at the end",
+        "invariant_distances": "distance to the invariant set",
+        "levels": None,
+    }
+    for quantity, column in columns.items():
+        for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
+            cell = row[column or "level of imbalance"]
+            assert cell.startswith(f"{number(fit.slope, 2)} ± ")
+            assert cell.endswith(f"({number(round(fit.expected, 6), 2)})")
+
+
+def test_the_finding(study):
+    run, known = study.flows["random"], study.analysis
+    finding = Page(linear_page(study)).finding
+    assert f"Training ends {number(float(run.solution_distances[-1]))} from the minimum-norm solution" in finding
+    assert f"at most {number(known.tight_bound)} is sure." in finding
+    first, second = study.sweep.fits()
+    powers = f"h^{first.slope:.2f} at a = 0.4, h^{second.slope:.2f} at a = 0.5".replace("-", "−")
+    assert f"Wider networks end nearer: the distance falls like {powers}." in finding
+
+
+def test_a_unique_minimizer_has_no_sweep():
+    page = Page(linear_page(linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))))
+    assert page.figures == ["loss", "drift", "invariant"]
+    assert "fits" not in page.sections
+    assert "Wider" not in page.finding

@@ -1,0 +1,157 @@
+"""The sentences and tables of a comparison say its numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from oracles.builders import make_comparison
+from oracles.pages import Page
+from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
+from whichmin.report.numbers import number, percent
+from whichmin.report.pages.comparison import comparison_page
+from whichmin.studies.comparison import Failure
+from whichmin.studies.effects import Estimate
+
+APART = {"gd": 0.0, "adam": 1.5, "rmsprop": 0.5, "again": 0.0}
+
+
+@pytest.mark.parametrize(("trained", "what"), [(True, "trained"), (False, "predicted")])
+def test_the_finding(trained, what):
+    comparison = make_comparison(trained)
+    effect = comparison.pairs["gd", "adam"].best
+    text = finding(comparison)
+    assert text.startswith(f"The {what} minimizers differ significantly in 2 of 3 pairs, most between ")
+    assert "gd" not in text.split("most between")[0]
+    biggest = max(comparison.pairs.values(), key=lambda pair: pair.best.systematic).best
+    assert f"they are {number(biggest.rms_distance.mean, 2)} apart, {number(biggest.systematic, 2)} of it" in text
+    assert f"decide {percent(biggest.flips)} of the test points differently" in text
+    assert effect.rms_distance.mean == pytest.approx(1.5 if trained else 3.0, abs=0.05)
+
+
+def test_the_finding_counts_the_pairs_that_are_known():
+    comparison = make_comparison(shifts=APART)
+    assert finding(comparison).startswith("The trained minimizers differ significantly in 5 of 6 pairs, most between ")
+    lost = {name: torch.full_like(t, math.nan) if name == "again" else t for name, t in comparison.trained.items()}
+    gone = {name: torch.full_like(t, math.nan) if name == "again" else t for name, t in comparison.predicted.items()}
+    fewer = dataclasses.replace(comparison, trained=lost, predicted=gone)
+    assert finding(fewer).startswith("The trained minimizers differ significantly in 3 of 3 pairs")
+
+
+def test_the_finding_where_nothing_differs():
+    comparison = make_comparison(shifts={"gd": 0.0, "again": 0.0})
+    assert finding(comparison) == "No significant difference between the trained minimizers is found in 1 pair."
+
+
+def test_the_finding_of_too_few_seeds():
+    assert "cannot be told from so few seeds" in finding(make_comparison(seeds=3))
+
+
+def test_the_finding_where_nothing_can_be_compared():
+    assert "No two of these choices can be compared" in finding(make_comparison(seeds=1))
+
+
+def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
+    comparison = make_comparison()
+    errors = comparison.errors["gd"][:-1], comparison.errors["batches"][:-1]
+    expected = math.sqrt(sum(float(e.square().mean()) for e in errors))
+    pair = comparison.pairs["gd", "batches"]
+    assert pair.predicted.error == pytest.approx(expected, rel=1e-12)
+    assert pair.trained.error == 0
+    assert pair.predicted.seeds == pair.trained.seeds == 6
+    errors = comparison.errors["gd"], comparison.errors["adam"]
+    assert comparison.pairs["gd", "adam"].predicted.error == pytest.approx(
+        math.sqrt(sum(float(e.square().mean()) for e in errors)), rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_table_of_choices(trained):
+    comparison = make_comparison(trained)
+    page = Page(comparison_page(comparison))
+    rows = page.table("Ways to train")
+    assert [row["choice"] for row in rows] == ["gd", "adam", "batches"]
+    for row in rows:
+        name = row["choice"]
+        known = torch.isfinite(comparison.errors[name])
+        assert row["error of the prediction"] == number(float(comparison.errors[name][known].mean()))
+        assert row["steps, predicted"] == number(float(round(float(comparison.steps[name][known].mean()))))
+        for kind in ("predicted", "trained") if trained else ("predicted",):
+            outputs = getattr(comparison, kind)[name][known].double()
+            errors = (outputs - comparison.task.y_test.double()).square().mean(dim=(1, 2))
+            assert row[f"test error, {kind}"] == interval(Estimate.of(errors.numpy(), 0.05))
+    assert ("test error, trained" in rows[0]) is trained
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_the_table_of_pairs(trained):
+    comparison = make_comparison(trained)
+    rows = Page(comparison_page(comparison)).table("Pairs")
+    assert [row["pair"] for row in rows] == [f"{one} – {other}" for (one, other), _ in by_size(comparison)]
+    for row, (_, pair) in zip(rows, by_size(comparison), strict=True):
+        best = pair.trained if trained else pair.predicted
+        expected = {
+            "distance, predicted": interval(pair.predicted.rms_distance),
+            "shared by all seeds": number(best.systematic),
+            "error of the predictions": number(pair.predicted.error),
+            "standard deviation over seeds": number(best.seed_std),
+            "p": number(best.p),
+            "flips": percent(best.flips).replace("\u00a0", " "),
+            "": verdict(best),
+        }
+        if trained:
+            expected["distance, trained"] = interval(pair.trained.rms_distance)
+        assert {name: text for name, text in row.items() if name != "pair"} == expected
+
+
+def test_pairs_stand_by_the_size_that_they_share():
+    sizes = [pair.best.systematic for _, pair in by_size(make_comparison(shifts=APART))]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == len(sizes)
+
+
+def test_many_choices_have_a_matrix():
+    comparison = make_comparison(shifts=APART)
+    page = Page(comparison_page(comparison))
+    page.assert_stands_alone()
+    matrix = page.table("Distances")
+    assert "All 6 pairs with their tests" in page.words
+    effect = comparison.pairs["gd", "rmsprop"].best
+    assert matrix[0]["3"] == number(effect.rms_distance.mean, 2)
+    assert page.section("pairs").count('class="number significant"') == 5
+    assert "Distances" not in Page(comparison_page(make_comparison())).source.split("<style>")[1].split("</style>")[1]
+
+
+def test_what_failed_and_what_was_asked():
+    page = Page(comparison_page(make_comparison()))
+    assert page.sections == ["asked", "choices", "pairs", "failed", "notes"]
+    assert "batches, seed 6 could not be predicted: it diverged" in page.words
+    for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
+        assert words in page.words
+    assert "95 % confidence intervals" in page.words.replace("\u00a0", " ")
+    assert "of 3 pairs without a difference, about 0.05 × 3" in page.words
+
+
+def test_failures_of_a_choice_are_told_once():
+    failures = tuple(
+        Failure(*of, "it diverged") for of in (("a", 0, "trained"), ("a", 2, "trained"), ("b", 1, "trained"))
+    )
+    comparison = dataclasses.replace(make_comparison(), failures=failures)
+    assert failure_sentences(comparison) == [
+        "a, seed 0 could not be trained: it diverged Failed as well: seed 2.",
+        "b, seed 1 could not be trained: it diverged",
+    ]
+    assert (
+        "seeds 2, 3."
+        in failure_sentences(dataclasses.replace(comparison, failures=(*failures, Failure("a", 3, "trained", ""))))[0]
+    )
+
+
+def test_intervals():
+    assert interval(None) == interval(Estimate(math.nan, math.nan, math.nan)) == "–"
+    assert interval(Estimate(1.0, math.nan, math.nan)) == "1.00"
+    assert interval(Estimate(1.0, 0.5, 1.5)) == "1.00 [0.500, 1.50]"
+    assert verdict(None) == "–"

@@ -1,0 +1,198 @@
+"""The sentences about entries say their numbers, each from where it belongs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from statistics import fmean
+
+import pytest
+import torch
+
+from oracles.builders import N_TEST, make_entry, make_task
+from oracles.pages import Page
+from whichmin.dynamics.prediction import Certificate
+from whichmin.report import Entry
+from whichmin.report.entries_finding import headline, lazy_sentences
+from whichmin.report.entry_view import entry_views
+from whichmin.report.flips import flips
+from whichmin.report.numbers import duration, mean_sd, number, percent
+from whichmin.report.pages.entries import entries_page
+from whichmin.report.quantities import laziness_rows, summary
+
+
+def rms(one, other) -> float:
+    return float((one.double() - other.double()).square().mean().sqrt())
+
+
+def spread(entry: Entry, std: float) -> Entry:
+    """With targets of another standard deviation."""
+    parts = {name: dataclasses.replace(getattr(entry, name), target_std=std) for name in ("linearized", "relinearized")}
+    return dataclasses.replace(entry, **parts)
+
+
+def rows(entries: list[Entry]) -> dict[str, tuple[float | None, ...]]:
+    views = entry_views(entries)
+    return {row.name: row.values for group in summary(views) + laziness_rows(views) for row in group.rows}
+
+
+def test_what_was_measured_is_a_root_over_the_targets_standard_deviation():
+    entries = [spread(make_entry(0), 2.0), spread(make_entry(1), 0.5)]
+    text = " ".join(lazy_sentences(entry_views(entries)))
+    one, path = (
+        percent(fmean(rms(getattr(e, kind).test, e.run.test) / e.linearized.target_std for e in entries))
+        for kind in ("linearized", "relinearized")
+    )
+    assert (
+        f"Measured on the test points, the linearized prediction is {one} and the prediction along the path is {path} "
+        "of that standard deviation from the trained network." in text
+    )
+    assert one != path
+
+
+def test_the_certificate_is_a_root_over_the_targets_standard_deviation():
+    entry = spread(make_entry(), 0.5)
+    assert f"are {percent(math.sqrt(1.5e-3) / 0.5)} of the targets’ standard" in " ".join(
+        lazy_sentences(entry_views([entry]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("deviation", "words"),
+    [(0.019, "it is lazy,"), (0.021, "it is nearly lazy"), (0.099, "it is nearly lazy"), (0.101, "it is not lazy")],
+)
+def test_how_lazy_a_network_is(deviation, words):
+    whole = make_entry()
+    certificate = Certificate(0.0, deviation**2)
+    entry = dataclasses.replace(whole, linearized=dataclasses.replace(whole.linearized, certificate=certificate))
+    assert words in " ".join(lazy_sentences(entry_views([entry])))
+
+
+def test_linearizations_are_counted():
+    assert "The path was followed with 12 to 14 linearizations." in lazy_sentences(
+        entry_views([make_entry(seed) for seed in range(3)])
+    )
+    assert "with 12 linearizations." in " ".join(lazy_sentences(entry_views([make_entry()])))
+
+
+def test_what_is_estimated_without_training_is_that_of_the_better_prediction():
+    whole = make_entry()
+    bare = Entry("a", linearized=whole.linearized, relinearized=whole.relinearized, task=whole.run.task)
+    (text,) = headline(entry_views([bare]), None)
+    error = float((whole.relinearized.test - whole.run.task.y_test).square().mean())
+    assert text == (
+        f"Without training, in {duration(0.12)}, the predicted minimizer has test error {mean_sd([error])}; it is "
+        "estimated to be 0.0080 (root mean square) from the trained network."
+    )
+
+
+def test_test_errors_and_times_are_told_of_what_they_are():
+    entries = [make_entry(seed) for seed in range(3)]
+    text = " ".join(headline(entry_views(entries), None))
+    trained, predicted = (
+        mean_sd([rms(getattr(e, part).test, e.run.task.y_test) ** 2 for e in entries])
+        for part in ("run", "relinearized")
+    )
+    assert f"The test error is {trained}; the predicted minimizer, found in {duration(0.12)} instead of" in text
+    assert f"instead of {duration(4.5)}, says {predicted}." in text
+
+
+def test_without_test_targets_the_distance_is_a_root():
+    whole = make_entry(task=make_task(targets=False))
+    text = " ".join(headline(entry_views([whole]), None))
+    assert f"is {number(rms(whole.relinearized.test, whole.run.test), 2)} (root mean square on the test points)" in text
+    bare = Entry("a", linearized=whole.linearized, relinearized=whole.relinearized)
+    assert "estimated to be 0.0080 (root mean square) from the trained network." in " ".join(
+        headline(entry_views([bare]), None)
+    )
+
+
+def test_the_table_says_each_number_from_where_it_belongs():
+    entries = [make_entry(seed) for seed in range(2)]
+    found = rows(entries)
+    for i, e in enumerate(entries):
+        target = e.run.task.y_test
+        expected = {
+            "trained network": rms(e.run.test, target) ** 2,
+            "predicted, linearized": rms(e.linearized.test, target) ** 2,
+            "predicted, along the path": rms(e.relinearized.test, target) ** 2,
+            "the interpolant alone": e.explanation.test_error()["mse"][0],
+            "linearized, measured": rms(e.linearized.test, e.run.test) ** 2,
+            "linearized, estimated without training": 0.06**2,
+            "along the path, measured": rms(e.relinearized.test, e.run.test) ** 2,
+            "along the path, estimated without training": 0.008**2,
+            "training error at the end (mean square)": rms(e.run.train, e.run.task.y) ** 2,
+            "steps": e.run.steps,
+            "learning rate": 0.4,
+            "to train": e.run.seconds,
+            "to predict, linearized": 0.031,
+            "to predict, along the path": 0.12,
+            "training time over prediction time": e.run.seconds / 0.12,
+            "training error at the one-shot parameters (mean square)": 2e-3,
+            "test deviation from the linearized prediction (mean square)": 1.5e-3 * (1 + i),
+            "the same, root mean square over the targets’ standard deviation": math.sqrt(1.5e-3 * (1 + i)),
+            "linearizations along the path": 12 + i,
+            **e.explanation.shares(),
+        }
+        wrong = int(((e.run.test > 0) != (target > 0)).sum())
+        expected["test points that the trained network decides wrongly (number)"] = wrong
+        assert {name: values[i] for name, values in found.items()} == pytest.approx(expected)
+
+
+def test_points_that_are_decided_wrongly_are_those_beyond_the_threshold():
+    whole, task = make_entry(), make_task()
+    outputs = task.y_test.clone()
+    outputs[[2, 5, 7]] *= -1
+    entry = Entry("a", run=dataclasses.replace(whole.run, test=outputs))
+    assert rows([entry])["test points that the trained network decides wrongly (number)"] == (3,)
+
+
+def decided(trained: list[torch.Tensor], predicted: list[torch.Tensor]) -> str:
+    """What is said of entries whose networks, trained and predicted, have these test outputs."""
+    whole = make_entry()
+    entries = [
+        Entry(
+            f"seed {i}",
+            run=dataclasses.replace(whole.run, test=t.reshape(N_TEST, 1)),
+            relinearized=dataclasses.replace(whole.relinearized, test=p.reshape(N_TEST, 1)),
+        )
+        for i, (t, p) in enumerate(zip(trained, predicted, strict=True))
+    ]
+    found = flips(entry_views(entries))
+    assert found is not None
+    return found.text
+
+
+def flipped(*points: int) -> torch.Tensor:
+    outputs = torch.ones(N_TEST)
+    outputs[list(points)] = -1.0
+    return outputs
+
+
+def test_points_are_foreseen_only_where_they_are_contested():
+    one = flipped()
+    text = decided([one, flipped(1, 2, 3)], [one, flipped(2, 3, 10, 11, 12, 13)])
+    agreement = percent(1 - 5 / (2 * N_TEST))
+    assert f"The predictions along the path decide as the trained networks in {agreement} of all cases" in text
+    assert text.endswith("and foresee 2 of these 3 points.")
+    assert decided([one, flipped(1, 2)], [one, flipped(1, 2, 9)]).endswith("and foresee all of these points.")
+    assert "disagree on 3 of 60 test points (5 %)" in decided([one, flipped(1, 2, 3)], [one, one]).replace(
+        "\u00a0", " "
+    )
+
+
+def test_where_none_is_contested_none_is_foreseen():
+    text = decided([flipped(4), flipped(4)], [flipped(4), flipped(5)])
+    assert "agree on every one of the 60 test points" in text
+    assert "foresee" not in text
+    assert text.endswith("of all cases.")
+
+
+def test_the_largest_change_is_the_one_that_is_told():
+    whole, target = make_entry(), make_task().y_test
+    terms = {"interpolant": 0.9 * target, "initialization": 0.4 * target, "drift": -0.1 * target}
+    page = Page(entries_page([Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms))]))
+    assert (
+        "The initialization raised the test error from 0.010 to 0.090; with the terms after it, it ends at 0.040."
+        in (page.finding)
+    )

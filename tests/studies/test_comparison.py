@@ -1,0 +1,136 @@
+"""What a comparison says of its outputs, each number against its definition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+import whichmin as wm
+from oracles.comparisons import comparison
+from whichmin.studies.comparison import notices
+from whichmin.studies.effects import systematic_difference
+
+PAIRS = [("a", "b"), ("a", "c"), ("b", "c")]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return comparison()
+
+
+def rms(one, other):
+    return (one - other).square().mean(dim=(1, 2)).sqrt()
+
+
+def test_effects_are_those_of_their_own_choices_and_outputs(whole):
+    assert list(whole.pairs) == PAIRS
+    for (one, other), pair in whole.pairs.items():
+        for kind, effect in (("predicted", pair.predicted), ("trained", pair.trained)):
+            a, b = (getattr(whole, kind)[name] for name in (one, other))
+            squared, p = systematic_difference((a - b).reshape(7, -1).numpy())
+            assert effect.rms_distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
+            assert effect.systematic == pytest.approx(math.sqrt(squared), rel=1e-12)
+            assert effect.p == p
+            assert effect.flips == pytest.approx(float(((a > 0) != (b > 0)).double().mean()))
+            assert (effect.seeds, effect.level) == (7, 0.05)
+        errors = [whole.errors[name].square().mean() for name in (one, other)]
+        assert pair.predicted.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
+        assert pair.trained.error == 0
+        assert pair.best is pair.trained
+
+
+def test_what_is_asked_of_all_pairs_is_of_the_trained_networks(whole):
+    for names, pair in whole.pairs.items():
+        assert whole.rms_distances[names] == pair.trained.rms_distance
+        assert whole.significant[names] is pair.trained.significant is True
+        assert whole.flips[names] == pair.trained.flips
+    bare = comparison(trained=False)
+    for names, pair in bare.pairs.items():
+        assert pair.trained is None
+        assert bare.rms_distances[names] == pair.predicted.rms_distance
+        assert bare.flips[names] == pair.predicted.flips
+
+
+def test_test_errors_are_of_the_trained_networks(whole):
+    bare = comparison(trained=False)
+    cases = [
+        (whole.trained, whole.test_error),
+        (whole.predicted, whole.test_error_of(whole.predicted)),
+        (bare.predicted, bare.test_error),
+    ]
+    for outputs, found in cases:
+        for name in whole.names:
+            squares = (outputs[name] - whole.task.y_test).square().mean(dim=(1, 2))
+            assert found[name].mean == pytest.approx(float(squares.mean()), rel=1e-12)
+            assert found[name].low < found[name].mean < found[name].high
+
+
+def test_only_the_seeds_that_both_choices_have_count():
+    failed, whole = comparison(failed=(5, 6)), comparison()
+    kept = slice(0, 5)
+    for one, other in PAIRS:
+        pair = failed.pairs[one, other]
+        seeds = kept if other == "c" else slice(0, 7)
+        a, b = (whole.predicted[name][seeds] for name in (one, other))
+        assert pair.predicted.seeds == pair.trained.seeds == len(a)
+        assert pair.predicted.rms_distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
+        errors = [whole.errors[name][seeds].square().mean() for name in (one, other)]
+        assert pair.predicted.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
+    assert failed.pairs["a", "c"].predicted.significant is None, "five seeds are too few"
+
+
+def test_a_choice_with_a_single_seed_is_not_compared():
+    failed = comparison(failed=tuple(range(6)))
+    assert failed.pairs["a", "c"].best is None
+    assert failed.significant["a", "c"] is None
+    assert ("a", "c") not in failed.rms_distances
+    assert failed.pairs["a", "b"].predicted.seeds == 7
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_a_frame_holds_every_number_under_its_name(trained):
+    found = comparison(trained=trained, failed=tuple(range(6)))
+    frame = found.to_frame()
+    assert list(zip(frame["one"], frame["other"], strict=True)) == PAIRS
+    kinds = ("predicted", "trained") if trained else ("predicted",)
+    numbers = ("systematic", "error", "seed_std", "p", "significant", "flips", "seeds")
+    names = ["rms_distance", "low", "high", *numbers]
+    assert set(frame.columns) == {"one", "other"} | {f"{name}_{kind}" for name in names for kind in kinds}
+    for row, pair in enumerate(found.pairs.values()):
+        for kind in kinds:
+            effect = getattr(pair, kind)
+            cells = {name: frame.loc[row, f"{name}_{kind}"] for name in names}
+            if effect is None:
+                assert all(value is None or np.isnan(value) for value in cells.values())
+                continue
+            distance = effect.rms_distance
+            assert [cells.pop(name) for name in names[:3]] == [distance.mean, distance.low, distance.high]
+            assert cells == {name: getattr(effect, name) for name in numbers}
+
+
+def test_without_test_targets_there_is_no_test_error(whole):
+    task = wm.Task(whole.task.X, whole.task.y, whole.task.X_test)
+    bare = wm.Comparison(task, whole.predicted, whole.errors, None, whole.steps, 0.05, 0.0)
+    assert bare.test_error is None
+    assert bare.pairs["a", "b"].predicted.rms_distance == whole.pairs["a", "b"].predicted.rms_distance
+
+
+def test_notices():
+    assert notices(0.05, 6) == []
+    (said,) = notices(0.05, 5)
+    assert said == (
+        "5 seeds cannot tell at level 0.05 whether an effect is significant: the smallest p they can give is 0.062. "
+        "Take 6 seeds or more, or a level of 0.062 or more."
+    )
+    assert notices(0.5, 1)[0].endswith("Take 2 seeds or more.")
+
+
+def test_outputs_that_are_nan_in_one_point_are_no_outputs(whole):
+    predicted = {name: values.clone() for name, values in whole.predicted.items()}
+    predicted["b"][2, 3, 0] = torch.nan
+    found = wm.Comparison(whole.task, predicted, whole.errors, None, whole.steps, 0.05, 0.0)
+    assert found.pairs["a", "b"].predicted.seeds == 6
+    assert found.pairs["a", "c"].predicted.seeds == 7
