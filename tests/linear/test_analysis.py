@@ -175,6 +175,12 @@ def test_width_below_the_hypothesis_is_a_note():
     )
 
 
+@pytest.mark.parametrize(("h", "holds"), [(6, False), (7, True), (8, True)])
+def test_the_hypothesis_on_the_width_begins_at_rank_plus_outputs_minus_one(h, holds):
+    known = linear.analyze_weights(*problem(d=12, h=h, m=3, points=5, rank=5))
+    assert {a.name: a.holds for a in known.assumptions}["width"] == holds
+
+
 def test_full_column_rank_has_one_minimizer():
     case = problem(d=4, h=10, m=2, points=9, rank=4)
     known = linear.analyze_weights(*case)

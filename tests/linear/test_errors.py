@@ -92,6 +92,23 @@ def test_modules(module, message):
         linear.analyze(module, TASK)
 
 
+class Bent(nn.Module):
+    """Linear but for a part of 1e-9 of its output in float64."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = network(nn.Linear(6, 7, bias=False), nn.Linear(7, 2, bias=False))
+
+    def forward(self, x):
+        z = self.inner(x)
+        return z + 1e-9 * z.abs()
+
+
+def test_a_module_that_is_almost_linear_is_not():
+    with pytest.raises(ModelError, match="does not compute the product of its weights"):
+        linear.analyze(Bent(), TASK)
+
+
 def test_linear_activations_and_flattening_are_fine():
     images = wm.Task(X.reshape(4, 2, 3), Y)
     module = network(nn.Flatten(), nn.Linear(6, 7, bias=False), nn.Identity(), nn.Linear(7, 2, bias=False))

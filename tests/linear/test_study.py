@@ -1,27 +1,18 @@
-"""A study, its figures, its report and its command."""
+"""A study and its command."""
 
-import html.parser
 import json
 import math
-import re
 from types import SimpleNamespace
 
 import pytest
 import torch
 from cyclopts import App
-from matplotlib.figure import Figure
 
 from whichmin import linear
 from whichmin.cli.linear import linear as command
-from whichmin.errors import ConfigError, OutputError
+from whichmin.errors import ConfigError
 from whichmin.linear.descent import largest_step
 from whichmin.linear.study import measured_rate
-from whichmin.report.figures.drift import draw_drift
-from whichmin.report.figures.invariant import draw_invariant
-from whichmin.report.figures.loss import draw_loss
-from whichmin.report.figures.width import width_figure
-from whichmin.report.pages.linear import linear_page
-from whichmin.report.panel import panel
 
 
 @pytest.fixture(scope="module")
@@ -77,66 +68,13 @@ def test_measured_rates_are_the_least_mean_rate_and_the_late_one():
     assert math.isnan(measured_rate(SimpleNamespace(times=times, gaps=torch.ones(301).double()), late=True))
 
 
-def test_figures_draw_what_they_are_given(answer):
-    run = answer.flows["random"]
-    drawn = panel(draw_loss)(answer)
-    assert isinstance(drawn, Figure)
-    lines = {line.get_label(): line for line in drawn.axes[0].lines}
-    assert set(lines) == {"bound", "tight bound", "flow"}
-    assert lines["flow"].get_ydata()[0] == pytest.approx(float(run.gaps[0]))
-    assert (lines["tight bound"].get_ydata()[:20] >= lines["flow"].get_ydata()[:20]).all()
-    assert len(panel(draw_invariant)(answer).axes[0].lines) == 3
-    assert len(panel(draw_drift)(answer).axes[0].lines) == 4
-    labels = [text.get_text() for text in width_figure(answer.sweep).axes[0].get_legend().get_texts()]
-    assert len(labels) == 2
-    assert labels[1].startswith("a = 0.5: −0.")
-    assert labels[1].endswith("(−0.50)")
-
-
-def test_a_unique_minimizer_has_no_sweep_and_can_be_reported():
-    only = linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))
-    assert only.sweep is None
-    assert "fig-width" not in linear_page(only)
-
-
-class Balance(html.parser.HTMLParser):
-    """Tags that are opened are closed."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = []
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "link", "br", "img"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_the_report_is_one_file_that_needs_nothing_else(answer, tmp_path):
-    path = tmp_path / "deep" / "report.html"
-    answer.report(path)
-    page = path.read_text()
-    parser = Balance()
-    parser.feed(page)
-    assert parser.open == []
-    assert page.count("<svg") == 4
-    assert not re.search(r'(?:src|href)="(?:https?:|//|/)', page)
-    assert "@import" not in page
-    assert "n + m − 1 = 5" in page
-    assert "prefers-color-scheme" in page
-    with pytest.raises(OutputError):
-        answer.report(tmp_path)
-
-
 def run(*tokens):
     app = App(name="whichmin", result_action="return_value")
     app.command(command, name="linear")
     return app(["linear", *tokens], exit_on_error=False, print_error=False)
 
 
-SMALL = ("--n-train", "4", "--inputs", "8", "--outputs", "2", "--width", "30", "--seeds", "2")
+SMALL = ("--points", "4", "--inputs", "8", "--outputs", "2", "--width", "30", "--seeds", "2")
 
 
 def test_the_command_prints_a_table_and_writes_the_report(tmp_path, capsys):
@@ -159,11 +97,11 @@ def test_the_command_speaks_json(tmp_path, capsys):
 
 
 def test_the_command_takes_data(tmp_path, capsys):
-    assert run("--data", "digits", "--n-train", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
+    assert run("--data", "digits", "--points", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
     assert "rate of the loss" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("tokens", [("--widths", "wide"), ("--exponents", "a,b"), ("--n-train", "0")])
+@pytest.mark.parametrize("tokens", [("--widths", "wide"), ("--exponents", "a,b"), ("--points", "0")])
 def test_the_command_says_what_it_cannot_use(tokens, tmp_path):
     with pytest.raises(ConfigError, match="expected"):
         run(*tokens, "--out", str(tmp_path))
