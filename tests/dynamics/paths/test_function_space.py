@@ -298,6 +298,19 @@ def test_a_path_that_is_given_up_is_noted(monkeypatch):
     assert found.error == math.inf
 
 
+def test_a_number_of_intervals_that_ends_above_until_is_noted():
+    """The last interval ends where its linearization says that the loss falls below."""
+    model, task = mlp_problem((4, 30), 10)
+    ends = []
+    for count in (2, 10**6):
+        found = wm.predict(model, task, sgd(0.05), until=5e-2, steps=2000, relinearize=count)
+        loss = float(found.curve.mse[-1])
+        ends.append(loss < 5e-2)
+        short = f"the path ends at a training MSE of {loss:.3g}, above until = 0.05."
+        assert found.notes == (() if loss < 5e-2 else (short,))
+    assert ends == [False, True]
+
+
 def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):
     monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
     model, task = mlp_problem((4, 20), 8, n_test=40)
