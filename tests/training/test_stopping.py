@@ -80,3 +80,13 @@ def test_when_it_counts_as_stalled():
     assert told(falling + [falling[-1]] * 2500) is not None
     assert told([1.0] * 11, every=100) is not None
     assert told([0.1, *[50.0 - k / 100 for k in range(1500)]]) is not None, "falling, but from above where it had been"
+
+
+@pytest.mark.parametrize(
+    ("swing", "cause"), [(0.02, "Since then it moved between 1 and 1.02"), (0.005, "hardly moves")]
+)
+def test_what_swings_by_more_than_a_percent_does_not_settle(swing, cause):
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(9))], lr=0.1)
+    task = wm.Task(torch.ones(2, 1), torch.ones(2))
+    losses = [1.0 + swing * (k % 2) for k in range(1500)]
+    assert cause in stalled(losses, range(1500), [0.1], [0.1], optimizer, task)

@@ -175,6 +175,31 @@ def test_the_error_of_one_linearization_of_a_narrow_network_is_right_within_a_fa
     assert 0.03 < found.error < 0.06
 
 
+def test_the_error_of_the_losses_of_one_linearization_is_that_at_the_end():
+    """Between the network at the predicted parameters and the linearized network; of a single time none is told."""
+    model, task = mlp_problem((4, 30), 10)
+    outcome = predictor_of(model, task, steps=(0.0, 3.0, 60.0)).linearized()
+    theirs, ours = outcome.certificate.train_mse, outcome.curve[-1][1]
+    assert outcome.loss_error == pytest.approx(abs(theirs - ours) / theirs, rel=1e-9)
+    assert outcome.loss_error > 1e-2
+    assert predictor_of(model, task, steps=(60.0,)).linearized().loss_error == 0.0
+
+
+def test_drift_and_curvature_are_told_at_the_steps_of_the_path():
+    """A path to a training loss takes other steps than its linearization; drift is against as many of these."""
+    model, task = mlp_problem((4, 12), 6)
+    found = wm.predict(model, task, sgd(0.1), until=1e-2, relinearize=12)
+    assert found.steps != wm.predict(model, task, sgd(0.1), until=1e-2, relinearize="never").steps
+    linear = wm.predict(model, task, sgd(0.1), steps=found.steps, relinearize="never")
+    tangent = wm.Tangent(model)
+    moved = {name: found.parameters()[name] - p for name, p in tangent.parameters.items()}
+    straight = tangent.f0(task.X_test) + tangent.jvp(task.X_test, moved)
+    assert distance(found.terms["drift"], straight - linear.test) < 1e-10
+    assert distance(found.terms["curvature"], found.test - straight) < 1e-10
+    for name in ("interpolant", "initialization", "unconverged"):
+        assert distance(found.terms[name], linear.terms[name]) < 1e-10
+
+
 # -- a network that is its own linearization: whatever the intervals, the path is training
 
 
@@ -296,6 +321,19 @@ def test_a_path_that_is_given_up_is_noted(monkeypatch):
     found = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-2)
     assert any(note.startswith("the path was given up after 2 intervals, at a training MSE of") for note in found.notes)
     assert found.error == math.inf
+
+
+def test_a_number_of_intervals_that_ends_above_until_is_noted():
+    """The last interval ends where its linearization says that the loss falls below."""
+    model, task = mlp_problem((4, 30), 10)
+    ends = []
+    for count in (2, 10**6):
+        found = wm.predict(model, task, sgd(0.05), until=5e-2, steps=2000, relinearize=count)
+        loss = float(found.curve.mse[-1])
+        ends.append(loss < 5e-2)
+        short = f"the path ends at a training MSE of {loss:.3g}, above until = 0.05."
+        assert found.notes == (() if loss < 5e-2 else (short,))
+    assert ends == [False, True]
 
 
 def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):

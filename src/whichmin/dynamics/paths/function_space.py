@@ -194,24 +194,24 @@ class FunctionSpacePredictor(Predictor):
         return replace(outcome, error=max(outcome.error, root_mean_square(outcome.test[-1] - free.test[-1])))
 
     def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> Outcome:
-        network, goal = self.network, self.problem.goal
+        network = self.network
         network.put(self.problem.origin)
         path = follow(self.problem, self.rule, self.linearization, count, stride=stride, project=project)
         train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
         test = [flat(f) for f in (*path.test, network.outputs(network.X))]
-        notes = self._path_notes(path, stride is not None and goal.until is not None and path.steps < goal.steps)
+        notes = self._path_notes(path)
         error = 0.0 if path.arrived else math.inf
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
             notes=notes, edge=path.edge,
         )  # fmt: skip
 
-    def _path_notes(self, path: Path, short: bool) -> tuple[str, ...]:
+    def _path_notes(self, path: Path) -> tuple[str, ...]:
         notes, goal = [], self.problem.goal
         if not path.arrived:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes.append(f"the path was given up after {came}.")
-        elif short and goal.until is not None and path.loss >= goal.until:
+        elif goal.until is not None and path.loss >= goal.until and path.steps < goal.steps:
             notes.append(
                 f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
                 f"{goal.until:g}."
