@@ -74,7 +74,7 @@ def run(*tokens):
     return app(["linear", *tokens], exit_on_error=False, print_error=False)
 
 
-SMALL = ("--points", "4", "--inputs", "8", "--outputs", "2", "--width", "30", "--seeds", "2")
+SMALL = ("--n-train", "4", "--inputs", "8", "--outputs", "2", "--width", "30", "--seeds", "2")
 
 
 def test_the_command_prints_a_table_and_writes_the_report(tmp_path, capsys):
@@ -97,11 +97,11 @@ def test_the_command_speaks_json(tmp_path, capsys):
 
 
 def test_the_command_takes_data(tmp_path, capsys):
-    assert run("--data", "digits", "--points", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
+    assert run("--data", "digits", "--n-train", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
     assert "rate of the loss" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("tokens", [("--widths", "wide"), ("--exponents", "a,b"), ("--points", "0")])
+@pytest.mark.parametrize("tokens", [("--widths", "wide"), ("--exponents", "a,b"), ("--n-train", "0")])
 def test_the_command_says_what_it_cannot_use(tokens, tmp_path):
     with pytest.raises(ConfigError, match="expected"):
         run(*tokens, "--out", str(tmp_path))
