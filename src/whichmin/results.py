@@ -77,7 +77,11 @@ class Result:
             ) from error
 
     def to_frame(self) -> pd.DataFrame:
-        """The result as a table; the class says of what its rows and columns are."""
+        """The result as a table; its class says what the rows and columns are.
+
+        Raises:
+            ResultError: this type, or this result, has none.
+        """
         import pandas as pd
 
         return pd.DataFrame({name: _host(column) for name, column in self._columns().items()})

@@ -32,6 +32,24 @@ def test_exactly_the_points_that_differ():
     assert [side for _, side in got.points[0].cells] == [1, 0, 1]
 
 
+def test_the_most_evenly_split_come_first_and_of_these_the_most_spread():
+    columns = [torch.ones(N_TEST) for _ in range(4)]
+    for point, below, size in ((3, 1, 9.0), (8, 2, 0.5), (11, 2, 2.0), (20, 1, 0.1)):
+        for column in columns[:below]:
+            column[point] = -size
+    got = flips(with_outputs(*columns))
+    assert [p.index for p in got.points] == [11, 8, 3, 20]
+    assert [p.votes for p in got.points] == ["2 below, 2 above"] * 2 + ["1 below, 3 above"] * 2
+
+
+def test_places_on_a_strip_are_those_of_the_outputs():
+    a, b = torch.ones(N_TEST), torch.ones(N_TEST)
+    a[4], b[4] = -3.0, 1.0
+    (point,) = flips(with_outputs(a, b)).points
+    assert point.strip == ((5.0, 0), (95.0, 1))
+    assert point.middle == 5 + 90 * 0.75
+
+
 def test_none_when_they_agree():
     a = torch.linspace(0.1, 1, N_TEST)
     got = flips(with_outputs(a, 2 * a))

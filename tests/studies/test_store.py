@@ -14,6 +14,7 @@ import whichmin as wm
 from oracles.comparisons import SGD, SLOW, network, problem
 from whichmin.errors import OutputError
 from whichmin.recipe.describe import Unknown
+from whichmin.storage import load_folder, save_folder
 from whichmin.studies import answer, store
 from whichmin.studies.store import Question, Store, Subject, signature
 
@@ -155,6 +156,17 @@ def test_what_lacks_a_part_is_not_read(tmp_path):
     kept, asked = Store.open(tmp_path), question()
     kept.write(asked, {}, {})
     assert kept.read(asked, answer.Answer.of) is None
+
+
+def test_an_answer_that_was_being_replaced_is_read_with_its_parts(tmp_path):
+    kept, asked = Store.open(tmp_path), question()
+    kept.write(asked, {}, {}, {"inner": lambda path: save_folder(path, {"kind": "part"}, {"a": torch.ones(2)})})
+    place = kept.place(asked)
+    place.rename(
+        place.with_name(f".{place.name}.previous")
+    )  # as a process leaves it that is killed between the renames
+    read = kept.read(asked, lambda folder, config, arrays: load_folder(folder / "inner", "part")[1]["a"])
+    assert torch.equal(read, torch.ones(2))
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):

@@ -42,6 +42,9 @@ def ordered(terms: dict[str, Tensor]) -> dict[str, Tensor]:
 class Explanation(Result):
     """A network's test outputs as a sum of named terms.
 
+    ``to_frame`` has one row per test point and output: ``point``, ``output``, a column per term, ``total``, and
+    ``target``.
+
     Attributes:
         terms: (N_test, C) each, in the order of ``MEANINGS``; ``total`` is their sum.
         task: the task.
@@ -90,6 +93,5 @@ class Explanation(Result):
         return pd.DataFrame(rows)
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per test point and output: ``point``, ``output``, a column per term, ``total``, and ``target``."""
         target = {} if self.task.y_test is None else {"target": self.task.y_test}
         return by_point(self.terms | {"total": self.total} | target)

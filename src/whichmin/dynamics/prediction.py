@@ -44,6 +44,8 @@ class Curve:
 class Prediction(Result):
     """Where training goes, without having trained.
 
+    ``to_frame`` has one row per test point and output: ``point``, ``output``, ``predicted`` and a column per term.
+
     Attributes:
         train: predicted training outputs, (N, C), or (T, N, C) where several step counts were asked for.
         test: predicted test outputs, (N_test, C) or (T, N_test, C); None without test inputs.
@@ -124,7 +126,6 @@ class Prediction(Result):
         return network
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per test point and output: ``point``, ``output``, ``predicted`` and a column per term."""
         if self.test is None:
             raise ResultError("this prediction has no test points: pass a Task with X_test.")
         return by_point({"predicted": self.test if self.test.ndim == 2 else self.test[-1]} | self.terms)

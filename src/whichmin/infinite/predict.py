@@ -34,6 +34,8 @@ class Kernels(Protocol):
 class InfinitePrediction(Result):
     """The outputs of trained infinitely wide networks, a Gaussian process over initializations.
 
+    ``to_frame`` has one row per test point and output: ``point``, ``output``, ``mean`` and ``std``.
+
     Args:
         mean: on the test inputs, (n_test, C).
         covariance: between test inputs, the same for each output and zero between outputs, (n_test, n_test).
@@ -62,7 +64,6 @@ class InfinitePrediction(Result):
         return self.covariance.diagonal().clamp(min=0.0).sqrt()
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per test point and output: ``point``, ``output``, ``mean`` and ``std``."""
         return by_point({"mean": self.mean, "std": self.std})
 
 

@@ -27,6 +27,9 @@ FRACTIONS = (0.5, 0.05, 0.005)
 class LinearStudy(Result):
     """One network in detail, and a sweep over widths.
 
+    ``to_frame`` has guarantee and measurement side by side, one row per quantity: ``quantity``, ``guaranteed``,
+    ``tight``, ``measured``.
+
     Attributes:
         settings: what was asked.
         analysis: of the random initialization.
@@ -45,7 +48,6 @@ class LinearStudy(Result):
     sweep: WidthSweep | None
 
     def _columns(self) -> Mapping[str, Any]:
-        """Guarantee and measurement side by side: ``quantity``, ``guaranteed``, ``tight``, ``measured``."""
         known, run = self.analysis, self.flows[OFF]
         rows = [
             ("rate of the loss", known.rate, known.tight_rate, measured_rate(run)),

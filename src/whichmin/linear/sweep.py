@@ -50,6 +50,8 @@ class PowerFit:
 class WidthSweep(Result):
     """What was measured over exponents (E), widths (W) and seeds (S).
 
+    ``to_frame`` has one row per exponent, width and seed, with a column per quantity.
+
     Attributes:
         widths: (W,).
         exponents: (E,).
@@ -86,7 +88,6 @@ class WidthSweep(Result):
         )
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per exponent, width and seed, with a column per quantity."""
         shape = self.solution_distances.shape
         exponents, widths = self.exponents.reshape(-1, 1, 1), self.widths.long().reshape(1, -1, 1)
         places = {"exponent": exponents, "width": widths, "seed": torch.arange(shape[2])}

@@ -75,17 +75,17 @@ def _compared(groups: dict[str, list[EntryView]]) -> str:
         predicted = present(v.test_mse("relinearized" if v.relinearized else "linearized") for v in part)
         errors[name] = (trained, predicted)
     sure = any(trained for trained, _ in errors.values())
-    said = [
+    errors_by_name = [
         f"{name} {mean_sd(trained or predicted)}"
         + (f" (predicted: {number(fmean(predicted), 2)})" if trained and predicted else "")
         for name, (trained, predicted) in errors.items()
         if trained or predicted
     ]
     names = list(groups)
-    if not said:
+    if not errors_by_name:
         return f"Compared are {', '.join(names[:-1])} and {names[-1]}."
     which = "test errors are" if sure else "predicted test errors are"
-    return f"From the same initializations, the {which}: {'; '.join(said)}."
+    return f"From the same initializations, the {which}: {'; '.join(errors_by_name)}."
 
 
 def _of(values: Sequence[float], digits: int = 2) -> str:

@@ -1,4 +1,4 @@
-"""An entry made ready to be entries: parts that an explanation brings are filled in, outputs are float64 arrays."""
+"""An entry made ready to be shown: parts that an explanation brings are filled in, outputs are float64 arrays."""
 
 from __future__ import annotations
 

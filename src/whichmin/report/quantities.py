@@ -44,8 +44,8 @@ class Quantity:
     @property
     def means(self) -> list[str]:
         """Mean ± standard deviation of each optimizer."""
-        found = [present(self.values[i] for i in places) for places in self.groups]
-        return [mean_sd(values) if values else number(None) for values in found]
+        by_optimizer = [present(self.values[i] for i in places) for places in self.groups]
+        return [mean_sd(values) if values else number(None) for values in by_optimizer]
 
     @property
     def mean(self) -> str:

@@ -42,8 +42,8 @@ def predicted_against_true(entries: Sequence[EntryView], ylabel: str, *, differe
         y = np.concatenate([v.outputs[kind].ravel() for v in both])
         chosen = spread_out(len(x), POINTS)
         face = {"markerfacecolor": "none" if hollow else colour, "markeredgewidth": 0.8 if hollow else 0}
-        shown = (y - x if difference else y)[chosen]
-        ax.plot(x[chosen], shown, "o", color=colour, markersize=size, alpha=0.75, label=label, zorder=3, **face)
+        height = (y - x if difference else y)[chosen]
+        ax.plot(x[chosen], height, "o", color=colour, markersize=size, alpha=0.75, label=label, zorder=3, **face)
         labels.append(label)
     if not labels:
         return None

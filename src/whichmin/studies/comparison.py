@@ -58,6 +58,8 @@ class Comparison(Result):
     a share of about ``level`` is called significant. With few seeds p cannot come down to the level; ``significant`` is
     None then.
 
+    ``to_frame`` has one row per pair, and what is known of it as predicted and as trained; None where nothing is.
+
     Attributes:
         task: the data.
         predicted: test outputs (seeds, n_test, C) by choice; nan where a choice failed.
@@ -136,7 +138,6 @@ class Comparison(Result):
         return {names: effect.flips for names, effect in self._known()}
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per pair, and what is known of it as predicted and as trained; None where nothing is."""
         kinds = ("predicted",) if self.trained is None else ("predicted", "trained")
         effects = {kind: [getattr(pair, kind) for pair in self.pairs.values()] for kind in kinds}
         one, other = zip(*self.pairs, strict=True) if self.pairs else ((), ())

@@ -16,6 +16,9 @@ from whichmin.results import Result, by_point
 class SeedSpread(Result):
     """The minimizers of n initializations, seeds 0 … n − 1.
 
+    ``to_frame`` has one row per test point and output: their numbers, ``mean``, ``seed_std``, ``majority``, flips and
+    targets.
+
     Attributes:
         test: predicted test outputs, (n, n_test, C).
         y_test: test targets, (n_test, C), or None.
@@ -64,7 +67,6 @@ class SeedSpread(Result):
         return (self.test.double() - self.y_test.double()).square().flatten(1).mean(dim=1)
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per test point and output: their numbers, ``mean``, ``seed_std``, ``majority``, flips and targets."""
         columns = {"mean": self.mean, "seed_std": self.seed_std, "majority": self.majority}
         columns["flip_probability"] = self.flip_probability
         return by_point(columns if self.y_test is None else columns | {"target": self.y_test})

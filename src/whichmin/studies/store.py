@@ -23,7 +23,7 @@ from whichmin._version import __version__
 from whichmin.errors import ModelError, OutputError, ResultError
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
-from whichmin.storage import load_folder, save_folder
+from whichmin.storage import load_folder, located, save_folder
 from whichmin.tangent.examine import evaluate, trainable
 from whichmin.task import Task
 
@@ -150,7 +150,7 @@ class Store:
 
     def read(self, question: Question, make: Callable[[Path, dict[str, Any], dict[str, Tensor]], T]) -> T | None:
         """The answer that ``make`` makes of a folder, its configuration and arrays; None where none can be read."""
-        place = self.place(question)
+        place = located(self.place(question))
         try:
             config, arrays, _ = load_folder(place, question.values["kind"])
             return make(place, config, arrays) if config["question"] == question.values else None

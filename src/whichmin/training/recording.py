@@ -58,6 +58,8 @@ class _Content:
 class Recording(Result):
     """What was recorded: filled by a :class:`whichmin.Recorder`, or read from disk.
 
+    ``to_frame`` has one row per snapshot: ``step``, ``mse`` and ``lr``, that of the first parameter group.
+
     Args:
         task: the data at which the network was looked at.
         optimizer: the optimizer's class name.
@@ -178,7 +180,6 @@ class Recording(Result):
         return loaded
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per snapshot: ``step``, ``mse`` and ``lr``, that of the first parameter group."""
         rates = [s.lr[0] if s.lr else float("nan") for s in self.snapshots]
         return {"step": [s.step for s in self.snapshots], "mse": [s.mse for s in self.snapshots], "lr": rates}
 

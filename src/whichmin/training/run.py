@@ -20,6 +20,8 @@ from whichmin.task import Task
 class Run(Result):
     """A network that was really trained.
 
+    ``to_frame`` has one row per training error that was measured: ``step`` and ``mse``.
+
     Attributes:
         task: what it was trained on.
         train: training outputs at the end, (N, C).
@@ -89,5 +91,4 @@ class Run(Result):
         return network
 
     def _columns(self) -> Mapping[str, Any]:
-        """One row per training error that was measured: ``step`` and ``mse``."""
         return {"step": self.loss_steps, "mse": self.losses}

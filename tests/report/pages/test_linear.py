@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+
 import pytest
 
 from oracles.pages import Page
@@ -64,3 +67,8 @@ def test_a_unique_minimizer_has_no_sweep():
     assert page.figures == ["loss", "drift", "invariant"]
     assert "fits" not in page.sections
     assert "Wider" not in page.finding
+
+
+def test_where_no_bound_is_guaranteed(study):
+    loose = dataclasses.replace(study, analysis=dataclasses.replace(study.analysis, tight_bound=math.inf))
+    assert "; no bound is guaranteed." in Page(linear_page(loose)).finding

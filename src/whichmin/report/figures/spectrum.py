@@ -78,7 +78,7 @@ def _draw_rank(ax: Axes, spectra: Sequence[Array]) -> None:
 
 
 def _draw_limits(ax: Axes, stabilities: dict[str, Stability]) -> None:
-    """At the largest eigenvalue at which each learning rate is stable; several are told apart by a legend."""
+    """At the largest eigenvalue at which each learning rate is stable; a legend names several."""
     for place, (name, stability) in enumerate(stabilities.items()):
         dashes = (0, DASHES[place % len(DASHES)])
         ax.axhline(
