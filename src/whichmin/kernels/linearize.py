@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from whichmin.errors import ModelError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.tangent.autograd import call, jvp
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import check_modules
 from whichmin.tangent.features import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
@@ -31,7 +31,7 @@ class Tangent:
     def __init__(self, model: nn.Module) -> None:
         check_modules(model)
         trainable(model)
-        self._model = copy.deepcopy(model)
+        self._model = private_copy(model)
         self._parameters = {n: p.detach() for n, p in trainable(self._model).items()}
 
     @property
