@@ -62,6 +62,12 @@ class Explanation(Result):
     relinearized: Prediction | None = None
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know: remarks of the prediction and of what trained."""
+        parts = (self.prediction, self.relinearized, self.run)
+        return tuple(dict.fromkeys(note for part in parts if part is not None for note in part.notes))
+
+    @property
     def total(self) -> Tensor:
         """The sum of the terms: the network's own test output, (N_test, C), float64."""
         return torch.stack([term.double() for term in self.terms.values()]).sum(0)

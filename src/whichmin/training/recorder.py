@@ -19,6 +19,7 @@ from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.recording import Recording, Snapshot
+from whichmin.training.unwrap import unwrapped_model, unwrapped_optimizer, without_autocast
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -42,9 +43,10 @@ class Recorder(Recording):
     which goes its way, what was recorded up to there is there.
 
     Args:
-        model: the network that the loop trains. What the loop changes of it besides parameters and buffers, such as a
-            plain attribute, is not followed.
-        optimizer: the built optimizer that the loop steps; it holds all trainable parameters of the model.
+        model: the network that the loop trains, or what torch.compile, DataParallel or accelerate made of it. What the
+            loop changes of it besides parameters and buffers, such as a plain attribute, is not followed.
+        optimizer: the built optimizer that the loop steps, or accelerate's wrapper of it; it holds all trainable
+            parameters of the model.
         task: the data at which the network is looked at, on the model's device.
         snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
 
@@ -62,9 +64,9 @@ class Recorder(Recording):
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, *, snapshots: int = SNAPSHOTS
     ) -> None:
+        model, optimizer = unwrapped_model(model), unwrapped_optimizer(optimizer)
         _check_arguments(model, optimizer, task, snapshots)
         super().__init__(task, type(optimizer).__name__)
-        model = getattr(model, "_orig_mod", model)  # the wrapper of torch.compile shares what it wraps
         self._named = _followed(model, optimizer)
         self._watched: tuple[nn.Module, torch.optim.Optimizer] | None = (model, optimizer)
         self._most = snapshots
@@ -79,7 +81,7 @@ class Recorder(Recording):
             raise InputError("this recorder has been entered before: make a new one, Recorder(model, optimizer, task).")
         model, optimizer = self._watched
         self._check_same(model)
-        network = private_copy(model).eval()
+        network = without_autocast(private_copy(model)).eval()
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
