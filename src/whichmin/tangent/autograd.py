@@ -35,6 +35,19 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
             return _jvp_by_transposition(model, at, x, v)
 
 
+def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Leaves of a graph with the values of the parameters, and f(x) as it depends on them.
+
+    A scripted module has no functional form: there the leaves are its own parameters, which must have these values.
+    """
+    with torch.enable_grad():
+        if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+            own = dict(model.named_parameters())
+            return {n: own[n] for n in parameters}, evaluate(model, x)
+        leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+        return leaves, call(model, leaves, x)
+
+
 class _AsBackward(TorchFunctionMode):
     """Forward derivatives as ``backward`` has them: none under ``no_grad``, and none of an embedding's padding row."""
 
@@ -62,9 +75,8 @@ def _jvp_by_transposition(
     model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
 ) -> Tensor:
     """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
-    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    leaves, out = leaves_of(model, parameters, x)
     with torch.enable_grad():
-        out = call(model, leaves, x)
         u = torch.zeros_like(out, requires_grad=True)
         grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
         pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whichmin.errors import ModelError
+from whichmin.tangent.model import evaluate
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -175,3 +176,54 @@ def in_single_precision(model: nn.Module, x1: Tensor, x2: Tensor | None) -> tupl
     first = x1.float() if is_coarse(x1.dtype) else x1
     second = first if x2 is x1 else x2.float() if x2 is not None and is_coarse(x2.dtype) else x2
     return private_copy(model).float(), first, second
+
+
+def check_independent(made: nn.Module, model: nn.Module, X: Tensor) -> None:
+    """Refuse a copy whose forward still uses parameters of the model that it was copied from.
+
+    Args:
+        made: the copy.
+        model: the model.
+        X: some inputs.
+
+    Raises:
+        ModelError: which parameter, and through what it may be reached.
+    """
+    own = {id(p) for p in made.parameters()}
+    watch = _Watching({id(p): name for name, p in model.named_parameters() if id(p) not in own})
+    with torch.no_grad(), watch:
+        evaluate(made, X[:2])
+    if watch.seen is None:
+        return
+    suspects = [
+        f"{name}.{key}" if name else key
+        for name, module in made.named_modules()
+        for key, value in vars(module).items()
+        if callable(value) and not isinstance(value, nn.Module)
+    ]
+    hooked = [name or "the model" for name, m in made.named_modules() if m._forward_hooks or m._forward_pre_hooks]
+    through = f" through {' or '.join(suspects)}" if suspects else ""
+    if hooked and not suspects:
+        through = f" through a hook of {', '.join(hooked)}"
+    raise ModelError(
+        f"a copy of the model still uses parameter {watch.seen!r} of the original{through}: a function that was put on "
+        "the model keeps hold of it. Make it a method of a class (class Doubled(nn.Linear): def forward(self, x): …), "
+        "or a parametrization, that finds its parameters through self."
+    )
+
+
+class _Watching(TorchFunctionMode):
+    """Looks for calls with some tensors."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__()
+        self._names = names
+        self.seen: str | None = None
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        for value in (*args, *(kwargs or {}).values()):
+            if self.seen is None and isinstance(value, Tensor):
+                self.seen = self._names.get(id(value))
+        return func(*args, **(kwargs or {}))

@@ -15,7 +15,8 @@ from whichmin.kernels.spectrum import spectrum
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.copying import private_copy
+from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import check_independent, private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
@@ -26,6 +27,7 @@ from whichmin.training.run import Run
 MAX_STEPS = 100_000
 
 
+@own_context()
 def train(
     model: nn.Module,
     task: Task,
@@ -77,6 +79,7 @@ def train(
     check_modules(model)
     trainable(model)
     network = private_copy(model)
+    check_independent(network, model, task.X)
     if recipe.wants_best_rate:
         recipe = resolve_best_rate(
             recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())

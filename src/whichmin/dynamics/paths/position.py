@@ -14,7 +14,7 @@ from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import Spectrum, decompose
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
-from whichmin.tangent.copying import merge_shared, private_copy
+from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.examine import Examination, by_first_right_route, check_modules, examine
 from whichmin.tangent.factors import Route
@@ -40,7 +40,7 @@ class Position:
 
 
 class MovingNetwork:
-    """A private copy of a model together with its task.
+    """A private copy of a model together with its task; of one in half precision a copy in single precision.
 
     Attributes:
         model: the copy; moving it does not touch the caller's. Its parameters may lag behind those of cached layers
@@ -59,7 +59,12 @@ class MovingNetwork:
         check_modules(model)
         trainable(model)
         self.model = private_copy(model)
+        check_independent(self.model, model, task.X)
         self.merged = merge_shared(self.model)
+        self._coarse: nn.Module | None = None
+        if any(is_coarse(p.dtype) for p in self.model.parameters()):
+            self._coarse = private_copy(self.model)
+            self.model, task = self.model.float(), task.to(torch.float32)
         self.task = task
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
@@ -176,6 +181,34 @@ class MovingNetwork:
         """A copy of the state dict."""
         self.settle()
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+
+    def rounding(self, state: Mapping[str, Tensor]) -> float:
+        """What the floating-point type of a model in half precision makes of its outputs; 0 for other models.
+
+        The root mean square over the inputs where errors are wanted, with the parameters of a state dict.
+        """
+        if self._coarse is None:
+            return 0.0
+        coarse = self._coarse
+        self.model.load_state_dict(dict(state))
+        coarse.load_state_dict(dict(state))
+        exact, type_ = self.outputs(self.X), next(coarse.parameters()).dtype
+        with torch.no_grad():
+            rounded = evaluate(coarse, self.X.to(type_) if self.X.is_floating_point() else self.X)
+        return float((rounded.double() - exact.double()).square().mean().sqrt())
+
+    def lost_in_rounding(self, direction: Mapping[str, Tensor], by: float) -> float:
+        """Which part of a step θ + by·direction a model in half precision loses by rounding; 0 for other models."""
+        if self._coarse is None:
+            return 0.0
+        whole = kept = 0.0
+        types = {n: p.dtype for n, p in self._coarse.named_parameters()}
+        for name, step in direction.items():
+            start, move = self.parameters[name].detach(), by * step
+            made = (start + move).to(types[name]).to(start) - start
+            whole += float(move.square().sum())
+            kept += float((made * move).sum())
+        return abs(1 - kept / whole) if whole else 0.0
 
     def eigenvalue_gradient(self, v: Tensor, metric: Metric | None = None) -> Direction:
         """∇_θ (J(X)ᵀv)·D (J(X)ᵀv) where the network stands: that of an eigenvalue of J D Jᵀ, v its unit eigenvector.

@@ -100,7 +100,8 @@ def _recognize_transposed(
     if input.ndim != dims + 2:
         return None
     each = [_each(value, dims) for value in (stride, padding, dilation)]
-    parts = [Part(weight, Convolution(*each, groups, _each(output_padding, dims)), input)]
+    layer = Convolution(each[0], each[1], each[2], groups, _each(output_padding, dims))
+    parts = [Part(weight, layer, input)]
     return parts if bias is None else [*parts, Part(bias, Bias("channels"))]
 
 
