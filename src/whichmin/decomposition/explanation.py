@@ -29,6 +29,7 @@ MEANINGS: dict[str, str] = {
     "unconverged": "what a finite number of steps left undone",
     "curvature": "the trained network minus its linearization where training ended",
     "drift": "how far the tangent features turned between the start and the end of training",
+    "statistics": "what buffers that moved, such as the statistics of a normalization, did to the outputs",
 }
 
 

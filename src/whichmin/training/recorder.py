@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +18,7 @@ from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
-from whichmin.training.recording import Recording, Snapshot
+from whichmin.training.recording import Recording, Snapshot, moved_buffers
 from whichmin.training.unwrap import unwrapped_model, unwrapped_optimizer, without_autocast
 
 if TYPE_CHECKING:
@@ -155,6 +155,9 @@ class Recorder(Recording):
         with _aside(self._device):
             self._metric = last_metric(optimizer, self._named.items())
             self._final = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            moved = moved_buffers(model, self._initial, self._final)
+        if moved:
+            self._notes.append(_moved_note(moved, self._initial))
 
     def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
         self._check_same(model)
@@ -221,6 +224,28 @@ def _spaced(index: int) -> int:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _moved_note(moved: list[str], initial: Mapping[str, Tensor]) -> str:
+    """What to know where buffers moved during a loop."""
+    text = (
+        f"buffers of the network moved during the loop ({_listed(moved)}): what they did to the outputs is the term "
+        "statistics; all other terms are of the network with its buffers before the loop."
+    )
+    unset = [
+        name
+        for name in moved
+        if name.rpartition(".")[2] == "running_var"
+        and bool((initial[name] == 1).all())
+        and not bool(initial[name.removesuffix("running_var") + "running_mean"].any())
+    ]
+    if unset:
+        text += (
+            " These were 0 and 1, which no data had set, so that the tangent kernel is not that of the network that "
+            "trained: call the model once on the training inputs in training mode (with momentum=None or 1 in its "
+            "normalizations) before the recorder is entered."
+        )
+    return text
 
 
 def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:

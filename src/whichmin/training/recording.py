@@ -246,3 +246,9 @@ class Recording(Result):
         network = private_copy(self._network)
         network.load_state_dict(state)
         return network
+
+
+def moved_buffers(model: nn.Module, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """The floating-point buffers of a network, by name, that differ between two of its state dicts."""
+    names = [name for name, buffer in model.named_buffers() if buffer.is_floating_point() and name in before]
+    return [name for name in names if name in after and not torch.equal(before[name].to(after[name]), after[name])]
