@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import InputError, ModelError, OptimizerError
+from whichmin.errors import InputError, ModelError, OptimizerError, WhichminError
 from whichmin.optimizers.metric import last_metric
+from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
+from whichmin.training.gradients import Probe, is_another_loss
 from whichmin.training.recording import Recording, Snapshot, moved_buffers
 from whichmin.training.unwrap import unwrapped_model, unwrapped_optimizer, without_autocast
 
@@ -50,9 +52,13 @@ class Recorder(Recording):
         task: the data at which the network is looked at, on the model's device.
         snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
 
-    Cost: some microseconds a step, and for a snapshot a forward pass on the training and the test inputs. Memory: θ₀
-    and the snapshots, at the end also θ_T and the metric, whatever the number of steps; learning rates that change take
-    no more than two megabytes.
+    ``notes`` says at the end what changes the meaning of an explanation: buffers that moved, and gradients that are not
+    of the task's loss, where they tell (:mod:`whichmin.training.gradients`).
+
+    Cost: some microseconds a step, for a snapshot a forward pass on the training and the test inputs, and at the end,
+    for mini-batches and up to 600 training outputs, two kernels and their eigendecompositions. Memory: θ₀, the
+    snapshots, two gradients and where they were taken, at the end also θ_T and the metric, whatever the number of
+    steps; learning rates that change take no more than two megabytes.
 
     Raises:
         OptimizerError: a factory instead of a built optimizer, or one that steps another model or a part of this one.
@@ -74,6 +80,8 @@ class Recorder(Recording):
         self._step: FrameType | None = None  # the call that is under way
         self._started = 0.0
         self._handles: list[Any] = []
+        self._probe_due = True
+        self._probes: list[Probe] = []
 
     def __enter__(self) -> Self:
         """Copy θ₀, check the model against the task, take the first snapshot and listen to the optimizer."""
@@ -122,6 +130,8 @@ class Recorder(Recording):
         call = sys._getframe(1)
         if not _runs_within(call, self._step):
             self._step = call
+            if self._probe_due and self._watched is not None:
+                self._probe(self._watched[0])
             if self._blueprint is not None:
                 self._blueprint.note(self._calls, (g["lr"] for g in optimizer.param_groups if "lr" in g))
 
@@ -136,12 +146,21 @@ class Recorder(Recording):
         if self._calls >= self._due and self._watched is not None:
             self._look(self._watched[0], optimizer)
 
+    def _probe(self, model: nn.Module) -> None:
+        """Keep the gradients of the first step, and of the last one that follows a snapshot."""
+        self._probe_due = False
+        with _aside(self._device):
+            probe = Probe.of(self._calls, model, self._named)
+        if probe is not None:
+            self._probes = [*self._probes[:1], probe]
+
     def _look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if len(self._snapshots) >= self._most - 1:  # one place is kept for the end
             del self._snapshots[1::2]
             self._stride *= 2
         if self._index % self._stride == 0:
             self._add(self._snapshot(model, optimizer))
+            self._probe_due = True
         self._index = (self._index // self._stride + 1) * self._stride
         self._due = _spaced(self._index)
 
@@ -158,6 +177,26 @@ class Recorder(Recording):
             moved = moved_buffers(model, self._initial, self._final)
         if moved:
             self._notes.append(_moved_note(moved, self._initial))
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        """Remark gradients that are not of the task's loss; what cannot be told is let pass."""
+        probes, self._probes = self._probes, []
+        for probe in probes:
+            assert self._network is not None
+            try:
+                with own_context():
+                    is_other = is_another_loss(probe, private_copy(self._network), self.task)
+            except WhichminError:
+                continue
+            if is_other:
+                self._notes.append(
+                    f"the gradients of step {probe.step + 1} are those of the task's training rows, but not of its "
+                    f"loss, {self.task.loss!r}, on any batch of them: the loop minimizes another loss, or has other "
+                    "targets or weights of rows. All terms are measured against the task's own: give the task the loss "
+                    "and the targets of the loop."
+                )
+                return
 
     def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
         self._check_same(model)
