@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 import whichmin as wm
 from whichmin.errors import DataError
@@ -57,6 +59,12 @@ def test_arrays_and_lists_are_read():
     task = wm.Task(np.ones((2, 3)), [1.0, -1.0], np.zeros((1, 3)))
     assert task.X.dtype == torch.float64
     assert task.y.tolist() == [[1.0], [-1.0]]
+    lists = wm.Task(X.tolist(), Y.tolist())
+    assert lists.X.dtype == torch.float32
+    assert torch.equal(lists.X, X)
+    assert torch.equal(wm.Task(list(X), list(Y)).X, X)
+    assert torch.equal(wm.Task([x.numpy() for x in X], Y).X, X)
+    assert wm.Task(X, np.array([1, 2.5, 3, 4, 5, 6], dtype=object)).y[1, 0] == 2.5
 
 
 def test_it_is_frozen_and_holds_no_graph():
@@ -105,6 +113,14 @@ def test_values_that_are_not_finite(name, value):
         ((torch.tensor(1.0), Y), "X is a single number"),
         ((X, 1.0), "y is a single number"),
         ((X.to(torch.complex64), Y), "X is complex"),
+        ((X.to_sparse(), Y), r"X is sparse \(torch.sparse_coo\); expected dense rows: X.to_dense\(\)"),
+        ((X, Y[:, None].to_sparse_csr()), r"y is sparse .* y.to_dense\(\)"),
+        ((csr_array(X.numpy()), Y), r"X is sparse \(scipy's csr_array\); expected dense rows: X.toarray\(\)"),
+        (([[1.0, 2.0], [1.0]], [1.0, 2.0]), "X is a list that torch.as_tensor cannot read.*nested lists of one length"),
+        (([np.ones(2), np.ones(3)], [1.0, 2.0]), "X is a list of arrays that numpy.stack cannot join"),
+        (([X[0], X[0, :2]], [1.0, 2.0]), "X is a list of tensors that torch.stack cannot join"),
+        (({"a": X}, Y), "X is a dict that torch.as_tensor cannot read"),
+        ((np.array([{}] * 6), Y), r"X is an array of objects \(dict\); expected numbers"),
         (("pixels", Y), "X is a str that torch.as_tensor cannot read"),
         ((X, [None] * 6), "y is a list that torch.as_tensor cannot read"),
         ((X.long(), Y, X_TEST.long().to("meta")), "X is on cpu and X_test on meta"),
@@ -122,3 +138,104 @@ def test_a_contradiction_is_two_equal_rows_with_other_targets():
     assert wm.Task(X.reshape(5, 1, 2), torch.tensor([1.0, 2.0, 7.0, 2.0, 2.0])).contradiction() == (0, 2)
     two = torch.tensor([[1.0, 0.0], [2.0, 0.0], [1.0, 0.5], [2.0, 0.0], [2.0, 0.0]])
     assert wm.Task(X, two).contradiction() == (0, 2), "each output counts"
+
+
+FRAME = pd.DataFrame(X.double().numpy(), columns=list("abc"))
+
+
+def test_data_frames_of_numbers_are_read():
+    task = wm.Task(FRAME, pd.Series(Y.numpy()), FRAME.iloc[:4])
+    assert task.X.dtype == task.X_test.dtype == task.y.dtype == torch.float32
+    assert torch.equal(task.X, X)
+    assert torch.equal(task.X_test, X[:4])
+    assert torch.equal(task.y[:, 0], Y)
+    mixed = wm.Task(FRAME.assign(b=[True, False] * 3, c=range(6)), pd.DataFrame({"u": Y, "v": Y}))
+    assert mixed.X[:, 1:].tolist() == [[1 - i % 2, i] for i in range(6)]
+    assert mixed.outputs == 2
+    whole = wm.Task(pd.DataFrame({"a": range(6)}), pd.Series([True, False] * 3))
+    assert whole.X.dtype == whole.y.dtype == torch.float32
+    with pytest.raises(DataError, match="X holds NaN or infinity in 1 of 6 rows, first in row 2"):
+        wm.Task(FRAME.assign(a=pd.array([1, 2, None, 4, 5, 6], dtype="Int64")), Y)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        ["x", "y"] * 3,
+        pd.Categorical(["x", "y"] * 3),
+        pd.date_range("2020", periods=6),
+        [None, *"abcde"],
+        [1j] * 6,
+    ],
+)
+def test_columns_that_are_no_numbers_are_named(column):
+    with pytest.raises(DataError, match=r"X has columns that are not numbers: 'b' \(.*get_dummies\(X, columns=\['b'\]"):
+        wm.Task(FRAME.assign(b=column), Y)
+    with pytest.raises(DataError, match=r"X_test has columns that are not numbers: 'b'"):
+        wm.Task(FRAME, Y, FRAME.assign(b=column))
+
+
+def test_frames_whose_rows_have_other_labels():
+    y = pd.Series(Y.numpy())
+    with pytest.raises(DataError, match=r"the index of y is not that of X: pass y\.loc\[X\.index\], .*y\.to_numpy\(\)"):
+        wm.Task(FRAME.iloc[::-1], y)
+    with pytest.raises(DataError, match="the index of y_test is not that of X_test"):
+        wm.Task(FRAME, y, FRAME.iloc[:3], y.iloc[3:])
+    assert torch.equal(wm.Task(FRAME.iloc[::-1], y.loc[FRAME.index[::-1]]).X, X.flip(0))
+    assert torch.equal(wm.Task(FRAME.iloc[::-1], y.to_numpy()).y[:, 0], Y)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["a", "b"] * 3,
+        np.array(["a", "b"] * 3),
+        np.array(["a", "b"] * 3, dtype=object),
+        pd.Series(["a", "b"] * 3),
+        pd.Series(pd.Categorical(["a", "b"] * 3)),
+    ],
+    ids=lambda v: type(v).__name__,
+)
+def test_labels_that_are_text(labels):
+    with pytest.raises(
+        DataError, match=r"^y (holds text, such as 'a'|is a series of .*); expected numbers\. For classes"
+    ):
+        wm.Task(X, labels)
+    names, codes = np.unique(labels, return_inverse=True)
+    assert wm.Task(X, 2.0 * torch.nn.functional.one_hot(torch.tensor(codes)) - 1).outputs == len(names)
+    assert wm.Task(X, 2.0 * torch.tensor(codes) - 1).y[:, 0].tolist() == [-1.0, 1.0] * 3
+
+
+def test_class_numbers_are_refused_with_both_remedies():
+    y = torch.arange(6) % 3
+    for given_y in (
+        y,
+        y.numpy(),
+        y.tolist(),
+        pd.Series(y.numpy()),
+        y[:, None],
+        y.to(torch.int8),
+        y + 4,
+        y.numpy().astype("O"),
+    ):
+        with pytest.raises(
+            DataError, match=r"y holds the integers .*: 3 different ones in 6 rows.*\.one_hot\("
+        ) as caught:
+            wm.Task(X, given_y)
+        assert "if they are amounts, torch.as_tensor(y).float()" in str(caught.value)
+    assert wm.Task(X, 2.0 * torch.nn.functional.one_hot(torch.as_tensor(y).long()) - 1).outputs == 3
+    other = torch.unique(torch.as_tensor(y + 4), return_inverse=True)[1]
+    assert torch.equal(other, y)
+    assert wm.Task(X, torch.as_tensor(y).float()).outputs == 1
+    with pytest.raises(DataError, match="100 different ones in 300 rows"):
+        wm.Task(torch.randn(300, 3), torch.arange(300) % 100)
+
+
+def test_amounts_and_two_classes_are_not():
+    assert wm.Task(X, torch.arange(6) % 2).y.unique().tolist() == [0.0, 1.0]
+    assert wm.Task(X, torch.arange(6) > 2).outputs == 1
+    assert wm.Task(X, torch.arange(6) * 7).outputs == 1
+    assert wm.Task(X, torch.ones(6, dtype=torch.int64)).outputs == 1
+    assert wm.Task(torch.randn(100, 3), 3 * (torch.arange(100) % 30)).outputs == 1, "thirty counts are no class numbers"
+    assert wm.Task(X, torch.stack([torch.arange(6) % 3] * 2, 1)).outputs == 2, "one-hot rows are integers as well"
+    assert wm.Task(X, torch.arange(6).float() % 3).outputs == 1

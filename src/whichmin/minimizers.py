@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from whichmin.arrays import as_tensor
 from whichmin.errors import DataError, ModelError, SingularKernelError
 from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
@@ -155,7 +156,7 @@ def adagrad_one_point(model: nn.Module, x1: Tensor, y1: Tensor | float, X_test: 
 
 def _one_point(x1: Tensor, y1: Tensor | float, X_test: Tensor) -> Task:
     """The task of one training input and one target, checked."""
-    x1, X_test, target = torch.as_tensor(x1), torch.as_tensor(X_test), torch.as_tensor(y1, dtype=torch.float64)
+    x1, X_test, target = as_tensor(x1, "x1"), as_tensor(X_test, "X_test"), as_tensor(y1, "y1").double()
     if target.numel() != 1:
         raise DataError(f"y1 has shape {tuple(target.shape)}; expected one number.")
     if x1.ndim == X_test.ndim - 1:
@@ -170,7 +171,7 @@ def _rounding(value: Tensor) -> float:
 
 
 def _real(value: Tensor, name: str) -> Tensor:
-    tensor = torch.as_tensor(value).detach().to(torch.float64)
+    tensor = as_tensor(value, name).to(torch.float64)
     if tensor.numel() == 0:
         raise DataError(f"{name} is empty, shape {tuple(tensor.shape)}; expected one row or more.")
     if not torch.isfinite(tensor).all():

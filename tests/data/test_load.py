@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -163,3 +164,27 @@ def test_real_data(name, shape):
     assert task.X_test.shape == (100, *shape)
     assert task.y.sum() == task.y_test.sum() == 0
     assert (task.X.min(), task.X.max()) == (0, 1)
+
+
+def test_a_table_is_not_read_but_told_how_to(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("u,label,v\n" + "".join(f"{i},{i % 2},{i * i}\n" for i in range(8)))
+    with pytest.raises(
+        DataError, match=r"a\.csv is a \.csv file, which whichmin does not read; expected an \.npz"
+    ) as caught:
+        load(path)
+    code = re.search(r"Make an .npz file in Python: (.*\)), with the name of the column", str(caught.value))
+    assert code is not None
+    exec(code[1])
+    task = load(tmp_path / "a.npz", n_train=4, n_test=4)
+    assert task.X.shape == (4, 2)
+    assert sorted(task.y[:, 0].tolist()) == [-1.0, -1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "b.parquet", "c.xlsx", "d.CSV", "e.npy", "f.pt", "g.zip"])
+def test_files_of_kinds_that_are_not_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b"1,2")
+    with pytest.raises(
+        DataError, match=r"which whichmin does not read; .* Make an \.npz file in Python: .*np\.savez\("
+    ):
+        load(tmp_path / name)

@@ -30,6 +30,18 @@ _FOLDERS = {
 }
 _NAMES = ("digits", *_FOLDERS)
 
+#: The endings of files that people have and that are not read, each with what pandas reads it by.
+_OTHERS: dict[str, str | None] = {
+    ".csv": "read_csv",
+    ".tsv": "read_table",
+    ".txt": "read_csv",
+    ".parquet": "read_parquet",
+    ".feather": "read_feather",
+    ".json": "read_json",
+    ".xlsx": "read_excel",
+    ".xls": "read_excel",
+} | dict.fromkeys((".npy", ".pt", ".pth", ".pkl", ".mat", ".h5", ".hdf5", ".arff", ".png", ".jpg", ".zip", ".tar"))
+
 
 def load(
     name_or_path: str | os.PathLike[str],
@@ -88,6 +100,8 @@ def _pool(name_or_path: str | os.PathLike[str]) -> Pool:
         raise DataError(_unknown(name))
     if path.suffix == ".npz":
         return npz_pool(path, name)
+    if path.suffix.lower() in _OTHERS:
+        raise DataError(_not_read(path))
     if path.is_file():
         return cifar_pool(path, name) if path.suffix == ".bin" else idx_pool(path, name)
     if any(path.glob("*_batch*.bin")):
@@ -97,6 +111,23 @@ def _pool(name_or_path: str | os.PathLike[str]) -> Pool:
     raise DataError(
         f"{path} is a folder without data that whichmin reads: expected IDX files (train-images-idx3-ubyte, "
         "t10k-images-idx3-ubyte and their labels, plain or .gz) or CIFAR-10's (data_batch_*.bin, test_batch.bin)."
+    )
+
+
+def _not_read(path: Path) -> str:
+    """What to write for a file of a kind that is not read."""
+    read, target = _OTHERS[path.suffix.lower()], str(path.with_suffix(".npz"))
+    if read is None:
+        how = f"np.savez({target!r}, X=…, y=…), with a row of X and an entry of y for each example"
+    else:
+        how = (
+            f"import numpy as np, pandas as pd; t = pd.{read}({str(path)!r}); np.savez({target!r}, "
+            "X=t.drop(columns='label').to_numpy(float), y=t['label'].to_numpy()), with the name of the column of "
+            "targets for 'label'; integers there are classes"
+        )
+    return (
+        f"{path} is a {path.suffix} file, which whichmin does not read; expected an .npz file with X and y, or IDX or "
+        f"CIFAR-10 files. Make an .npz file in Python: {how}."
     )
 
 

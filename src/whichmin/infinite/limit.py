@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from whichmin.arrays import as_tensor
 from whichmin.errors import DataError, InputError
 from whichmin.infinite.activations import Activation
 from whichmin.infinite.layer import Layer
@@ -92,16 +93,11 @@ def inputs(x: object, name: str, features: int | None = None) -> Tensor:
     Raises:
         DataError: what is no such thing, by name.
     """
-    try:
-        tensor = torch.as_tensor(x).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"{name} is a {type(x).__name__} that torch.as_tensor cannot read: {error}") from error
+    tensor = as_tensor(x, name)
     if tensor.ndim < 2 or tensor.numel() == 0:
         raise DataError(
             f"{name} has shape {tuple(tensor.shape)}; expected (n, …), one row or more, one row per example."
         )
-    if tensor.is_complex():
-        raise DataError(f"{name} is complex ({tensor.dtype}); expected real numbers.")
     tensor = tensor.flatten(1).to(torch.float64)
     bad = ~torch.isfinite(tensor).all(dim=1)
     if bad.any():

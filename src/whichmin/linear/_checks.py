@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whichmin.arrays import as_tensor
 from whichmin.errors import DataError, ModelError
 from whichmin.kernels.spectrum import rank_cutoff, rounding_unit
 
@@ -25,11 +26,9 @@ def matrix(value: Any, name: str, error: type[DataError] | type[ModelError] = Da
         DataError: (or the error given) not readable as real numbers, of the wrong number of axes, empty or not finite.
     """
     try:
-        tensor = as_tensor(value).detach().cpu()
-    except (TypeError, ValueError, RuntimeError) as cause:
-        raise error(f"{name} is a {type(value).__name__} that torch.as_tensor cannot read: {cause}") from cause
-    if tensor.is_complex():
-        raise error(f"{name} is complex ({tensor.dtype}); expected real numbers.")
+        tensor = as_tensor(value, name, torch.float64).cpu()
+    except DataError as cause:
+        raise error(str(cause)) from cause
     if tensor.ndim == 1:
         tensor = tensor[:, None]
     if tensor.ndim != 2 or tensor.numel() == 0:
@@ -71,7 +70,7 @@ def data(X: Any, Y: Any) -> Data:
 
 def rounding(value: Any) -> float:
     """The rounding unit of the type that a matrix came in."""
-    return rounding_unit(as_tensor(value).dtype)
+    return rounding_unit(as_tensor(value, "X", torch.float64).dtype)
 
 
 def rank(sigma: Array, eps: float) -> int:
@@ -80,11 +79,6 @@ def rank(sigma: Array, eps: float) -> int:
     Rounding moves the singular values of a matrix by about ε·σ_1, as it moves the eigenvalues of a kernel by ε·λ_max.
     """
     return int((sigma > rank_cutoff(float(sigma[0]), eps)).sum())
-
-
-def as_tensor(value: Any) -> Tensor:
-    """A tensor of what numpy or torch can read, in the type that it has."""
-    return torch.as_tensor(value if isinstance(value, Tensor) else np.asarray(value))
 
 
 def network(U: Any, V: Any, given: Data) -> tuple[Array, Array]:

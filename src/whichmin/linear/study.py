@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from whichmin.arrays import as_tensor
 from whichmin.linear.analysis import LinearAnalysis, analyze_weights
 from whichmin.linear.descent import descend, largest_step
 from whichmin.linear.flow import LinearFlow, flow
@@ -90,7 +91,8 @@ def study(
     """
     if X is None:
         X, Y = example()
-    inputs, targets = torch.as_tensor(X).flatten(1), torch.as_tensor(Y).reshape(len(Y), -1)
+    inputs, targets = as_tensor(X, "X", torch.float64).flatten(1), as_tensor(Y, "Y", torch.float64)
+    targets = targets.reshape(len(targets), -1)
     shape = (inputs.shape[1], width, targets.shape[1])
     U, V = initialize(*shape, exponent=exponent, seed=seed)
     known = analyze_weights(U, V, inputs, targets)

@@ -164,7 +164,9 @@ def _data(X: Any, Y: Any) -> tuple[Tensor, Tensor, int]:
     """X (N, d) and Y (N, m) in their own types, and the least width of the theorem, rank(X) + m − 1."""
     if (X is None) != (Y is None):
         raise DataError("got one of X and Y: pass both, or none for random data.")
-    X, Y = example() if X is None else (_checks.as_tensor(X), _checks.as_tensor(Y))
+    X, Y = (
+        example() if X is None else (_checks.as_tensor(X, "X", torch.float64), _checks.as_tensor(Y, "Y", torch.float64))
+    )
     data = _checks.data(X, Y)
     return X.reshape(data.inputs.shape), Y.reshape(data.targets.shape), pose(data).rank + data.targets.shape[1] - 1
 

@@ -119,7 +119,7 @@ def _unequal(weights: Array, gram: Array, aligned: Array, square: float) -> bool
     levels = np.stack([is_low, present & ~is_low], axis=1).astype(float)
     multiples = np.where(present, np.round(weights / used[0]), 0.0)[:, None]
     for shape in (levels, multiples) if multiples.max() <= _DRAWN else (levels,):
-        heights: Array = np.linalg.lstsq(shape.T @ gram @ shape, shape.T @ aligned, rcond=None)[0]
+        heights = np.linalg.lstsq(shape.T @ gram @ shape, shape.T @ aligned, rcond=None)[0]
         if _left(np.asarray(shape @ heights, np.float64), gram, aligned, square) <= _SAME:
             return False
     return True

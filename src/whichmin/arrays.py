@@ -1,0 +1,140 @@
+"""What users pass as arrays, as dense real tensors: tensors, numpy arrays, lists, data frames and series of numbers."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from whichmin.errors import DataError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: How many columns, or different values, a message lists.
+_LISTED = 5
+
+
+def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Tensor:
+    """A value as a dense tensor of real numbers without a graph.
+
+    Args:
+        value: a tensor, an array, a list of numbers, of lists, of tensors or of arrays, a data frame or a series.
+        name: what messages call it.
+        floating: the type of data frames, series and lists of numbers, by default torch's floating-point type; those of
+            integers and booleans alone are int64 and bool.
+
+    Raises:
+        DataError: sparse or complex values, text, columns that are not numbers (named), or what torch cannot read.
+    """
+    if _is_scipy_sparse(value):
+        raise DataError(f"{name} is sparse (scipy's {type(value).__name__}); expected dense rows: {name}.toarray().")
+    if is_frame(value):
+        return _of_frame(value, name, floating or torch.get_default_dtype())
+    if isinstance(value, list | tuple) and value:
+        value = _stacked(value, name)
+    value = _numbers(value, name)
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        value = value.copy()
+    try:
+        tensor = torch.as_tensor(value)
+        if floating is not None and isinstance(value, list | tuple) and tensor.is_floating_point():
+            tensor = torch.as_tensor(value, dtype=floating)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{name} is a {type(value).__name__} that torch.as_tensor cannot read: {error}. Expected a tensor, an "
+            "array, nested lists of one length or a data frame, of numbers, one row per example."
+        ) from error
+    tensor = tensor.detach()
+    if tensor.layout is not torch.strided:
+        raise DataError(f"{name} is sparse ({tensor.layout}); expected dense rows: {name}.to_dense().")
+    if tensor.is_complex():
+        raise DataError(f"{name} is complex ({tensor.dtype}); whichmin works on real numbers.")
+    return tensor
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a data frame or a series of pandas, which need not be installed."""
+    pandas = sys.modules.get("pandas")
+    return pandas is not None and isinstance(value, pandas.DataFrame | pandas.Series)
+
+
+def _of_frame(value: pd.DataFrame | pd.Series, name: str, dtype: torch.dtype) -> Tensor:
+    from pandas.api import types
+
+    frame: Any = value.to_frame() if value.ndim == 1 else value
+    pairs = [(column, frame.iloc[:, i].dtype) for i, column in enumerate(frame.columns)]
+    other = [(c, t) for c, t in pairs if not (types.is_numeric_dtype(t) or types.is_bool_dtype(t))]
+    other += [(c, t) for c, t in pairs if types.is_complex_dtype(t)]
+    if other:
+        text = ", ".join(f"{c!r} ({t})" for c, t in other[:_LISTED]) + (", …" if len(other) > _LISTED else "")
+        if value.ndim == 1:
+            raise DataError(f"{name} is a series of {pairs[0][1]}; expected numbers. {_encode(name)}")
+        names = [c for c, _ in other[:_LISTED]]
+        raise DataError(
+            f"{name} has columns that are not numbers: {text}. Encode categories, pd.get_dummies({name}, "
+            f"columns={names!r}, dtype=float), turn dates into numbers, or drop them, {name}.drop(columns={names!r})."
+        )
+    whole = all(types.is_integer_dtype(t) or types.is_bool_dtype(t) for _, t in pairs)
+    whole = whole and not bool(frame.isna().any(axis=None))
+    array = value.to_numpy(dtype=np.int64) if whole else value.to_numpy(dtype=np.float64, na_value=np.nan)
+    tensor = torch.from_numpy(np.array(array))
+    return tensor if whole else tensor.to(dtype)
+
+
+def _numbers(value: Any, name: str) -> Any:
+    """An array of objects that are numbers as an array of numbers; text is refused."""
+    if not isinstance(value, np.ndarray | list | tuple):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind not in "OUS":
+        return value
+    first = _first(value)
+    if isinstance(first, str | bytes):
+        raise DataError(f"{name} holds text, such as {str(first)!r}; expected numbers. {_encode(name)}")
+    if not isinstance(value, np.ndarray):
+        return value
+    try:
+        return np.array(value.tolist(), dtype=None if _are_numbers(value) else np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(
+            f"{name} is an array of objects ({type(first).__name__}); expected numbers: {name}.astype(float)."
+        ) from error
+
+
+def _first(value: Any) -> Any:
+    while isinstance(value, np.ndarray | list | tuple) and len(value):
+        value = value[0]
+    return value
+
+
+def _are_numbers(value: np.ndarray) -> bool:
+    return all(isinstance(v, bool | int | float | np.number | np.bool_) for v in value.ravel())
+
+
+def _stacked(rows: Sequence[Any], name: str) -> Any:
+    """Rows that are tensors, or arrays, as one; others as they are."""
+    for kind, what, stack in ((Tensor, "tensors", torch.stack), (np.ndarray, "arrays", np.stack)):
+        if all(isinstance(row, kind) for row in rows):
+            try:
+                return stack(list(rows))
+            except (TypeError, ValueError, RuntimeError) as error:
+                function = f"{stack.__module__.split('.')[0]}.stack"
+                raise DataError(f"{name} is a list of {what} that {function} cannot join: {error}") from error
+    return rows
+
+
+def _encode(name: str) -> str:
+    """What to do with labels that are text."""
+    return (
+        f"For classes, names, codes = np.unique({name}, return_inverse=True) numbers them, and 2.0 * "
+        "torch.nn.functional.one_hot(torch.tensor(codes)) - 1 are targets, one output per class; of two classes "
+        "2.0 * torch.tensor(codes) - 1, one output."
+    )
+
+
+def _is_scipy_sparse(value: Any) -> bool:
+    return type(value).__module__.startswith("scipy.sparse")
