@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -86,7 +86,7 @@ class MovingNetwork:
 
         def attempt(route: Route) -> tuple[Features, Tensor] | None:
             self.release()
-            self._route = route
+            self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
             self._plan(examination)
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else examination.cacheable)
             features = self.features()
