@@ -5,8 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+# Beside other workers a test uses one core, also in the processes that it starts; set before torch and numpy are read.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
