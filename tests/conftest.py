@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
 
 # Beside other workers a test uses one core, also in the processes that it starts; set before torch and numpy are read.
@@ -28,3 +29,13 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("WHICHMIN_DATA names no folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports show the titles of their figures in place of the drawings, which take most of the time: for their words."""
+
+    def titled(_, name: str, title: str) -> str:
+        return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title></svg>'
+
+    monkeypatch.setattr("whichmin.report.drawing.inline_svg", titled)
