@@ -33,9 +33,9 @@ def data_folder() -> Path:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reports show the titles of their figures in place of the drawings, which take most of the time: for their words."""
+    """For tests of a report's words: titles stand in place of the drawings, which take most of the time."""
 
     def titled(_, name: str, title: str) -> str:
-        return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title></svg>'
+        return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title>'
 
-    monkeypatch.setattr("whichmin.report.drawing.inline_svg", titled)
+    monkeypatch.setattr("whichmin.report.drawing.inline_svg", lambda *args: titled(*args) + "</svg>")

@@ -7,7 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,6 +53,7 @@ def recorded() -> wm.Recorder:
     return recorder
 
 
+@cache
 def study() -> linear.LinearStudy:
     return linear.study(*linear.example(3, 6, 2), width=20, widths=(20, 40), exponents=(0.4, 0.5), seeds=2)
 

@@ -22,6 +22,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     assert "<html" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_object(cli, tmp_path):
     code, out, err = cli("linear", *SMALL, *SWEEP, "--out", "there", "--json")
     assert code == 0, err
@@ -33,6 +34,7 @@ def test_one_object(cli, tmp_path):
     assert said["report"] == str(tmp_path / "there" / "report.html")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_sweep(cli):
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--json")
     assert code == 0, err
@@ -56,6 +58,7 @@ def test_bad_input(cli, tokens, said):
     assert "Traceback" not in err
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written_to(cli, tmp_path):
     (tmp_path / "file").touch()
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--out", "file")
