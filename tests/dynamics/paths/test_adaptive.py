@@ -171,8 +171,8 @@ def test_other_settings_go_step_by_step(name):
 @pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
 def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    run = wm.train(model, task, STEPWISE[name], until=None, steps=150)
-    met, missed = (wm.predict(model, task, STEPWISE[name], steps=150, tol=tol) for tol in (1e-2, 1e-6))
+    run = wm.train(model, task, STEPWISE[name], until=None, steps=100)
+    met, missed = (wm.predict(model, task, STEPWISE[name], steps=100, tol=tol) for tol in (1e-2, 1e-6))
     assert met.relative_error <= 1e-2
     assert met.notes == ()
     assert missed.relative_error > 1e-6
@@ -180,7 +180,7 @@ def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
         f"the estimated error {missed.error:.2g} did not come down to tol = 1e-06 of the targets' standard deviation "
         f"{missed.target_std:.3g} with {missed.intervals} intervals: train it for real with whichmin.train.",
     )
-    assert met.intervals < missed.intervals < 150
+    assert met.intervals < missed.intervals < 100
     for found in (met, missed):
         assert 0.5 < rms(found.test, run.test) / found.error < 2
 
