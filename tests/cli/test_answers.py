@@ -121,16 +121,21 @@ def test_an_interrupt_leaves_finished_seeds(cli, tmp_path, monkeypatch, within):
     assert len(calls) == 3
 
 
-def test_table_sums_up_the_entries():
-    frame = table(run(TINY))
+@pytest.fixture(scope="module")
+def entries():
+    return run(TINY)
+
+
+def test_table_sums_up_the_entries(entries):
+    frame = table(entries)
     assert list(frame.index) == ["seed 0", "seed 1", "mean", "sd"]
     pair = frame.loc[["seed 0", "seed 1"], "test_mse_trained"]
     assert frame.loc["mean", "test_mse_trained"] == pytest.approx(pair.mean())
     assert frame.loc["sd", "test_mse_trained"] == pytest.approx(abs(pair.diff().iloc[1]) / 2**0.5)
 
 
-def test_the_table_is_about_the_outputs():
-    (entry,) = run(Experiment(**TINY.to_dict() | {"seeds": 1}))
+def test_the_table_is_about_the_outputs(entries):
+    entry, _ = entries
     row = table([entry]).loc[entry.label]
     assert row["test_mse_trained"] == pytest.approx(float((entry.run.test - entry.run.task.y_test).square().mean()))
     assert row["mse_to_trained_relinearized"] == pytest.approx(

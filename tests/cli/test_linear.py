@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
+
+from oracles import linear_networks
 
 SMALL = ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "--seeds", "2"]
 SWEEP = ["--widths", "20,40,80", "--exponents", "0.4,0.5"]
@@ -59,7 +62,9 @@ def test_bad_input(cli, tokens, said):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_place_that_cannot_be_written_to(cli, tmp_path):
+def test_a_place_that_cannot_be_written_to(cli, tmp_path, monkeypatch):
+    module = importlib.import_module("whichmin.linear.study")
+    monkeypatch.setattr(module, "study", lambda *_, **__: linear_networks.study())
     (tmp_path / "file").touch()
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--out", "file")
     assert code == 2

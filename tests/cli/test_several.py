@@ -66,6 +66,7 @@ def test_another_list_uses_what_is_finished(tmp_path, monkeypatch):
     assert calls == ["Adagrad"] * 2 + ["Adam"] * 2
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_table_of_several(cli):
     code, out, err = cli("explain", *SMALL, "--seeds", "2", "--optimizer", "sgd,Adam:lr=0.01")
     assert code == 0, err
@@ -112,6 +113,7 @@ def test_best_is_within_the_limit_of_momentum(cli_json, optimizer):
     assert said["seeds"][0]["test_mse_relinearized"] < 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_seed_that_fails_does_not_end_the_others(cli, monkeypatch, tmp_path):
     failing(monkeypatch, lambda calls: len(calls) == 2)
     code, out, _ = cli("explain", *SMALL, "--seeds", "3")

@@ -216,7 +216,7 @@ def test_batches_of_plain_rules_leave_no_path(factory, seed):
 def test_batches_of_an_adaptive_rule_leave_a_path():
     model, task = problem("over", 1)
     factory = partial(torch.optim.Adagrad, lr=1.0)
-    found = [wm.predict(model, task, factory, steps=1500, relinearize="never", batch_size=b) for b in (None, 2)]
+    found = [wm.predict(model, task, factory, steps=800, relinearize="never", batch_size=b) for b in (None, 2)]
     assert all(distance(p.train, task.y) < 1e-10 for p in found)
     assert rms(found[0].test, found[1].test) > 1e-3, "the minimizer depends on the batches"
     assert rms(found[0].terms["history"], found[1].terms["history"]) > 1e-3

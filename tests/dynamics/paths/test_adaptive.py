@@ -85,7 +85,7 @@ def test_parameters_are_those_of_training(name):
 @EVERY
 def test_more_intervals_are_nearer(name):
     run = trained(name, 60, 0)
-    found = [followed(name, 60, 0, relinearize=n) for n in (6, 100)]
+    found = [followed(name, 60, 0, relinearize=n) for n in (6, 40)]
     assert found[0].intervals < found[1].intervals
     assert rms(found[1].test, run.test) < 0.3 * rms(found[0].test, run.test)
 

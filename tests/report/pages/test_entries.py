@@ -109,6 +109,7 @@ def test_a_run_that_stopped_short_says_so():
     assert "steps reached" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_prediction_alone():
     whole = make_entry()
     got = page(Entry("seed 0", linearized=whole.linearized))
@@ -119,6 +120,7 @@ def test_prediction_alone():
     assert "the predicted minimizer has test error" in with_task.words.replace("\u00a0", " ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_alone():
     whole = make_entry()
     got = page(Entry("seed 0", run=whole.run))
@@ -134,6 +136,7 @@ def test_followed_in_place_of_training():
     assert "output along the path" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_followed_prediction():
     whole = make_entry()
     got = page(Entry("seed 0", linearized=whole.linearized, run=whole.run, explanation=whole.explanation))
@@ -151,6 +154,7 @@ def test_without_test_targets():
     assert got.faults == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_test_inputs():
     whole = make_entry()
     bare = {"test": None}
