@@ -23,7 +23,7 @@ RULES = {
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_losses_on_the_way(name, activation):
     model, task = mlp_problem((4, 200), 8, n_test=40, activation=activation)
-    run = wm.train(model, task, RULES[name], until=1e-5, steps=1200)
+    run = wm.train(model, task, RULES[name], until=1e-5, steps=150)
     times = sorted({round(1.2**k) for k in range(1, 60)} & set(range(1, run.steps + 1)))
     found = wm.predict(model, task, RULES[name], steps=times)
     off, lazy_off = (

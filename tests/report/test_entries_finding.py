@@ -188,6 +188,7 @@ def test_where_none_is_contested_none_is_foreseen():
     assert text.endswith("of all cases.")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_largest_change_is_the_one_that_is_told():
     whole, target = make_entry(), make_task().y_test
     terms = {"interpolant": 0.9 * target, "initialization": 0.4 * target, "drift": -0.1 * target}

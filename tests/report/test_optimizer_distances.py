@@ -80,6 +80,7 @@ def test_the_page_is_by_optimizer(page):
         assert words in page.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_is_told():
     failure = TrainingError("the loss is not finite", state={}, step=3, losses=[])
     lost = Entry("rprop, seed 0", optimizer="rprop", member="seed 0", failure=failure)

@@ -32,6 +32,7 @@ def trained(name: str, width: int, seed: int) -> wm.Run:
     return wm.train(model, task, OPTIMIZERS[name], until=None, steps=STEPS)
 
 
+@cache
 def followed(name: str, width: int, seed: int, **arguments) -> wm.Prediction:
     model, task = mlp_problem((4, width), 10, seed=seed, n_test=40)
     return wm.predict(model, task, OPTIMIZERS[name], **({"steps": STEPS} | arguments))
@@ -75,7 +76,7 @@ def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
 
 @EVERY
 def test_parameters_are_those_of_training(name):
-    run, found = trained(name, 60, 0), followed(name, 60, 0, tol=2e-3)
+    run, found = trained(name, 60, 0), followed(name, 60, 0, tol=3e-3)
     model, _ = mlp_problem((4, 60), 10, n_test=40)
     start, end, guess = (flat(s, model) for s in (model.state_dict(), run.final, found.parameters()))
     assert float((guess - end).norm()) < 0.08 * float((end - start).norm())
@@ -84,7 +85,7 @@ def test_parameters_are_those_of_training(name):
 @EVERY
 def test_more_intervals_are_nearer(name):
     run = trained(name, 60, 0)
-    found = [followed(name, 60, 0, relinearize=n) for n in (6, 100)]
+    found = [followed(name, 60, 0, relinearize=n) for n in (6, 40)]
     assert found[0].intervals < found[1].intervals
     assert rms(found[1].test, run.test) < 0.3 * rms(found[0].test, run.test)
 
@@ -157,9 +158,9 @@ STEPWISE = {
 def test_other_settings_go_step_by_step(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
     assert rule_of(STEPWISE[name](list(model.parameters()))) is None
-    run = wm.train(model, task, STEPWISE[name], until=None, steps=150)
-    lazy = wm.predict(model, task, STEPWISE[name], steps=150, relinearize="never")
-    found = [wm.predict(model, task, STEPWISE[name], steps=150, relinearize=n) for n in (5, 40)]
+    run = wm.train(model, task, STEPWISE[name], until=None, steps=80)
+    lazy = wm.predict(model, task, STEPWISE[name], steps=80, relinearize="never")
+    found = [wm.predict(model, task, STEPWISE[name], steps=80, relinearize=n) for n in (4, 24)]
     truths = [rms(p.test, run.test) for p in (lazy, *found)]
     assert truths[2] < 0.5 * truths[1]
     assert truths[2] < 0.2 * truths[0]
@@ -170,8 +171,8 @@ def test_other_settings_go_step_by_step(name):
 @pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
 def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    run = wm.train(model, task, STEPWISE[name], until=None, steps=150)
-    met, missed = (wm.predict(model, task, STEPWISE[name], steps=150, tol=tol) for tol in (1e-2, 1e-6))
+    run = wm.train(model, task, STEPWISE[name], until=None, steps=100)
+    met, missed = (wm.predict(model, task, STEPWISE[name], steps=100, tol=tol) for tol in (1e-2, 1e-6))
     assert met.relative_error <= 1e-2
     assert met.notes == ()
     assert missed.relative_error > 1e-6
@@ -179,7 +180,7 @@ def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
         f"the estimated error {missed.error:.2g} did not come down to tol = 1e-06 of the targets' standard deviation "
         f"{missed.target_std:.3g} with {missed.intervals} intervals: train it for real with whichmin.train.",
     )
-    assert met.intervals < missed.intervals < 150
+    assert met.intervals < missed.intervals < 100
     for found in (met, missed):
         assert 0.5 < rms(found.test, run.test) / found.error < 2
 

@@ -137,9 +137,9 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
-    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=800)
     for n in (8, 32):
-        prediction = wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n)
+        prediction = wm.predict(model, task, sgd(0.05), steps=800, relinearize=n)
         truth = rms(prediction.test, run.test)
         assert 0.25 < prediction.error / truth < 4
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from oracles import linear_networks
 from whichmin import linear
 from whichmin.report.axes import WIDTH
 from whichmin.report.figures.drift import draw_drift
@@ -15,9 +16,9 @@ from whichmin.report.numbers import number
 from whichmin.report.panel import panel
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def study() -> linear.LinearStudy:
-    return linear.study(*linear.example(4, 9, 2), width=40, widths=(20, 40, 80), exponents=(0.4, 0.5), seeds=3)
+    return linear_networks.study()
 
 
 def lines(draw, subject):
@@ -75,6 +76,6 @@ def test_a_plot_of_a_study_has_all_four(study):
 
 
 def test_without_a_sweep_three():
-    only = linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))
+    only = linear_networks.study_without_sweep()
     assert only.sweep is None
     assert len(only.plot().axes) == 3
