@@ -85,6 +85,16 @@ def test_the_curve_is_that_of_training_step_by_step():
     assert len(steps) > 30
 
 
+@pytest.mark.parametrize("stop", [20, 29, 43])
+def test_it_stops_at_the_first_step_below_until(stop):
+    """Also where that is in the middle of what would be an interval."""
+    model, task = mlp_problem((4, 60), 10)
+    optimizer = partial(torch.optim.Adam, lr=3e-3)
+    losses = wm.train(model, task, optimizer, until=None, steps=50).losses
+    until = float(losses[stop - 1] + losses[stop]) / 2
+    assert wm.predict(model, task, optimizer, until=until, tol=1e-3).steps == stop
+
+
 @pytest.mark.parametrize("tol", [1e-2, 1e-4])
 def test_a_path_that_takes_too_many_intervals_is_given_up(monkeypatch, tol):
     monkeypatch.setattr("whichmin.dynamics.paths.adaptive_predictor.MOST_INTERVALS", 3)
