@@ -85,9 +85,9 @@ def test_the_curve_is_that_of_training_step_by_step():
     assert len(steps) > 30
 
 
-@pytest.mark.parametrize("stop", [20, 29, 43])
+@pytest.mark.parametrize("stop", [5, 20, 29, 43])
 def test_it_stops_at_the_first_step_below_until(stop):
-    """Also where that is in the middle of what would be an interval."""
+    """Also among those made for real, and in the middle of what would be an interval."""
     model, task = mlp_problem((4, 60), 10)
     optimizer = partial(torch.optim.Adam, lr=3e-3)
     losses = wm.train(model, task, optimizer, until=None, steps=50).losses
