@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from oracles.builders import make_entry
 from whichmin.report import Entry
-from whichmin.report.entry_view import entry_views, mse, present, term_names
+from whichmin.report.entry_view import entry_views, last_steps, mse, present, term_names
 
 
 def test_terms_of_different_entries_are_merged_in_order():
@@ -42,6 +43,19 @@ def test_each_kind_of_outputs_is_its_own():
         expected = float((part.test.double() - whole.run.task.y_test.double()).square().mean())
         assert view.test_mse(kind) == pytest.approx(expected)
     assert view.prediction is whole.relinearized
+
+
+def test_of_several_step_counts_the_last_is_shown():
+    whole = make_entry()
+    several = dataclasses.replace(
+        whole.linearized,
+        test=torch.stack([0 * whole.linearized.test, whole.linearized.test]),
+        steps=torch.tensor([3.0, 40.0]),
+    )
+    (view,) = entry_views([dataclasses.replace(whole, linearized=several)])
+    np.testing.assert_array_equal(view.outputs["linearized"], whole.linearized.test.double().numpy())
+    assert last_steps(several) == 40
+    assert last_steps(whole.linearized) == float("inf")
 
 
 def test_partial_errors_are_those_of_partial_sums():
