@@ -88,6 +88,22 @@ def test_how_far_the_parameters_moved(name, course):
 
 @PLAIN
 @ON_EVERY_COURSE
+@pytest.mark.parametrize("begin", [0, 20])
+def test_how_long_the_way_of_the_parameters_was(name, course, begin):
+    """The sum of all steps, which with momentum swing back; also where something is remembered at the start."""
+    frozen, described = Frozen.make(2), rule(RULES[name], course)
+    trained = frozen.train(RULES[name], begin + 30, course)[begin:]
+    motion = frozen.at_rest(described)
+    if begin:
+        state = frozen.state(motion, begin, frozen.origin(described))
+        motion = frozen.going_on(described, motion, begin, state)
+    times, lengths = motion.travelled(30.0)
+    assert times.tolist() == list(range(1, 31))
+    np.testing.assert_allclose(lengths, trained.diff(dim=0).norm(dim=1).cumsum(0), rtol=1e-9)
+
+
+@PLAIN
+@ON_EVERY_COURSE
 @SHAPES
 def test_the_limit_is_that_of_gradient_descent(name, course, shape):
     """Whatever the rule, the batches and the rates."""
@@ -214,6 +230,7 @@ def test_a_dip_of_the_error_is_found(name):
     motion = frozen.at_rest(rule(RULES[name]))
     for k in dips[:5]:
         assert motion.first_below(float(mse[k]) * 1.0000001) == k
+        assert motion.first_below(float(mse[k]) * 0.9999999) > k
 
 
 @pytest.mark.parametrize(
