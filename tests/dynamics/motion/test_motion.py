@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -262,6 +263,21 @@ def test_batches_that_diverge_are_an_error():
     motion = frozen.at_rest(rule(SGD, "batches"))
     with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training MSE is .*larger bat"):
         motion.residual(5000)
+
+
+def test_where_batches_diverge_is_counted_from_the_start_of_training():
+    frozen = Frozen.make(11, largest=9.9)
+    described = rule(SGD, "batches")
+    first = frozen.at_rest(described)
+    second = frozen.going_on(described, first, 30, frozen.state(first, 30, frozen.origin(described)))
+    reached = []
+    for motion in (first, second):
+        with pytest.raises(DivergenceError, match="diverges") as raised:
+            motion.residual(5000)
+        reached.append(int(re.search(r"after (\d+) steps", str(raised.value))[1]))
+    mse = [frozen.residual(theta).square().mean() for theta in frozen.train(SGD, max(reached), "batches")]
+    assert reached == [next(k for k, e in enumerate(mse) if e > 1e6 * mse[begin]) for begin in (0, 30)]
+    assert 30 < reached[0] < reached[1]
 
 
 def test_a_start_is_at_rest():
