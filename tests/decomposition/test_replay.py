@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -191,6 +192,20 @@ def test_loops_that_cannot_be_replayed(tmp_path):
     recorded(model, task, momentum)
     with pytest.raises(ResultError, match="cannot be replayed: its optimizer had made steps before"):
         wm.explain(recorded(model, task, momentum), loader=loader(task))
+
+
+def test_a_loop_whose_steps_were_skipped_is_not_replayed():
+    model, task = problem("over", dtype=torch.float32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for factor in (1.0, math.inf, 1.0):
+            optimizer.zero_grad()
+            scaler.scale(factor * nn.functional.mse_loss(model(task.X), task.y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    with pytest.raises(ResultError, match="cannot be replayed: a GradScaler skipped 1 of its steps"):
+        wm.explain(recorder, loader=[task.X])
 
 
 class Positional(torch.optim.SGD):
