@@ -72,7 +72,7 @@ def test_its_kernel(model, x):
 def test_trees_and_cotangents_that_do_not_fit(model, x):
     tangent = wm.Tangent(model)
     tree = tangent.parameters
-    with pytest.raises(ModelError, match="the tangent names .*; expected"):
+    with pytest.raises(ModelError, match=r"the tangent names .*; expected"):
         tangent.jvp(x, {n: p for n, p in tree.items() if n != "spare.bias"})
     with pytest.raises(ModelError, match=r"tangent\['spare.bias'\] has shape \(4,\); expected \(3,\)"):
         tangent.jvp(x, tree | {"spare.bias": torch.zeros(4)})
