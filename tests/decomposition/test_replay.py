@@ -162,6 +162,23 @@ def test_a_replay_may_end_a_percent_off(off, accepted):
         wm.explain(recorder, loader=[task.X])
 
 
+def test_a_replay_that_ends_at_the_same_minimizer_is_not_the_loop():
+    """What was seen on the way tells them apart."""
+    _, task = problem("over")
+    task = wm.Task(task.X[:3], task.y[:3], task.X_test)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(1500):
+            optimizer.zero_grad()
+            (1.3 * nn.functional.mse_loss(model(task.X), task.y)).backward()
+            optimizer.step()
+    assert recorder.snapshots[-1].mse < 1e-8 * recorder.snapshots[0].mse
+    with pytest.raises(ResultError, match=r"the replay is not the loop: after 1 of 1500 steps"):
+        wm.explain(recorder, loader=[task.X])
+
+
 @pytest.mark.parametrize(
     ("batches", "message"),
     [

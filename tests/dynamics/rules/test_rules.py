@@ -152,6 +152,16 @@ def test_the_best_rate(name):
     assert (descent < 0.75 * limit) is (which == "descent") or isinstance(rule, GradientDescent)
 
 
+@pytest.mark.parametrize(("part", "near"), [(0.745, False), (0.755, True)])
+def test_a_best_rate_near_the_limit_is_half_of_that(part, near):
+    """From three quarters of the limit on."""
+    spectrum, gamma = diagonal([4.0, 1.0, 0.1], 0.5), 0.5
+    rule = Momentum(0.1, momentum=4 / 4.1 / part - 1)
+    descent, limit = 2 / (gamma * 4.1), rule.limit(4.0, gamma)
+    assert descent / limit == pytest.approx(part, rel=1e-9)
+    assert rule.best_rate(spectrum, gamma) == pytest.approx(limit / 2 if near else descent, rel=1e-12)
+
+
 def test_the_best_rate_of_descent_converges_fastest():
     spectrum, gamma = diagonal([4.0, 1.0, 0.1], 0.5), 0.5
     best = GradientDescent(0.1).best_rate(spectrum, gamma)
