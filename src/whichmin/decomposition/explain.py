@@ -19,12 +19,14 @@ from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError, ResultError
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
+from whichmin.tangent.context import own_context
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
 from whichmin.training.train import train as _train
 
 
+@own_context()
 def explain(
     subject: Run | Recording | nn.Module,
     task: Task | None = None,

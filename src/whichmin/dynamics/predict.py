@@ -16,9 +16,11 @@ from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
+from whichmin.tangent.context import own_context
 from whichmin.task import Task
 
 
+@own_context()
 def predict(
     model: nn.Module,
     task: Task,

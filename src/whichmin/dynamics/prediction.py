@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 from whichmin.results import NOT_SAVED, Result, by_point
+from whichmin.tangent.copying import private_copy
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Prediction(Result):
         """A copy of the network at the predicted minimizer."""
         if self._network is None:
             raise ResultError("a loaded prediction holds no network: model.load_state_dict(prediction.parameters()).")
-        network = copy.deepcopy(self._network)
+        network = private_copy(self._network)
         network.load_state_dict(self._state)
         return network
 

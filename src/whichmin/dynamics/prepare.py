@@ -74,6 +74,8 @@ def prepare(
         batches, eval_every = GivenBatches(rows, task.outputs), len(rows)
     name, lr = type(optimizer).__name__, float(optimizer.param_groups[0].get("lr", math.nan))
     scheduler = recipe.build_scheduler(optimizer)
+    if scheduler is not None and isinstance(scheduled := rule_of(optimizer, flow=flow), LinearRule):
+        rule = replace(scheduled, lr=lr)  # a scheduler may have brought momentum
     problem = Problem(
         network, features, spectrum, network.position(), objective,
         Goal(times, until, eval_every, flow), name, lr, rule,

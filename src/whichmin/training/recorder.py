@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
@@ -79,7 +79,7 @@ class Recorder(Recording):
             raise InputError("this recorder has been entered before: make a new one, Recorder(model, optimizer, task).")
         model, optimizer = self._watched
         self._check_same(model)
-        network = copy.deepcopy(model).eval()
+        network = private_copy(model).eval()
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import ResultError
 from whichmin.results import Result
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.run import Run
@@ -176,7 +176,7 @@ class Recording(Result):
         """
         loaded = super().load(path)
         if model is not None:
-            loaded._network = copy.deepcopy(model).eval()
+            loaded._network = private_copy(model).eval()
         return loaded
 
     def _columns(self) -> Mapping[str, Any]:
@@ -224,6 +224,6 @@ class Recording(Result):
     def _at(self, state: dict[str, Tensor]) -> nn.Module:
         if self._network is None:
             raise ResultError("a loaded recorder holds no network: Recorder.load(path, model).")
-        network = copy.deepcopy(self._network)
+        network = private_copy(self._network)
         network.load_state_dict(state)
         return network

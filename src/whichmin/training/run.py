@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from whichmin.errors import ResultError
 from whichmin.recipe.recipe import Recipe
 from whichmin.results import NOT_SAVED, Result
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 
 
@@ -86,7 +86,7 @@ class Run(Result):
     def _at(self, state: dict[str, Tensor]) -> nn.Module:
         if self._network is None:
             raise ResultError("a loaded run holds no network: model.load_state_dict(run.final).")
-        network = copy.deepcopy(self._network)
+        network = private_copy(self._network)
         network.load_state_dict(state)
         return network
 
