@@ -247,6 +247,15 @@ def test_where_none_is_contested_none_is_foreseen():
     assert text.endswith("of all cases.")
 
 
+def test_the_largest_change_may_be_a_fall():
+    """From 1.0 by 0.21 up, by 0.85 down to what is left."""
+    whole, target = make_entry(), make_task().y_test
+    terms = {"interpolant": 0 * target, "initialization": -0.1 * target, "drift": 0.5 * target}
+    entry = Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms))
+    text = headline(entry_views([entry]), None)[-1]
+    assert text == "The drift of the tangent features lowered the test error from 1.2 to 0.36."
+
+
 def test_the_largest_change_is_the_one_that_is_told():
     whole, target = make_entry(), make_task().y_test
     terms = {"interpolant": 0.9 * target, "initialization": 0.4 * target, "drift": -0.1 * target}
