@@ -13,7 +13,7 @@ from oracles.builders import N_TEST, make_entry, make_task
 from oracles.pages import Page
 from whichmin.dynamics.prediction import Certificate
 from whichmin.report import Entry
-from whichmin.report.entries_finding import headline, lazy_sentences
+from whichmin.report.entries_finding import headline, lazy_sentences, mean_waterfall
 from whichmin.report.entry_view import entry_views
 from whichmin.report.flips import flips
 from whichmin.report.numbers import duration, mean_sd, number, percent
@@ -245,6 +245,20 @@ def test_where_none_is_contested_none_is_foreseen():
     assert "agree on every one of the 60 test points" in text
     assert "foresee" not in text
     assert text.endswith("of all cases.")
+
+
+def test_what_the_terms_do_is_a_mean_over_entries():
+    entries = [make_entry(seed) for seed in range(3)]
+    errors = [e.explanation.test_error()["mse"] for e in entries]
+    first, second, *_, last = (fmean(column) for column in zip(*errors, strict=True))
+    names, means = mean_waterfall(entry_views(entries))
+    assert names == list(entries[0].explanation.terms)
+    assert means == pytest.approx([fmean(column) for column in zip(*errors, strict=True)])
+    assert headline(entry_views(entries), None)[-1] == (
+        f"{percent((second - first) / last)} of the test error was put there by the initialization; the interpolant "
+        f"alone would have {number(first, 2)}."
+    )
+    assert mean_waterfall(entry_views([make_entry(task=make_task(targets=False))])) == ([], [])
 
 
 def test_the_largest_change_may_be_a_fall():
