@@ -205,8 +205,26 @@ def test_the_effective_rank_is_drawn_up_to_the_spectrum():
     assert line.get_xdata()[0] == pytest.approx(6.0)
     assert line.get_ydata()[1] == pytest.approx(float(values[0][5]))
     assert "effective rank 6.0" in [text.get_text() for text in ax.texts]
-    words = Page(entries_page(entries)).words
+    words = Page(entries_page(entries[::-1])).words
     assert f"normalized eigenvalues, is {mean_sd(ranks)} of 40.".replace("\u00a0", " ") in words
+
+
+@pytest.mark.parametrize(("part", "drawn"), [(0.009, False), (0.011, True)])
+def test_the_limit_of_stability_is_drawn_from_a_hundredth_of_it_on(part, drawn):
+    whole = make_entry()
+    linearized = dataclasses.replace(whole.linearized, learning_rate=part * whole.linearized.limit)
+    (ax,) = spectrum_figure(entry_views([Entry("a", linearized=linearized)])).axes
+    assert ("the learning rate’s limit" in [text.get_text() for text in ax.texts]) is drawn
+
+
+def test_spectra_are_those_of_one_optimizer():
+    """All start from the same initializations."""
+    entries = [
+        dataclasses.replace(make_entry(k), optimizer=name, member=f"seed {k % 2}")
+        for k, name in enumerate(("sgd", "sgd", "adam", "adam"))
+    ]
+    (ax,) = spectrum_figure(entry_views(entries)).axes
+    assert sum(len(line.get_xdata()) > 10 for line in ax.lines) == 2
 
 
 def test_of_a_long_curve_points_are_kept_evenly_on_a_logarithmic_axis():
