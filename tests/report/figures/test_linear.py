@@ -87,3 +87,7 @@ def test_without_a_sweep_three():
     only = linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))
     assert only.sweep is None
     assert len(only.plot().axes) == 3
+    times = only.flows["random"].times[:20].numpy()
+    above = only.analysis.loss_bound(times) - only.analysis.optimum
+    assert only.analysis.optimum > 1e-3
+    np.testing.assert_allclose(lines(draw_loss, only)["bound"].get_ydata()[:20], above)
