@@ -58,8 +58,9 @@ def test_of_several_step_counts_the_last_is_shown():
     assert last_steps(whole.linearized) == float("inf")
 
 
-def test_partial_errors_are_those_of_partial_sums():
-    whole = make_entry()
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_partial_errors_are_those_of_partial_sums(outputs):
+    whole = make_entry(outputs=outputs)
     (view,) = entry_views([whole])
     np.testing.assert_allclose(view.partial_errors(term_names([view])), whole.explanation.test_error()["mse"])
 
