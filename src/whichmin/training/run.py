@@ -43,6 +43,7 @@ class Run(Result):
         loss_steps: (measured,) int64: the step of each entry of ``losses``; 0, …, steps in full batches.
         metric: the optimizer's last preconditioner D, a tensor for each trainable parameter by name; None where it has
             none that is known (:func:`whichmin.optimizers.last_metric`).
+        notes: what a recorder noticed of the loop, a sentence each.
     """
 
     kind: ClassVar[str] = "run"
@@ -65,6 +66,7 @@ class Run(Result):
     interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
     _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
     _recipe: Recipe | None = field(default=None, repr=False, metadata=NOT_SAVED)
 
