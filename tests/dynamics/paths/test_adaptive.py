@@ -35,7 +35,7 @@ def trained(name: str, width: int, seed: int) -> wm.Run:
 @cache
 def followed(name: str, width: int, seed: int, **arguments) -> wm.Prediction:
     model, task = mlp_problem((4, width), 10, seed=seed, n_test=40)
-    return wm.predict(model, task, OPTIMIZERS[name], **({"steps": STEPS} | arguments))
+    return wm.predict(model, task, OPTIMIZERS[name], **({"steps": STEPS, "relinearize": "path"} | arguments))
 
 
 @EVERY
@@ -69,7 +69,7 @@ def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
         OPTIMIZERS[name].func, **(OPTIMIZERS[name].keywords | {"lr": 1e-2 if name != "rmsprop" else 1e-3})
     )
     run = wm.train(model, task, factory, until=None, steps=steps)
-    found = wm.predict(model, task, factory, steps=steps, tol=tol)
+    found = wm.predict(model, task, factory, steps=steps, tol=tol, relinearize="path")
     assert rms(found.test, run.test) < 5 * found.error
     assert rms(found.test, run.test) < 5 * tol * found.target_std
 
@@ -79,7 +79,7 @@ def test_the_curve_is_that_of_training_step_by_step():
     model, task = mlp_problem((4, 60), 10)
     optimizer = partial(torch.optim.Adam, lr=3e-3)
     losses = wm.train(model, task, optimizer, until=None, steps=50).losses
-    curve = wm.predict(model, task, optimizer, steps=50, tol=1e-3).curve
+    curve = wm.predict(model, task, optimizer, steps=50, tol=1e-3, relinearize="path").curve
     steps = curve.steps.long()
     falls = losses[steps[1:] - 1] - losses[steps[1:]]
     assert float(((curve.mse - losses[steps])[1:].abs() / falls).max()) < 0.1
@@ -93,7 +93,7 @@ def test_it_stops_at_the_first_step_below_until(stop):
     optimizer = partial(torch.optim.Adam, lr=3e-3)
     losses = wm.train(model, task, optimizer, until=None, steps=50).losses
     until = float(losses[stop - 1] + losses[stop]) / 2
-    assert wm.predict(model, task, optimizer, until=until, tol=1e-3).steps == stop
+    assert wm.predict(model, task, optimizer, until=until, tol=1e-3, relinearize="path").steps == stop
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4])
@@ -142,7 +142,7 @@ def test_until_comes_near_to_where_training_stops(name):
 def test_the_first_steps_are_made_for_real(name, steps):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
     run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=steps)
-    found = wm.predict(model, task, OPTIMIZERS[name], steps=steps, tol=1e-9)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=steps, tol=1e-9, relinearize="path")
     assert found.steps == steps
     assert distance(found.test, run.test) < 1e-10
     assert distance(found.train, run.train) < 1e-10
@@ -161,7 +161,7 @@ def test_intervals_of_a_step_are_training_itself(name):
 def test_several_outputs(name):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
     run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=200)
-    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3, relinearize="path")
     assert rms(found.test, run.test) < 1e-2 * found.target_std
 
 
@@ -204,7 +204,9 @@ def test_other_settings_go_step_by_step(name):
 def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
     run = wm.train(model, task, STEPWISE[name], until=None, steps=100)
-    met, missed = (wm.predict(model, task, STEPWISE[name], steps=100, tol=tol) for tol in (1e-2, 1e-6))
+    met, missed = (
+        wm.predict(model, task, STEPWISE[name], steps=100, tol=tol, relinearize="path") for tol in (1e-2, 1e-6)
+    )
     assert met.relative_error <= 1e-2
     assert met.notes == ()
     assert missed.relative_error > 1e-6
@@ -265,6 +267,6 @@ def test_a_path_of_a_step_or_two_ends():
     first = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=None, steps=13)
     until = float(first.losses[13]) * 1.0001
     run = wm.train(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until)
-    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9)
+    found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9, relinearize="path")
     assert found.steps == run.steps == 13
     assert rms(found.test, run.test) < 1e-10

@@ -70,7 +70,7 @@ def test_the_learning_rate_is_that_of_sgd_with_mseloss():
     model, task = problem("over", 3)
     for layer in model.layers[:-1]:
         layer.requires_grad_(False)
-    prediction = wm.predict(model, task, sgd(0.3), steps=40)
+    prediction = wm.predict(model, task, sgd(0.3), steps=40, relinearize="path")
     copy = wm.networks.MLP([4, 12, 3], activation="tanh", bias=True, bias_std=1.0, dtype=torch.float64)
     copy.load_state_dict(model.state_dict())
     optimizer = torch.optim.SGD(copy.layers[-1].parameters(), lr=0.3)

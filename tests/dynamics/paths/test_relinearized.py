@@ -106,7 +106,7 @@ def test_a_network_that_is_its_own_linearization(kind):
     for layer in model.layers[:-1]:
         layer.requires_grad_(False)
     never = wm.predict(model, task, sgd(0.1), steps=100, relinearize="never")
-    auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9)
+    auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9, relinearize="path")
     many = wm.predict(model, task, sgd(0.1), steps=100, relinearize=13)
     run = wm.train(model, task, sgd(0.1), until=None, steps=100)
     assert auto.method == "linearized"
@@ -119,7 +119,7 @@ def test_a_network_that_is_its_own_linearization(kind):
 
 def test_auto_takes_as_many_intervals_as_the_tolerance_needs():
     model, task = mlp_problem((4, 30), 10)
-    found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol) for tol in (10.0, 1e-1, 1e-2)]
+    found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol, relinearize="path") for tol in (10.0, 1e-1, 1e-2)]
     assert [p.method for p in found] == ["linearized", "relinearized", "relinearized"]
     assert found[0].intervals == 1 < found[1].intervals < found[2].intervals
     for prediction, tol in zip(found, (10.0, 1e-1, 1e-2), strict=True):
@@ -134,8 +134,8 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
     task = wm.Task(task.X, size * task.y, task.X_test)
     lazy = wm.predict(model, task, sgd(0.05), steps=5, relinearize="never")
     assert lazy.target_std == pytest.approx(float(task.y.std(correction=0)))
-    just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error)
-    not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error)
+    just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error, relinearize="path")
+    not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error, relinearize="path")
     assert (just_enough.method, not_enough.method) == ("linearized", "relinearized")
 
 
