@@ -147,16 +147,95 @@ def test_on_the_training_points():
     assert distance(found.terms["trajectory"], -found.terms["curvature"]) < 1e-7
 
 
-def test_running_statistics_are_curvature():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Linear(8, 1)).double()
-    X, X_test = torch.randn(6, 4, dtype=torch.float64) + 1, torch.randn(5, 4, dtype=torch.float64) + 1
-    task = wm.Task(X, X[:, 0], X_test)
+class Normalized(nn.Module):
+    """With a normalization, whose statistics a forward pass in training mode moves."""
+
+    def __init__(self, momentum=0.1):
+        super().__init__()
+        torch.manual_seed(0)
+        body = [nn.Linear(4, 8), nn.BatchNorm1d(8, momentum=momentum), nn.Tanh(), nn.Linear(8, 1)]
+        self.body = nn.Sequential(*body).double()
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def normalized_task():
+    draw = torch.Generator().manual_seed(1)
+    X, X_test = (torch.randn(n, 4, dtype=torch.float64, generator=draw) + 1 for n in (6, 5))
+    return wm.Task(X, X[:, 0], X_test, X_test[:, 0])
+
+
+def test_what_running_statistics_did_is_a_term_of_its_own(tmp_path):
+    model, task = Normalized(), normalized_task()
     found = explain_recorder(recorded(model, task, sgd_of(model, 1e-9), 30))
-    away = model.eval()(X_test).detach() - found.run.initial_model(X_test).detach()
+    away = model.eval()(task.X_test).detach() - found.run.initial_model(task.X_test).detach()
     assert float(away.abs().max()) > 0.1
-    assert distance(found.terms["curvature"], away) < 1e-6
-    assert distance(found.total, model(X_test).detach()) < 1e-12
+    assert list(found.terms)[-1] == "statistics"
+    assert distance(found.terms["statistics"], away) < 1e-6
+    assert float(found.terms["curvature"].abs().max()) < 1e-6
+    assert distance(found.total, model(task.X_test).detach()) < 1e-12
+    (note,) = [note for note in found.notes if "buffers of the network moved" in note]
+    assert "body.1.running_mean, body.1.running_var" in note
+    assert "0 and 1, which no data had set" in note
+    assert note in found.run.notes
+    found.report(tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count("buffers of the network moved") == 1
+    assert "what buffers that moved, such as the statistics of a normalization" in page
+
+
+def test_the_statistics_are_those_of_the_trained_parameters():
+    model, task = Normalized(), normalized_task()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    found = explain_recorder(recorded(model, task, torch.optim.Adam(model.parameters(), lr=0.05), 30))
+    test = model.eval()(task.X_test).detach()
+    buffers = {k: before[k] for k in before if "running" in k}
+    still = torch.func.functional_call(model, buffers, (task.X_test,)).detach()
+    assert distance(found.terms["statistics"], test - still) < 1e-12
+    assert float(found.terms["statistics"].abs().max()) > 0.1
+    assert float(found.terms["curvature"].abs().max()) > 0.1
+    assert distance(found.total, test) < 1e-12
+
+
+def test_statistics_that_data_had_set(tmp_path):
+    task, model = normalized_task(), Normalized(momentum=None)
+    model(task.X)
+    recorder = recorded(model, task, sgd_of(model, 1e-2), 5)
+    (note,) = recorder.notes
+    assert "buffers of the network moved" in note
+    assert "no data had set" not in note
+    assert note in repr(recorder)
+    recorder.save(tmp_path / "recording")
+    assert wm.Recorder.load(tmp_path / "recording", model).notes == (note,)
+    frozen = Normalized().eval()
+    quiet = explain_recorder(recorded(frozen, task, sgd_of(frozen), 5))
+    assert "statistics" not in quiet.terms
+    assert not quiet.run.notes
+
+
+class Averaged(nn.Module):
+    """A buffer that each call in training mode moves, and that shifts the outputs; the gradients do not feel it."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.body = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 1)).double()
+        self.register_buffer("calls", torch.zeros(1, dtype=torch.float64))
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+        return self.body(x) * (1 if self.training else 1 + 1e-4 * self.calls)
+
+
+def test_a_replayed_loop_has_them_too():
+    model, task = Averaged(), normalized_task()
+    recorder = recorded(model, task, sgd_of(model, 0.01), 10)
+    found = wm.explain(recorder, loader=[(task.X, task.y)])
+    body = model.body(task.X_test).detach()
+    assert distance(found.terms["statistics"], 0.001 * body) < 1e-9
+    assert distance(found.total, model.eval()(task.X_test).detach()) < 1e-12
 
 
 def test_what_comes_along(tmp_path):

@@ -102,7 +102,7 @@ MODELS = [
     (with_layer(nn.BatchNorm1d(5)), r"layer '1' \(BatchNorm1d\).*model.eval"),
     (with_layer(nn.Dropout(0.1)), r"layer '1' \(Dropout\).*random.*model.eval"),
     (Odd("rows"), "depends on the other rows"),
-    (Odd("noise"), "two calls of the model"),
+    (Odd("noise"), "draws random numbers"),
     (Odd("shape"), r"returned \(\d, 1, 1\)"),
     (Odd("infinite"), "not finite"),
     (Odd("none").requires_grad_(False), "no trainable parameters"),

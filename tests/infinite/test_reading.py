@@ -63,12 +63,14 @@ def test_reads_networks_in_the_standard_parametrization(activation, bias_std):
     torch.testing.assert_close(kernel(model, x, kind="nngp"), expected.nngp(x), rtol=1e-12, atol=1e-13)
 
 
-def test_biases_that_started_at_zero_and_moved_a_little():
+def test_biases_that_started_at_zero_and_moved_are_refused_unless_their_law_is_given():
     model = networks.MLP((6, 80, 80, 1), bias=True, bias_std=0.0)
     with torch.no_grad():
         for layer in model.layers:
             layer.bias.add_(0.01)  # type: ignore[operator, union-attr]
-    assert [layer.bias_variance for layer in describe(model).layers] == pytest.approx([1e-4] * 3)
+    with pytest.raises(ModelError, match=r"biases of dense layer 0 \(6 to 80\) are all 0.01: .*bias_std=.*0 for those"):
+        describe(model)
+    assert [layer.bias_variance for layer in describe(model, bias_std=0.0).layers] == [0.0] * 3
 
 
 def test_layers_of_the_ntk_parametrization_in_a_sequential():
@@ -111,18 +113,156 @@ def test_reads_torch_layers_as_torch_draws_them(bias):
         assert (layer.weight_tangent, layer.bias_tangent) == (n, float(bias))
 
 
-def test_measures_other_draws():
-    model = sequential(bias=True)
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            nn.init.kaiming_normal_(layer.weight, generator=torch.Generator().manual_seed(1))
-            nn.init.constant_(layer.bias, 0.25)
-    for layer, entries in zip(describe(model).layers, (1500, 90_000, 600), strict=True):
-        assert layer.weight_variance == pytest.approx(2.0, rel=5 * math.sqrt(2 / entries))
-        assert layer.bias_variance == 0.0625
+def drawn(init, bias=None, width: int = 300, seed: int = 1) -> nn.Sequential:
+    """A network whose weights, and biases where it is said, are drawn by functions of torch.nn.init."""
+    model = sequential(width)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                init(layer.weight)
+                if bias is not None:
+                    bias(layer.bias)
+    return model
+
+
+LAWS = {
+    "kaiming_normal": (nn.init.kaiming_normal_, lambda n, m: 2.0 / n),
+    "kaiming_uniform": (lambda w: nn.init.kaiming_uniform_(w, nonlinearity="relu"), lambda n, m: 2.0 / n),
+    "kaiming_fan_out": (lambda w: nn.init.kaiming_normal_(w, mode="fan_out"), lambda n, m: 2.0 / m),
+    "lecun": (lambda w: nn.init.normal_(w, std=w.shape[1] ** -0.5), lambda n, m: 1.0 / n),
+    "xavier_uniform": (nn.init.xavier_uniform_, lambda n, m: 2.0 / (n + m)),
+    "xavier_normal": (nn.init.xavier_normal_, lambda n, m: 2.0 / (n + m)),
+    "orthogonal": (nn.init.orthogonal_, lambda n, m: 1.0 / max(n, m)),
+}
+
+
+@pytest.mark.parametrize("law", LAWS)
+def test_tells_the_usual_laws(law):
+    init, variance = LAWS[law]
+    model = drawn(init)
+    for layer, (n, m) in zip(describe(model).layers, ((5, 300), (300, 300), (300, 2)), strict=True):
+        assert layer.weight_variance == pytest.approx(n * variance(n, m), rel=1e-12)
+        assert layer.bias_variance == pytest.approx(1 / (3 * n), rel=1e-14)
     said = describe(model, weight_std=math.sqrt(2), bias_std=[0.0, 0.1, 0.2]).layers
     assert [layer.weight_variance for layer in said] == pytest.approx([2.0] * 3)
     assert [layer.bias_variance for layer in said] == pytest.approx([0.0, 0.01, 0.04])
+
+
+def test_measures_other_draws():
+    model = drawn(lambda w: nn.init.normal_(w, std=0.5), lambda b: nn.init.normal_(b, std=0.2))
+    layers = describe(model).layers
+    for layer, n, entries in zip(layers, (5, 300, 300), (1500, 90_000, 600), strict=True):
+        assert layer.weight_variance == pytest.approx(0.25 * n, rel=5 * math.sqrt(2 / entries))
+    assert [layer.bias_variance for layer in layers] == pytest.approx([0.04] * 3, rel=5 * math.sqrt(2 / 600))
+    assert len({layer.bias_variance for layer in layers}) == 1, "one law, measured over all layers"
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_biases_that_are_zero_have_no_variance_and_their_share(trained):
+    model = nn.Sequential(nn.Linear(3, 4096), nn.ReLU(), nn.Linear(4096, 1))
+    for layer in (model[0], model[2]):
+        nn.init.zeros_(layer.bias).requires_grad_(trained)
+    x = nn.functional.normalize(normal(4, 3), dim=1)
+    without = FullyConnected(2, "relu", math.sqrt(1 / 3))
+    nngp = kernel(model, x, kind="nngp")
+    torch.testing.assert_close(nngp, without.nngp(x), rtol=1e-12, atol=1e-15)
+    torch.testing.assert_close(nngp.diagonal(), torch.full((4,), 1 / 54, dtype=torch.float64), rtol=1e-12, atol=0)
+    # On the diagonal of two ReLU layers: 4096 E[φ²] + 1 and, through the second layer, (3·1/3 + 1) E[φ'²] σ_w².
+    expected = 4096 / 18 + trained + (1 + trained) / 6
+    assert kernel(model, x).diagonal().tolist() == pytest.approx([expected] * 4, rel=1e-12)
+
+
+def test_zeroed_biases_agree_with_the_networks_themselves():
+    x = normal(4, 5)
+
+    def zeroed(seed):
+        model = sequential(256, seed)
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
+        return model
+
+    found = torch.stack([empirical(zeroed(seed), x)[:, :, 0, 0] for seed in range(20)])
+    limit = kernel(zeroed(0), x)
+    allowed = 4 * found.std(0) / math.sqrt(20) + 2 / 256 * limit.diagonal().max()
+    assert ((found.mean(0) - limit).abs() <= allowed).all()
+
+
+def test_biases_of_each_layer_are_read_on_their_own():
+    model = sequential()
+    nn.init.zeros_(model[2].bias)
+    layers = describe(model).layers
+    assert [layer.bias_variance for layer in layers[:2]] == pytest.approx([1 / 15, 0.0])
+    assert [layer.bias_tangent for layer in layers] == [1.0] * 3
+    mlp = networks.MLP((6, 80, 70, 3), bias=True, dtype=torch.float64)
+    nn.init.zeros_(mlp.layers[1].bias)  # type: ignore[union-attr, arg-type]
+    variances = [layer.bias_variance for layer in describe(mlp, bias_std=[0.1, 0.0, 0.1]).layers]
+    assert variances == pytest.approx([0.01, 0.0, 0.01])
+    assert [layer.bias_variance for layer in describe(mlp).layers] == pytest.approx(variances)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda m: nn.init.constant_(m[0].bias, 0.25),
+            r"biases of dense layer 0 \(5 to 300\) are all 0.25: .* bias_std=",
+        ),
+        (
+            lambda m: nn.init.normal_(m[2].bias, mean=0.5),
+            r"biases of dense layer 1 .* no draw of mean zero.* bias_std=",
+        ),
+        (lambda m: nn.init.constant_(m[4].bias, 3.0), r"biases of dense layer 2 .* are all 3: .* bias_std="),
+        (lambda m: m[4].bias.data.copy_(torch.tensor([3.0, -2.0])), r"the 2 biases of dense layer 2 .* too few"),
+        (lambda m: nn.init.eye_(m[2].weight), r"weights of dense layer 1 .* no draw of mean zero: pass weight_std="),
+        (lambda m: nn.init.constant_(m[0].weight, 1.0), r"weights of dense layer 0 .* no draw of mean zero"),
+        (lambda m: nn.init.zeros_(m[0].weight), "weights of dense layer 0 .* all zero, so that nothing behind"),
+    ],
+)
+def test_says_that_it_cannot_read_what_is_no_draw(change, message):
+    model = sequential()
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        change(model)
+    with pytest.raises(ModelError, match=message):
+        describe(model)
+    assert len(describe(model, weight_std=1.0, bias_std=0.5).layers) == 3
+
+
+def test_one_output_bias_follows_the_other_layers():
+    normal_biases = drawn(nn.init.kaiming_normal_, lambda b: nn.init.normal_(b, std=0.04))
+    last = describe(normal_biases).layers[2]
+    assert last.bias_variance == pytest.approx(0.0016, rel=0.4)
+    with torch.no_grad():
+        normal_biases[4].bias.copy_(torch.tensor([2.0, -1.0]))
+    with pytest.raises(ModelError, match=r"the 2 biases of dense layer 2 .* too few to measure a law"):
+        describe(normal_biases)
+
+
+def test_few_weights_of_no_usual_law():
+    model = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 1))
+    with torch.no_grad():
+        model[2].weight.copy_(torch.tensor([[9.0, -8.0, 7.0, -9.0]]))
+    with pytest.raises(ModelError, match=r"the 4 weights of dense layer 1 .* too few to measure one: pass weight_std="):
+        describe(model)
+
+
+def test_output_weights_that_start_at_zero():
+    model = sequential()
+    nn.init.zeros_(model[4].weight)
+    x = normal(3, 5)
+    layer = describe(model).layers[2]
+    assert (layer.weight_variance, layer.weight_tangent) == (0.0, 300.0)
+    torch.testing.assert_close(kernel(model, x, kind="nngp"), torch.full((3, 3), layer.bias_variance).double())
+    assert torch.isfinite(kernel(model, x)).all()
+
+
+def test_an_mlp_with_other_weights_is_measured():
+    model = networks.MLP((6, 80, 70, 3), dtype=torch.float64)
+    with torch.no_grad():
+        model.layers[1].weight.mul_(3.0)  # type: ignore[operator, union-attr]
+    assert describe(model).layers[1].weight_variance == pytest.approx(18.0, rel=5 * math.sqrt(2 / 5600))
 
 
 def test_mixed_activations_and_shapes():

@@ -120,6 +120,7 @@ class Calls(nn.Module):
 def test_calls_that_are_not_recognized_fall_back(kind):
     torch.manual_seed(0)
     model, X = Calls(kind), torch.randn(4, 3, dtype=torch.float64)
-    assert capture(model, trainable(model), X).opaque
+    captured = capture(model, trainable(model), X)
+    assert captured.opaque or captured.woven
     J = plain_jacobian(model, X)
     torch.testing.assert_close(compute_kernel(model, X, method="layerwise").values, gram(J, J), rtol=1e-10, atol=1e-10)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import whichmin as wm
 from oracles.linear_rules import distance
 from whichmin.decomposition.recorded import explain_recorder
-from whichmin.errors import OptimizerError, ResultError
+from whichmin.errors import InputError, OptimizerError, ResultError
 from whichmin.training import adapters
 
 
@@ -125,17 +125,19 @@ def test_lightning_with_two_optimizers(lightning, tmp_path):
         fit(lightning, module, task, [adapters.LightningRecorder(task)], tmp_path)
 
 
-def hugging(transformers, task, callbacks, folder, **settings):
+def hugging(transformers, task, callbacks, folder, rows=None, **settings):
     """A tiny BERT, trained to regress."""
     torch.manual_seed(2)
+    more = {} if rows is None else {"initializer_range": 0.5}  # so that a mask shows
     shape = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.BertConfig(**shape, intermediate_size=32, max_position_embeddings=8, num_labels=1)
+    config = transformers.BertConfig(**shape, intermediate_size=32, max_position_embeddings=8, num_labels=1, **more)
     model = transformers.BertForSequenceClassification(config)
-    rows = [{"input_ids": x, "labels": y} for x, y in zip(task.X, task.y, strict=True)]
+    if rows is None:
+        rows = [{"input_ids": x, "labels": y} for x, y in zip(task.X, task.y, strict=True)]
     arguments = transformers.TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=2,
-        per_device_train_batch_size=4,
+        per_device_train_batch_size=settings.pop("per_device_train_batch_size", 4),
         learning_rate=1e-3,
         report_to=[],
         save_strategy="no",
@@ -168,3 +170,107 @@ def test_transformers(tmp_path, accumulation, steps):
         assert torch.equal(a, b), "the training is the same to the bit"
     check(callback.recorder, steps, task)
     assert callback.recorder.metric is not None
+
+
+@pytest.fixture
+def transformers():
+    pytest.importorskip("accelerate")
+    return pytest.importorskip("transformers")
+
+
+def padded(side="right"):
+    """Rows of two to five tokens, padded with 0, and the rows of the trainer's data set."""
+    draw = torch.Generator().manual_seed(1)
+    X, X_test = (torch.randint(1, 8, (n, 5), generator=draw) for n in (12, 5))
+    for rows in (X, X_test):
+        for i, x in enumerate(rows):
+            length = 2 + i % 4
+            (x[length:] if side == "right" else x[: 5 - length]).fill_(0)
+    task = wm.Task(X, X[:, 1:2] / 8.0, X_test, X_test[:, 1:2] / 8.0)
+    rows = [
+        {"input_ids": x, "attention_mask": (x != 0).long(), "labels": y} for x, y in zip(task.X, task.y, strict=True)
+    ]
+    return task, rows
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padded_batches_are_explained_with_their_mask(transformers, tmp_path, side):
+    task, rows = padded(side)
+    callback = adapters.TransformersRecorder(task)
+    model = hugging(transformers, task, [callback], tmp_path, rows)
+    plain = hugging(transformers, task, [], tmp_path, rows)
+    for a, b in zip(model.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(a, b), "the training is the same to the bit"
+    assert not model._forward_pre_hooks
+    check(callback.recorder, 6, task)
+    with torch.no_grad():
+        model.eval()
+        masked = model(input_ids=task.X_test, attention_mask=(task.X_test != 0).long()).logits
+        assert distance(model(input_ids=task.X_test).logits, masked) > 1e-3, "the mask matters"
+    assert distance(callback.recorder.run().test, masked) < 1e-6
+    assert callback.recorder.notes == ()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_inputs_says_what_rows_are(transformers, tmp_path):
+    task, rows = padded()
+    for row in rows:
+        row["token_type_ids"] = (row["input_ids"] > 3).long()
+    with pytest.raises(
+        InputError, match=r"with 'token_type_ids' beside 'input_ids', which rows of X do not tell\. Pass inp"
+    ):
+        hugging(transformers, task, [adapters.TransformersRecorder(task)], tmp_path, rows)
+
+    def arguments(x):
+        return {"input_ids": x[:, 0], "attention_mask": x[:, 1], "token_type_ids": x[:, 2]}
+
+    def packed(x):
+        return torch.stack([x, (x != 0).long(), (x > 3).long()], 1)
+
+    whole = wm.Task(packed(task.X), task.y, packed(task.X_test), task.y_test)
+    short = adapters.TransformersRecorder(whole, inputs=lambda x: dict(list(arguments(x).items())[:2]))
+    with pytest.raises(
+        InputError, match="'token_type_ids', which inputs= does not return; it returns 'attention_mask', "
+    ):
+        hugging(transformers, whole, [short], tmp_path, rows)
+    callback = adapters.TransformersRecorder(whole, inputs=arguments)
+    model = hugging(transformers, whole, [callback], tmp_path, rows).eval()
+    check(callback.recorder, 6, whole)
+    with torch.no_grad():
+        assert distance(callback.recorder.run().test, model(**arguments(whole.X_test)).logits) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_batches_whose_mask_differs_later_are_remarked(transformers, tmp_path):
+    task, rows = padded()
+    rows[11]["attention_mask"] = torch.tensor([1, 0, 1, 0, 1])
+    order = [*range(12)]
+
+    def fit(callback):
+        # A list in order, so that the twelfth row comes last.
+        loader = [rows[i] for i in order]
+        return hugging(transformers, task, [callback], tmp_path, loader, train_sampling_strategy="sequential")
+
+    callback = adapters.TransformersRecorder(task)
+    fit(callback)
+    (note,) = callback.recorder.notes
+    assert "another attention mask than their padding gives" in note
+    assert note in repr(callback.recorder)
+    assert note in explain_recorder(callback.recorder).notes
+    callback.close()
+    assert callback.recorder.notes == (note,), "it is said once"
+    order.reverse()
+    with pytest.raises(InputError, match="attention_mask is not that of rows padded with one token at one end"):
+        fit(adapters.TransformersRecorder(task))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_trainer_that_does_not_call_the_model(transformers, tmp_path):
+    task, _ = padded()
+    callback = adapters.TransformersRecorder(task)
+    callback.on_train_begin(None, None, None, model=nn.Linear(2, 1), optimizer=None)
+    with pytest.raises(ResultError, match="has not called the model in training mode"):
+        _ = callback.recorder
+    with pytest.raises(InputError, match="leave inputs out"):
+        adapters.TransformersRecorder(task, inputs=lambda x: {}, network=lambda m: m)

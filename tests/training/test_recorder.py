@@ -522,7 +522,7 @@ def test_a_model_that_does_not_fit_the_task():
         (nn.BatchNorm1d(6, track_running_stats=False), "normalizes with the statistics of the batch"),
         (
             type("Dice", (nn.Module,), {"forward": lambda _, x: nn.functional.dropout(x, 0.5)})(),
-            "something in it is random",
+            "draws random numbers",
         ),
     ],
 )

@@ -218,8 +218,8 @@ def notes(entries: Sequence[Entry]) -> list[str]:
         if entry.failure is not None:
             said[f"{entry.label} failed: {entry.failure}"] = None
         said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
-        for prediction in (entry.linearized, entry.relinearized):
-            said |= dict.fromkeys(f"{entry.label}: {note}" for note in (prediction.notes if prediction else ()))
+        for part in (entry.linearized, entry.relinearized, entry.run):
+            said |= dict.fromkeys(f"{entry.label}: {note}" for note in (part.notes if part else ()))
         if entry.run is not None and not entry.run.converged:
             said[f"{entry.label}: {entry.run.reason}"] = None
     return list(said)

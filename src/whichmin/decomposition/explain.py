@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from whichmin.decomposition.explanation import Explanation, ordered
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.decomposition.replay import replay
+from whichmin.decomposition.statistics import statistics_term
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
@@ -19,12 +20,15 @@ from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError, ResultError
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
+from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
 from whichmin.training.train import train as _train
 
 
+@own_context()
 def explain(
     subject: Run | Recording | nn.Module,
     task: Task | None = None,
@@ -50,7 +54,9 @@ def explain(
     - decay: what decoupled weight decay, and that of SGD, does that the training outputs do not see;
     - history: the rest of the linearized run, which comes from a preconditioner that changes, and so from the batches;
     - drift: f₀ + J₀(θ_T − θ₀) minus the linearized run;
-    - curvature: f(θ_T) minus f₀ + J₀(θ_T − θ₀).
+    - curvature: f(θ_T) minus f₀ + J₀(θ_T − θ₀);
+    - statistics: where buffers s moved, such as the running statistics of a normalization, f(θ_T, s_T) − f(θ_T, s₀);
+      all other terms have s₀.
 
     A loop of your own (:class:`whichmin.Recorder`) has ``trajectory`` in place of history, drift and decay, unless its
     loader is handed over: then it is replayed, on a copy of the network, which must end where the loop ended, and on
@@ -150,6 +156,11 @@ def _terms(
     predictor = prepare(model, task, recipe, (float(steps),), rows=rows, require_stable=False)
     outcome = predictor.linearized()
     linearized = predictor.package(outcome, time.perf_counter() - started)
-    nonlinear = predictor.nonlinear_terms(outcome, flat(test), state)
+    assert task.X_test is not None
+    statistics = statistics_term(private_copy(model).eval(), task.X_test, state, test)
+    still = flat(test) if statistics is None else flat(test) - statistics
+    nonlinear = predictor.nonlinear_terms(outcome, still, state)
+    if statistics is not None:
+        nonlinear |= {"statistics": statistics}
     terms = linearized.terms | {name: term.reshape(-1, task.outputs) for name, term in nonlinear.items()}
     return linearized, ordered(terms)

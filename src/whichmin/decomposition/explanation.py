@@ -29,6 +29,7 @@ MEANINGS: dict[str, str] = {
     "unconverged": "what a finite number of steps left undone",
     "curvature": "the trained network minus its linearization where training ended",
     "drift": "how far the tangent features turned between the start and the end of training",
+    "statistics": "what buffers that moved, such as the statistics of a normalization, did to the outputs",
 }
 
 
@@ -60,6 +61,12 @@ class Explanation(Result):
     prediction: Prediction
     run: Run | None = None
     relinearized: Prediction | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know: remarks of the prediction and of what trained."""
+        parts = (self.prediction, self.relinearized, self.run)
+        return tuple(dict.fromkeys(note for part in parts if part is not None for note in part.notes))
 
     @property
     def total(self) -> Tensor:

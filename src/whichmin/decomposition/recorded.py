@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.decomposition.explanation import Explanation
+from whichmin.decomposition.statistics import statistics_term
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
@@ -36,8 +37,9 @@ def explain_recorder(recorder: Recording) -> Explanation:
     initialization  f₀(x') − A f₀(X)
     geometry        (A_D − A) (f_T(X) − f₀(X)); left out where D is not known, as for plain SGD, where it is 0
     unconverged     A (f_T(X) − Y): what the training residual that is left would still change
-    curvature       f_T(x') − [f₀(x') + J₀(x')(θ_T − θ₀)]
+    curvature       f(θ_T, s₀)(x') − [f₀(x') + J₀(x')(θ_T − θ₀)], with the buffers s₀ before the loop
     trajectory      J₀(x')(θ_T − θ₀) − A_D (f_T(X) − f₀(X)), with A for A_D where D is not known
+    statistics      f_T(x') − f(θ_T, s₀)(x'); left out where no buffer moved, or none that matters
     ==============  =============================================================================================
 
     Their sum is f_T(x'). The first four are where a linearized network with f_T's training outputs and the metric D
@@ -46,8 +48,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
     other data than X. A step hook does not see the batches, so these cannot be told apart. On x' = X, for a K of full
     rank, it is −curvature, as drift is.
 
-    Curvature includes what buffers changed, such as the running statistics of a normalization: θ₀ is in evaluation mode
-    with its statistics on entering.
+    Buffers, such as the running statistics of a normalization, are those on entering in all terms but the last one: f₀
+    and J₀ are of the network in evaluation mode with them.
 
     Args:
         recorder: after its with block, or loaded with a model.
@@ -89,9 +91,13 @@ def explain_recorder(recorder: Recording) -> Explanation:
             )
     terms = linearized_terms(plain, y=y, f0=f0, f0_test=f0_test, train=train, in_metric=in_metric)
     trajectory = straight - torch.stack(list(terms.values())).sum(0)
-    terms |= {"curvature": test - straight, "trajectory": trajectory}
+    statistics = statistics_term(model, task.X_test, run.final, test)
+    still = test if statistics is None else test - statistics
+    terms |= {"curvature": still - straight, "trajectory": trajectory}
+    if statistics is not None:
+        terms["statistics"] = statistics
     shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
-    limit = _limit(model, task, run.steps)
+    limit = _limit(recorder.initial_model, task, run.steps)
     return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run)
 
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ModelError
 from whichmin.infinite.activations import by_name
 from whichmin.infinite.description import PerLayer, numbers_per_layer
+from whichmin.infinite.laws import bias_variances, surprise, weight_variances
 from whichmin.infinite.layer import Layer
 from whichmin.infinite.limit import Kind, Limit
 from whichmin.infinite.modules import Dense, dense_layers
 from whichmin.networks.mlp import MLP, ScaledLinear
 
-#: Standard errors by which a measured variance may differ from a law's and still be taken for that law.
-_AGREES = 4.0
+#: The standard deviation of an :class:`MLP`'s biases unless it is told another.
+_MLP_BIAS_STD = 0.1
 
 
 def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: PerLayer | None = None) -> Limit:
     """The infinite-width limit of a fully connected network.
 
-    Kernels need the law that the parameters were drawn from, which a module does not keep. It is the known law that the
-    weights agree with (to four standard errors of their variance): torch's own for ``nn.Linear``, U(±1/√fan_in), hence
-    σ_w² = 1/3 and Var b = 1/(3 fan_in); for layers of :class:`whichmin.networks.MLP` N(0, 1) in the NTK
-    parametrization, N(0, σ_w²/fan_in) with the MLP's default σ_w in the standard one. Other weights, and biases without
-    a known law, are measured: the layer's mean square, off by a relative √(2/number of entries). Say what it was where
-    you know it.
+    Kernels need the law that the parameters were drawn from, which a module does not keep. It is told from the values,
+    weights and biases of each layer on their own: the law of that kind of layer if they agree with it (to four standard
+    errors of their variance): torch's own for ``nn.Linear``, U(±1/√fan_in), hence σ_w² = 1/3 and Var b = 1/(3 fan_in);
+    for layers of :class:`whichmin.networks.MLP` N(0, 1) in the NTK parametrization, N(0, σ_w²/fan_in) with the MLP's
+    default σ_w in the standard one. Biases that are zero have the variance zero, and are trained all the same. Other
+    weights have the variance of He's, LeCun's, Glorot's or the orthogonal law where they agree with one of these (in
+    the limit of infinite width orthogonal weights give the kernels of independent ones); else they, and other biases,
+    are measured: by the mean square, off by a relative √(2/number of entries). What is no draw of mean zero, or too few
+    numbers to tell, is refused. Say what it was where you know it.
 
     A layer's share of the tangent kernel follows from the widths and factors of the module, so that the result is
     comparable with the module's own kernel; under the standard parametrization it grows with the width. Parameters with
@@ -42,7 +46,8 @@ def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: 
 
     Raises:
         ModelError: a module that is not supported (named), layers that do not fit together or are used twice, an
-            activation in front of the first layer or after the last, a ``bias_std`` for layers without biases.
+            activation in front of the first layer or after the last, a ``bias_std`` for layers without biases, and
+            parameters whose law cannot be told (constant biases, an identity, few weights of no usual law).
     """
     layers, activations = dense_layers(model)
     weights = (
@@ -52,7 +57,7 @@ def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: 
     for index, (layer, std) in enumerate(zip(layers, biases, strict=True)):
         if std and layer.bias is None:
             raise ModelError(f"bias_std is {std:g} for dense layer {index}, which has no biases: pass 0 for it.")
-    laws = _laws(model, layers)
+    laws = _laws(model, layers, weights, biases)
     read = tuple(_layer(m, law, w, b) for m, law, w, b in zip(layers, laws, weights, biases, strict=True))
     return Limit(read, activations, layers[0].weight.shape[1])
 
@@ -88,56 +93,40 @@ def kernel(
 _Law = tuple[float, float]
 
 
-def _laws(model: nn.Module, layers: list[Dense]) -> list[_Law]:
-    """The variances of each layer's weight and bias entries."""
-    if isinstance(model, MLP):
-        return _mlp_laws(model, layers)
-    laws = []
-    for layer in layers:
-        known = 1.0 if isinstance(layer, ScaledLinear) else 1.0 / (3.0 * layer.weight.shape[1])
-        measured = 0.0 if layer.bias is None else _mean_square(layer.bias)
-        if not _agrees(layer.weight, known):
-            laws.append((_mean_square(layer.weight), measured))
-        elif layer.bias is not None and (isinstance(layer, nn.Linear) or _agrees(layer.bias, known)):
-            laws.append((known, known))
-        else:
-            laws.append((known, measured))
-    return laws
+def _laws(model: nn.Module, layers: list[Dense], weights: Sequence[Any], biases: Sequence[Any]) -> list[_Law]:
+    """The variances of each layer's weight and bias entries; zero where a standard deviation is given."""
+    own = _own_laws(model, layers)
+    names = [f"dense layer {i} ({layer.weight.shape[1]} to {layer.weight.shape[0]})" for i, layer in enumerate(layers)]
+    unknown = [
+        (layer.weight if w is None else None, layer.bias if b is None else None)
+        for layer, w, b in zip(layers, weights, biases, strict=True)
+    ]
+    weight = weight_variances([u[0] for u in unknown], [law[0] for law in own], _usual_laws(layers), names)
+    bias = bias_variances([u[1] for u in unknown], [law[1] for law in own], names)
+    return list(zip(weight, bias, strict=True))
 
 
-def _mlp_laws(model: MLP, layers: list[Dense]) -> list[_Law]:
-    """An MLP's layers have one parametrization, the likelier of two, and one σ_b, measured over all of them."""
-    biases = torch.cat(
-        [layer.bias.detach().flatten() for layer in layers if layer.bias is not None] or [torch.zeros(1)]
-    )
-    bias = _mean_square(biases)
+def _own_laws(model: nn.Module, layers: list[Dense]) -> list[_Law]:
+    """The laws that such layers draw from; an MLP's have one parametrization, the likelier of two."""
+    if not isinstance(model, MLP):
+        own = [1.0 if isinstance(layer, ScaledLinear) else 1.0 / (3.0 * layer.weight.shape[1]) for layer in layers]
+        return list(zip(own, own, strict=True))
     activation = by_name(model.activation_name)
     gains = [1.0 if activation is None else activation.gain] * (len(layers) - 1) + [1.0]
     standard = [gain**2 / layer.weight.shape[1] for layer, gain in zip(layers, gains, strict=True)]
-    if _surprise(layers, [1.0] * len(layers)) <= _surprise(layers, standard):
-        return [(1.0, 1.0 if _agrees(biases, 1.0) else bias)] * len(layers)
-    return [
-        (known if _agrees(layer.weight, known) else _mean_square(layer.weight), bias)
-        for layer, known in zip(layers, standard, strict=True)
-    ]
+    weights = [layer.weight for layer in layers]
+    if sum(surprise(w, 1.0) for w in weights) <= sum(surprise(w, v) for w, v in zip(weights, standard, strict=True)):
+        return [(1.0, 1.0)] * len(layers)
+    return [(variance, _MLP_BIAS_STD**2) for variance in standard]
 
 
-def _surprise(layers: list[Dense], variances: list[float]) -> float:
-    """Minus twice the log likelihood of normal weights with these variances, up to a constant."""
-    return sum(
-        layer.weight.numel() * (math.log(v) + _mean_square(layer.weight) / v)
-        for layer, v in zip(layers, variances, strict=True)
-    )
-
-
-def _mean_square(values: Tensor) -> float:
-    return float(values.detach().double().square().mean())
-
-
-def _agrees(values: Tensor, variance: float) -> bool:
-    """Whether numbers can have been drawn with this variance and mean zero."""
-    measured = _mean_square(values)
-    return measured > 0.0 and abs(math.log(measured / variance)) <= _AGREES * math.sqrt(2.0 / values.numel())
+def _usual_laws(layers: list[Dense]) -> list[list[float]]:
+    """The variances, in each layer, of He's law (by either side), LeCun's, Glorot's and the orthogonal one."""
+    if any(isinstance(layer, ScaledLinear) for layer in layers):
+        return []
+    shapes = [tuple(layer.weight.shape) for layer in layers]
+    laws = [(2.0 / n, 2.0 / m, 1.0 / n, 2.0 / (n + m), 1.0 / max(n, m)) for m, n in shapes]
+    return [list(law) for law in zip(*laws, strict=True)]
 
 
 def _layer(module: Dense, law: _Law, weight_std: float | None, bias_std: float | None) -> Layer:

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError
 from whichmin.kernels.layout import to_matrix
-from whichmin.tangent.examine import Examination, check_array, examine, metric_weights
+from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import in_single_precision, without_shared_memory
+from whichmin.tangent.examine import (
+    Examination,
+    by_first_right_route,
+    check_array,
+    check_modules,
+    examine,
+    metric_weights,
+)
+from whichmin.tangent.factors import Route
 from whichmin.tangent.features import Features, Metric, features_of
 from whichmin.tangent.memory import available_bytes, require, size
 from whichmin.tangent.model import finite
@@ -95,20 +104,27 @@ def compute_kernel(
     """As :func:`tangent_kernel`, with the plan that was carried out."""
     _check_method(method)
     check_array("x1", x1)
-    left = right = examine(model, x1)
     if x2 is not None and x2 is not x1:
         check_array("x2", x2)
-        right = examine(model, x2)
-    weights = metric_weights(metric, left.parameters)
-    form = tuple(left.parameters) if method == "jacobian" else ()
-    plan = _plan("asked for" if method != "auto" else _BY_LAYERS, form, left, right)
-    K = _compute(left, right, weights, form, plan)
-    if method == "auto" and not _agrees(K, left, right, weights):
-        logger.warning("the layerwise kernel differs from plain autograd: per-example gradients for all parameters")
-        form = tuple(left.parameters)
-        plan = _plan("sampled entries of the layerwise kernel differ from plain autograd", form, left, right)
-        K = _compute(left, right, weights, form, plan)
-    return ComputedKernel(finite(K, "the kernel"), plan)
+    with own_context():
+        check_modules(model)
+        model, x1, x2 = in_single_precision(without_shared_memory(model), x1, x2)
+        left = right = examine(model, x1)
+        if x2 is not None and x2 is not x1:
+            right = examine(model, x2, outputs=left.outputs)
+        weights = metric_weights(metric, left.parameters)
+        form = tuple(left.parameters) if method == "jacobian" else ()
+        reasons = ["sampled entries of a faster way differ from plain autograd"]
+        reasons.append("asked for" if method != "auto" else _BY_LAYERS)
+
+        def attempt(route: Route) -> ComputedKernel | None:
+            plan = _plan(reasons.pop() if len(reasons) > 1 else reasons[0], left, right, route)
+            computed = _compute(left, right, weights, route, plan)
+            return computed if _agrees(computed.values, left, right, weights) else None
+
+        computed = by_first_right_route(left, attempt, form)
+        finite(computed.values, "the kernel")
+        return computed
 
 
 _BY_LAYERS = "per-layer inputs and output gradients give it without a Jacobian"
@@ -124,9 +140,9 @@ def _check_method(method: str) -> None:
         raise InputError(f"method is {method!r}; expected one of {', '.join(METHODS)}.")
 
 
-def _plan(reason: str, form: Collection[str], left: Examination, right: Examination) -> KernelPlan:
+def _plan(reason: str, left: Examination, right: Examination, route: Route) -> KernelPlan:
     """How many rows to hold at once, and whether that fits at all."""
-    n1, n2, C = len(left.X), len(right.X), left.outputs
+    n1, n2, C, form = len(left.X), len(right.X), left.outputs, route.form
     n, sets = max(n1, n2), 1 if left is right else 2
     item, device = left.sample.outputs.element_size(), left.sample.outputs.device
     copies = 1 if C == 1 else 2  # of the kernel, where it is laid out anew
@@ -145,7 +161,11 @@ def _plan(reason: str, form: Collection[str], left: Examination, right: Examinat
     budget = max(2 * per_row, min((free - kernel) // 2, 2 * 2**30))
     rows = max(1, min(n, budget // (sets * per_row)))
     rows = n if rows >= n else max(1, rows // 2)
-    method, fallback = ("jacobian", ()) if form else ("layerwise", left.opaque)
+    everything = len(form) == len(left.parameters)
+    fallback = () if everything else tuple(n for n in left.parameters if n in {*left.opaque, *form})
+    method = "jacobian" if everything else "layerwise"
+    if route.one_by_one:
+        reason += "; row by row"
     if fallback:
         reason += f"; per-example gradients for {', '.join(fallback)}"
     plan = KernelPlan(method, reason, rows, kernel + sets * rows * per_row, fallback)
@@ -154,14 +174,18 @@ def _plan(reason: str, form: Collection[str], left: Examination, right: Examinat
 
 
 def _compute(
-    left: Examination, right: Examination, metric: Metric | None, form: Collection[str], plan: KernelPlan
-) -> Tensor:
+    left: Examination, right: Examination, metric: Metric | None, route: Route, plan: KernelPlan
+) -> ComputedKernel:
     """The kernel (n1, n2, C, C) in blocks of rows; f(x1), which comes with it, is checked."""
     same, b = left is right, plan.rows_per_block
+    opaque: set[str] = set()
 
     def features(examination: Examination, i: int) -> Features:
         X = examination.X
-        return features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], form=form)
+        own = replace(route, by_rows=examination.route.by_rows)
+        made = features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], route=own)
+        opaque.update(made.opaque)
+        return made
 
     K: Tensor | None = None
     outputs = []
@@ -180,7 +204,11 @@ def _compute(
                 K[j : j + b, i : i + b] = block.permute(1, 0, 3, 2)
     assert K is not None
     left.check_rows(torch.cat(outputs) if len(outputs) > 1 else outputs[0])
-    return K
+    if not same:
+        right.check_rows()
+    if plan.method == "layerwise":
+        plan = replace(plan, fallback=tuple(n for n in left.parameters if n in opaque))
+    return ComputedKernel(K, plan)
 
 
 def _agrees(K: Tensor, left: Examination, right: Examination, metric: Metric | None) -> bool:

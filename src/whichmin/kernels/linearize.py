@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +9,9 @@ from torch import Tensor, nn
 
 from whichmin.errors import ModelError
 from whichmin.kernels.kernel import tangent_kernel
-from whichmin.tangent.autograd import call, jvp
+from whichmin.tangent.autograd import jvp, leaves_of
+from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import merge_shared, private_copy
 from whichmin.tangent.examine import check_modules
 from whichmin.tangent.features import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
@@ -31,7 +32,9 @@ class Tangent:
     def __init__(self, model: nn.Module) -> None:
         check_modules(model)
         trainable(model)
-        self._model = copy.deepcopy(model)
+        with own_context():
+            self._model = private_copy(model)
+            merge_shared(self._model)
         self._parameters = {n: p.detach() for n, p in trainable(self._model).items()}
 
     @property
@@ -44,11 +47,13 @@ class Tangent:
         """The number of trainable parameters P."""
         return sum(p.numel() for p in self._parameters.values())
 
+    @own_context()
     def f0(self, x: Tensor) -> Tensor:
         """f(θ₀, x), (n, C). Cost: one forward pass."""
         with torch.no_grad():
             return finite(evaluate(self._model, x), "x")
 
+    @own_context()
     def jvp(self, x: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
         """J(x) v, (n, C), for v a tree like the parameters. Cost: about two forward passes.
 
@@ -59,15 +64,14 @@ class Tangent:
         v = {n: tangent[n].to(p) for n, p in self._parameters.items()}
         return jvp(self._model, self._parameters, x, v)
 
+    @own_context()
     def vjp(self, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
         """J(x)ᵀ c, a tree like the parameters, for c of shape (n, C). Cost: one forward and one backward pass.
 
         Raises:
             ModelError: a cotangent that is not of the outputs' shape.
         """
-        leaves = {n: p.detach().requires_grad_() for n, p in self._parameters.items()}
-        with torch.enable_grad():
-            out = call(self._model, leaves, x)
+        leaves, out = leaves_of(self._model, self._parameters, x)
         if cotangent.shape != out.shape:
             raise ModelError(
                 f"the cotangent has shape {tuple(cotangent.shape)}; expected {tuple(out.shape)}, like f(x)."

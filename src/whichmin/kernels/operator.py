@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from whichmin.errors import InputError
 from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.tangent.context import own_context
 from whichmin.tangent.examine import check_array, examine, metric_weights
 from whichmin.tangent.features import Metric
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
 
 
+@own_context()
 def kernel_operator(
     model: nn.Module, x1: Tensor, x2: Tensor | None = None, *, metric: Metric | None = None
 ) -> KernelOperator:

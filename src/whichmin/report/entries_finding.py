@@ -16,10 +16,13 @@ from whichmin.report.quantities import relative_deviation, train_mse
 _PHRASES = {
     "initialization": "the initialization",
     "geometry": "the optimizer’s geometry",
-    "path": "the optimizer’s path",
+    "history": "the optimizer’s changing preconditioner",
+    "trajectory": "the way of training",
+    "decay": "weight decay",
     "unconverged": "stopping before convergence",
     "curvature": "the curvature of the network",
     "drift": "the drift of the tangent features",
+    "statistics": "the network’s running statistics",
 }
 _SMALL = 0.1
 

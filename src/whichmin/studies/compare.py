@@ -21,11 +21,13 @@ from whichmin.studies.choices import Choices, check_choices
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.studies.store import Question, Store, Subject, not_kept
+from whichmin.tangent.context import own_context
 from whichmin.task import Task
 
 _DELAY = 2.0
 
 
+@own_context()
 def compare(
     model_factory: ModelFactory,
     task: Task,

@@ -15,11 +15,13 @@ from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.studies.seed_spread import SeedSpread
+from whichmin.tangent.context import own_context
 from whichmin.task import Task
 
 _DELAY = 2.0
 
 
+@own_context()
 def seeds(
     model_factory: ModelFactory,
     task: Task,

@@ -6,7 +6,6 @@ What cannot be told apart, such as an optimizer class of the user's own, whose c
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 import os
@@ -24,6 +23,7 @@ from whichmin.errors import ModelError, OutputError, ResultError
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
 from whichmin.storage import load_folder, located, save_folder
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import evaluate, trainable
 from whichmin.task import Task
 
@@ -93,7 +93,7 @@ def signature(model: nn.Module, task: Task) -> str:
     Raises:
         ModelError: the network cannot be evaluated.
     """
-    network, generator = copy.deepcopy(model), torch.Generator().manual_seed(0)
+    network, generator = private_copy(model), torch.Generator().manual_seed(0)
     with torch.no_grad():
         for p in network.parameters():
             _move(p, generator)

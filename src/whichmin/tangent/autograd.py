@@ -29,20 +29,42 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
     at = {n: p.detach() for n, p in parameters.items()}
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
         try:
-            with torch.no_grad(), _FixedPadding():
+            with torch.enable_grad(), _AsBackward():
                 return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
         except (ModelError, RuntimeError, NotImplementedError):
+            pass
+        try:
             return _jvp_by_transposition(model, at, x, v)
+        except (ModelError, RuntimeError, NotImplementedError) as error:
+            logger.info("the network has no second derivatives (%s): gradients of each row", str(error)[:120])
+            return _jvp_by_rows(model, at, x, v)
 
 
-class _FixedPadding(TorchFunctionMode):
-    """Forward derivatives as ``backward`` has them: an embedding's padding row is not moved."""
+def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+    """Leaves of a graph with the values of the parameters, and f(x) as it depends on them.
+
+    A scripted module has no functional form: there the leaves are its own parameters, which must have these values.
+    """
+    with torch.enable_grad():
+        if any(isinstance(m, torch.jit.ScriptModule) for m in model.modules()):
+            own = dict(model.named_parameters())
+            return {n: own[n] for n in parameters}, evaluate(model, x)
+        leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+        return leaves, call(model, leaves, x)
+
+
+class _AsBackward(TorchFunctionMode):
+    """Forward derivatives as ``backward`` has them: none under ``no_grad``, and none of an embedding's padding row."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """Run the call, with the rows of padding taken out of the graph."""
+        """Run the call, with what ``backward`` does not see taken out of the graph."""
         out = func(*args, **(kwargs or {}))
+        if not torch.is_grad_enabled():
+            if isinstance(out, Tensor):
+                return out.detach()
+            return type(out)(o.detach() if isinstance(o, Tensor) else o for o in out) if type(out) is tuple else out
         return _detach_padding(out, *args, **(kwargs or {})) if func is F.embedding else out
 
 
@@ -58,20 +80,31 @@ def _jvp_by_transposition(
     model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
 ) -> Tensor:
     """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
-    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    leaves, out = leaves_of(model, parameters, x)
     with torch.enable_grad():
-        out = call(model, leaves, x)
         u = torch.zeros_like(out, requires_grad=True)
         grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
         pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
         return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]
 
 
-def per_example_gradients(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> dict[str, Tensor]:
+def _jvp_by_rows(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+    """J v from gradients of each row, for operations that are differentiable once."""
+    own = dict(model.named_parameters())
+    rows = _one_by_one(model, {n: own[n] for n in parameters}, x)
+    return torch.stack([(J * v[n]).flatten(2).sum(2) for n, J in rows.items()]).sum(0).T
+
+
+def per_example_gradients(
+    model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor, *, one_by_one: bool = False
+) -> dict[str, Tensor]:
     """∂f_c(x_i)/∂θ for the named parameters, each (C, n, *shape).
 
-    Cost: n·C backward passes, vectorized by ``vmap`` where the network allows it and one by one where it does not.
+    Cost: n·C backward passes, vectorized by ``vmap`` where the network allows it and one by one where it does not, or
+    where that is asked for.
     """
+    if one_by_one:
+        return _one_by_one(model, parameters, X)
     try:
         return _vectorized(model, parameters, X)
     except Exception as error:  # vmap's refusals have no type of their own
@@ -96,13 +129,14 @@ def _vectorized(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -
 def _one_by_one(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> dict[str, Tensor]:
     names, values = list(parameters), list(parameters.values())
     rows: list[list[tuple[Tensor, ...]]] = []
+    nothing = tuple(torch.zeros_like(v) for v in values)
     for i in range(len(X)):
         out = evaluate(model, X[i : i + 1])[0]
         grads = []
-        for c in range(len(out)):
+        for c in range(len(out) if out.requires_grad else 0):
             g = torch.autograd.grad(out[c], values, retain_graph=c + 1 < len(out), allow_unused=True)
             grads.append(tuple(torch.zeros_like(v) if d is None else d for v, d in zip(values, g, strict=True)))
-        rows.append(grads)
+        rows.append(grads or [nothing] * len(out))
     outputs = range(len(rows[0]))
     return {
         name: torch.stack([torch.stack([row[c][k] for row in rows]) for c in outputs]) for k, name in enumerate(names)

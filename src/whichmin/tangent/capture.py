@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,17 +14,35 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from whichmin.tangent.cached_layer import CachedCall
+from whichmin.tangent.composites.registry import COMPOSITES
 from whichmin.tangent.layers.base import Part, Use
+from whichmin.tangent.layers.bias import EXPANSIONS
 from whichmin.tangent.layers.registry import recognizers
 from whichmin.tangent.products import product
+
+
+@dataclass(frozen=True, eq=False)
+class Derived:
+    """A tensor that is computed from parameters alone, such as a normalized weight or a part of a larger one.
+
+    Attributes:
+        tensor: the tensor, with its graph.
+        version: its version when it was made.
+        sources: the parameters and derived tensors that it is computed from, by name.
+    """
+
+    tensor: Tensor
+    version: int
+    sources: tuple[str, ...]
 
 
 class Capture(TorchFunctionMode):
     """Records the uses of trainable parameters while a model runs on inputs of N rows.
 
-    Each call in which a trainable parameter appears is recorded as a :class:`Use` with the call's input and the edge of
-    the autograd graph at its output; what no kind of layer recognizes marks the parameter as *opaque*, and its part of
-    the kernel is computed in another way.
+    Each call in which a trainable parameter, or a tensor derived from parameters, meets what comes from the inputs is
+    recorded as a :class:`Use` with the call's input and the edge of the autograd graph at its output; what no kind of
+    layer recognizes marks the parameter as *opaque*, and its part of the kernel is computed in another way. Calls that
+    consist of several layers are taken apart (see ``tangent.composites``).
 
     Args:
         parameters: the trainable parameters by name.
@@ -34,7 +53,11 @@ class Capture(TorchFunctionMode):
     Attributes:
         uses: in the order of the calls.
         opaque: names of parameters that were used in a call no kind of layer recognizes.
+        silent: names of parameters and derived tensors that met calls without a graph: under ``no_grad``, or within an
+            autograd function of the model's own, which has a gradient that is not seen.
+        derived: tensors computed from parameters, by names of their own.
         reads_integers: whether an embedding or a one-hot encoding was called, so that integer inputs make sense.
+        autocast: whether a parameter was used under autocast that the model itself switched on.
     """
 
     def __init__(
@@ -50,10 +73,14 @@ class Capture(TorchFunctionMode):
         self._cached = cached or {}
         self._recognizers = recognizers()
         self._views: list[tuple[Tensor, int]] = []
-        self.rows = len(inputs)
+        self._rows = len(inputs)
+        self._device = inputs.device.type
         self.uses: list[Use] = []
         self.opaque: set[str] = set()
+        self.silent: set[str] = set()
+        self.derived: dict[str, Derived] = {}
         self.reads_integers = False
+        self.autocast = False
         self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()  # parameter or its transpose → (name, transposed)
         self._rowwise: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that come from the inputs
         self._rowwise[inputs] = True
@@ -67,23 +94,42 @@ class Capture(TorchFunctionMode):
     ) -> Any:
         """Run the call and record it."""
         kwargs = kwargs or {}
+        if func in COMPOSITES:
+            with self:
+                out = COMPOSITES[func](*args, **kwargs)
+            if out is not NotImplemented:
+                return out
+        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
+        met = [t for t in tensors if t in self._names]
+        if met and func not in _METADATA:
+            self.autocast |= torch.is_autocast_enabled(self._device)
         run = self._linear if func is F.linear else func
         out = run(*args, **kwargs)
         self.reads_integers |= func in _LOOKUPS
-        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
-        if any(t in self._rowwise for t in tensors):
+        rowwise = any(t in self._rowwise for t in tensors) or self._makes_rows(func, out)
+        if rowwise:
             for t in _tensors((out,)):
                 self._rowwise[t] = True
-        met = [t for t in tensors if t in self._names]
         if met or any(t in self._moving for t in tensors):
             for t in _tensors((out,)):
                 self._moving[t] = True
-        if met and func not in _METADATA and not self._is_transpose(func, args, kwargs, out):
-            if self.copy_views and isinstance(out, Tensor) and out._is_view():
-                out = out.clone()
-                self._rowwise[out] = True
+        if not met or func in _METADATA or self._is_transpose(func, args, kwargs, out):
+            return out
+        if self.copy_views and isinstance(out, Tensor) and out._is_view() and not _is_in_place(func):
+            out = out.clone()
+            self._rowwise[out] = True
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in _tensors((out,)))):
+            self.silent.update(self._names[t][0] for t in met)
+        elif rowwise:
             self._record(func, args, kwargs, out, met)
+        else:
+            self._derive(out, met)
         return out
+
+    def _makes_rows(self, func: Callable[..., Any], out: Any) -> bool:
+        """Whether a call makes a tensor that may have the rows among its axes from none that has."""
+        makes = func in _CONSTRUCTORS or func in EXPANSIONS
+        return makes and isinstance(out, Tensor) and self._rows in out.shape
 
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``F.linear``, by the layer's cache where it has one."""
@@ -110,17 +156,36 @@ class Capture(TorchFunctionMode):
         self._names[out] = (name, not transposed)
         return True
 
+    def _derive(self, out: Any, met: list[Tensor]) -> None:
+        """Name what a call makes of parameters alone."""
+        sources = tuple(dict.fromkeys(self._names[t][0] for t in met))
+        for tensor in _tensors((out,)):
+            if tensor.requires_grad:
+                name = f"{DERIVED}{len(self.derived)}"
+                self.derived[name] = Derived(tensor, tensor._version, sources)
+                self._names[tensor] = (name, False)
+
+    def _give_up(self, tensors: Iterable[Tensor]) -> None:
+        """Mark the parameters that tensors are computed from as opaque."""
+        names = [self._names[t][0] for t in tensors if t in self._names]
+        while names:
+            name = names.pop()
+            if name in self.derived:
+                names.extend(self.derived[name].sources)
+            else:
+                self.opaque.add(name)
+
     def _record(
         self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any, met: list[Tensor]
     ) -> None:
         """Record what a call that met parameters makes of them."""
         recognize = self._recognizers.get(func)
-        usable = isinstance(out, Tensor) and out.requires_grad and out.ndim > 0 and out.shape[0] == self.rows
+        usable = isinstance(out, Tensor) and out.ndim > 0 and not out.is_complex()
         parts: list[Part] | None = None
-        if recognize is not None and usable and out in self._rowwise:
+        if recognize is not None and usable and not (_is_in_place(func) and out._is_view()):
             parts = recognize(*args, **kwargs)
-        if parts is None or not {id(t) for t in met} <= {id(p.parameter) for p in parts}:
-            self.opaque.update(self._names[t][0] for t in met)
+        if parts is None or not {id(t) for t in met if t.requires_grad} <= {id(p.parameter) for p in parts}:
+            self._give_up(met)
             return
         edge = get_gradient_edge(out)
         if out._is_view():
@@ -130,17 +195,33 @@ class Capture(TorchFunctionMode):
                 continue
             name, transposed = self._names[part.parameter]
             layer, x = part.layer.transposed() if transposed else part.layer, part.input
-            if layer is None or (x is not None and (x not in self._rowwise or len(x) != self.rows)):
-                self.opaque.add(name)
+            if layer is None or (x is not None and x.is_complex()):
+                self._give_up([part.parameter])
                 continue
             shape = tuple(out.shape)
             if x is None:
                 self.uses.append(Use(name, layer, None, edge, shape))
                 continue
             stored, is_fixed = self._stored.get(x, x.detach()), x not in self._moving
-            is_cacheable = is_fixed and func is F.linear and not transposed and x.ndim == 2
+            plain = is_fixed and not x.requires_grad and func is F.linear and not transposed and x.ndim == 2
+            is_cacheable = plain and name not in self.derived
             self.uses.append(Use(name, layer, stored, edge, shape, x._version, is_fixed, is_cacheable))
 
+
+def _is_in_place(func: Callable[..., Any]) -> bool:
+    """Whether a function of torch writes into its first argument."""
+    name = getattr(func, "__name__", "")
+    return (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
+
+
+#: What names of derived tensors start with; no parameter's name does.
+DERIVED = "~"
+
+#: Calls that make tensors of a shape.
+_CONSTRUCTORS = {
+    torch.zeros, torch.ones, torch.empty, torch.full, torch.arange, torch.eye,
+    Tensor.new_zeros, Tensor.new_ones, Tensor.new_empty, Tensor.new_full,
+}  # fmt: skip
 
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.transpose, torch.transpose}  # type: ignore[attr-defined]
 

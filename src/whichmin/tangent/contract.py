@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from whichmin.tangent.factors import Factors
 from whichmin.tangent.layers.base import Factor
+from whichmin.tangent.layers.bias import Bias
+from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.grams import Grams
 
 #: Bytes that one slice of per-example gradients may take.
@@ -38,16 +42,19 @@ def contract(
     """
     n1, C = left.outputs.shape
     n2 = len(right.outputs)
-    K = left.outputs.new_zeros((C * n1, C * n2))
+    K = left.outputs.new_zeros((C * n1, C * n2), dtype=left.dtype)
+    formed = {*left.formed, *right.formed}
     for name, factors in left.by_parameter.items():
         others = right.by_parameter.get(name)
-        if others:
+        if others and name not in formed:
             weight = 1.0 if metric is None else metric[name]
             _add_part(K, factors, others, tuple(parameters[name].shape), weight, grams)
-    for name, gradients in left.formed.items():
-        P = gradients.reshape(C * n1, -1)
-        Q = P if right is left else right.formed[name].reshape(C * n2, -1)
-        _add_product(K, P, Q, 1.0 if metric is None else metric[name])
+    for name in formed:
+        first = left.per_example(name, parameters[name])
+        second = first if right is left else right.per_example(name, parameters[name])
+        if first is not None and second is not None:
+            P, Q = first.reshape(C * n1, -1), second.reshape(C * n2, -1)
+            _add_product(K, P, Q, 1.0 if metric is None else metric[name])
     return K.detach().view(C, n1, C, n2).permute(1, 0, 3, 2)
 
 
@@ -60,6 +67,7 @@ def _add_part(
     grams: Grams,
 ) -> None:
     """Add the part of one parameter of a shape, used in ``left`` and ``right``."""
+    left, right = (joined(left), joined(right)) if right is not left else [joined(left)] * 2
     pairs = [(u, v) for u in left for v in right]
     if not isinstance(weight, Tensor) and all(u.use.layer.has_gram(u, v, SLICE_BYTES) for u, v in pairs):
         for u, v in pairs:
@@ -99,3 +107,22 @@ def _gradients(factors: Sequence[Factor], shape: tuple[int, ...], lo: int, hi: i
         total = part if total is None else total + part  # a part may be a view of a gradient
     assert total is not None
     return total
+
+
+def joined(factors: Sequence[Factor]) -> Sequence[Factor]:
+    """Uses of one kind as one use with more positions a row: the steps of a recurrent layer."""
+    first = factors[0]
+    if len(factors) == 1 or not isinstance(first.use.layer, Dense | Bias):
+        return factors
+    if any(f.use.layer != first.use.layer for f in factors) or first.use.layer.takes_positions is False:
+        return factors
+    if isinstance(first.use.layer, Bias) and first.use.layer.axes != "last":
+        return factors
+
+    def positions(t: Tensor, axis: int) -> Tensor:
+        return t.flatten(axis, -2) if t.ndim > axis + 1 else t.unsqueeze(axis)
+
+    gradient = torch.cat([positions(f.gradient, 2) for f in factors], dim=2)
+    x = None if first.use.input is None else torch.cat([positions(f.input, 1) for f in factors], dim=1)
+    use = replace(first.use, input=x, shape=tuple(gradient.shape[1:]), version=0 if x is None else x._version)
+    return [Factor(use, gradient)]

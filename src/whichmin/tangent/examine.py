@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import random
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError
-from whichmin.tangent.factors import Captured, capture
+from whichmin.tangent.factors import Arranged, Captured, Route, arrange, capture, factorize
 from whichmin.tangent.features import Metric
+from whichmin.tangent.hooks import masks_of
 from whichmin.tangent.model import evaluate, finite, trainable
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 _DROPOUTS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 
+#: How many rows of the inputs a model is tried on.
+SAMPLED = 3
+
+
 @dataclass(frozen=True, eq=False)
 class Examination:
-    """What two rows of the inputs tell of a model.
+    """What a few rows of the inputs tell of a model.
 
     Attributes:
         model: the network.
         X: the inputs, (n, …).
         parameters: its trainable parameters.
-        rows: the first row and the last.
+        rows: which rows, in no order.
         sample: the model's run on them.
     """
 
@@ -41,22 +55,39 @@ class Examination:
         """C, the number of outputs of a row."""
         return self.sample.outputs.shape[1]
 
+    @cached_property
+    def arranged(self) -> Arranged:
+        """The uses of parameters on the sampled rows, with the rows of each."""
+        return arrange(self.sample, self.parameters)
+
     @property
     def opaque(self) -> tuple[str, ...]:
         """Parameters whose use is not recognized, in the model's order."""
-        return tuple(n for n in self.parameters if n in self.sample.opaque)
+        return tuple(
+            n for n in self.parameters if n in self.arranged.captured.opaque | (self.sample.silent - self.route.trusted)
+        )
+
+    @cached_property
+    def route(self) -> Route:
+        """How J is made where nothing speaks against it."""
+        silent = self.sample.silent - self.arranged.captured.opaque
+        by_rows = self.arranged.by_rows if len(self.rows) > 1 else frozenset()  # one row is first wherever it is
+        route = Route(by_rows=by_rows, trusted=silent)
+        return replace(route, trusted=silent - self.misjudged(route, silent)) if silent else route
 
     @property
     def cacheable(self) -> list[str]:
         """Weights of dense layers that are used once, on inputs that no parameter moves (see ``cached_layer``)."""
         names = [u.parameter for u in self.sample.uses]
-        return [u.parameter for u in self.sample.uses if u.is_cacheable and names.count(u.parameter) == 1]
+        used = [u for u in self.sample.uses if u.is_cacheable and names.count(u.parameter) == 1]
+        return [u.parameter for u in used if not self.parameters[u.parameter]._backward_hooks]
 
     def bytes_per_row(self, form: Collection[str] = ()) -> int:
         """What the features of one row take: inputs and gradients at every use, gradients of parameters in ``form``."""
         n, C = self.sample.outputs.shape
         item = self.sample.outputs.element_size()
-        formed = C * item * sum(self.parameters[name].numel() for name in {*self.opaque, *form})
+        names = {*self.sample.opaque, *self.sample.woven, *form}
+        formed = C * item * sum(self.parameters[name].numel() for name in names)
         if set(form) == set(self.parameters):
             return formed
         total = n * formed
@@ -69,49 +100,68 @@ class Examination:
         """Refuse models whose output for a row depends on the other rows, or on the call.
 
         Args:
-            outputs: f(X) as another call gave it, (n, C); None to evaluate three rows for it.
+            outputs: f(X) as another call gave it, (n, C); None to evaluate some rows for it.
 
         Raises:
             ModelError: two calls differ, or a row's output changes with the rows around it.
         """
-        model, X, rows, sampled = self.model, self.X, self.rows, self.sample.outputs.detach()
+        model, X, sampled = self.model, self.X, self.sample.outputs.detach()
         with torch.no_grad():
             if outputs is None:
-                outputs, rows, sampled = evaluate(model, X[:3]), [0], sampled[:1]
-            out = outputs.detach()
-            slack = 50 * torch.finfo(out.dtype).eps ** 0.75 * (float(out.abs().max()) + 1e-30)
+                more = [i for i in range(min(len(X), 2 * SAMPLED)) if i not in self.rows][:2]
+                rows = list(range(len(self.rows)))
+                out = evaluate(model, X[[*sorted(self.rows), *more]]).detach()
+                out, sampled = out[rows], sampled[torch.tensor(self.rows).argsort().to(sampled.device)]
+            else:
+                out = outputs.detach()[self.rows]
+            slack = 50 * self.eps**0.75 * (float(out.abs().max()) + 1e-30)
 
             def differ(a: Tensor, b: Tensor) -> bool:
-                return float((a - b).abs().max()) > slack
+                return not float((a - b).abs().max()) <= slack
 
-            suspicious = differ(out[rows], sampled)
-            if not suspicious and len(X) <= len(self.rows):
-                suspicious = differ(evaluate(model, X[:1]), out[:1])
+            suspicious = differ(out, sampled)
+            if not suspicious and len(X) <= SAMPLED:
+                suspicious = differ(evaluate(model, X[self.rows[:1]]), self.sample.outputs.detach()[:1])
             if not suspicious:
                 return
             random = differ(evaluate(model, X[self.rows]), self.sample.outputs.detach())
         if random:
             raise ModelError(
-                "two calls of the model on the same inputs differ: something in it is random. Call model.eval(), or "
-                "take the randomness (functional dropout, noise) out."
+                "two calls of the model on the same inputs differ: something in it is random, or it changes when it is "
+                "called. Call model.eval(), or take the randomness (functional dropout, noise) out."
             )
         raise ModelError(
-            "the model's output for a row depends on the other rows of the batch (batch statistics, attention across "
-            "rows?): each row must be a function of its own input for a tangent kernel to exist."
+            "the model's output for a row depends on the other rows of the batch, or on their order (batch statistics, "
+            "attention across rows?): each row must be a function of its own input for a tangent kernel to exist."
         )
 
+    @property
+    def eps(self) -> float:
+        """The rounding of the coarsest floating-point type that the network computes in."""
+        types = {p.dtype for p in self.parameters.values()} | {self.sample.outputs.dtype}
+        if self.sample.autocast:
+            types.add(torch.bfloat16)
+        types |= {self.X.dtype} if self.X.is_floating_point() else set()
+        return max(torch.finfo(t).eps for t in types)
+
     def agrees(self, K: Tensor, metric: Metric | None = None, other: Examination | None = None) -> bool:
-        """Whether a kernel is what plain autograd says, for ⟨Jᵀc, D J(other)ᵀc⟩ with mixed outputs c.
+        """Whether a kernel is what plain autograd says: cᵀK d = ⟨Jᵀc, D J(other)ᵀd⟩ with mixed outputs c and d.
+
+        Once with weights of both signs, which tell differences between rows, and once with positive ones, which tell
+        what rows have in common.
 
         Args:
             K: that of the sampled rows, (r₁·C, r₂·C).
             metric: D; None is the identity.
             other: of the second inputs; None where they are the same.
 
-        Cost: a small backward pass, two for other inputs.
+        Cost: two backward passes on a few rows; four for other inputs.
         """
-        c, left = self._pulled()
-        d, right = (c, left) if other is None else other._pulled()
+        return all(self._agrees(K, metric, other, k) for k in range(2))
+
+    def _agrees(self, K: Tensor, metric: Metric | None, other: Examination | None, k: int) -> bool:
+        c, left = self.pulled(k)
+        d, right = (c, left) if other is None else other.pulled(k)
         plain = 0.0
         for name, g in left.items():
             h = right.get(name)
@@ -119,26 +169,90 @@ class Examination:
                 weight = 1.0 if metric is None else metric[name]
                 g, weight = (g * weight, 1.0) if isinstance(weight, Tensor) else (g, weight)
                 plain += weight * float(torch.dot(g.flatten(), h.flatten()))
-        terms = c.reshape(-1, 1) * K * d.reshape(1, -1)
-        scale = max(float(terms.abs().sum()), 1e-300)
-        return abs(plain - float(terms.sum())) <= torch.finfo(K.dtype).eps ** 0.5 * scale
+        terms = c.reshape(-1, 1).to(K) * K * d.reshape(1, -1).to(K)
+        scale = max(float(terms.abs().sum()), abs(plain), 1e-300)
+        return abs(plain - float(terms.sum())) <= self.eps**0.5 * scale
 
-    def _pulled(self) -> tuple[Tensor, dict[str, Tensor]]:
-        """Some c, (r, C), and Jᵀc by parameter, from the sample's graph.
+    def pulled(self, k: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Some c, (r, C), and Jᵀc by parameter as plain autograd gives it on the sampled rows.
 
-        c is of mixed signs and adds up to zero over no rows, which would hide what they have in common.
+        Args:
+            k: 0 for weights of both signs, 1 for positive ones.
         """
-        outputs = self.sample.outputs
-        n, C = outputs.shape
-        c = torch.tensor([[(-1.0) ** (i + d) * (1 + d / 2) / (1 + i / 2) for d in range(C)] for i in range(n)]).to(
-            outputs
-        )
+        outputs = self._plain
+        generator = torch.Generator().manual_seed(k)
+        c = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+        c = (0.5 + c.abs() if k else c).to(outputs)
+        if not outputs.requires_grad:
+            return c, {}
         grads = torch.autograd.grad(outputs, list(self.parameters.values()), c, retain_graph=True, allow_unused=True)
         return c, {name: g for name, g in zip(self.parameters, grads, strict=True) if g is not None}
 
+    def misjudged(self, route: Route, names: Collection[str] | None = None) -> frozenset[str]:
+        """Parameters, all or some, whose gradients by ``route`` differ from plain autograd on the sampled rows."""
+        factors = factorize(self.model, self.parameters, self.X[self.rows], route)
+        wrong = set()
+        for k in range(2):
+            c, plain = self.pulled(k)
+            for name, p in self.parameters.items():
+                if names is not None and name not in names:
+                    continue
+                g = plain.get(name, torch.zeros_like(p))
+                whole = factors.per_example(name, p)
+                if whole is None:
+                    whole = g.new_zeros((c.shape[1], c.shape[0], *p.shape))
+                mine = torch.einsum("nc,cn...->...", c.to(whole), whole)
+                if float((mine - g).norm()) > self.eps**0.5 * max(float(g.norm()), float(mine.norm())):
+                    wrong.add(name)
+        return frozenset(wrong)
+
+    @cached_property
+    def _plain(self) -> Tensor:
+        """The model's outputs on the sampled rows, with the graph that autograd makes by itself."""
+        with torch.enable_grad():
+            return evaluate(self.model, self.X[self.rows])
+
+
+def by_first_right_route(
+    examination: Examination, attempt: Callable[[Route], Result | None], form: Collection[str] = ()
+) -> Result:
+    """What comes of the fastest way to make J that is right.
+
+    Args:
+        examination: of the model.
+        attempt: what is computed by a way; None where it turned out wrong.
+        form: parameters whose per-example gradients are wanted from the start.
+
+    Raises:
+        ModelError: no way is right.
+    """
+    route = replace(examination.route, form=examination.route.form | set(form))
+    result = attempt(route)
+    everything = frozenset(examination.parameters)
+    if result is None and route.form != everything:
+        wrong = examination.misjudged(route) or everything
+        if not wrong <= route.form:
+            logger.warning(
+                "what layers say of %s differs from plain autograd: per-example gradients", ", ".join(sorted(wrong))
+            )
+            route = replace(route, form=route.form | wrong)
+            result = attempt(route)
+    if result is None:
+        logger.warning("the kernel still differs from plain autograd: gradients of all parameters, row by row")
+        route = replace(route, form=everything, one_by_one=True)
+        result = attempt(route)
+    if result is None:
+        wrong = sorted(examination.misjudged(route))
+        raise ModelError(
+            f"no way of computing the tangent kernel of {type(examination.model).__name__} agrees with plain autograd "
+            f"on a few rows (parameters {', '.join(wrong) or 'unknown'}): something in it depends on the other rows, "
+            "on their number, or on state that changes from call to call. Make forward a function of its input alone."
+        )
+    return result
+
 
 def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Examination:
-    """Check a model on inputs, by a forward pass on two rows of them.
+    """Check a model on inputs, by a forward pass on a few rows of them.
 
     Args:
         model: the network.
@@ -146,13 +260,22 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Exami
         outputs: how many outputs a row must have; None for any number.
 
     Raises:
-        ModelError: BatchNorm in training mode, active dropout, no trainable parameters, integers that nothing looks up,
-            outputs that are not finite, not (n,) or (n, C), or of another number than the targets.
+        ModelError: BatchNorm in training mode, active dropout or other randomness, no trainable parameters, integers
+            that nothing looks up, outputs that are not finite, not (n,) or (n, C), or of another number than the
+            targets.
     """
     check_modules(model)
     parameters = trainable(model)
-    rows = sorted({0, len(X) - 1})
+    masks_of(parameters)
+    generator = torch.Generator().manual_seed(len(X))
+    rows = torch.randperm(len(X), generator=generator)[:SAMPLED].tolist()
+    before = _random_states(X.device)
     sample = capture(model, parameters, X[rows])
+    if _random_states(X.device) != before:
+        raise ModelError(
+            f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
+            "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
+        )
     if not (X.is_floating_point() or sample.reads_integers):
         raise ModelError(
             f"X is {X.dtype} and the network {type(model).__name__} has no embedding that looks integers up: pass "
@@ -165,6 +288,15 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Exami
             "layer or encode the targets alike."
         )
     return Examination(model, X, parameters, rows, sample)
+
+
+def _random_states(device: torch.device) -> tuple[object, ...]:
+    """The states of all random generators that a model may draw from."""
+    states: list[object] = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
+    if device.type == "cuda":
+        states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
+    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - the generator that models draw from
+    return (*states, numpy["key"].tobytes(), numpy["pos"])
 
 
 def check_modules(model: nn.Module) -> None:

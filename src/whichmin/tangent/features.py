@@ -11,7 +11,7 @@ from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
 from whichmin.tangent.contract import contract
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.factors import Factors, factorize
+from whichmin.tangent.factors import BY_LAYERS, Factors, Route, factorize
 from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import MatrixProducts
@@ -63,6 +63,11 @@ class Features:
     def outputs(self) -> Tensor:
         """f(X), (n, C), with its autograd graph."""
         return self._factors.outputs
+
+    @property
+    def opaque(self) -> frozenset[str]:
+        """Parameters whose use was not recognized, of which per-example gradients were formed."""
+        return self._factors.opaque
 
     def uses(self, name: str) -> list[Factor]:
         """The recognized uses of a parameter."""
@@ -199,7 +204,7 @@ def features_of(
     parameters: Mapping[str, nn.Parameter],
     X: Tensor,
     *,
-    form: Collection[str] = (),
+    route: Route = BY_LAYERS,
     cached: CachedLayers | None = None,
 ) -> Features:
     """The features of X where the network stands: a forward pass and C backward passes.
@@ -208,11 +213,11 @@ def features_of(
         model: the network.
         parameters: its trainable parameters.
         X: the inputs.
-        form: parameters whose per-example gradients are formed for the kernel; those whose use is not recognized are.
+        route: how J is made.
         cached: the network's cached layers.
     """
     calls = {} if cached is None else cached.calls(X)
-    factors = factorize(model, parameters, X, form, calls)
+    factors = factorize(model, parameters, X, route, calls)
     if cached is not None and cached.drop_refused(calls):
-        return features_of(model, parameters, X, form=form, cached=cached)
+        return features_of(model, parameters, X, route=route, cached=cached)
     return Features(model, parameters, X, factors, cached, calls)

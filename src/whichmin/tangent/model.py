@@ -15,9 +15,15 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters with ``requires_grad``, by name; a shared one appears once.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or one is complex.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for name, p in parameters.items():
+        if p.is_complex():
+            raise ModelError(
+                f"parameter {name!r} is {p.dtype}: tangent kernels are those of real parameters. Store its real and "
+                "imaginary parts, (…, 2), and use torch.view_as_complex in forward."
+            )
     if not parameters:
         raise ModelError(
             "the model has no trainable parameters (none, or all have requires_grad=False): its tangent kernel is "
@@ -33,7 +39,7 @@ def evaluate(model: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
         ModelError: the model fails on X, or returns something that is not (N,) or (N, C).
     """
     try:
-        out = model(X)
+        out = model(X.clone())  # a model may write into its inputs
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         types = "" if first is None else f" The parameters are {first.dtype} on {first.device}."
@@ -46,6 +52,8 @@ def evaluate(model: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
         raise ModelError(
             f"the model returned {got} for {len(X)} inputs; expected (N,) or (N, C): flatten or pick the output."
         )
+    if not out.is_floating_point():
+        raise ModelError(f"the model returned {out.dtype}; expected floating-point outputs (no argmax, no complex).")
     return out.reshape(len(X), -1)
 
 

@@ -23,7 +23,7 @@ def product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
         return F.linear(input, weight, bias)
     if not (weight.requires_grad and torch.is_grad_enabled()):
         return _Product.apply(input, weight, bias, None)
-    later = _Later()
+    later = _Later(weight)
     return _Product.apply(input, _Weight.apply(weight, later), bias, later)
 
 
@@ -34,6 +34,7 @@ def _gains(x: Tensor, w: Tensor) -> bool:
         and x.device.type == w.device.type == "cpu"
         and x.shape[0] * w.numel() >= SMALLEST
         and min(w.shape) >= 16
+        and not torch.is_autocast_enabled("cpu")
         and _available()
     )
 
@@ -60,6 +61,8 @@ class _Product(torch.autograd.Function):
         (g,), (x, w) = gradients, ctx.saved_tensors
         if ctx.later is not None:
             ctx.later.pair = (g, x)
+            if torch.is_grad_enabled():  # for derivatives of this one, which know nothing of what is left for later
+                w = ctx.later.weight
         return (
             product(g, w.t()) if ctx.needs_input_grad[0] else None,
             g.new_empty(()).expand(w.shape) if ctx.later is not None else None,  # nobody reads it
@@ -71,7 +74,9 @@ class _Product(torch.autograd.Function):
 class _Later:
     """What the gradient of a weight will be made of."""
 
-    pair: tuple[Tensor, Tensor]
+    def __init__(self, weight: Tensor) -> None:
+        self.weight = weight
+        self.pair: tuple[Tensor, Tensor]
 
 
 class _Weight(torch.autograd.Function):

@@ -7,15 +7,17 @@ training ends. The classes are made when they are first asked for, so that neith
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import OptimizerError, ResultError
+from whichmin.errors import InputError, OptimizerError, ResultError
 from whichmin.task import Task
+from whichmin.training.arguments import OTHER_CALLS, Arguments, Calls, Given, RowsToArguments, reproduced
 from whichmin.training.recorder import SNAPSHOTS, Recorder
+from whichmin.training.unwrap import unwrapped_model
 
 if TYPE_CHECKING:
     LightningRecorder: Any
@@ -65,13 +67,13 @@ class _Adapter:
 class _Outputs(nn.Module):
     """A model of transformers as a map from rows to a tensor."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, arguments: Arguments) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.arguments = model, arguments
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits, where the model returns more than a tensor."""
-        out = self.model(x)
+        out = self.model(**self.arguments(x))
         return out if isinstance(out, Tensor) else out.logits
 
 
@@ -110,27 +112,80 @@ def _transformers() -> type:
     class TransformersRecorder(_Adapter, base):  # type: ignore[misc, valid-type]
         __doc__ = """``Trainer(callbacks=[TransformersRecorder(task)])``: records a training of ``transformers``.
 
-    The network is ``model(x)``, or its ``logits``, for rows x of X (such as token numbers), unless ``network`` says
-    otherwise. After an exception, which callbacks are not told of, ``close()`` ends the recording.
-    """ + _arguments()
+    The network maps rows of X to the logits of the model. Rows of X are the model's main argument, such as token
+    numbers (of all rows padded to one length); the attention mask, where the loop has one, is made from them: the first
+    batch shows which token pads and at which end. Recording starts with that batch, and training stops there with an
+    error if the batch has arguments that X does not tell. Batches that differ later are remarked in ``recorder.notes``.
+    After an exception, which callbacks are not told of, ``close()`` ends the recording.
+    """ + _arguments("""
+        inputs: from rows of X to the model's keyword arguments, such as ``lambda x: {"input_ids": x[:, 0],
+            "attention_mask": x[:, 1]}`` for X = torch.stack([ids, mask], 1).""")
+
+        def __init__(self, task: Task, *, inputs: RowsToArguments | None = None, **settings: Any) -> None:
+            super().__init__(task, **settings)
+            if inputs is not None and settings.get("network") is not None:
+                raise InputError("network says what maps rows of X to outputs: leave inputs out.")
+            self._inputs = inputs
+            self._calls: Calls | None = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
-            """Open the recorder on the optimizer itself, not on accelerate's wrapper."""
-            optimizer = known["optimizer"]
-            while isinstance(inner := getattr(optimizer, "optimizer", None), torch.optim.Optimizer):
-                optimizer = inner
-            model = known["model"]
-            self._open(_Outputs(model) if self._network is None else model, optimizer)
+            """Open the recorder, or wait for the first batch if that tells the arguments of the model."""
+            model, optimizer = unwrapped_model(known["model"]), known["optimizer"]
+            self.close()
+            self._recorder = None
+            if self._network is not None:
+                self._open(model, optimizer)
+                return
+
+            def start(batch: Mapping[str, Any]) -> Arguments:
+                if self._inputs is None:
+                    arguments = _arguments_of(model, batch, known)
+                else:
+                    arguments = Given.of(self._inputs, self._task.X)
+                arguments.check(batch)
+                self._open(_Outputs(model, arguments), optimizer)
+                return arguments
+
+            self._calls = Calls(model, start)
 
         def on_train_end(self, args: Any, state: Any, control: Any, **known: Any) -> None:
             """Close it."""
             self.close()
 
+        def close(self, error: BaseException | None = None) -> None:
+            """End the recording where the parameters are now, for a training that ended without telling."""
+            differed = self._calls is not None and self._calls.stop()
+            super().close(error)
+            if differed and self._recorder is not None:
+                self._recorder._notes.append(OTHER_CALLS)
+
+        @property
+        def recorder(self) -> Recorder:
+            """The recorder of the last training.
+
+            Raises:
+                ResultError: training has not begun, or has not called the model.
+            """
+            if self._recorder is None and self._calls is not None:
+                raise ResultError(
+                    "the trainer has not called the model in training mode, whose first batch opens the recorder: say "
+                    "with network= what maps rows of X to outputs."
+                )
+            return super().recorder
+
     return TransformersRecorder
 
 
-def _arguments() -> str:
-    return "\n" + (_Adapter.__doc__ or "").split("\n\n", 1)[1]
+def _arguments_of(model: nn.Module, batch: Mapping[str, Any], known: Mapping[str, Any]) -> Arguments:
+    """From rows of X to the arguments of the loop's first batch."""
+    tokenizer = known.get("processing_class", known.get("tokenizer"))
+    pads = [getattr(of, "pad_token_id", None) for of in (tokenizer, getattr(model, "config", None))]
+    left = getattr(tokenizer, "padding_side", "right") == "left"
+    return reproduced(batch, getattr(model, "main_input_name", "input_ids"), pads, left)
+
+
+def _arguments(more: str = "") -> str:
+    return "\n" + (_Adapter.__doc__ or "").split("\n\n", 1)[1].rstrip() + more + "\n    "
 
 
 def _import(package: str, name: str) -> Any:

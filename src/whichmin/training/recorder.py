@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,11 +13,13 @@ from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError
 from whichmin.optimizers.metric import last_metric
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
-from whichmin.training.recording import Recording, Snapshot
+from whichmin.training.recording import Recording, Snapshot, moved_buffers
+from whichmin.training.unwrap import unwrapped_model, unwrapped_optimizer, without_autocast
 
 if TYPE_CHECKING:
     from types import FrameType, TracebackType
@@ -42,9 +43,10 @@ class Recorder(Recording):
     which goes its way, what was recorded up to there is there.
 
     Args:
-        model: the network that the loop trains. What the loop changes of it besides parameters and buffers, such as a
-            plain attribute, is not followed.
-        optimizer: the built optimizer that the loop steps; it holds all trainable parameters of the model.
+        model: the network that the loop trains, or what torch.compile, DataParallel or accelerate made of it. What the
+            loop changes of it besides parameters and buffers, such as a plain attribute, is not followed.
+        optimizer: the built optimizer that the loop steps, or accelerate's wrapper of it; it holds all trainable
+            parameters of the model.
         task: the data at which the network is looked at, on the model's device.
         snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
 
@@ -62,9 +64,9 @@ class Recorder(Recording):
     def __init__(
         self, model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, *, snapshots: int = SNAPSHOTS
     ) -> None:
+        model, optimizer = unwrapped_model(model), unwrapped_optimizer(optimizer)
         _check_arguments(model, optimizer, task, snapshots)
         super().__init__(task, type(optimizer).__name__)
-        model = getattr(model, "_orig_mod", model)  # the wrapper of torch.compile shares what it wraps
         self._named = _followed(model, optimizer)
         self._watched: tuple[nn.Module, torch.optim.Optimizer] | None = (model, optimizer)
         self._most = snapshots
@@ -79,7 +81,7 @@ class Recorder(Recording):
             raise InputError("this recorder has been entered before: make a new one, Recorder(model, optimizer, task).")
         model, optimizer = self._watched
         self._check_same(model)
-        network = copy.deepcopy(model).eval()
+        network = without_autocast(private_copy(model)).eval()
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
@@ -153,6 +155,9 @@ class Recorder(Recording):
         with _aside(self._device):
             self._metric = last_metric(optimizer, self._named.items())
             self._final = {k: v.detach().clone() for k, v in model.state_dict().items()}
+            moved = moved_buffers(model, self._initial, self._final)
+        if moved:
+            self._notes.append(_moved_note(moved, self._initial))
 
     def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
         self._check_same(model)
@@ -219,6 +224,28 @@ def _spaced(index: int) -> int:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _moved_note(moved: list[str], initial: Mapping[str, Tensor]) -> str:
+    """What to know where buffers moved during a loop."""
+    text = (
+        f"buffers of the network moved during the loop ({_listed(moved)}): what they did to the outputs is the term "
+        "statistics; all other terms are of the network with its buffers before the loop."
+    )
+    unset = [
+        name
+        for name in moved
+        if name.rpartition(".")[2] == "running_var"
+        and bool((initial[name] == 1).all())
+        and not bool(initial[name.removesuffix("running_var") + "running_mean"].any())
+    ]
+    if unset:
+        text += (
+            " These were 0 and 1, which no data had set, so that the tangent kernel is not that of the network that "
+            "trained: call the model once on the training inputs in training mode (with momentum=None or 1 in its "
+            "normalizations) before the recorder is entered."
+        )
+    return text
 
 
 def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import ResultError
 from whichmin.results import Result
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.run import Run
@@ -53,6 +53,7 @@ class _Content:
     reason: str
     interrupted: bool
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class Recording(Result):
@@ -85,6 +86,16 @@ class Recording(Result):
         self._reason = ""
         self._interrupted = False
         self._seconds = 0.0
+        self._notes: list[str] = []
+
+    def __repr__(self) -> str:
+        if self._phase == "new":
+            return f"<{type(self).__name__} of {self._optimizer_name}, not entered>"
+        first, last = self._snapshots[0], self._snapshots[-1]
+        label = self.task.loss.label
+        end = "" if self._phase == "done" else ", recording"
+        lines = [f"{self._optimizer_name}, {self.steps} steps, training {label} {first.mse:.3g} to {last.mse:.3g}{end}"]
+        return "\n  ".join([f"<{type(self).__name__} of {lines[0]}", *(f"note: {n}" for n in self._notes)]) + ">"
 
     @property
     def steps(self) -> int:
@@ -115,6 +126,12 @@ class Recording(Result):
         """The optimizer's last metric D by parameter name; None where its state does not tell."""
         self._left()
         return self._metric
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the recorder noticed that changes what an explanation means, a sentence each."""
+        _ = self.steps
+        return tuple(self._notes)
 
     @property
     def reason(self) -> str:
@@ -162,6 +179,7 @@ class Recording(Result):
             final=final,
             loss_steps=torch.tensor([s.step for s in self._snapshots]),
             metric=self._metric,
+            notes=self.notes,
             _network=self._network,
         )
 
@@ -176,7 +194,7 @@ class Recording(Result):
         """
         loaded = super().load(path)
         if model is not None:
-            loaded._network = copy.deepcopy(model).eval()
+            loaded._network = private_copy(model).eval()
         return loaded
 
     def _columns(self) -> Mapping[str, Any]:
@@ -195,6 +213,7 @@ class Recording(Result):
             reason=self._reason,
             interrupted=self._interrupted,
             seconds=self._seconds,
+            notes=self.notes,
         )
 
     @classmethod
@@ -206,7 +225,7 @@ class Recording(Result):
         loaded = Recording(content.task, content.optimizer)
         loaded._snapshots, loaded._calls = list(content.snapshots), content.steps
         loaded._initial, loaded._final, loaded._metric = content.initial, content.final, content.metric
-        loaded._interrupted = content.interrupted
+        loaded._interrupted, loaded._notes = content.interrupted, list(content.notes)
         loaded._reason, loaded._seconds, loaded._phase = content.reason, content.seconds, "done"
         return loaded
 
@@ -224,6 +243,12 @@ class Recording(Result):
     def _at(self, state: dict[str, Tensor]) -> nn.Module:
         if self._network is None:
             raise ResultError("a loaded recorder holds no network: Recorder.load(path, model).")
-        network = copy.deepcopy(self._network)
+        network = private_copy(self._network)
         network.load_state_dict(state)
         return network
+
+
+def moved_buffers(model: nn.Module, before: Mapping[str, Tensor], after: Mapping[str, Tensor]) -> list[str]:
+    """The floating-point buffers of a network, by name, that differ between two of its state dicts."""
+    names = [name for name, buffer in model.named_buffers() if buffer.is_floating_point() and name in before]
+    return [name for name in names if name in after and not torch.equal(before[name].to(after[name]), after[name])]

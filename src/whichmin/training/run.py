@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from whichmin.errors import ResultError
 from whichmin.recipe.recipe import Recipe
 from whichmin.results import NOT_SAVED, Result
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 
 
@@ -43,6 +43,7 @@ class Run(Result):
         loss_steps: (measured,) int64: the step of each entry of ``losses``; 0, …, steps in full batches.
         metric: the optimizer's last preconditioner D, a tensor for each trainable parameter by name; None where it has
             none that is known (:func:`whichmin.optimizers.last_metric`).
+        notes: what a recorder noticed of the loop, a sentence each.
     """
 
     kind: ClassVar[str] = "run"
@@ -65,6 +66,7 @@ class Run(Result):
     interrupted: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
     _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
     _recipe: Recipe | None = field(default=None, repr=False, metadata=NOT_SAVED)
 
@@ -86,7 +88,7 @@ class Run(Result):
     def _at(self, state: dict[str, Tensor]) -> nn.Module:
         if self._network is None:
             raise ResultError("a loaded run holds no network: model.load_state_dict(run.final).")
-        network = copy.deepcopy(self._network)
+        network = private_copy(self._network)
         network.load_state_dict(state)
         return network
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 
@@ -13,19 +12,22 @@ from whichmin.dynamics.rules.registry import resolve_best_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
+from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
+from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import check_independent, private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
-from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.
 MAX_STEPS = 100_000
 
 
+@own_context()
 def train(
     model: nn.Module,
     task: Task,
@@ -76,7 +78,8 @@ def train(
     rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
-    network = copy.deepcopy(model)
+    network = private_copy(model)
+    check_independent(network, model, task.X)
     if recipe.wants_best_rate:
         recipe = resolve_best_rate(
             recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())

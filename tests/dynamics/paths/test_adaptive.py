@@ -74,6 +74,38 @@ def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
     assert rms(found.test, run.test) < 5 * tol * found.target_std
 
 
+def test_the_curve_is_that_of_training_step_by_step():
+    """Within intervals too: each loss is nearer to that of its own step than to those of its neighbours."""
+    model, task = mlp_problem((4, 60), 10)
+    optimizer = partial(torch.optim.Adam, lr=3e-3)
+    losses = wm.train(model, task, optimizer, until=None, steps=50).losses
+    curve = wm.predict(model, task, optimizer, steps=50, tol=1e-3).curve
+    steps = curve.steps.long()
+    falls = losses[steps[1:] - 1] - losses[steps[1:]]
+    assert float(((curve.mse - losses[steps])[1:].abs() / falls).max()) < 0.1
+    assert len(steps) > 30
+
+
+@pytest.mark.parametrize("stop", [5, 20, 29, 43])
+def test_it_stops_at_the_first_step_below_until(stop):
+    """Also among those made for real, and in the middle of what would be an interval."""
+    model, task = mlp_problem((4, 60), 10)
+    optimizer = partial(torch.optim.Adam, lr=3e-3)
+    losses = wm.train(model, task, optimizer, until=None, steps=50).losses
+    until = float(losses[stop - 1] + losses[stop]) / 2
+    assert wm.predict(model, task, optimizer, until=until, tol=1e-3).steps == stop
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_a_path_that_takes_too_many_intervals_is_given_up(monkeypatch, tol):
+    monkeypatch.setattr("whichmin.dynamics.paths.adaptive_predictor.MOST_INTERVALS", 3)
+    found = followed("adam", 60, 0, tol=tol)
+    loss = float(found.curve.mse[-1])
+    assert found.notes[-1] == f"the path was given up after 3 intervals, at a training MSE of {loss:.3g}."
+    assert found.error == math.inf
+    assert found.steps < STEPS
+
+
 @EVERY
 def test_parameters_are_those_of_training(name):
     run, found = trained(name, 60, 0), followed(name, 60, 0, tol=3e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
+from oracles.linear_rules import distance, flat, jacobian, mlp_problem, problem, rms, sgd
+from whichmin.dynamics.paths.relinearized import _Follower, follow
+from whichmin.dynamics.prepare import prepare
+from whichmin.optimizers import HigherMomentum
+from whichmin.recipe.recipe import Recipe
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -164,3 +169,19 @@ def test_types_are_those_of_the_network():
         double = wm.predict(model.double(), task.to(torch.float64), sgd(0.1), steps=50, relinearize=relinearize)
         assert distance(prediction.test, double.test) < 1e-4
         model.float()
+
+
+def test_what_two_terms_of_momentum_remember_is_the_last_two_displacements():
+    """Where an interval starts: how they act on the training outputs, and their inner products."""
+    _, task = mlp_problem((9, 4), 7)
+    model, optimizer = nn.Linear(9, 1, dtype=torch.float64), partial(HigherMomentum, lr=0.03, betas=(0.5, 0.2))
+    states = [flat(wm.train(model, task, optimizer, until=None, steps=k).final, model) for k in (18, 19, 20)]
+    moved = torch.stack([states[2] - states[1], states[1] - states[0]])
+    predictor = prepare(model, task, Recipe(optimizer), (20.0,), only_linearized=False)
+    problem, linearization = predictor.problem, predictor.linearization
+    path = follow(problem, problem.rule, linearization, 4)
+    assert path.intervals == 4
+    start = _Follower(problem.network, problem.rule, None, problem.objective, problem.goal)._start(path)
+    assert distance(torch.from_numpy(start.gram), moved @ moved.T) < 1e-14
+    assert distance(torch.from_numpy(start.pushed[1:]), moved @ jacobian(model, task.X).T) < 1e-12
+    assert start.steps == 20

@@ -109,6 +109,22 @@ def test_settings_reach_the_verbs(asked):
     assert asked[1][1].optimizer.keywords["lr"] > 0, "the rate that the prediction took for best"
 
 
+def test_an_interrupted_training_is_no_answer(tmp_path, monkeypatch):
+    step, steps = torch.optim.SGD.step, []
+
+    def interrupting(self, closure=None):
+        steps.append(self)
+        if len(steps) == 3:
+            raise KeyboardInterrupt
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(Experiment(**TINY), out=tmp_path)
+    assert len(steps) == 3
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
 def test_an_optimizer_of_ones_own_is_not_kept(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, "own_optimizer_under_test", raising=False)

@@ -217,7 +217,7 @@ class RecursionMotion(Motion):
     def coefficients(self, t: float) -> Array:
         """By making the steps; in the limit without weight decay by what is left to be trained away."""
         C = self._state(t)[0]
-        return self.start.spectrum.rotate_back(C) if self._in_modes else C
+        return self.start.spectrum.rotate_back(C) if self._in_modes else C.copy()
 
     def weights(self, t: float) -> Array:
         """The product of the matrices A."""

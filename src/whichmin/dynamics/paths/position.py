@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import Spectrum, decompose
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
+from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.examine import Examination, check_modules, examine
+from whichmin.tangent.examine import Examination, by_first_right_route, check_modules, examine
+from whichmin.tangent.factors import Route
 from whichmin.tangent.features import Features, Metric, features_of
 from whichmin.tangent.memory import require
 from whichmin.tangent.model import evaluate, finite, trainable
@@ -38,7 +40,7 @@ class Position:
 
 
 class MovingNetwork:
-    """A private copy of a model together with its task.
+    """A private copy of a model together with its task; of one in half precision a copy in single precision.
 
     Attributes:
         model: the copy; moving it does not touch the caller's. Its parameters may lag behind those of cached layers
@@ -47,6 +49,7 @@ class MovingNetwork:
         X: where errors and test outputs are wanted: the test inputs, or the training inputs without a test set.
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
+        merged: parameters that share their memory with another, and are one with it in the copy.
 
     Raises:
         ModelError: see :func:`whichmin.tangent_kernel`.
@@ -55,12 +58,19 @@ class MovingNetwork:
     def __init__(self, model: nn.Module, task: Task) -> None:
         check_modules(model)
         trainable(model)
-        self.model = copy.deepcopy(model)
+        self.model = private_copy(model)
+        check_independent(self.model, model, task.X)
+        self.merged = merge_shared(self.model)
+        self._coarse: nn.Module | None = None
+        self._untouched = private_copy(model) if self.merged else None
+        if any(is_coarse(p.dtype) for p in self.model.parameters()):
+            self._coarse = private_copy(self.model)
+            self.model, task = self.model.float(), task.to(torch.float32)
         self.task = task
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
-        self._form: tuple[str, ...] = ()
+        self._route = Route()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
     def start(self) -> tuple[Features, Spectrum]:
@@ -72,33 +82,45 @@ class MovingNetwork:
         """
         X, C = self.task.X, self.task.outputs
         examination = examine(self.model, X, outputs=C)
-        self._plan(examination)
-        self._cached = CachedLayers(self.parameters, X, self.X, examination.cacheable)
-        features = self.features()
-        examination.check_rows(features.outputs)
-        K = features.gram()
+        at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
+
+        def attempt(route: Route) -> tuple[Features, Tensor] | None:
+            self.release()
+            self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
+            self._plan(examination)
+            self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else examination.cacheable)
+            features = self.features()
+            examination.check_rows(features.outputs)
+            K = features.gram()
+            return (features, K) if self._agrees(features, K, examination, at_test) else None
+
+        features, K = by_first_right_route(examination, attempt)
+        at_test.check_rows()
+        return features, self._decompose(K)
+
+    def _agrees(self, features: Features, K: Tensor, examination: Examination, at_test: Examination) -> bool:
+        """Whether K(X, X), and K(x', X) on a few rows of it, are what plain autograd says."""
+        C = self.task.outputs
         sampled = matrix_rows(examination.rows, C)
         if not examination.agrees(K[sampled][:, sampled]):
-            logger.warning("the layerwise kernel differs from plain autograd: per-example gradients for all parameters")
-            self.release()
-            self._form = tuple(self.parameters)
-            self._plan(examination)
-            features = self.features()
-            K = features.gram()
-        return features, self._decompose(K)
+            return False
+        if at_test is examination:
+            return True
+        few = features_of(self.model, self.parameters, self.X[at_test.rows], route=self._route)
+        return at_test.agrees(few.gram(features)[:, sampled], other=examination)
 
     def _plan(self, examination: Examination) -> None:
         n, C = self.task.y.shape
         outputs = examination.sample.outputs
         kernels, parameters = 5 * (n * C) ** 2 * 8, 6 * self.size * outputs.element_size()
-        n_bytes = n * examination.bytes_per_row(self._form) + kernels + parameters
+        n_bytes = n * examination.bytes_per_row(self._route.form) + kernels + parameters
         remedy = "Predict from fewer training points, or in a smaller floating-point type."
         require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
 
     def features(self, X: Tensor | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands."""
         X = self.task.X if X is None else X
-        return features_of(self.model, self.parameters, X, form=self._form, cached=self._cached)
+        return features_of(self.model, self.parameters, X, route=self._route, cached=self._cached)
 
     def outputs(self, X: Tensor) -> Tensor:
         """f(θ, X), (n, C)."""
@@ -161,6 +183,38 @@ class MovingNetwork:
         self.settle()
         return {k: v.detach().clone() for k, v in self.model.state_dict().items()}
 
+    def rounding(self, state: Mapping[str, Tensor]) -> float:
+        """What the floating-point type of a model in half precision makes of its outputs; 0 for other models.
+
+        The root mean square over the inputs where errors are wanted, with the parameters of a state dict.
+        """
+        if self._coarse is None:
+            return 0.0
+        coarse = self._coarse
+        self.model.load_state_dict(dict(state))
+        coarse.load_state_dict(dict(state))
+        exact, type_ = self.outputs(self.X), next(coarse.parameters()).dtype
+        with torch.no_grad():
+            rounded = evaluate(coarse, self.X.to(type_) if self.X.is_floating_point() else self.X)
+        return float((rounded.double() - exact.double()).square().mean().sqrt())
+
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the model itself computes in half precision."""
+        return self._coarse is not None
+
+    def copy_at(self, position: Position) -> tuple[nn.Module, Task]:
+        """A copy of the network at a position, in the type in which the model itself computes, and the task in it."""
+        self.put(position)
+        self.settle()
+        if self._coarse is not None:
+            made = private_copy(self._coarse)
+            made.load_state_dict(self.model.state_dict())
+            return made, self.task.to(next(made.parameters()).dtype)
+        if self._untouched is not None:
+            return private_copy(self._untouched), self.task
+        return private_copy(self.model), self.task
+
     def eigenvalue_gradient(self, v: Tensor, metric: Metric | None = None) -> Direction:
         """∇_θ (J(X)ᵀv)·D (J(X)ᵀv) where the network stands: that of an eigenvalue of J D Jᵀ, v its unit eigenvector.
 
@@ -170,7 +224,7 @@ class MovingNetwork:
         """
         self.settle()
         values = list(self.parameters.values())
-        with torch.enable_grad():
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no second derivatives
             outputs = evaluate(self.model, self.task.X)
         seed = v.to(outputs).view_as(outputs)
         grads = torch.autograd.grad(outputs, values, seed, retain_graph=True, create_graph=True, allow_unused=True)

@@ -91,6 +91,12 @@ class LinearRule(Rule, ABC):
     def _largest_product(self) -> float:
         """The lr·γ·λ at which a step, after many, no longer contracts."""
         late = LATE if self.constant_from_step is None else self.constant_from_step
+        if self.schedule.momentum is not None:
+            late = 0
+        return self._product_at(late)
+
+    def _product_at(self, late: int) -> float:
+        """The lr·γ·λ at which a step like number ``late``, made again and again, no longer contracts."""
 
         def radius(z: float) -> float:
             A, B = self.matrices(late, z)
@@ -99,6 +105,8 @@ class LinearRule(Rule, ABC):
             return float(np.abs(np.linalg.eigvals(step)).max())
 
         lo, hi = 1e-6, 16.0
+        if radius(hi) <= 1 + 1e-12:  # the gradient is not taken
+            return math.inf
         while hi - lo > 1e-12 * hi:
             mid = (lo + hi) / 2
             lo, hi = (mid, hi) if radius(mid) < 1 else (lo, mid)
@@ -106,7 +114,9 @@ class LinearRule(Rule, ABC):
 
     def largest_stable(self, k: float, gamma: float) -> float:
         """The eigenvalue at the limit of stability of step number k."""
-        return self.limit(1.0, gamma) / self.rate(k)
+        if self.schedule.momentum is None or self.flow:
+            return self.limit(1.0, gamma) / self.rate(k)
+        return self._product_at(int(k)) / (gamma * self.rate(k))
 
     def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
         """The best rate of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit if that is near."""

@@ -35,12 +35,19 @@ class Momentum(LinearRule):
         """The first step knows no dampening."""
         return 1 if self.dampening and not self.flow else 0
 
+    def _momentum(self, k: int) -> float:
+        """The momentum of step number k."""
+        scheduled = None if self.schedule.momentum is None else self.schedule.momentum(k)
+        return self.momentum if scheduled is None else scheduled
+
     def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
         """Of torch's step, or of the flow."""
         if self.flow:
             root = math.sqrt(lr)
             return np.array([[0.0, -root], [0.0, self.momentum - 1.0]]), np.array([0.0, root])
-        mu, taken = self.momentum, 1.0 if k == 0 else 1.0 - self.dampening
+        mu, taken = self._momentum(k), 1.0 if k == 0 else 1.0 - self.dampening
+        if mu == 0.0:  # torch leaves the buffer alone
+            return np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([-lr, 0.0])
         if self.nesterov:
             return np.array([[1.0, -lr * mu * mu], [0.0, mu]]), np.array([-lr * (1.0 + mu * taken), taken])
         return np.array([[1.0, -lr * mu], [0.0, mu]]), np.array([-lr * taken, taken])

@@ -110,6 +110,8 @@ def _notes(entries: Sequence[EntryView]) -> list[tuple[str, str]]:
         for kind, p in (("linearized", view.linearized), ("along the path", view.relinearized)):
             for note in p.notes if p is not None else ():
                 labels.setdefault(f"Prediction, {kind}: {note}", []).append(view.label)
+        for note in view.run.notes if view.run is not None else ():
+            labels.setdefault(f"Training: {note}", []).append(view.label)
         if view.run is not None and view.run.until is not None and not view.run.converged:
             labels.setdefault(f"Training stopped short of its aim: {view.run.reason}", []).append(view.label)
     return [(note, "all" if len(about) == len(entries) > 1 else ", ".join(about)) for note, about in labels.items()]

@@ -37,6 +37,22 @@ class Layer(ABC):
             hi: the entry after the last.
         """
 
+    #: Whether a row may have several positions, its input (n, T, …) and gradient (C, n, T, …).
+    takes_positions = True
+
+    def positions(self, shape: tuple[int, ...], parameter: tuple[int, ...]) -> int:
+        """Over how many leading axes of the output, of a shape, the call does the same to every position.
+
+        Args:
+            shape: the output's.
+            parameter: the parameter's.
+        """
+        return len(shape) - 1
+
+    def given(self, input: Tensor, shape: tuple[int, ...]) -> tuple[Layer, Tensor]:
+        """The layer and its input as they are when positions are rearranged, for an output of a shape."""
+        return self, input
+
     def transposed(self) -> Layer | None:
         """This layer when the parameter entered the call as its transpose; None where that has no meaning."""
         return None

@@ -20,20 +20,34 @@ Axes = Literal["last", "channels", "trailing", "broadcast"]
 
 @dataclass(frozen=True)
 class Bias(Layer):
-    """The gradient is that of the output, summed over the axes along which the parameter was broadcast."""
+    """The gradient is that of the output, summed over the axes along which the parameter was broadcast.
+
+    Attributes:
+        axes: where it stands in the output.
+        row_axis: which axis of the output was that of the rows, before it came to be the first.
+    """
 
     axes: Axes
+    row_axis: int = 0
 
     @classmethod
     def calls(cls) -> Mapping[Any, Recognizer]:
         """Elementwise sums; biases of other layers are recognized with these."""
-        return dict.fromkeys(
-            [torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_], _sum
-        )
+        sums = [torch.add, Tensor.add, Tensor.__add__, Tensor.__radd__, Tensor.__iadd__, Tensor.add_]
+        return {**dict.fromkeys(sums, _sum), **dict.fromkeys(EXPANSIONS, _expanded), Tensor.repeat: _repeated}
+
+    @property
+    def takes_positions(self) -> bool:  # type: ignore[override]
+        """Not where the second axis is that of channels."""
+        return self.axes != "channels"
+
+    def positions(self, shape: tuple[int, ...], parameter: tuple[int, ...]) -> int:
+        """The axes along which it is broadcast, as far as they come first."""
+        return broadcast_axes(self.axes, shape, parameter)
 
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
         """G, summed."""
-        return sum_to(factor.gradient, shape, self.axes, lo, hi)
+        return sum_to(factor.gradient, shape, self.axes, lo, hi, self.row_axis)
 
     def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
         """Where it meets every row once, for every pair of such uses."""
@@ -60,14 +74,14 @@ class _Products(MatrixProducts):
         return step.sum(1)
 
 
-def sum_to(g: Tensor, shape: tuple[int, ...], axes: Axes, lo: int, hi: int) -> Tensor:
+def sum_to(g: Tensor, shape: tuple[int, ...], axes: Axes, lo: int, hi: int, row_axis: int = 0) -> Tensor:
     """Sum (C, n, …) over the axes along which a parameter of the given shape was broadcast; of it lo:hi."""
     C, n = g.shape[:2]
     if axes == "broadcast":
         rest = g.shape[2:]
-        inner = shape[len(shape) - len(rest) :] if len(shape) > len(rest) else shape
-        padded = (1,) * (len(rest) - len(inner)) + tuple(inner)
-        over = [i + 2 for i, (p, r) in enumerate(zip(padded, rest, strict=True)) if p == 1 and r != 1]
+        aligned = aligned_to(1 + len(rest), shape)
+        inner = aligned[:row_axis] + aligned[row_axis + 1 :]
+        over = [i + 2 for i, (p, r) in enumerate(zip(inner, rest, strict=True)) if p == 1 and r != 1]
         summed = (g.sum(over) if over else g).reshape(C, n, *shape)
     elif axes == "trailing":
         summed = g.reshape(C, n, -1, *shape).sum(2)
@@ -78,11 +92,47 @@ def sum_to(g: Tensor, shape: tuple[int, ...], axes: Axes, lo: int, hi: int) -> T
     return summed[:, :, lo:hi] if shape else summed
 
 
+def broadcast_axes(axes: Axes, shape: tuple[int, ...], parameter: tuple[int, ...]) -> int:
+    """Over how many leading axes of an output a parameter is broadcast."""
+    if axes == "channels":
+        return 1
+    if axes == "last":
+        return len(shape) - 1
+    if axes == "trailing":
+        return len(shape) - len(parameter)
+    return next((i for i, p in enumerate(aligned_to(len(shape), parameter)) if p != 1), len(shape))
+
+
+def aligned_to(ndim: int, parameter: tuple[int, ...]) -> tuple[int, ...]:
+    """The parameter's shape among so many axes, as broadcasting aligns it; leading ones may be left out."""
+    return ((1,) * ndim + tuple(parameter))[-ndim:] if ndim else ()
+
+
 def may_be_broadcast(parameter: Any, other: Any) -> bool:
     """Whether an elementwise operation lets the first meet every row of the second alike."""
     if not (isinstance(parameter, Tensor) and isinstance(other, Tensor)):
         return False
-    return parameter.ndim < other.ndim or (parameter.ndim == other.ndim and len(parameter) == 1)
+    if parameter.is_complex() or other.is_complex() or parameter.ndim > other.ndim:
+        return False
+    aligned = aligned_to(other.ndim, tuple(parameter.shape))
+    return any(p == 1 for p in aligned) and all(p in (1, o) for p, o in zip(aligned, other.shape, strict=True))
+
+
+#: Calls that repeat a parameter along new axes, such as that of the rows.
+EXPANSIONS = {Tensor.expand, Tensor.expand_as, torch.broadcast_to, Tensor.broadcast_to, Tensor.repeat}
+
+
+def _expanded(parameter: Tensor, *sizes: Any, **options: Any) -> list[Part] | None:
+    return None if options else [Part(parameter, Bias("broadcast"))]
+
+
+def _repeated(parameter: Tensor, *sizes: Any, **options: Any) -> list[Part] | None:
+    if options:
+        return None
+    repeats = tuple(sizes[0]) if len(sizes) == 1 and not isinstance(sizes[0], int) else sizes
+    aligned = aligned_to(len(repeats), tuple(parameter.shape))
+    alike = all(p == 1 or r == 1 for p, r in zip(aligned, repeats, strict=True))
+    return [Part(parameter, Bias("broadcast"))] if alike else None
 
 
 def _sum(a: Any, b: Any, **options: Any) -> list[Part] | None:

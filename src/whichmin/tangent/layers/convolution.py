@@ -1,4 +1,4 @@
-"""Convolutions over one, two or three axes."""
+"""Convolutions over one, two or three axes, and their transposes."""
 
 from __future__ import annotations
 
@@ -17,27 +17,41 @@ from whichmin.tangent.layers.bias import Bias
 
 @dataclass(frozen=True)
 class Convolution(Layer):
-    """A window of weights, (out, in/groups, *window), with the settings of ``F.conv2d``, one for each axis."""
+    """A window of weights, (out, in/groups, *window), with the settings of ``F.conv2d``, one for each axis.
+
+    Attributes:
+        output_padding: that of a transposed convolution, whose weights are (in, out/groups, *window); None for others.
+    """
 
     stride: tuple[int, ...]
     padding: tuple[int, ...]
     dilation: tuple[int, ...]
     groups: int
+    output_padding: tuple[int, ...] | None = None
 
     @classmethod
     def calls(cls) -> Mapping[Any, Recognizer]:
-        """``F.conv1d``, ``F.conv2d`` and ``F.conv3d``."""
-        return {f: partial(_recognize, d) for f, d in ((F.conv1d, 1), (F.conv2d, 2), (F.conv3d, 3))}
+        """``F.conv1d``, ``F.conv_transpose1d`` and those of more axes."""
+        plain = {f: partial(_recognize, d) for f, d in ((F.conv1d, 1), (F.conv2d, 2), (F.conv3d, 3))}
+        transposes = ((F.conv_transpose1d, 1), (F.conv_transpose2d, 2), (F.conv_transpose3d, 3))
+        return {**plain, **{f: partial(_recognize_transposed, d) for f, d in transposes}}
+
+    takes_positions = False
+
+    def positions(self, shape: tuple[int, ...], parameter: tuple[int, ...]) -> int:
+        """The first axis."""
+        return 1
 
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
         """One weight gradient per example, each by the library's own convolution kernels."""
         x, g = factor.input, factor.gradient
-        whole = self.groups > 1 or (lo == 0 and hi == shape[0])
+        transposed = self.output_padding is not None
+        whole = transposed or self.groups > 1 or (lo == 0 and hi == shape[0])
         if not whole:
             g = g[:, :, lo:hi]
         like = g.new_empty(()).expand(shape if whole else (hi - lo, *shape[1:]))
-        zeros = [0] * (len(shape) - 2)
-        settings = (list(self.stride), list(self.padding), list(self.dilation), False, zeros, self.groups)
+        more = list(self.output_padding or [0] * (len(shape) - 2))
+        settings = (list(self.stride), list(self.padding), list(self.dilation), transposed, more, self.groups)
         out = g.new_empty((*g.shape[:2], *like.shape))
         for i in range(g.shape[1]):
             row = x[i : i + 1]
@@ -45,7 +59,7 @@ class Convolution(Layer):
                 out[c, i] = torch.ops.aten.convolution_backward(
                     g[c, i : i + 1], row, like, None, *settings, [False, True, False]
                 )[1]
-        return out[:, :, lo:hi] if self.groups > 1 else out
+        return out[:, :, lo:hi] if whole else out
 
 
 def _recognize(
@@ -69,6 +83,25 @@ def _recognize(
             return None
         padding = [t // 2 for t in total]
     parts = [Part(weight, Convolution(stride, _each(padding, dims), dilation, groups), input)]
+    return parts if bias is None else [*parts, Part(bias, Bias("channels"))]
+
+
+def _recognize_transposed(
+    dims: int,
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
+) -> list[Part] | None:
+    if input.ndim != dims + 2:
+        return None
+    each = [_each(value, dims) for value in (stride, padding, dilation)]
+    layer = Convolution(each[0], each[1], each[2], groups, _each(output_padding, dims))
+    parts = [Part(weight, layer, input)]
     return parts if bias is None else [*parts, Part(bias, Bias("channels"))]
 
 

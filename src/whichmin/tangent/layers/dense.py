@@ -34,9 +34,10 @@ class Dense(Layer):
 
     @classmethod
     def calls(cls) -> Mapping[Any, Recognizer]:
-        """``F.linear``, and matrix products with a matrix from the right."""
+        """``F.linear``, and matrix products with a matrix from the right, with a bias or without."""
         products = [torch.matmul, torch.mm, Tensor.matmul, Tensor.mm, Tensor.__matmul__]
-        return {F.linear: _linear, **dict.fromkeys(products, _matmul)}
+        sums = dict.fromkeys([torch.addmm, Tensor.addmm], _addmm)
+        return {F.linear: _linear, **sums, **dict.fromkeys(products, _matmul)}
 
     def transposed(self) -> Dense:
         """x·W for x·Wᵀ."""
@@ -118,6 +119,12 @@ def _tokens(factor: Factor) -> tuple[Tensor, Tensor]:
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> list[Part]:
     parts = [Part(weight, Dense(), input)]
     return parts if bias is None else [*parts, Part(bias, Bias("last"))]
+
+
+def _addmm(bias: Tensor, mat1: Tensor, mat2: Tensor, **scales: Any) -> list[Part] | None:
+    if scales or bias.ndim != 1:
+        return None
+    return [Part(bias, Bias("last")), Part(mat2, Dense(flipped=True), mat1)]
 
 
 def _matmul(input: Tensor, other: Tensor) -> list[Part] | None:

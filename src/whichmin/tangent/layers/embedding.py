@@ -27,6 +27,10 @@ class Embedding(Layer):
         """``F.embedding``."""
         return {F.embedding: _recognize}
 
+    def positions(self, shape: tuple[int, ...], parameter: tuple[int, ...]) -> int:
+        """All axes of the numbers that are looked up."""
+        return len(shape) - len(parameter) + 1
+
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
         """G of each token, added to the row that was looked up."""
         index, g = factor.input, factor.gradient

@@ -1,0 +1,106 @@
+"""Which row of the inputs each position of a call belongs to, seen from what the position influences.
+
+The gradient of Σ_i s_i f_i at a position that belongs to row i is s_i times that of f_i alone. Two backward passes, one
+with all s_i = 1 and one with different marks s_i, so tell the row of every position, whatever the layout: sequences
+before rows, rows folded into other axes, tokens sorted by expert, windows. A position that several rows depend on has
+gradients that are no multiples of each other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+#: Gradients are multiples of each other up to this part of their size.
+TOLERANCE = 1e-3
+#: Gradients below so many roundings of the largest one are rounding themselves.
+ROUNDING = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Arrangement:
+    """Where the rows are among the positions of a call.
+
+    Attributes:
+        index: the positions of each row, (n, T), numbered over the leading axes; −1 where a row has fewer.
+    """
+
+    index: Tensor
+
+    def __call__(self, x: Tensor, axes: int, before: int = 0) -> Tensor:
+        """The tensor with its positions by rows: (…, n, T, rest), or (…, n, rest) where each row has one.
+
+        Args:
+            x: the tensor.
+            axes: how many axes positions run over.
+            before: how many axes stand before them.
+        """
+        flat = x.reshape(*x.shape[:before], -1, *x.shape[before + axes :])
+        index = self.index[:, 0] if self.index.shape[1] == 1 else self.index
+        missing = index < 0
+        out = flat.index_select(before, index.clamp(min=0).reshape(-1))
+        out = out.reshape(*x.shape[:before], *index.shape, *x.shape[before + axes :])
+        if bool(missing.any()):
+            out = out.masked_fill(missing.reshape(*index.shape, *[1] * (out.ndim - before - index.ndim)), 0)
+        return out
+
+
+def marks(n: int, like: Tensor) -> Tensor:
+    """Different numbers for n rows, (n,), between 1 and 2."""
+    return 1 + torch.arange(n, dtype=like.dtype, device=like.device) / max(n, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """The rows of positions.
+
+    Attributes:
+        of: the row of each position, −1 where no row depends on it.
+        are_sure: where the gradient is large enough to tell.
+        n: the number of rows.
+    """
+
+    of: Tensor
+    are_sure: Tensor
+    n: int
+
+    def are_first(self, shape: tuple[int, ...]) -> bool:
+        """Whether the first axis of a call's output is that of the rows, as far as positions tell."""
+        if shape[0] != self.n:
+            return False
+        expected = torch.arange(self.n, device=self.of.device).repeat_interleave(max(1, len(self.of) // self.n))
+        return bool(((self.of == expected) | ~self.are_sure).all())
+
+    def arrangement(self) -> Arrangement:
+        """Where to find the positions of each row."""
+        at = (self.of >= 0).nonzero()[:, 0]
+        order = at[torch.argsort(self.of[at], stable=True)]
+        rows = self.of[order]
+        counts = torch.bincount(rows, minlength=self.n)
+        starts = counts.cumsum(0) - counts
+        index = torch.full((self.n, max(1, int(counts.max()))), -1, dtype=torch.long, device=rows.device)
+        index[rows, torch.arange(len(order), device=rows.device) - starts[rows]] = order
+        return Arrangement(index)
+
+
+def rows_of(plain: Tensor, marked: Tensor, axes: int, n: int) -> Rows | None:
+    """The row of each position over the leading axes; None where a position belongs to several.
+
+    Args:
+        plain: the gradient of Σ_i f_i at the call's output.
+        marked: that of Σ_i s_i f_i, s the :func:`marks`.
+        axes: how many leading axes positions run over.
+        n: the number of rows.
+    """
+    g, h = (t.reshape(-1, t[(0,) * axes].numel()).double() for t in (plain, marked))
+    squares = g.square().sum(1)
+    used = squares > 0
+    ratio = torch.where(used, (g * h).sum(1) / torch.where(used, squares, 1.0), 1.0)
+    row = ((ratio - 1) * n).round().clamp(0, n - 1)
+    size, apart = squares.sqrt(), (h - (1 + row / n)[:, None] * g).square().sum(1).sqrt()
+    faint = ROUNDING * torch.finfo(plain.dtype).eps * float(size.max())
+    if bool((apart > TOLERANCE * size + faint).any()):
+        return None
+    return Rows(torch.where(used, row.long(), -1), used & (apart <= 0.2 / n * size), n)
