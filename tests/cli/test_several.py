@@ -99,6 +99,7 @@ def test_mini_batches(cli_json, optimizer):
     assert said["config"]["batch_size"] == 8
     assert seed["failed"] is None
     assert seed["mse_to_trained_relinearized"] < 0.05
+    assert seed["mse_to_trained_relinearized"] < 0.3 * seed["mse_to_trained_linearized"]
 
 
 def test_a_batch_above_all_rows_is_all_rows(cli_json):
