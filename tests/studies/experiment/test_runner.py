@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shutil
 import sys
@@ -110,18 +111,31 @@ def test_settings_reach_the_verbs(asked):
 
 
 def test_an_interrupted_training_is_no_answer(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        return dataclasses.replace(train(*arguments, **options), interrupted=True)
+
+    train = runner.train
+    monkeypatch.setattr(runner, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(Experiment(**TINY), out=tmp_path)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("last", [1, 3, 9])
+def test_ctrl_c_in_any_step_is_an_end(tmp_path, monkeypatch, last):
+    """Also where a prediction makes steps to see how long they take."""
     step, steps = torch.optim.SGD.step, []
 
     def interrupting(self, closure=None):
         steps.append(self)
-        if len(steps) == 3:
+        if len(steps) == last:
             raise KeyboardInterrupt
         return step(self, closure)
 
     monkeypatch.setattr(torch.optim.SGD, "step", interrupting)
     with pytest.raises(KeyboardInterrupt):
         run(Experiment(**TINY), out=tmp_path)
-    assert len(steps) == 3
+    assert len(steps) == last
     assert list((tmp_path / "runs").iterdir()) == []
 
 

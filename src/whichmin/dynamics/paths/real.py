@@ -70,6 +70,8 @@ class RealTraining:
         loop = self._loop(TIMED_STEPS, None, watch)
         with suppress(TrainingError):  # it diverges at once, which takes no longer
             loop.run(progress=False)
+        if loop.interrupted:
+            raise KeyboardInterrupt
         return min((b - a for a, b in pairwise(times)), default=math.inf)
 
     def run(self, patience: Patience) -> Outcome:
