@@ -269,7 +269,7 @@ def test_it_stops_where_training_stops(name, course):
         early += next(k for k, loss in enumerate(losses) if float(loss) < until) < run.steps
         for relinearize in ("never", 5):
             settings = {"until": until, "steps": 30, "relinearize": relinearize} | COURSES[course]
-            found = wm.predict(model, task, EXACT[name], **settings, relinearize="path")
+            found = wm.predict(model, task, EXACT[name], **settings)
             assert found.steps == run.steps
             assert distance(found.test, run.test) < 1e-12
     assert (early > 0) == (epoch > 1), "some fall below in the middle of an epoch"
