@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import os
+from html import escape
 from pathlib import Path
+
+# Beside other workers a test uses one core, also in the processes that it starts; set before torch and numpy are read.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
 import pytest
 import torch
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +29,13 @@ def data_folder() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("WHICHMIN_DATA names no folder of data sets")
     return Path(folder)
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of a report's words: titles stand in place of the drawings, which take most of the time."""
+
+    def titled(_, name: str, title: str) -> str:
+        return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title>'
+
+    monkeypatch.setattr("whichmin.report.drawing.inline_svg", lambda *args: titled(*args) + "</svg>")

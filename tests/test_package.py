@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import subprocess
 import sys
 import types
@@ -11,17 +12,77 @@ import pytest
 
 import whichmin as wm
 
+#: Answers of interpreters in which nothing of whichmin was imported before, by question.
+QUESTIONS = {
+    "names": "import whichmin as wm; [getattr(wm, n) for n in wm.__all__]; print(*dir(wm))",
+    "all modules": """
+import importlib, inspect, pkgutil, whichmin
+for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
+    if "cli" not in module.name:
+        importlib.import_module(module.name)
+import whichmin.decomposition.explanation
+for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
+    print(inspect.isfunction(getattr(whichmin, name)))
+""",
+    "module first": """
+import whichmin, whichmin.decomposition.explanation, inspect
+print(inspect.isfunction(whichmin.explain))
+""",
+    "module named like its verb": """
+import whichmin, whichmin.decomposition.explain as module, inspect
+print(inspect.ismodule(module), whichmin.explain is module.explain)
+""",
+    "explaining": """
+import sys, torch, whichmin as wm
+from functools import partial
+before = set(sys.modules)
+task = wm.Task(torch.randn(4, 3), torch.randn(4), torch.randn(2, 3))
+wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), steps=3)
+print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
+""",
+}
 
-def fresh(code: str) -> str:
+#: Reads torch once; each question is then put to a process of its own.
+ASK = """
+import json, os, sys, traceback
+import torch
+answers = {}
+for name, code in json.loads(sys.argv[1]).items():
+    assert not [module for module in sys.modules if module.startswith("whichmin")]
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.dup2(writing, 1)
+        try:
+            exec(code, {})
+            sys.stdout.flush()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writing)
+    with os.fdopen(reading) as pipe:
+        answers[name] = pipe.read()
+    assert os.waitpid(child, 0)[1] == 0, name
+print(json.dumps(answers))
+"""
+
+
+def interpreter(*arguments: str) -> str:
     """What a new interpreter prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-def test_every_public_name_is_there():
-    names = fresh("import whichmin as wm; [getattr(wm, n) for n in wm.__all__]; print(*dir(wm))").split()
-    assert names == sorted(wm.__all__)
+@pytest.fixture(scope="module")
+def answers() -> dict[str, list[str]]:
+    """The words that each of the questions printed."""
+    return {name: said.split() for name, said in json.loads(interpreter("-c", ASK, json.dumps(QUESTIONS))).items()}
+
+
+def test_every_public_name_is_there(answers):
+    assert answers["names"] == sorted(wm.__all__)
     assert len(set(wm.__all__)) == len(wm.__all__)
 
 
@@ -51,53 +112,31 @@ def test_a_name_that_is_not_there():
         _ = wm.fit
 
 
-def test_modules_do_not_shadow_the_verbs():
-    code = """
-import importlib, inspect, pkgutil, whichmin
-for module in pkgutil.walk_packages(whichmin.__path__, "whichmin."):
-    if "cli" not in module.name:
-        importlib.import_module(module.name)
-import whichmin.decomposition.explanation
-for name in ("predict", "train", "explain", "compare", "seeds", "spectrum", "tangent_kernel", "kernel_operator"):
-    print(inspect.isfunction(getattr(whichmin, name)))
-"""
-    assert fresh(code).split() == ["True"] * 8
+def test_modules_do_not_shadow_the_verbs(answers):
+    assert answers["all modules"] == ["True"] * 8
 
 
-def test_importing_a_verbs_module_first_does_not_shadow_it():
-    code = "import whichmin, whichmin.decomposition.explanation, inspect; print(inspect.isfunction(whichmin.explain))"
-    assert fresh(code) == "True"
+def test_importing_a_verbs_module_first_does_not_shadow_it(answers):
+    assert answers["module first"] == ["True"]
 
 
-def test_modules_named_like_their_verb_are_reached():
-    assert (
-        fresh(
-            "import whichmin, whichmin.decomposition.explain as module, inspect;"
-            "print(inspect.ismodule(module), whichmin.explain is module.explain)"
-        )
-        == "True True"
-    )
+def test_modules_named_like_their_verb_are_reached(answers):
+    assert answers["module named like its verb"] == ["True", "True"]
 
 
 HEAVY = ("matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts")
 
 
 def test_importing_is_light():
-    loaded = fresh("import sys, whichmin; print(*sorted({m.split('.')[0] for m in sys.modules}))").split()
+    code = "import sys, whichmin; print(*sorted({m.split('.')[0] for m in sys.modules}))"
+    loaded = interpreter("-c", code).split()
     assert not set(HEAVY) & set(loaded)
     assert "torch" not in loaded, "names are imported when they are first used"
 
 
-def test_predicting_and_explaining_load_no_plots_or_tables():
-    code = """
-import sys, torch, whichmin as wm
-from functools import partial
-before = set(sys.modules)
-task = wm.Task(torch.randn(4, 3), torch.randn(4), torch.randn(2, 3))
-wm.explain(wm.networks.MLP([3, 8, 1]), task, partial(torch.optim.SGD, lr="best"), steps=3)
-print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))
-"""
-    assert not {"matplotlib", "pandas", "sklearn", "scipy", "jinja2", "cyclopts"} & set(fresh(code).split())
+def test_predicting_and_explaining_load_no_plots_or_tables(answers):
+    assert answers["explaining"]
+    assert not set(HEAVY) & set(answers["explaining"])
 
 
 def test_the_version():

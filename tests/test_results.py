@@ -7,7 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -53,6 +53,7 @@ def recorded() -> wm.Recorder:
     return recorder
 
 
+@cache
 def study() -> linear.LinearStudy:
     return linear.study(*linear.example(3, 6, 2), width=20, widths=(20, 40), exponents=(0.4, 0.5), seeds=2)
 
@@ -113,6 +114,14 @@ def library_results() -> set[type[Result]]:
 def case(request) -> tuple[Case, Result]:
     found = CASES[request.param]
     return found, found.make()
+
+
+@pytest.fixture(scope="module")
+def shown(case, tmp_path_factory) -> Page:
+    """Its report, with all figures drawn."""
+    target = tmp_path_factory.mktemp("shown") / "report.html"
+    case[1].report(target)
+    return Page(target.read_text(encoding="utf-8"))
 
 
 def saved(result: Result) -> dict[str, Any]:
@@ -205,16 +214,19 @@ def test_it_is_drawn(case):
     assert all(ax.has_data() for ax in figure.axes)
 
 
-def test_its_report_is_one_page_that_needs_nothing_else(case, tmp_path):
+def test_its_report_is_one_page_that_needs_nothing_else(shown):
+    shown.assert_stands_alone()
+    assert shown.finding
+    assert shown.figures
+    assert shown.sections[0] == "asked"
+    assert len(shown.source) < 1_500_000
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_its_report_is_one_file_with_a_title(case, tmp_path):
     _, result = case
     target = tmp_path / "deeper" / "report.html"
     result.report(target)
-    page = Page(target.read_text(encoding="utf-8"))
-    page.assert_stands_alone()
-    assert page.finding
-    assert page.figures
-    assert page.sections[0] == "asked"
-    assert len(page.source) < 1_500_000
     result.report(target, title="A & B")
     assert "<title>A &amp; B</title>" in target.read_text(encoding="utf-8")
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
@@ -222,13 +234,12 @@ def test_its_report_is_one_page_that_needs_nothing_else(case, tmp_path):
         result.report(tmp_path)
 
 
-def test_a_loaded_result_is_shown_alike(case, tmp_path):
+def test_a_loaded_result_is_shown_alike(case, shown, tmp_path):
     _, result = case
     result.save(tmp_path / "result")
-    result.report(tmp_path / "a.html")
-    type(result).load(tmp_path / "result").report(tmp_path / "b.html")
-    one, other = (Page((tmp_path / name).read_text(encoding="utf-8")) for name in ("a.html", "b.html"))
-    assert (one.finding, one.figures, one.sections) == (other.finding, other.figures, other.sections)
+    type(result).load(tmp_path / "result").report(tmp_path / "loaded.html")
+    loaded = Page((tmp_path / "loaded.html").read_text(encoding="utf-8"))
+    assert (loaded.finding, loaded.figures, loaded.sections) == (shown.finding, shown.figures, shown.sections)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

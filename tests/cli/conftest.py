@@ -24,8 +24,8 @@ def cli(tmp_path, monkeypatch, capsys):
 
 
 @pytest.fixture
-def cli_json(cli):
-    """Run a command line with --json and a small problem, and read its one object."""
+def cli_json(cli, undrawn):
+    """Run a command line with --json and a small problem, and read its one object; nothing is drawn."""
 
     def call(*tokens: str) -> dict:
         code, out, err = cli(*tokens, *SMALL, "--seeds", "1", "--json")

@@ -28,6 +28,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     assert "sgd – adagrad" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_object_with_batches_and_training(cli, tmp_path):
     code, out, err = cli("compare", *SMALL, *TWO, "--batch-size", "none,5", "--train", "--out", "there", "--json")
     assert code == 0, err
@@ -42,6 +43,7 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
     assert len(list((tmp_path / "there" / "runs").iterdir())) == 16
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_choice_that_diverges_fails_alone(cli):
     code, out, err = cli("compare", *SMALL, "--optimizer", "sgd,sgd:lr=1e4,adagrad:lr=0.03")
     assert code == 1, err
@@ -91,6 +93,7 @@ def test_every_number_stands_in_its_column(cli, answered, trained):
     assert "note: a note" in lines
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_every_number_stands_under_its_key(cli, answered):
     found = comparison(failed=(5, 6))
     answered(found)
@@ -111,6 +114,7 @@ def test_every_number_stands_under_its_key(cli, answered):
     assert (said["config"]["batch_size"], said["config"]["level"]) == ([None, 5], 0.1)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_options_reach_the_question(cli, answered, tmp_path):
     asked = answered(comparison())
     (tmp_path / "c.toml").write_text('seeds = 9\nuntil = 0.5\nbatch_size = [4, "none"]\n')

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 
 import pytest
+
+from oracles import linear_networks
 
 SMALL = ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "--seeds", "2"]
 SWEEP = ["--widths", "20,40,80", "--exponents", "0.4,0.5"]
@@ -22,6 +25,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     assert "<html" in report.read_text(encoding="utf-8")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_object(cli, tmp_path):
     code, out, err = cli("linear", *SMALL, *SWEEP, "--out", "there", "--json")
     assert code == 0, err
@@ -33,6 +37,7 @@ def test_one_object(cli, tmp_path):
     assert said["report"] == str(tmp_path / "there" / "report.html")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_no_sweep(cli):
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--json")
     assert code == 0, err
@@ -56,7 +61,10 @@ def test_bad_input(cli, tokens, said):
     assert "Traceback" not in err
 
 
-def test_a_place_that_cannot_be_written_to(cli, tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_a_place_that_cannot_be_written_to(cli, tmp_path, monkeypatch):
+    module = importlib.import_module("whichmin.linear.study")
+    monkeypatch.setattr(module, "study", lambda *_, **__: linear_networks.study())
     (tmp_path / "file").touch()
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--out", "file")
     assert code == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ import torch
 import whichmin as wm
 from oracles.linear_rules import BEST, Dense, distance, flat, mlp_problem, problem, sgd
 from whichmin.decomposition.explanation import MEANINGS
-from whichmin.errors import InputError, ResultError
+from whichmin.errors import DivergenceError, InputError, ResultError
 
 OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
 
@@ -51,6 +52,20 @@ def test_the_terms_add_up_to_the_trained_network(outputs, kind, steps):
     if steps == 0:
         assert float(found.terms["drift"].abs().max()) < 1e-13 * scale
         assert float(found.terms["curvature"].abs().max()) < 1e-13 * scale
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5])
+def test_a_run_beyond_the_limit_of_stability_is_explained(momentum):
+    """Where a prediction is refused: the network was trained all the same, and its terms add up."""
+    model, task = problem("over")
+    limit = wm.predict(model, task, partial(torch.optim.SGD, lr=1e-3, momentum=momentum), steps=0).limit
+    optimizer = partial(torch.optim.SGD, lr=1.2 * limit, momentum=momentum)
+    with pytest.raises(DivergenceError):
+        wm.predict(model, task, optimizer, steps=8)
+    run = wm.train(model, task, optimizer, until=None, steps=8)
+    found = wm.explain(run)
+    assert distance(found.total, run.test) < 1e-11
+    assert all(math.isfinite(float(term.abs().max())) for term in found.terms.values())
 
 
 def test_a_model_is_trained_first():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -161,6 +162,23 @@ def test_a_replay_may_end_a_percent_off(off, accepted):
         wm.explain(recorder, loader=[task.X])
 
 
+def test_a_replay_that_ends_at_the_same_minimizer_is_not_the_loop():
+    """What was seen on the way tells them apart."""
+    _, task = problem("over")
+    task = wm.Task(task.X[:3], task.y[:3], task.X_test)
+    torch.manual_seed(0)
+    model = nn.Linear(4, 1, dtype=torch.float64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(1500):
+            optimizer.zero_grad()
+            (1.3 * nn.functional.mse_loss(model(task.X), task.y)).backward()
+            optimizer.step()
+    assert recorder.snapshots[-1].mse < 1e-8 * recorder.snapshots[0].mse
+    with pytest.raises(ResultError, match=r"the replay is not the loop: after 1 of 1500 steps"):
+        wm.explain(recorder, loader=[task.X])
+
+
 @pytest.mark.parametrize(
     ("batches", "message"),
     [
@@ -191,6 +209,20 @@ def test_loops_that_cannot_be_replayed(tmp_path):
     recorded(model, task, momentum)
     with pytest.raises(ResultError, match="cannot be replayed: its optimizer had made steps before"):
         wm.explain(recorded(model, task, momentum), loader=loader(task))
+
+
+def test_a_loop_whose_steps_were_skipped_is_not_replayed():
+    model, task = problem("over", dtype=torch.float32)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for factor in (1.0, math.inf, 1.0):
+            optimizer.zero_grad()
+            scaler.scale(factor * nn.functional.mse_loss(model(task.X), task.y)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+    with pytest.raises(ResultError, match="cannot be replayed: a GradScaler skipped 1 of its steps"):
+        wm.explain(recorder, loader=[task.X])
 
 
 class Positional(torch.optim.SGD):

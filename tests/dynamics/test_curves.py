@@ -23,9 +23,9 @@ RULES = {
 @pytest.mark.parametrize("activation", ["tanh", "relu"])
 def test_losses_on_the_way(name, activation):
     model, task = mlp_problem((4, 200), 8, n_test=40, activation=activation)
-    run = wm.train(model, task, RULES[name], until=1e-5, steps=1200)
+    run = wm.train(model, task, RULES[name], until=1e-5, steps=150)
     times = sorted({round(1.2**k) for k in range(1, 60)} & set(range(1, run.steps + 1)))
-    found = wm.predict(model, task, RULES[name], steps=times)
+    found = wm.predict(model, task, RULES[name], steps=times, relinearize="path")
     off, lazy_off = (
         float(((p.train - task.y).square().mean((1, 2)) / run.losses[times] - 1).abs().max())
         for p in (found, wm.predict(model, task, RULES[name], steps=times, relinearize="never"))
@@ -39,12 +39,12 @@ def test_losses_on_the_way(name, activation):
 def test_a_network_that_is_linear_needs_no_path():
     _, task = mlp_problem((4, 4), 3)
     model = torch.nn.Linear(4, 1, dtype=torch.float64)
-    found = wm.predict(model, task, RULES["heavy ball"], steps=[1, 10, 100])
+    found = wm.predict(model, task, RULES["heavy ball"], steps=[1, 10, 100], relinearize="path")
     assert found.method == "linearized"
 
 
 def test_a_loss_that_cannot_be_told_is_noted(monkeypatch):
     monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
     model, task = mlp_problem((4, 20), 8, n_test=40)
-    found = wm.predict(model, task, RULES["heavy ball"], steps=[10, 100, 400], tol=10.0)
+    found = wm.predict(model, task, RULES["heavy ball"], steps=[10, 100, 400], tol=10.0, relinearize="path")
     assert any("training errors on the way may be off by" in note for note in found.notes)

@@ -61,6 +61,7 @@ def test_compare(registered):
     assert set(found.names) == {"gd", "lazy"}
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_line_and_the_report(registered, tmp_path, monkeypatch, capsys):
     from whichmin.cli.main import main
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from itertools import pairwise
 
 import pytest
@@ -47,15 +48,21 @@ def test_one_linearization_of_a_wide_network_is_the_trained_one():
     assert lazy.certificate.test_deviation < 0.01
 
 
+@cache
+def trained_and_predicted(seed):
+    """Digits trained, predicted from one linearization, and along a path."""
+    model, task, found = digits(seed)
+    optimizer = sgd(0.4 * found.max_lr)
+    run = wm.train(model, task, optimizer, until=1e-4)
+    lazy = wm.predict(model, task, optimizer, until=1e-4, relinearize="never")
+    return run, lazy, wm.predict(model, task, optimizer, until=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_followed_path_beats_one_linearization_where_features_are_learned(seed):
-    model, task, found = digits(seed)
-    lr = found.best_lr / 2
-    run = wm.train(model, task, sgd(lr), until=1e-4)
+    run, lazy, followed = trained_and_predicted(seed)
     assert run.converged
-    lazy = wm.predict(model, task, sgd(lr), until=1e-4, relinearize="never")
-    followed = wm.predict(model, task, sgd(lr), until=1e-4)
     assert followed.method == "relinearized"
     assert rms(followed.test, run.test) ** 2 < 0.1 * rms(lazy.test, run.test) ** 2
 
@@ -63,10 +70,7 @@ def test_a_followed_path_beats_one_linearization_where_features_are_learned(seed
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_the_estimated_error_is_within_a_factor_of_four(seed):
-    model, task, found = digits(seed)
-    lr = 0.4 * found.max_lr
-    run = wm.train(model, task, sgd(lr), until=1e-4)
-    followed = wm.predict(model, task, sgd(lr), until=1e-4)
+    run, _, followed = trained_and_predicted(seed)
     assert 0.25 < followed.error / rms(followed.test, run.test) < 4
 
 

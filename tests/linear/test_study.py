@@ -8,6 +8,7 @@ import pytest
 import torch
 from cyclopts import App
 
+from oracles import linear_networks
 from whichmin import linear
 from whichmin.cli.linear import linear as command
 from whichmin.errors import ConfigError
@@ -15,9 +16,9 @@ from whichmin.linear.descent import largest_step
 from whichmin.linear.study import measured_rate
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def answer():
-    return linear.study(*linear.example(4, 9, 2), width=40, widths=(20, 40, 80), exponents=(0.4, 0.5), seeds=3)
+    return linear_networks.study()
 
 
 def test_measured_is_within_guaranteed(answer):
@@ -87,6 +88,7 @@ def test_the_command_prints_a_table_and_writes_the_report(tmp_path, capsys):
     assert (tmp_path / "report.html").is_file()
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_speaks_json(tmp_path, capsys):
     run(*SMALL, "--widths", "none", "--json", "--out", str(tmp_path))
     said = json.loads(capsys.readouterr().out)
@@ -96,6 +98,7 @@ def test_the_command_speaks_json(tmp_path, capsys):
     assert not any(math.isnan(v) for row in said["table"] for k, v in row.items() if k != "quantity" and v is not None)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_takes_data(tmp_path, capsys):
     assert run("--data", "digits", "--n-train", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
     assert "rate of the loss" in capsys.readouterr().out

@@ -39,9 +39,10 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_a_new_file_is_a_new_figure_of_the_page(folder):
-    before = Page(entries_page([make_entry(0), make_entry(1)]))
+    entries = [Entry(f"seed {seed}", linearized=make_entry(seed).linearized) for seed in range(2)]
+    before = Page(entries_page(entries))
     (folder / "toy.py").write_text(TOY.format(of="entries", section="training"))
-    after = Page(entries_page([make_entry(0), make_entry(1)]))
+    after = Page(entries_page(entries))
     after.assert_stands_alone()
     assert set(after.figures) == {*before.figures, "toy"}
     assert after.figures.index("toy") == before.figures.index("curves")
@@ -50,6 +51,7 @@ def test_a_new_file_is_a_new_figure_of_the_page(folder):
     assert "A toy" in after.section("training")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_it_makes_the_section_that_it_is_for(folder):
     bare = Page(entries_page([make_entry(0)]))
     assert "agreement" in bare.sections
@@ -59,6 +61,7 @@ def test_it_makes_the_section_that_it_is_for(folder):
     assert "agreement" not in only.sections or only.section("agreement").count("<svg") == 1
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_figure_of_one_optimizer_is_drawn_for_each(folder):
     (folder / "toy.py").write_text(TOY.format(of="optimizer", section="terms"))
     page = Page(entries_page([make_entry(0)]))

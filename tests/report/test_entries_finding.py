@@ -13,7 +13,7 @@ from oracles.builders import N_TEST, make_entry, make_task
 from oracles.pages import Page
 from whichmin.dynamics.prediction import Certificate
 from whichmin.report import Entry
-from whichmin.report.entries_finding import headline, lazy_sentences
+from whichmin.report.entries_finding import headline, lazy_sentences, mean_waterfall
 from whichmin.report.entry_view import entry_views
 from whichmin.report.flips import flips
 from whichmin.report.numbers import duration, mean_sd, number, percent
@@ -107,6 +107,65 @@ def test_without_test_targets_the_distance_is_a_root():
     )
 
 
+def test_the_distance_is_the_root_of_a_mean():
+    """Over entries as over test points: of 0.1 and 0.7 it is 0.5."""
+    whole = make_entry(task=make_task(targets=False))
+    entries = [
+        Entry(
+            f"seed {i}", run=whole.run, relinearized=dataclasses.replace(whole.relinearized, test=whole.run.test + gap)
+        )
+        for i, gap in enumerate((0.1, 0.7))
+    ]
+    assert "is 0.50 (root mean square on the test points)" in " ".join(headline(entry_views(entries), None))
+
+
+def test_runs_that_stopped_short_are_counted():
+    entries = [make_entry(seed) for seed in range(3)]
+    entries[1] = dataclasses.replace(entries[1], run=dataclasses.replace(entries[1].run, converged=False))
+    reached = fmean(rms(e.run.train, e.run.task.y) ** 2 for e in entries)
+    assert headline(entry_views(entries), None)[0] == (
+        f"Training reached a mean square error of {number(reached, 2)} after 3,017 steps (mean of 3). 1 of 3 runs "
+        "stopped short of their aim."
+    )
+
+
+def test_several_optimizers_have_a_test_error_each():
+    entries = [
+        dataclasses.replace(make_entry(k), optimizer=name, member=f"seed {k % 2}")
+        for k, name in enumerate(("sgd", "sgd", "adam", "adam"))
+    ]
+
+    def errors(part: str, places: tuple[int, int]) -> list[float]:
+        return [rms(getattr(entries[i], part).test, entries[i].run.task.y_test) ** 2 for i in places]
+
+    parts = [
+        f"{name} {mean_sd(errors('run', places))} (predicted: {number(fmean(errors('relinearized', places)), 2)})"
+        for name, places in (("sgd", (0, 1)), ("adam", (2, 3)))
+    ]
+    assert headline(entry_views(entries), None) == [
+        f"From the same initializations, the test errors are: {'; '.join(parts)}."
+    ]
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.08, False), (0.12, True), (0.19, True)])
+def test_a_term_is_told_from_a_tenth_of_the_test_error_on(share, told):
+    """The interpolant misses by 1, the sum of all by the square root of 1/(1 − share)."""
+    whole, target = make_entry(), make_task().y_test
+    terms = {"interpolant": 0 * target, "drift": (1 - (1 - share) ** -0.5) * target}
+    entry = Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms))
+    text = " ".join(headline(entry_views([entry]), None))
+    assert (f"{percent(share)} of the test error was put there by the drift of the tangent features" in text) is told
+    assert ("Nearly all of it is the interpolant’s, 1.0: no other term moved it by as much as" in text) is not told
+
+
+def test_how_lazy_networks_are_is_a_mean():
+    whole, entries = make_entry(), []
+    for deviation in (0.02, 0.06):
+        certificate = Certificate(0.0, deviation**2)
+        entries.append(Entry("a", linearized=dataclasses.replace(whole.linearized, certificate=certificate)))
+    assert f"are {percent(0.04)} of the targets’ standard" in " ".join(lazy_sentences(entry_views(entries)))
+
+
 def test_the_table_says_each_number_from_where_it_belongs():
     entries = [make_entry(seed) for seed in range(2)]
     found = rows(entries)
@@ -188,6 +247,32 @@ def test_where_none_is_contested_none_is_foreseen():
     assert text.endswith("of all cases.")
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_what_the_terms_do_is_a_mean_over_entries():
+    entries = [make_entry(seed) for seed in range(3)]
+    errors = [e.explanation.test_error()["mse"] for e in entries]
+    first, second, *_, last = (fmean(column) for column in zip(*errors, strict=True))
+    names, means = mean_waterfall(entry_views(entries))
+    assert names == list(entries[0].explanation.terms)
+    assert means == pytest.approx([fmean(column) for column in zip(*errors, strict=True)])
+    assert headline(entry_views(entries), None)[-1] == (
+        f"{percent((second - first) / last)} of the test error was put there by the initialization; the interpolant "
+        f"alone would have {number(first, 2)}."
+    )
+    assert mean_waterfall(entry_views([make_entry(task=make_task(targets=False))])) == ([], [])
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_the_largest_change_may_be_a_fall():
+    """From 1.0 by 0.21 up, by 0.85 down to what is left."""
+    whole, target = make_entry(), make_task().y_test
+    terms = {"interpolant": 0 * target, "initialization": -0.1 * target, "drift": 0.5 * target}
+    entry = Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms))
+    text = headline(entry_views([entry]), None)[-1]
+    assert text == "The drift of the tangent features lowered the test error from 1.2 to 0.36."
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_the_largest_change_is_the_one_that_is_told():
     whole, target = make_entry(), make_task().y_test
     terms = {"interpolant": 0.9 * target, "initialization": 0.4 * target, "drift": -0.1 * target}

@@ -6,10 +6,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from oracles.builders import make_entry
 from whichmin.report import Entry
-from whichmin.report.entry_view import entry_views, mse, present, term_names
+from whichmin.report.entry_view import entry_views, last_steps, mse, present, term_names
 
 
 def test_terms_of_different_entries_are_merged_in_order():
@@ -44,8 +45,22 @@ def test_each_kind_of_outputs_is_its_own():
     assert view.prediction is whole.relinearized
 
 
-def test_partial_errors_are_those_of_partial_sums():
+def test_of_several_step_counts_the_last_is_shown():
     whole = make_entry()
+    several = dataclasses.replace(
+        whole.linearized,
+        test=torch.stack([0 * whole.linearized.test, whole.linearized.test]),
+        steps=torch.tensor([3.0, 40.0]),
+    )
+    (view,) = entry_views([dataclasses.replace(whole, linearized=several)])
+    np.testing.assert_array_equal(view.outputs["linearized"], whole.linearized.test.double().numpy())
+    assert last_steps(several) == 40
+    assert last_steps(whole.linearized) == float("inf")
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_partial_errors_are_those_of_partial_sums(outputs):
+    whole = make_entry(outputs=outputs)
     (view,) = entry_views([whole])
     np.testing.assert_allclose(view.partial_errors(term_names([view])), whole.explanation.test_error()["mse"])
 

@@ -72,6 +72,47 @@ def test_zero_one_targets_are_decided_at_a_half():
     assert len(got.points) == SHOWN
 
 
+def test_the_threshold_is_said():
+    task = make_task()
+    half = Task(task.X, (task.y + 1) / 2, task.X_test, (task.y_test + 1) / 2)
+    outputs = torch.full((N_TEST,), 0.4)
+    got = flips(with_outputs(outputs, outputs, outputs, task=half))
+    assert got.text.startswith(
+        "Deciding by the side of 0.500, the 3 trained networks agree on every one of the 60 test"
+    )
+
+
+def test_several_outputs_are_decided_by_the_largest():
+    task = make_task(outputs=3)
+    one = torch.tensor([0.5, 0.25, -0.75]).repeat(N_TEST, 1)
+    other = one.clone()
+    other[7] = torch.tensor([0.125, 0.25, 0.75])
+    got = flips(with_outputs(one, other, task=task))
+    (point,) = got.points
+    assert (point.index, point.target) == (7, "class 1")
+    assert point.cells == (("0 (0.500)", 0), ("2 (0.750)", 2))
+    assert point.votes == "1 class 0, 1 class 2"
+    assert point.strip == ()
+    assert got.text.startswith("Deciding by the largest output, the 2 trained networks disagree on 1 of 60 test points")
+
+
+def test_of_both_predictions_that_along_the_path_is_told():
+    entries = [make_entry(seed) for seed in range(2)]
+    trained, path, linearized = (torch.ones(N_TEST, 1) for _ in range(3))
+    path[:6], linearized[:30] = -1.0, -1.0
+    entries = [
+        dataclasses.replace(
+            e,
+            run=dataclasses.replace(e.run, test=trained),
+            relinearized=dataclasses.replace(e.relinearized, test=path),
+            linearized=dataclasses.replace(e.linearized, test=linearized),
+        )
+        for e in entries
+    ]
+    text = flips(entry_views(entries)).text
+    assert text.endswith("The predictions along the path decide as the trained networks in 90\u00a0% of all cases.")
+
+
 def test_regression_is_called_so():
     task = make_task()
     smooth = Task(task.X, torch.linspace(-1, 1, task.n), task.X_test, torch.linspace(-1, 1, task.n_test))

@@ -24,6 +24,9 @@ NBSP = "\u00a0"
         (-0.5, "−0.500"),
         (12345.6, "12,300"),
         (9.996e-4, "0.00100"),
+        (1.234e-4, "1.23×10⁻⁴"),
+        (99949.0, "99,900"),
+        (99950.1, "1.00×10⁵"),
         (3.1e7, "3.10×10⁷"),
         (math.inf, "∞"),
         (-math.inf, "−∞"),
@@ -45,6 +48,11 @@ def test_three_digits_are_right_to_half_a_unit(value, negative):
 def test_mean_and_deviation_share_a_scale():
     assert mean_sd([1.0e-5, 1.2e-5]) == f"(1.10{NBSP}±{NBSP}0.14)×10⁻⁵"
     assert mean_sd([0.25, 0.35]) == f"0.300{NBSP}±{NBSP}0.071"
+    assert mean_sd([1.0e-4, 1.2e-4]) == f"(1.10{NBSP}±{NBSP}0.14)×10⁻⁴"
+    assert mean_sd([1.0e-3, 1.2e-3]) == f"0.00110{NBSP}±{NBSP}0.00014"
+    assert mean_sd([9.0e4, 9.2e4]) == f"91,000{NBSP}±{NBSP}1,414"
+    assert mean_sd([1.0e5, 1.2e5]) == f"(1.10{NBSP}±{NBSP}0.14)×10⁵"
+    assert mean_sd([-1.0, 1.02]) == f"0.01{NBSP}±{NBSP}1.43"
     assert mean_sd([2, 4]) == f"3.0{NBSP}±{NBSP}1.4"
     assert mean_sd([0.25]) == mean_sd([0.25, 0.25]) == "0.250"
     assert mean_sd([0.0, 0.0]) == "0"
@@ -58,6 +66,13 @@ def test_units():
     assert duration(42.3) == f"42{NBSP}s"
     assert duration(600) == f"10{NBSP}min"
     assert duration(7300) == f"2.0{NBSP}h"
+    assert [duration(s) for s in (0.0994, 0.0996)] == [f"99{NBSP}ms", f"0.1{NBSP}s"]
+    assert [duration(s) for s in (99.4, 99.6)] == [f"99{NBSP}s", f"2{NBSP}min"]
+    assert [duration(s) for s in (5969, 5971)] == [f"99{NBSP}min", f"1.7{NBSP}h"]
+    assert [percent(x) for x in (0.0994, 0.1234)] == [f"9.9{NBSP}%", f"12{NBSP}%"]
+    assert [percent(x) for x in (0.00049, 0.00051)] == [f"<{NBSP}0.1{NBSP}%", f"0.1{NBSP}%"]
+    assert percent(-0.25) == f"−25{NBSP}%"
+    assert signed(0.0) == "0"
     assert percent(0.62) == f"62{NBSP}%"
     assert percent(0.028) == f"2.8{NBSP}%"
     assert percent(1.0) == f"100{NBSP}%"

@@ -49,6 +49,30 @@ def test_distances_are_between_the_same_seeds():
     assert "off by 100\u00a0%" in found.miss
 
 
+def test_distances_are_means_over_seeds():
+    """Of roots: at seeds that lie 0.2 and 1.0 apart it is 0.6."""
+    found = []
+    for name, factor in (("sgd", 0.0), ("adam", 1.0), ("adagrad", 2.0)):
+        for seed, apart in enumerate((0.2, 1.0)):
+            entry = make_entry(seed)
+            run = replace(entry.run, test=entry.run.test + factor * apart)
+            predicted = replace(entry.relinearized, test=entry.run.test + (factor + 0.5 * factor**2) * apart)
+            found.append(replace(entry, run=run, relinearized=predicted, optimizer=name, member=f"seed {seed}"))
+    distances = optimizer_distances(entry_views(found))
+    expected = {"As trained": [0.6, 1.2], "As predicted": [0.9, 2.4]}
+    for title, rows in distances.tables:
+        assert [name for name, _ in rows] == ["sgd", "adam", "adagrad"]
+        assert [float(value) for value, _ in rows[0][1][1:]] == pytest.approx(expected[title], rel=1e-5)
+        assert rows[0][1][0] == ("", "–")
+        assert [text for _, text in rows[0][1][1:]] == [f"{v:.3f}" if v < 1 else f"{v:.2f}" for v in expected[title]]
+    assert distances.sentence == (
+        "Furthest from each other, sgd and adagrad are 1.2 apart (root mean square on the test points); predicted were "
+        "2.4."
+    )
+    misses = (0.5, 1.0, 1.5)  # of the pairs, 0.9 for 0.6, 2.4 for 1.2 and 1.5 for 0.6
+    assert distances.miss == f"The predicted distances are off by {100 * sum(misses) / 3:.0f}\u00a0% on average."
+
+
 def test_without_training_there_are_only_predictions():
     some = [replace(e, run=None, explanation=None) for e in entries()]
     found = optimizer_distances(entry_views(some))
@@ -80,6 +104,7 @@ def test_the_page_is_by_optimizer(page):
         assert words in page.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_is_told():
     failure = TrainingError("the loss is not finite", state={}, step=3, losses=[])
     lost = Entry("rprop, seed 0", optimizer="rprop", member="seed 0", failure=failure)

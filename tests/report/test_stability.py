@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from functools import partial
 
@@ -130,3 +131,23 @@ def test_means_are_over_the_entries():
     stability = stabilities(entry_views([make_entry(0), make_entry(1)]))[""]
     assert (stability.limit, stability.fraction) == (0.9, pytest.approx(0.4 / 0.9))
     assert stability.largest_eigenvalue == pytest.approx(100 * 0.9 / 0.4)
+
+
+def test_means_are_of_each_number_and_not_of_their_parts():
+    whole, parts = make_entry(), [(0.5, 0.1, 8.0), (2.0, 1.0, 3.0)]
+    entries = [
+        Entry(
+            "a",
+            linearized=dataclasses.replace(
+                whole.linearized,
+                limit=limit,
+                learning_rate=lr,
+                eigenvalues=torch.tensor([largest, 0.5], dtype=torch.float64),
+            ),
+        )
+        for limit, lr, largest in parts
+    ]
+    stability = stabilities(entry_views(entries))[""]
+    assert stability.limit == pytest.approx(1.25)
+    assert stability.fraction == pytest.approx((0.2 + 0.5) / 2)
+    assert stability.largest_eigenvalue == pytest.approx((8.0 / 0.2 + 3.0 / 0.5) / 2)

@@ -79,13 +79,13 @@ def test_saved_and_in_a_frame(tmp_path):
 def test_flips_are_those_of_trained_seeds():
     """Digits, few points and a large initialization; other seeds are trained than those that are predicted."""
     task = wm.data.load("digits", classes=(3, 8), n_train=20, n_test=100, seed=0)
-    descent, n, m = partial(torch.optim.SGD, lr="best"), 60, 30
+    descent, n, m = partial(torch.optim.SGD, lr="best"), 40, 30
 
     def digits_network(seed):
         return wm.networks.MLP([64, 128, 1], scale=1.5, seed=seed)
 
-    found = wm.seeds(digits_network, task, descent, n, until=1e-3)
-    runs = [wm.train(digits_network(s), task, descent, until=1e-3) for s in range(n, n + m)]
+    found = wm.seeds(digits_network, task, descent, n, until=1e-2)
+    runs = [wm.train(digits_network(s), task, descent, until=1e-2) for s in range(n, n + m)]
     labels = torch.from_numpy(Decision.of(task).labels(torch.stack([run.test for run in runs])))
     p, k = found.flip_probability, (labels != found.majority).double().sum(0)
     q = (k + n * p) / (m + n)

@@ -99,6 +99,18 @@ def test_networks_of_equal_parameters_are_told_apart_by_what_they_compute(zero):
     assert question(model=relu).key != question(model=tanh).key
 
 
+def test_buffers_and_the_printed_form_count():
+    """Also where they do not change what is computed now."""
+
+    def key(buffer: float = 0.0, dropped: float = 0.1) -> str:
+        model = nn.Sequential(network(0), nn.Dropout(dropped)).eval()
+        model.register_buffer("seen", torch.tensor(buffer))
+        return question(model=model).key
+
+    assert key() == key()
+    assert len({key(), key(buffer=1.0), key(dropped=0.2)}) == 3
+
+
 @pytest.mark.parametrize("zero", [False, True], ids=["drawn", "a last layer of zeros"])
 def test_gradients_tell_networks_of_equal_outputs_apart(zero):
     functions = (lambda h: h, torch.Tensor.detach, lambda h: 0.5 * h + (0.5 * h).detach())

@@ -87,7 +87,11 @@ def test_the_best_rate_is_that_of_the_kernel():
     best = wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
     run = wm.train(model, task, BEST, until=None, steps=3)
     assert run.learning_rate == pytest.approx(best, rel=1e-12)
-    assert run.learning_rate == pytest.approx(wm.predict(model, task, BEST, steps=3).learning_rate, rel=1e-12)
+    for optimizer in (BEST, partial(torch.optim.SGD, lr="best", momentum=0.1)):
+        run = wm.train(model, task, optimizer, until=None, steps=3)
+        found = wm.predict(model, task, optimizer, steps=3)
+        assert run.learning_rate == pytest.approx(found.learning_rate, rel=1e-12)
+    assert run.learning_rate == pytest.approx(found.limit / 2, rel=1e-9), "that of the rule"
 
 
 def test_the_model_is_not_changed():

@@ -34,8 +34,10 @@ def predict(
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
+    budget: float | None = None,
+    progress: bool = False,
 ) -> Prediction:
-    """Which minimizer training reaches, from tangent kernels, without a training loop.
+    """Which minimizer training reaches, from tangent kernels, and without a training loop wherever that is cheaper.
 
     One linearization at θ₀ is the linearized theory, f(x') = f₀(x') − K(x',X) Q (1 − m(t))Λ⁻¹ Qᵀ r₀ with
     m(t) = (1 − lr·γ·Λ)^t for gradient descent and γ = 2/(N·C). A path keeps the tangent features J over an
@@ -56,14 +58,18 @@ def predict(
         until: stop where the training loss falls below this, as ``train`` does: with mini-batches it is looked at
             where an epoch starts.
         flow: gradient flow at time lr·steps.
-        relinearize: ``"never"`` (one linearization at θ₀), ``"auto"`` (as many as ``tol`` needs; one where the network
-            is lazy enough), or a number of intervals to divide the path into.
+        relinearize: ``"auto"``, the cheapest way that meets ``tol``: one linearization at θ₀ where the network is lazy
+            enough, a path of several, or real training of a copy, where a few steps that are timed say that it is
+            cheaper, or where a path runs into an edge of stability. ``"never"`` forces one linearization, ``"path"`` a
+            path of as many as ``tol`` needs, a number a path of so many intervals.
         tol: the estimated root mean square error on the test points, relative to the standard deviation of the
             targets, that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 2 % of
             the training losses there as well, down to 1e-5 of the targets' variance.
         batch_size: rows per step, in the very order of ``train``; None for all of them.
         seed: the seed of the batches.
         scheduler: a factory of a learning-rate scheduler, stepped after every step, as for ``train``.
+        budget: seconds after which it stops with what it has; None for no end.
+        progress: show a progress bar on standard error, with the way that is taken.
 
     Returns:
         A :class:`Prediction`.
@@ -85,8 +91,11 @@ def predict(
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     times, several = _check_times(steps, until, flow)
     _check_relinearize(relinearize, tol)
+    if budget is not None and not budget > 0:
+        raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
     predictor = prepare(model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never")
-    outcome = predictor.predict(relinearize, tol)
+    limit = math.inf if budget is None else budget
+    outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
     return predictor.package(outcome, time.perf_counter() - started, several)
 
 
@@ -112,8 +121,10 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
 
 
 def _check_relinearize(relinearize: Any, tol: float) -> None:
-    ok = relinearize in ("auto", "never") or (isinstance(relinearize, int) and relinearize >= 1)
+    ok = relinearize in ("auto", "path", "never") or (isinstance(relinearize, int) and relinearize >= 1)
     if not ok or isinstance(relinearize, bool):
-        raise InputError(f'relinearize is {relinearize!r}; expected "auto", "never" or a positive number of intervals.')
+        raise InputError(
+            f'relinearize is {relinearize!r}; expected "auto", "path", "never" or a positive number of intervals.'
+        )
     if not (math.isfinite(tol) and tol > 0):
         raise InputError(f"tol is {tol}; expected a positive number, such as 1e-2.")

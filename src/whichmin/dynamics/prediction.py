@@ -52,12 +52,14 @@ class Prediction(Result):
         steps: the step counts of these outputs: a number (``math.inf`` for the limit) or a (T,) tensor.
         learning_rate: the learning rate, with ``"best"`` resolved.
         flow: whether this is gradient flow at time lr·steps.
-        method: ``"linearized"`` or ``"relinearized"``.
-        intervals: how many linearizations were used.
+        method: ``"linearized"``, ``"relinearized"`` or ``"trained"``: by real training of a copy, where that was the
+            cheapest way that is right.
+        intervals: how many linearizations were used; 0 by real training.
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
-            difference to a path of fewer intervals.
+            difference to a path of fewer intervals. 0 by real training, where nothing is approximated: where training
+            is chaotic, another machine's rounding leads it elsewhere all the same.
         target_std: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -60,7 +61,9 @@ def prepare(
     """
     size = recipe.check(task.n)
     network = MovingNetwork(model, task)
+    started = time.perf_counter()
     features, spectrum = network.start()
+    seconds = time.perf_counter() - started
     objective = task.loss.objective(task.y)
     recipe = resolve_best_rate(recipe, spectrum, objective.gamma)
     optimizer = recipe.build(network.parameters.values())
@@ -78,15 +81,15 @@ def prepare(
         rule = replace(scheduled, lr=lr)  # a scheduler may have brought momentum
     problem = Problem(
         network, features, spectrum, network.position(), objective,
-        Goal(times, until, eval_every, flow), name, lr, rule,
+        Goal(times, until, eval_every, flow), recipe, name, lr, rule, seconds,
     )  # fmt: skip
     if isinstance(rule, LinearRule):
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every))
         return _in_function_space(problem, rule, only_linearized, require_stable)
     _check_targets(problem)
     if isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1:
-        return AdaptivePredictor(problem, recipe, rule)
-    return StepwisePredictor(problem, recipe, batches)
+        return AdaptivePredictor(problem, rule)
+    return StepwisePredictor(problem, batches)
 
 
 def _in_function_space(

@@ -182,7 +182,8 @@ def _compute(
 
     def features(examination: Examination, i: int) -> Features:
         X = examination.X
-        made = features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], route=route)
+        own = replace(route, by_rows=examination.route.by_rows)
+        made = features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], route=own)
         opaque.update(made.opaque)
         return made
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from whichmin._version import __version__
 
 if TYPE_CHECKING:
-    from jinja2 import Template
+    from jinja2 import Environment
 
 
 def render(name: str, context: Mapping[str, Any]) -> str:
@@ -27,18 +28,18 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         "versions": [("whichmin", __version__), ("torch", torch.__version__), ("python", platform.python_version())],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    return _template(name).render(frame | dict(context))
+    return _templates().get_template(name).render(frame | dict(context))
 
 
-def _template(name: str) -> Template:
-    """A template of this package; text is escaped."""
+@cache
+def _templates() -> Environment:
+    """The templates of this package, each read once; text is escaped."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("whichmin.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    return environment.get_template(name)

@@ -32,7 +32,12 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
             with torch.enable_grad(), _AsBackward():
                 return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
         except (ModelError, RuntimeError, NotImplementedError):
+            pass
+        try:
             return _jvp_by_transposition(model, at, x, v)
+        except (ModelError, RuntimeError, NotImplementedError) as error:
+            logger.info("the network has no second derivatives (%s): gradients of each row", str(error)[:120])
+            return _jvp_by_rows(model, at, x, v)
 
 
 def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
@@ -81,6 +86,13 @@ def _jvp_by_transposition(
         grads = torch.autograd.grad(out, list(leaves.values()), u, create_graph=True, allow_unused=True)
         pairs = [(g * v[n]).sum() for n, g in zip(leaves, grads, strict=True) if g is not None]
         return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]
+
+
+def _jvp_by_rows(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+    """J v from gradients of each row, for operations that are differentiable once."""
+    own = dict(model.named_parameters())
+    rows = _one_by_one(model, {n: own[n] for n in parameters}, x)
+    return torch.stack([(J * v[n]).flatten(2).sum(2) for n, J in rows.items()]).sum(0).T
 
 
 def per_example_gradients(

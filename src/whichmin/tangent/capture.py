@@ -118,7 +118,7 @@ class Capture(TorchFunctionMode):
         if self.copy_views and isinstance(out, Tensor) and out._is_view() and not _is_in_place(func):
             out = out.clone()
             self._rowwise[out] = True
-        if not any(t.requires_grad for t in _tensors((out,))):
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in _tensors((out,)))):
             self.silent.update(self._names[t][0] for t in met)
         elif rowwise:
             self._record(func, args, kwargs, out, met)

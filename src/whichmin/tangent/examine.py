@@ -71,7 +71,8 @@ class Examination:
     def route(self) -> Route:
         """How J is made where nothing speaks against it."""
         silent = self.sample.silent - self.arranged.captured.opaque
-        route = Route(by_rows=self.arranged.by_rows, trusted=silent)
+        by_rows = self.arranged.by_rows if len(self.rows) > 1 else frozenset()  # one row is first wherever it is
+        route = Route(by_rows=by_rows, trusted=silent)
         return replace(route, trusted=silent - self.misjudged(route, silent)) if silent else route
 
     @property

@@ -12,6 +12,7 @@ from whichmin.dynamics.rules.registry import resolve_best_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.spectrum import spectrum
+from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
@@ -20,7 +21,6 @@ from whichmin.tangent.copying import check_independent, private_copy
 from whichmin.tangent.examine import check_modules, examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
-from whichmin.training.loop import Loop, state_of
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -47,8 +48,8 @@ def test_no_time_is_rest(name, course):
 def test_it_is_the_optimizer(name, course, shape):
     frozen = Frozen.make(**shape)
     described = rule(ALL[name], course)
-    motion, trained = frozen.at_rest(described), frozen.train(ALL[name], 300, course)
-    for t in (300, 1, 2, 3, 10, 257):  # not in order: what was made before is made again
+    motion, trained = frozen.at_rest(described), frozen.train(ALL[name], 120, course)
+    for t in (120, 1, 2, 3, 10, 97):  # not in order: what was made before is made again
         residual = frozen.residual(trained[t])
         assert close(motion.residual(t), residual) < 1e-10
         assert motion.loss(t) == pytest.approx(float(residual.square().mean()), rel=1e-9, abs=1e-20)
@@ -84,6 +85,22 @@ def test_how_far_the_parameters_moved(name, course):
     first = int((moved >= 0.7 * moved[5]).nonzero()[0])
     assert motion.first_moved(0.7 * float(moved[5]), 80, flow=False) == first
     assert motion.first_moved(100.0, 80, flow=False) == 80
+
+
+@PLAIN
+@ON_EVERY_COURSE
+@pytest.mark.parametrize("begin", [0, 20])
+def test_how_long_the_way_of_the_parameters_was(name, course, begin):
+    """The sum of all steps, which with momentum swing back; also where something is remembered at the start."""
+    frozen, described = Frozen.make(2), rule(RULES[name], course)
+    trained = frozen.train(RULES[name], begin + 30, course)[begin:]
+    motion = frozen.at_rest(described)
+    if begin:
+        state = frozen.state(motion, begin, frozen.origin(described))
+        motion = frozen.going_on(described, motion, begin, state)
+    times, lengths = motion.travelled(30.0)
+    assert times.tolist() == list(range(1, 31))
+    np.testing.assert_allclose(lengths, trained.diff(dim=0).norm(dim=1).cumsum(0), rtol=1e-9)
 
 
 @PLAIN
@@ -214,6 +231,7 @@ def test_a_dip_of_the_error_is_found(name):
     motion = frozen.at_rest(rule(RULES[name]))
     for k in dips[:5]:
         assert motion.first_below(float(mse[k]) * 1.0000001) == k
+        assert motion.first_below(float(mse[k]) * 0.9999999) > k
 
 
 @pytest.mark.parametrize(
@@ -245,6 +263,21 @@ def test_batches_that_diverge_are_an_error():
     motion = frozen.at_rest(rule(SGD, "batches"))
     with pytest.raises(DivergenceError, match=r"diverges: after \d+ steps the predicted training MSE is .*larger bat"):
         motion.residual(5000)
+
+
+def test_where_batches_diverge_is_counted_from_the_start_of_training():
+    frozen = Frozen.make(11, largest=9.9)
+    described = rule(SGD, "batches")
+    first = frozen.at_rest(described)
+    second = frozen.going_on(described, first, 30, frozen.state(first, 30, frozen.origin(described)))
+    reached = []
+    for motion in (first, second):
+        with pytest.raises(DivergenceError, match="diverges") as raised:
+            motion.residual(5000)
+        reached.append(int(re.search(r"after (\d+) steps", str(raised.value))[1]))
+    mse = [frozen.residual(theta).square().mean() for theta in frozen.train(SGD, max(reached), "batches")]
+    assert reached == [next(k for k, e in enumerate(mse) if e > 1e6 * mse[begin]) for begin in (0, 30)]
+    assert 30 < reached[0] < reached[1]
 
 
 def test_a_start_is_at_rest():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.prepare import prepare
 from whichmin.losses import root_mean_square
 from whichmin.optimizers import Nesterov, Preconditioned
@@ -21,6 +23,8 @@ from whichmin.recipe.recipe import Recipe
 
 DESCENT = sgd(0.1)
 MOMENTUM = partial(torch.optim.SGD, lr=0.03, momentum=0.8)
+
+PATIENT = Patience(None, math.inf, SimpleNamespace(say=lambda *told: None, advance=lambda steps: None))
 
 
 def predictor_of(model, task, optimizer=DESCENT, steps=(20.0,), **arguments):
@@ -105,7 +109,7 @@ def of_known_order(monkeypatch):
     one, _ = directions()
     followed = []
 
-    def path(count, stride=None, *, project=True):
+    def path(count, patience, stride=None, *, project=True):
         followed.append((count, stride))
         return synthetic(count, one)
 
@@ -134,7 +138,7 @@ def test_one_interval_is_compared_with_the_linearization(of_known_order):
 def test_auto_divides_until_the_error_is_accepted(of_known_order, accepted):
     """Each path is compared with the one before, whatever their ratio: errors of one direction come out too small."""
     predictor, followed, start = of_known_order
-    outcome = predictor.predict("auto", accepted / predictor.problem.target_std)
+    outcome = predictor.predict("path", accepted / predictor.problem.target_std)
     counts = [n for n, _ in followed]
     assert outcome.intervals == counts[-1]
     assert outcome.error <= accepted
@@ -305,8 +309,8 @@ def test_at_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(lr,
     predictor = predictor_of(*growing(), sgd(lr), (steps,))
     outcome = predictor.predict(count, 1e-2)
     assert outcome.edge is not None
-    moved = root_mean_square(outcome.test[-1] - predictor._path(count, project=False).test[-1])
-    compared = root_mean_square(outcome.test[-1] - predictor._path(count // 2).test[-1]) / 5**0.25
+    moved = root_mean_square(outcome.test[-1] - predictor._path(count, PATIENT, project=False).test[-1])
+    compared = root_mean_square(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
     assert (moved > compared) is at_stake, "that, or the division into intervals"
     assert outcome.error == pytest.approx(moved if at_stake else compared)
 
@@ -318,7 +322,7 @@ def test_a_path_that_is_given_up_is_noted(monkeypatch):
     monkeypatch.setattr("whichmin.dynamics.paths.relinearized.PATIENCE", 0)
     monkeypatch.setattr("whichmin.dynamics.paths.relinearized.EXTRA_INTERVALS", 2)
     model, task = mlp_problem((4, 30), 10)
-    found = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-2)
+    found = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-2, relinearize="path")
     assert any(note.startswith("the path was given up after 2 intervals, at a training MSE of") for note in found.notes)
     assert found.error == math.inf
 
@@ -339,10 +343,10 @@ def test_a_number_of_intervals_that_ends_above_until_is_noted():
 def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):
     monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
     model, task = mlp_problem((4, 20), 8, n_test=40)
-    far = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-4)
+    far = wm.predict(model, task, sgd(0.05), steps=400, tol=1e-4, relinearize="path")
     assert far.relative_error > 1e-4
     assert any(f"estimated error {far.error:.2g} did not come down to tol = 0.0001" in note for note in far.notes)
-    near = wm.predict(model, task, sgd(0.05), steps=400, tol=10.0)
+    near = wm.predict(model, task, sgd(0.05), steps=400, tol=10.0, relinearize="path")
     assert near.notes == ()
 
 
@@ -350,21 +354,21 @@ def test_a_kernel_that_is_singular_is_noted():
     """Two equal rows with equal targets."""
     model, task = problem("over")
     doubled = wm.Task(torch.cat([task.X, task.X[:1]]), torch.cat([task.y, task.y[:1]]), task.X_test)
-    notes = wm.predict(model, doubled, sgd(0.05), steps=5).notes
+    notes = wm.predict(model, doubled, sgd(0.05), steps=5, relinearize="path").notes
     assert any(note.startswith("the kernel has rank 6 of 7: eigenvalues up to") for note in notes)
-    assert wm.predict(model, task, sgd(0.05), steps=5).notes == ()
+    assert wm.predict(model, task, sgd(0.05), steps=5, relinearize="path").notes == ()
 
 
 def test_a_network_of_too_few_parameters_is_noted():
     _, task = mlp_problem((3, 4), 9)
     whole = nn.Linear(3, 1, dtype=torch.float64)
-    notes = wm.predict(whole, task, sgd(0.05), steps=5).notes
+    notes = wm.predict(whole, task, sgd(0.05), steps=5, relinearize="path").notes
     assert notes == (
         "underparameterized: 4 parameters for 9 training outputs; the linearized minimizer is unique: it does not "
         "depend on the optimizer or the batches.",
     )
     flat_inputs = wm.Task(torch.cat([task.X[:, :2], 0 * task.X[:, :1]], 1), task.y, task.X_test)
-    notes = wm.predict(whole, flat_inputs, sgd(0.05), steps=5).notes
+    notes = wm.predict(whole, flat_inputs, sgd(0.05), steps=5, relinearize="path").notes
     assert any("the kernel has rank 3: some directions have no effect" in note for note in notes)
 
 
@@ -374,6 +378,6 @@ def test_a_network_of_too_few_parameters_is_noted():
 def test_in_a_metric_no_limit_is_told():
     model, task = linear_network()
     metric = partial(Preconditioned, lr=0.05, metric=lambda p: torch.full_like(p, 0.5))
-    assert wm.predict(model, task, metric, steps=5).limit is None
-    plain = wm.predict(model, task, MOMENTUM, steps=5)
+    assert wm.predict(model, task, metric, steps=5, relinearize="path").limit is None
+    plain = wm.predict(model, task, MOMENTUM, steps=5, relinearize="path")
     assert plain.limit == pytest.approx(1.8 * plain.max_lr)

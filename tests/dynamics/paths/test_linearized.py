@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch import nn
 
 import whichmin as wm
 from oracles.linear_rules import BEST, Dense, distance, flat, problem, sgd
+from whichmin.dynamics.prepare import prepare
+from whichmin.recipe.recipe import Recipe
 
 KINDS = pytest.mark.parametrize("kind", ["over", "under"])
 OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
@@ -67,7 +70,7 @@ def test_the_learning_rate_is_that_of_sgd_with_mseloss():
     model, task = problem("over", 3)
     for layer in model.layers[:-1]:
         layer.requires_grad_(False)
-    prediction = wm.predict(model, task, sgd(0.3), steps=40)
+    prediction = wm.predict(model, task, sgd(0.3), steps=40, relinearize="path")
     copy = wm.networks.MLP([4, 12, 3], activation="tanh", bias=True, bias_std=1.0, dtype=torch.float64)
     copy.load_state_dict(model.state_dict())
     optimizer = torch.optim.SGD(copy.layers[-1].parameters(), lr=0.3)
@@ -138,6 +141,21 @@ def test_the_certificate_is_the_network_at_the_predicted_parameters():
         certificate = lazy(model, task, sgd(0.2), steps=steps).certificate
         assert certificate.train_mse == pytest.approx(train_mse, rel=1e-10)
         assert certificate.test_deviation == pytest.approx(deviation, rel=1e-10)
+
+
+@pytest.mark.parametrize("t", [1, 4, 15])
+def test_a_change_of_the_residual_is_trained_away_as_training_would(t):
+    """By heavy ball, whose modes swing to the other side: as far as so many steps from that residual take it."""
+    model, task = problem("over", 3)
+    optimizer = partial(torch.optim.SGD, lr=0.2, momentum=0.9)
+    linearization = prepare(model, task, Recipe(optimizer), (float(t),)).linearization
+    dense = Dense.of(model, task)
+    change = torch.linspace(-1, 2, len(dense.y), dtype=torch.float64)
+    K, r, b = dense.J @ dense.J.T, change.clone(), torch.zeros_like(change)
+    for _ in range(t):
+        b = 0.9 * b + dense.gamma * r
+        r = r - 0.2 * K @ b
+    assert distance(K @ linearization.correction_for(change, t), r - change) < 1e-10
 
 
 def test_the_curve_is_the_training_error_at_its_steps():

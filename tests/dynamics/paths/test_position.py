@@ -40,19 +40,24 @@ def test_a_wrong_kernel_of_layers_is_noticed(outputs, monkeypatch, caplog):
     assert distance(found.test, truth.test) < 1e-10
 
 
+@pytest.mark.parametrize("metric", [False, True], ids=["plain", "metric"])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_the_gradient_of_an_eigenvalue(outputs):
-    """Against finite differences of vᵀK v along it."""
+def test_the_gradient_of_an_eigenvalue(outputs, metric):
+    """Against finite differences of vᵀK v, K = J D Jᵀ, along it."""
     model, task = mlp_problem((4, 9), 6, outputs)
     network = MovingNetwork(model, task)
     network.start()
     g = torch.Generator().manual_seed(0)
     v = torch.randn(6 * outputs, dtype=torch.float64, generator=g)
     v /= v.norm()
-    gradient = network.eigenvalue_gradient(v)
+    D = None
+    if metric:
+        D = {n: 0.2 + torch.rand(p.shape, dtype=p.dtype, generator=g) for n, p in network.parameters.items()}
+        network.release()
+    gradient = network.eigenvalue_gradient(v, D)
     here, step, values = network.position(), 1e-5, []
     for by in (step, -step):
         network.shift(gradient, by)
-        values.append(float(v @ network.features().gram() @ v))
+        values.append(float(v @ network.features().gram(metric=D) @ v))
         network.put(here)
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(gradient.square(), rel=1e-6)

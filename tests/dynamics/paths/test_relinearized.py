@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from itertools import pairwise
 
 import pytest
@@ -10,7 +11,11 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
+from oracles.linear_rules import distance, flat, jacobian, mlp_problem, problem, rms, sgd
+from whichmin.dynamics.paths.relinearized import _Follower, follow
+from whichmin.dynamics.prepare import prepare
+from whichmin.optimizers import HigherMomentum
+from whichmin.recipe.recipe import Recipe
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -101,7 +106,7 @@ def test_a_network_that_is_its_own_linearization(kind):
     for layer in model.layers[:-1]:
         layer.requires_grad_(False)
     never = wm.predict(model, task, sgd(0.1), steps=100, relinearize="never")
-    auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9)
+    auto = wm.predict(model, task, sgd(0.1), steps=100, tol=1e-9, relinearize="path")
     many = wm.predict(model, task, sgd(0.1), steps=100, relinearize=13)
     run = wm.train(model, task, sgd(0.1), until=None, steps=100)
     assert auto.method == "linearized"
@@ -114,7 +119,7 @@ def test_a_network_that_is_its_own_linearization(kind):
 
 def test_auto_takes_as_many_intervals_as_the_tolerance_needs():
     model, task = mlp_problem((4, 30), 10)
-    found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol) for tol in (10.0, 1e-1, 1e-2)]
+    found = [wm.predict(model, task, sgd(0.05), steps=1000, tol=tol, relinearize="path") for tol in (10.0, 1e-1, 1e-2)]
     assert [p.method for p in found] == ["linearized", "relinearized", "relinearized"]
     assert found[0].intervals == 1 < found[1].intervals < found[2].intervals
     for prediction, tol in zip(found, (10.0, 1e-1, 1e-2), strict=True):
@@ -129,17 +134,17 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
     task = wm.Task(task.X, size * task.y, task.X_test)
     lazy = wm.predict(model, task, sgd(0.05), steps=5, relinearize="never")
     assert lazy.target_std == pytest.approx(float(task.y.std(correction=0)))
-    just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error)
-    not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error)
+    just_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=1.001 * lazy.relative_error, relinearize="path")
+    not_enough = wm.predict(model, task, sgd(0.05), steps=5, tol=0.999 * lazy.relative_error, relinearize="path")
     assert (just_enough.method, not_enough.method) == ("linearized", "relinearized")
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
-    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=800)
     for n in (8, 32):
-        prediction = wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n)
+        prediction = wm.predict(model, task, sgd(0.05), steps=800, relinearize=n)
         truth = rms(prediction.test, run.test)
         assert 0.25 < prediction.error / truth < 4
 
@@ -164,3 +169,19 @@ def test_types_are_those_of_the_network():
         double = wm.predict(model.double(), task.to(torch.float64), sgd(0.1), steps=50, relinearize=relinearize)
         assert distance(prediction.test, double.test) < 1e-4
         model.float()
+
+
+def test_what_two_terms_of_momentum_remember_is_the_last_two_displacements():
+    """Where an interval starts: how they act on the training outputs, and their inner products."""
+    _, task = mlp_problem((9, 4), 7)
+    model, optimizer = nn.Linear(9, 1, dtype=torch.float64), partial(HigherMomentum, lr=0.03, betas=(0.5, 0.2))
+    states = [flat(wm.train(model, task, optimizer, until=None, steps=k).final, model) for k in (18, 19, 20)]
+    moved = torch.stack([states[2] - states[1], states[1] - states[0]])
+    predictor = prepare(model, task, Recipe(optimizer), (20.0,), only_linearized=False)
+    problem, linearization = predictor.problem, predictor.linearization
+    path = follow(problem, problem.rule, linearization, 4)
+    assert path.intervals == 4
+    start = _Follower(problem.network, problem.rule, None, problem.objective, problem.goal)._start(path)
+    assert distance(torch.from_numpy(start.gram), moved @ moved.T) < 1e-14
+    assert distance(torch.from_numpy(start.pushed[1:]), moved @ jacobian(model, task.X).T) < 1e-12
+    assert start.steps == 20

@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
 
 import whichmin as wm
-from oracles.linear_rules import distance, flat, mlp_problem, rms, sgd
+from oracles.linear_rules import Dense, distance, flat, mlp_problem, rms, sgd
 from whichmin.dynamics.prepare import prepare
 from whichmin.recipe.recipe import Recipe
 
@@ -157,6 +157,42 @@ def test_the_error_of_a_path_is_how_far_its_outputs_jump():
     assert distance(single.test, run.test) < 1e-9
     coarse = wm.predict(model, task, optimizer, steps=60, relinearize=12)
     assert 0.2 < coarse.error / rms(coarse.test, run.test) < 5
+
+
+def test_the_jumps_of_a_path_by_hand():
+    """Intervals of 1, 5 and 6 steps; of n steps only the part 1 − 1/n of a jump is an error."""
+    model, task = mlp_problem((4, 12), 6, 2, n_test=9)
+    rates = torch.cat(
+        [torch.full_like(p, 0.1 / (1 + i)).reshape(-1) for i, p in enumerate(model.parameters())]
+    ).detach()
+
+    def apart(parameters):
+        return torch.optim.SGD([{"params": [p], "lr": 0.1 / (1 + i)} for i, p in enumerate(parameters)])
+
+    found = wm.predict(model, task, apart, steps=12, relinearize=1)
+    assert found.intervals == 3
+    theta, y = flat(dict(model.named_parameters()), model).detach(), task.y.reshape(-1)
+    jumps = torch.zeros(9 * 2, dtype=torch.float64)
+    for steps in (1, 5, 6):
+        dense = Dense.of(model, task)
+        moved = torch.zeros_like(theta)
+        for _ in range(steps):
+            moved -= rates * (2 / len(y)) * (dense.J.T @ (dense.f0 + dense.J @ moved - y))
+        theta = theta + moved
+        nn.utils.vector_to_parameters(theta, model.parameters())
+        there = model(task.X_test).detach().reshape(-1)
+        jumps += (1 - 1 / steps) * (there - dense.outputs(moved)[1])
+    assert distance(found.test, there) < 1e-11
+    assert found.error == pytest.approx(float(jumps.square().mean().sqrt()), rel=1e-9)
+
+
+def test_the_error_of_a_linearized_run_is_that_of_its_certificate():
+    model, task = mlp_problem((4, 12), 6)
+    found = wm.predict(model, task, groups, steps=30, relinearize="never")
+    there = found.model()(task.X_test).detach()
+    assert found.error == pytest.approx(rms(there, found.test), rel=1e-9)
+    assert found.error == pytest.approx(math.sqrt(found.certificate.test_deviation), rel=1e-12)
+    assert found.certificate.train_mse == pytest.approx(rms(found.model()(task.X).detach(), task.y) ** 2, rel=1e-9)
 
 
 def test_a_path_without_a_run_of_as_many_steps_tells_what_the_way_does_not_matter_to():

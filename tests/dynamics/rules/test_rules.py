@@ -26,10 +26,12 @@ from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
-from whichmin.dynamics.rules.registry import rule_of
+from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.dynamics.rules.rmsprop import RMSprop
+from whichmin.errors import OptimizerError
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
+from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Schedule
 
 
@@ -152,11 +154,48 @@ def test_the_best_rate(name):
     assert (descent < 0.75 * limit) is (which == "descent") or isinstance(rule, GradientDescent)
 
 
+@pytest.mark.parametrize(("part", "near"), [(0.745, False), (0.755, True)])
+def test_a_best_rate_near_the_limit_is_half_of_that(part, near):
+    """From three quarters of the limit on."""
+    spectrum, gamma = diagonal([4.0, 1.0, 0.1], 0.5), 0.5
+    rule = Momentum(0.1, momentum=4 / 4.1 / part - 1)
+    descent, limit = 2 / (gamma * 4.1), rule.limit(4.0, gamma)
+    assert descent / limit == pytest.approx(part, rel=1e-9)
+    assert rule.best_rate(spectrum, gamma) == pytest.approx(limit / 2 if near else descent, rel=1e-12)
+
+
 def test_the_best_rate_of_descent_converges_fastest():
     spectrum, gamma = diagonal([4.0, 1.0, 0.1], 0.5), 0.5
     best = GradientDescent(0.1).best_rate(spectrum, gamma)
     factors = [GradientDescent(f * best).convergence(spectrum, gamma).factor for f in (0.99, 1.0, 1.01)]
     assert factors[1] < min(factors[0], factors[2])
+
+
+SETTLED = {
+    "descent": (partial(torch.optim.SGD, lr="best"), 2 / (0.5 * 4.1)),
+    "little momentum": (partial(torch.optim.SGD, lr="best", momentum=0.1), 1.1 / (0.5 * 4.0)),
+    "constant nesterov": (partial(torch.optim.SGD, lr="best", momentum=0.9, nesterov=True), 1.9 / 2.8 / (0.5 * 4.0)),
+    "scheduled": (partial(Nesterov, lr="best"), 2 / 3 / (0.5 * 4.0)),
+    "opposing terms": (partial(HigherMomentum, lr="best", betas=(-0.4, 0.1)), 0.5 / (0.5 * 4.0)),
+}
+
+
+@pytest.mark.parametrize("name", SETTLED)
+def test_the_best_rate_is_settled_by_the_rule(name):
+    optimizer, rate = SETTLED[name]
+    settled = resolve_best_rate(Recipe(optimizer, 3, 4), diagonal([4.0, 1.0, 0.1], 0.5), 0.5)
+    assert settled.optimizer.keywords == optimizer.keywords | {
+        "lr": pytest.approx(rate, rel=1e-5 if name == "scheduled" else 1e-9)
+    }
+    assert (settled.batch_size, settled.seed) == (3, 4)
+    plain = Recipe(sgd(0.3))
+    assert resolve_best_rate(plain, diagonal([4.0], 0.5), 0.5) is plain
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.RAdam])
+def test_an_optimizer_without_a_best_rate(kind):
+    with pytest.raises(OptimizerError, match=rf'^lr="best" is the best rate of .* partial\({kind.__name__}, lr=1e-3\)'):
+        resolve_best_rate(Recipe(partial(kind, lr="best")), diagonal([4.0, 1.0], 0.5), 0.5)
 
 
 REGISTRY = [

@@ -99,6 +99,7 @@ def test_the_finding_is_computed(full, three):
     assert "found in 0.1 s instead of 4.5 s" in finding
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_stopped_short_says_so():
     whole = make_entry()
     run = dataclasses.replace(whole.run, converged=False, reason="steps reached")
@@ -108,6 +109,7 @@ def test_a_run_that_stopped_short_says_so():
     assert "steps reached" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_prediction_alone():
     whole = make_entry()
     got = page(Entry("seed 0", linearized=whole.linearized))
@@ -118,6 +120,7 @@ def test_prediction_alone():
     assert "the predicted minimizer has test error" in with_task.words.replace("\u00a0", " ")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_run_alone():
     whole = make_entry()
     got = page(Entry("seed 0", run=whole.run))
@@ -133,6 +136,7 @@ def test_followed_in_place_of_training():
     assert "output along the path" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_followed_prediction():
     whole = make_entry()
     got = page(Entry("seed 0", linearized=whole.linearized, run=whole.run, explanation=whole.explanation))
@@ -150,6 +154,7 @@ def test_without_test_targets():
     assert got.faults == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_test_inputs():
     whole = make_entry()
     bare = {"test": None}
@@ -194,6 +199,7 @@ def test_several_outputs():
     assert "class 2" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_of_several_step_counts_the_last_is_shown():
     whole = make_entry()
     stacked = torch.stack([torch.zeros_like(whole.linearized.test), whole.linearized.test])
@@ -222,6 +228,7 @@ def test_hostile_text_stays_text(tmp_path):
     assert got.words.count('<script>alert("x")</script>') >= 8
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_table_of_the_callers_own():
     frame = pd.DataFrame({"n": [1, 20000], "mse": [1.5e-6, math.nan], "ok": [True, False], "s": ["a", None]})
     got = page(make_entry(), table=frame.set_index("s"))
@@ -235,6 +242,7 @@ def test_long_labels_and_values():
     assert "overflow-wrap: anywhere" in got.source
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_configuration_is_not_repeated():
     got = page(make_entry(), config={"optimizer": {"name": "SGD", "lr": 0.4}, "until": 1e-5})
     asked = re.search(r'<dl class="asked">(.*?)</dl>', got.source, flags=re.DOTALL)[1]
@@ -251,6 +259,7 @@ def test_configuration_is_not_repeated():
     assert "<dd>1e-5</dd>" in asked
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_notes_name_their_entries():
     first, second = make_entry(0), make_entry(1)
     first = dataclasses.replace(first, linearized=dataclasses.replace(first.linearized, notes=("alone",)))
@@ -259,6 +268,7 @@ def test_notes_name_their_entries():
     assert re.search(r"limit of stability at step 120 <span class=\"of\">\(all\)", got.source)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_many_notes_fold():
     entries = [make_entry(seed) for seed in range(9)]
     noted = [
@@ -270,6 +280,7 @@ def test_many_notes_fold():
     assert got.faults == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_small_terms_leave_the_error_to_the_interpolant():
     whole = make_entry()
     terms = {"interpolant": whole.run.test, "initialization": torch.full((N_TEST, 1), 1e-4)}
@@ -277,6 +288,7 @@ def test_small_terms_leave_the_error_to_the_interpolant():
     assert "Nearly all of it is the interpolant’s" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_term_that_helps_is_said_to_lower_the_error():
     whole = make_entry()
     target = whole.run.task.y_test
@@ -285,6 +297,7 @@ def test_a_term_that_helps_is_said_to_lower_the_error():
     assert "The drift of the tangent features lowered the test error from 0.25 to 0.010." in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_written_whole(tmp_path):
     target = tmp_path / "deeper" / "report.html"
     write_report(target, [make_entry()], title="A & B")
@@ -294,6 +307,7 @@ def test_written_whole(tmp_path):
     assert [p.name for p in target.parent.iterdir()] == ["report.html"]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match=r"cannot write .*report\.html"):
@@ -308,6 +322,7 @@ def test_no_entries(tmp_path):
         write_report(tmp_path / "r.html", [])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_explanation_report(tmp_path):
     make_entry().explanation.report(tmp_path / "r.html", title="One")
     assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).faults == []
@@ -323,6 +338,7 @@ def test_a_prediction_of_gradient_flow_has_no_learning_rate_limit():
     assert "the learning rate’s limit" in descent.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_settings_of_training_do_not_hide_what_the_entries_tell():
     got = page(make_entry(), config={"steps": None, "train": True})
     assert "steps predicted ∞" in got.words

@@ -7,19 +7,24 @@ import math
 
 import pytest
 
+from oracles import linear_networks
 from oracles.pages import Page
 from whichmin import linear
 from whichmin.report.numbers import number
 from whichmin.report.pages.linear import linear_page
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def study() -> linear.LinearStudy:
-    return linear.study(*linear.example(4, 9, 2), width=40, widths=(20, 40, 80), exponents=(0.4, 0.5), seeds=3)
+    return linear_networks.study()
 
 
-def test_everything_is_there(study):
-    page = Page(linear_page(study))
+@pytest.fixture(scope="module")
+def page() -> Page:
+    return Page(linear_page(linear_networks.study()))
+
+
+def test_everything_is_there(page):
     page.assert_stands_alone()
     assert page.sections == ["asked", "numbers", "convergence", "bias", "fits", "assumptions"]
     assert page.figures == ["loss", "drift", "invariant", "width"]
@@ -28,8 +33,8 @@ def test_everything_is_there(study):
     assert "prefers-color-scheme" in page.source
 
 
-def test_the_table_is_that_of_the_study(study):
-    rows = Page(linear_page(study)).table("Guaranteed and measured")
+def test_the_table_is_that_of_the_study(study, page):
+    rows = page.table("Guaranteed and measured")
     frame = study.to_frame()
     assert [row["quantity"] for row in rows] == frame["quantity"].tolist()
     for i, row in enumerate(rows):
@@ -37,8 +42,8 @@ def test_the_table_is_that_of_the_study(study):
             assert row[name] == number(float(frame[name][i])), (row["quantity"], name)
 
 
-def test_the_fits_stand_by_exponent(study):
-    rows = Page(linear_page(study)).table("Fitted powers of the width")
+def test_the_fits_stand_by_exponent(study, page):
+    rows = page.table("Fitted powers of the width")
     assert [row["a"] for row in rows] == ["0.4", "0.5"]
     columns = {
         "solution_distances": "distance at the end",
@@ -52,9 +57,9 @@ def test_the_fits_stand_by_exponent(study):
             assert cell.endswith(f"({number(round(fit.expected, 6), 2)})")
 
 
-def test_the_finding(study):
+def test_the_finding(study, page):
     run, known = study.flows["random"], study.analysis
-    finding = Page(linear_page(study)).finding
+    finding = page.finding
     assert f"Training ends {number(float(run.solution_distances[-1]))} from the minimum-norm solution" in finding
     assert f"at most {number(known.tight_bound)} is sure." in finding
     first, second = study.sweep.fits()
@@ -63,12 +68,13 @@ def test_the_finding(study):
 
 
 def test_a_unique_minimizer_has_no_sweep():
-    page = Page(linear_page(linear.study(*linear.example(12, 4, 1), width=10, widths=(20, 40))))
+    page = Page(linear_page(linear_networks.study_without_sweep()))
     assert page.figures == ["loss", "drift", "invariant"]
     assert "fits" not in page.sections
     assert "Wider" not in page.finding
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_where_no_bound_is_guaranteed(study):
     loose = dataclasses.replace(study, analysis=dataclasses.replace(study.analysis, tight_bound=math.inf))
     assert "; no bound is guaranteed." in Page(linear_page(loose)).finding

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import shutil
 import sys
 
 import pytest
@@ -11,6 +13,14 @@ import torch
 from whichmin.studies.experiment import Experiment, run, runner
 
 TINY = {"hidden": (32,), "n_train": 12, "n_test": 8, "seeds": 1, "until": 3e-2, "dtype": "float64"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder in which the answer of ``TINY`` was kept, and that answer."""
+    folder = tmp_path_factory.mktemp("kept")
+    (first,) = run(Experiment(**TINY), out=folder)
+    return folder, first
 
 
 @pytest.fixture
@@ -32,6 +42,14 @@ def asked(monkeypatch):
     return calls
 
 
+class ComputedError(Exception):
+    """Something is computed that could have been read back."""
+
+
+def computing(*_, **__):
+    raise ComputedError
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -50,17 +68,19 @@ def asked(monkeypatch):
     ],
     ids=str,
 )
-def test_an_answer_belongs_to_its_question(tmp_path, asked, change):
-    (first,) = run(Experiment(**TINY), out=tmp_path)
-    count = len(asked)
+def test_an_answer_belongs_to_its_question(tmp_path, kept, asked, monkeypatch, change):
+    folder, first = kept
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
     (again,) = run(Experiment(**TINY), out=tmp_path)
-    assert len(asked) == count, "it is read back"
+    assert not asked, "it is read back"
     assert torch.equal(again.run.test, first.run.test)
     assert torch.equal(again.relinearized.test, first.relinearized.test)
     assert torch.equal(again.linearized.test, first.linearized.test)
     assert torch.equal(again.explanation.total, first.explanation.total)
-    run(Experiment(**TINY | change), out=tmp_path)
-    assert len(asked) > count
+    for verb in ("predict", "train", "explain"):
+        monkeypatch.setattr(runner, verb, computing)
+    with pytest.raises(ComputedError):
+        run(Experiment(**TINY | change), out=tmp_path)
 
 
 def test_the_number_of_seeds_and_the_place_of_the_data_do_not_matter(tmp_path, asked):
@@ -88,6 +108,35 @@ def test_settings_reach_the_verbs(asked):
     assert asked[0][2]["steps"] == math.inf
     assert (asked[1][2]["train"], asked[1][2]["tol"]) == (False, 0.03)
     assert asked[1][1].optimizer.keywords["lr"] > 0, "the rate that the prediction took for best"
+
+
+def test_an_interrupted_training_is_no_answer(tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        return dataclasses.replace(train(*arguments, **options), interrupted=True)
+
+    train = runner.train
+    monkeypatch.setattr(runner, "train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(Experiment(**TINY), out=tmp_path)
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("last", [1, 3, 9])
+def test_ctrl_c_in_any_step_is_an_end(tmp_path, monkeypatch, last):
+    """Also where a prediction makes steps to see how long they take."""
+    step, steps = torch.optim.SGD.step, []
+
+    def interrupting(self, closure=None):
+        steps.append(self)
+        if len(steps) == last:
+            raise KeyboardInterrupt
+        return step(self, closure)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        run(Experiment(**TINY), out=tmp_path)
+    assert len(steps) == last
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_an_optimizer_of_ones_own_is_not_kept(tmp_path, monkeypatch):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,7 +174,7 @@ class RecursionMotion(Motion):
 
     def _state(self, t: float) -> State:
         if math.isinf(t) and self.start.objective.loss.is_quadratic and not self.start.pushed[0].any():
-            return self._limit()
+            return self._limit
         t = LONGEST if math.isinf(t) else int(t)
         if t > self._steps_made:
             self._settle(t)
@@ -182,6 +183,7 @@ class RecursionMotion(Motion):
         k = t // self._stride
         return self._run(_copy(self._kept[k]), k * self._stride, t, None)
 
+    @cached_property
     def _limit(self) -> State:
         """In the end, without weight decay: what the kernel sees is trained away, whatever the steps are."""
         start = self.start
@@ -215,7 +217,7 @@ class RecursionMotion(Motion):
     def coefficients(self, t: float) -> Array:
         """By making the steps; in the limit without weight decay by what is left to be trained away."""
         C = self._state(t)[0]
-        return self.start.spectrum.rotate_back(C) if self._in_modes else C
+        return self.start.spectrum.rotate_back(C) if self._in_modes else C.copy()
 
     def weights(self, t: float) -> Array:
         """The product of the matrices A."""

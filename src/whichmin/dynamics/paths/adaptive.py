@@ -24,6 +24,7 @@ from whichmin.dynamics.paths.krylov import KrylovSpace, Trajectory, lanczos_basi
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
+from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.paths.warm_start import WarmStart
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.losses import Array, Objective, mean_square
@@ -49,6 +50,8 @@ DIVERGED = 1e3
 LENGTH_CHANGE = 4.0
 #: An interval that is made again is shorter by this factor at most.
 SHORTENED = 0.1
+#: An eigenvalue of up to this many times the limit of stability counts as within it.
+SLACK = 1 + 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +87,7 @@ class AdaptivePath:
         intervals: linearizations, the exact steps not counted.
         products: how many products with K_D were interval.
         curve: (step, training loss).
+        edge: the step from which an eigenvalue of K_D is beyond the limit of stability; None if none ever was.
 
     Args:
         network: a private copy, which is moved.
@@ -119,14 +123,19 @@ class AdaptivePath:
         self._lag = {name: torch.zeros_like(v) for name, v in self._v.items()}
         self._first = self._residual()
         self._last: Trajectory | None = None
+        self.edge: float | None = None
 
     @property
     def loss(self) -> float:
         """The training loss where the path stands."""
         return self.curve[-1][1]
 
-    def follow(self, goal: Goal, most: int) -> bool:
-        """To the goal; whether it arrived in at most ``most`` intervals."""
+    def follow(self, goal: Goal, most: int, patience: Patience | None = None) -> bool:
+        """To the goal; whether it arrived in at most ``most`` intervals.
+
+        Raises:
+            PatienceError, BudgetError: it took too long.
+        """
         longest = math.inf
         while not (self.steps >= goal.steps or goal.is_reached(self.loss, self.steps)):
             first = self.curve[0][1] + 1e-30
@@ -135,6 +144,8 @@ class AdaptivePath:
             n = max(1, math.ceil(min(goal.steps - self.steps, self._growth * self.steps, longest)))
             interval = self._next_interval(n, goal.until)
             self._advance(interval)
+            if patience is not None:
+                patience.check(self.steps, self.loss, self.curve[0][1])
             jump = _rms(self._residual() - interval.trajectory.after)
             room = min(_ratio(self._jump, jump), _ratio(self._turn, interval.turn))
             longest = interval.trajectory.steps * min(max(math.sqrt(room), 1 / LENGTH_CHANGE), LENGTH_CHANGE)
@@ -309,6 +320,9 @@ class AdaptivePath:
             apply, (r, mu, pull), rule.lr * self.gamma * n, negligible if math.isfinite(self._jump) else 0.0
         )
         K = self._features.gram().double().cpu().numpy()
+        largest = float(np.linalg.eigvalsh(H)[-1])
+        if self.edge is None and rule.lr * self.gamma * largest > SLACK * rule.largest_product:
+            self.edge = float(self.steps)
         space = KrylovSpace(B, H, self.gamma**2 * (B @ K @ B.T), self.gamma)
         return space, (B @ r, B @ mu, B @ pull)
 

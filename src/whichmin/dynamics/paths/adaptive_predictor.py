@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from dataclasses import replace
 
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
-from whichmin.dynamics.paths.predictor import Problem, Relinearize
+from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Relinearize
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.stepwise import SMALLEST_GROWTH, StepwisePredictor
 from whichmin.dynamics.paths.warm_start import EXACT_STEPS, WarmStart, warm_start
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.losses import root_mean_square
-from whichmin.recipe.recipe import Recipe
 
 #: A path is given up after this many intervals.
 MOST_INTERVALS = 512
+#: A path takes at least about so many linearizations.
+FEWEST_INTERVALS = 6
 
 
 class AdaptivePredictor(StepwisePredictor):
@@ -24,44 +29,71 @@ class AdaptivePredictor(StepwisePredictor):
 
     Args:
         problem: what is predicted; its network releases its cached layers.
-        recipe: what trains, its learning rate settled.
         rule: its rule.
     """
 
-    def __init__(self, problem: Problem, recipe: Recipe, rule: AdaptiveRule) -> None:
-        super().__init__(problem, recipe, None)
+    def __init__(self, problem: Problem, rule: AdaptiveRule) -> None:
+        super().__init__(problem, None)
         self._rule = rule
 
-    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
-        """The linearized run where it is asked for, else paths, until one is good enough."""
+    def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
         if relinearize == "never":
             return self.linearized()
+        real, goal = patience.real, self.bounded
+        if real is None:
+            try:
+                return self._along(relinearize, tol, patience)
+            except BudgetError:
+                linearized = self.linearized()
+                return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
+        patience.expected = goal.steps if goal.until is None else math.inf
+        if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
+            return self._trained(real, patience)
+        with suppress(PatienceError, BudgetError):
+            outcome = self._along(relinearize, tol, patience)
+            if outcome.error <= tol * self.problem.target_std and outcome.edge is None:
+                return outcome
+        return self._trained(real, patience)
+
+    def _along(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """Paths, until one is good enough."""
         network, goal = self.network, self.bounded
         network.put(self.problem.origin)
         start = warm_start(network, self._rule, self._recipe.build(list(network.parameters.values())), goal)
         if isinstance(relinearize, int):
-            end = goal.steps if goal.until is None else self._path_from(start, 1.0, math.inf).steps
+            end = goal.steps if goal.until is None else self._path_from(start, 1.0, math.inf, patience).steps
             growth = (max(end, EXACT_STEPS + 1.0) / EXACT_STEPS) ** (1.0 / relinearize) - 1.0
-            return self._path_from(start, max(growth, SMALLEST_GROWTH), math.inf)
+            return self._path_from(start, max(growth, SMALLEST_GROWTH), math.inf, patience)
         accepted = tol * self.problem.target_std
 
         def aimed(aim: float, _: Attempt | None = None) -> Outcome:
-            return self._path_from(start, FASTEST * math.sqrt(aim / accepted), aim)
+            return self._path_from(start, FASTEST * math.sqrt(aim / accepted), aim, patience)
 
         controller = AimedError(accepted, MOST_INTERVALS // 2, start.steps)
         return refine(aimed, controller, Attempt(accepted, aimed(accepted))).outcome
 
-    def _path_from(self, start: WarmStart, growth: float, aim: float) -> Outcome:
+    def _path_from(self, start: WarmStart, growth: float, aim: float, patience: Patience) -> Outcome:
         network, goal = self.network, self.bounded
         path = AdaptivePath(network, self._rule, start, self.problem.objective, growth=growth, aim=aim)
-        arrived = path.follow(goal, MOST_INTERVALS)
+        patience.progress.say("along a path", goal.steps)
+        arrived = path.follow(goal, MOST_INTERVALS, patience)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
         notes = self._end_notes(path.curve)
         if not arrived:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes = (*notes, f"the path was given up after {came}.")
+        if path.edge is not None:
+            notes = (*notes, self._edge_note(path.edge))
         error = root_mean_square(path.error()) if arrived else math.inf
         return Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, network.state(),
-            notes=notes,
+            notes=notes, edge=path.edge,
         )  # fmt: skip
+
+    def _edge_note(self, step: float) -> str:
+        return (
+            f"from step {step:.0f} on the preconditioned kernel is beyond the limit of stability of "
+            f"lr = {self._rule.lr:.4g}: real training oscillates at the edge of stability there, and the error is more "
+            "than what is estimated."
+        )

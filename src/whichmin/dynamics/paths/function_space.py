@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Outcome
-from whichmin.dynamics.paths.predictor import Predictor, Problem, Relinearize
+from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.relinearized import Path, follow
 from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
@@ -25,6 +28,10 @@ LOSS_TOLERANCE = 0.02
 SMALLEST_LOSS = 1e-5
 #: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
 MOST_INTERVALS = 512
+#: Whether a kernel has outgrown the rate is looked at where it comes to more than this part of the limit at θ₀.
+FAR_FROM_EDGE = 0.5
+#: One linearization is not believed where the kernel at its end is beyond this many times the limit.
+OUTGROWN = 1.02
 
 
 class FunctionSpacePredictor(Predictor):
@@ -52,19 +59,40 @@ class FunctionSpacePredictor(Predictor):
             return None
         return self.rule.limit(float(spectrum.eigenvalues[0]), self.problem.objective.gamma)
 
-    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
-        """One linearization, and a path if that is not enough."""
-        outcome, goal = self.linearized(), IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)
+    def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""
+        outcome = self.linearized()
+        controller = IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)
         if relinearize == "never" or self.end <= 0:
             return outcome
-        if isinstance(relinearize, int):
-            return self._path_of(relinearize, outcome)
-        return outcome if goal.is_met(outcome) else self._refined(outcome, goal, tol)
+        try:
+            if isinstance(relinearize, int):
+                return self._path_of(relinearize, outcome, patience)
+            if controller.is_met(outcome) and outcome.edge is None:
+                return outcome
+            return self._cheapest(outcome, controller, tol, patience)
+        except BudgetError:
+            return replace(outcome, notes=(*outcome.notes, OUT_OF_BUDGET))
+
+    def _cheapest(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
+        """A path, or real training, which takes the place of paths that do not meet the tolerance."""
+        real, first = patience.real, Attempt(1, linearized)
+        patience.expected = self.end
+        intervals = controller.next(first) or controller.FIRST
+        if real is not None and patience.is_training_cheaper(intervals * self.problem.seconds):
+            return self._with_certificate(real.run(patience), linearized)
+        try:
+            outcome = self._refined(linearized, controller, tol, patience)
+            if real is None or (controller.is_met(outcome) and outcome.edge is None):
+                return outcome
+        except PatienceError:
+            assert real is not None
+        return self._with_certificate(real.run(patience), linearized)
 
     def terms(self, outcome: Outcome) -> dict[str, Tensor]:
         """Those of the linearized theory, and curvature and drift of a path."""
         terms = self.linearization.terms(outcome.steps)
-        if outcome.method == "relinearized":
+        if outcome.method != "linearized":
             terms |= self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
         return terms
 
@@ -91,12 +119,23 @@ class FunctionSpacePredictor(Predictor):
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
         error = self._one_shot_error(features, c, step, train[-1], test[-1])
+        edge = end if self._is_outgrown(features) else None
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
         return Outcome(
-            "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, certificate=certificate
-        )
+            "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, edge=edge,
+            certificate=certificate,
+        )  # fmt: skip
+
+    def _is_outgrown(self, features: Features) -> bool:
+        """Whether the kernel where the network stands has outgrown the rate; far from the limit it is not looked at."""
+        theory, gamma = self.linearization, self.problem.objective.gamma
+        limit, largest = self.rule.largest_stable(0, gamma), float(theory.spectrum.eigenvalues[0])
+        if self.rule.flow or largest <= FAR_FROM_EDGE * limit or not math.isfinite(self.end):
+            return False
+        K = features.gram(metric=theory.metric).double()
+        return float(torch.linalg.eigvalsh(K)[-1]) > OUTGROWN * limit
 
     def _loss(self, train: Tensor) -> float:
         objective = self.problem.objective
@@ -127,13 +166,13 @@ class FunctionSpacePredictor(Predictor):
         network.shift(back, 1.0)
         return root_mean_square(flat(network.outputs(network.X)) - test)
 
-    def _path_of(self, count: int, linearized: Outcome) -> Outcome:
+    def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""
-        coarse = self._path(count // 2) if count > 1 else linearized
-        outcome = self._compared(self._path(count), coarse, 2.0)
-        return self._at_the_edge(self._with_certificate(outcome, linearized), count, None)
+        coarse = self._path(count // 2, patience) if count > 1 else linearized
+        outcome = self._compared(self._path(count, patience), coarse, 2.0)
+        return self._at_the_edge(self._with_certificate(outcome, linearized), count, None, patience)
 
-    def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float) -> Outcome:
+    def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """Paths of more and more intervals of equal length, until one is good enough."""
         motion = self.linearization.motion
         length = motion.displacement(self.end)
@@ -141,12 +180,15 @@ class FunctionSpacePredictor(Predictor):
             length = float(motion.travelled(self.end)[1][-1])
 
         def finer(count: float, before: Attempt) -> Outcome:
-            return self._compared(self._path(int(count), length / count), before.outcome, count / before.resolution)
+            fine = self._path(int(count), patience, length / count)
+            return self._compared(fine, before.outcome, count / before.resolution)
 
         last = refine(finer, controller, Attempt(1, linearized))
         outcome = replace(last.outcome, notes=last.outcome.notes + self._missed(last.outcome, controller, tol))
-        count = int(last.resolution)
-        return self._at_the_edge(self._with_certificate(outcome, linearized), count, length / count)
+        count, outcome = int(last.resolution), self._with_certificate(outcome, linearized)
+        if patience.real is not None:  # which takes its place where there is an edge
+            return outcome
+        return self._at_the_edge(outcome, count, length / count, patience)
 
     def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:
         """What to say of tolerances that the finest path does not meet."""
@@ -182,7 +224,7 @@ class FunctionSpacePredictor(Predictor):
             loss_error = self._loss_error(outcome.train, coarse.train) / between
         return replace(outcome, error=error, loss_error=loss_error)
 
-    def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None) -> Outcome:
+    def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:
         """With an error no smaller than what keeping to the edge of stability made of the path.
 
         There only the average of an oscillation is known: how much the projection moves the prediction tells how much
@@ -190,13 +232,16 @@ class FunctionSpacePredictor(Predictor):
         """
         if outcome.edge is None or not math.isfinite(outcome.error):
             return outcome
-        free = self._path(count, stride, project=False)
+        free = self._path(count, patience, stride, project=False)
         return replace(outcome, error=max(outcome.error, root_mean_square(outcome.test[-1] - free.test[-1])))
 
-    def _path(self, count: int, stride: float | None = None, *, project: bool = True) -> Outcome:
+    def _path(self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True) -> Outcome:
         network = self.network
         network.put(self.problem.origin)
-        path = follow(self.problem, self.rule, self.linearization, count, stride=stride, project=project)
+        patience.progress.say(f"along a path of {count} intervals", self.end)
+        path = follow(
+            self.problem, self.rule, self.linearization, count, stride=stride, project=project, patience=patience
+        )
         train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
         test = [flat(f) for f in (*path.test, network.outputs(network.X))]
         notes = self._path_notes(path)

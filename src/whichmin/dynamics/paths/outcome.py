@@ -10,7 +10,7 @@ from torch import Tensor
 
 from whichmin.dynamics.prediction import Certificate
 
-Method = Literal["linearized", "relinearized"]
+Method = Literal["linearized", "relinearized", "trained"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Outcome:
     """What a prediction found.
 
     Attributes:
-        method: with one linearization at θ₀, or along a path of several.
+        method: with one linearization at θ₀, along a path of several, or by real training.
         train: outputs on the training inputs at the times that were asked for and passed, (N·C,) each, float64.
         test: outputs where errors are looked at, (n·C,) each, float64.
         steps: how many steps it came to.

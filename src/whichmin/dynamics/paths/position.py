@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ class MovingNetwork:
         check_independent(self.model, model, task.X)
         self.merged = merge_shared(self.model)
         self._coarse: nn.Module | None = None
+        self._untouched = private_copy(model) if self.merged else None
         if any(is_coarse(p.dtype) for p in self.model.parameters()):
             self._coarse = private_copy(self.model)
             self.model, task = self.model.float(), task.to(torch.float32)
@@ -85,7 +86,7 @@ class MovingNetwork:
 
         def attempt(route: Route) -> tuple[Features, Tensor] | None:
             self.release()
-            self._route = route
+            self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
             self._plan(examination)
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else examination.cacheable)
             features = self.features()
@@ -197,18 +198,22 @@ class MovingNetwork:
             rounded = evaluate(coarse, self.X.to(type_) if self.X.is_floating_point() else self.X)
         return float((rounded.double() - exact.double()).square().mean().sqrt())
 
-    def lost_in_rounding(self, direction: Mapping[str, Tensor], by: float) -> float:
-        """Which part of a step θ + by·direction a model in half precision loses by rounding; 0 for other models."""
-        if self._coarse is None:
-            return 0.0
-        whole = kept = 0.0
-        types = {n: p.dtype for n, p in self._coarse.named_parameters()}
-        for name, step in direction.items():
-            start, move = self.parameters[name].detach(), by * step
-            made = (start + move).to(types[name]).to(start) - start
-            whole += float(move.square().sum())
-            kept += float((made * move).sum())
-        return abs(1 - kept / whole) if whole else 0.0
+    @property
+    def is_coarse(self) -> bool:
+        """Whether the model itself computes in half precision."""
+        return self._coarse is not None
+
+    def copy_at(self, position: Position) -> tuple[nn.Module, Task]:
+        """A copy of the network at a position, in the type in which the model itself computes, and the task in it."""
+        self.put(position)
+        self.settle()
+        if self._coarse is not None:
+            made = private_copy(self._coarse)
+            made.load_state_dict(self.model.state_dict())
+            return made, self.task.to(next(made.parameters()).dtype)
+        if self._untouched is not None:
+            return private_copy(self._untouched), self.task
+        return private_copy(self.model), self.task
 
     def eigenvalue_gradient(self, v: Tensor, metric: Metric | None = None) -> Direction:
         """∇_θ (J(X)ᵀv)·D (J(X)ᵀv) where the network stands: that of an eigenvalue of J D Jᵀ, v its unit eigenvector.

@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
+import math
+import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.paths.outcome import Goal, Outcome
-from whichmin.dynamics.paths.position import MovingNetwork, Position
+from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
 from whichmin.dynamics.prediction import Curve, Prediction
-from whichmin.dynamics.rules.rule import Convergence, Rule
-from whichmin.kernels.spectrum import Spectrum
-from whichmin.losses import Objective
-from whichmin.tangent.features import Features
+from whichmin.dynamics.rules.rule import Convergence
 
-Relinearize = Literal["auto", "never"] | int
+#: What is said where the seconds of a prediction ran out.
+OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
 
-
-@dataclass(frozen=True, eq=False)
-class Problem:
-    """A training that is to be predicted, with the network linearized at θ₀.
-
-    Attributes:
-        network: a private copy, which stands at θ₀.
-        features: J(X) there.
-        spectrum: of K(X, X) there.
-        origin: θ₀.
-        objective: the loss on the training set.
-        goal: where training ends.
-        optimizer: the optimizer's class name.
-        learning_rate: its learning rate, with ``"best"`` resolved.
-        rule: its rule; None where none is known.
-    """
-
-    network: MovingNetwork
-    features: Features
-    spectrum: Spectrum
-    origin: Position
-    objective: Objective
-    goal: Goal
-    optimizer: str
-    learning_rate: float
-    rule: Rule | None
-
-    @property
-    def loss_label(self) -> str:
-        """The loss's name in messages."""
-        return self.objective.loss.label
-
-    @property
-    def target_std(self) -> float:
-        """The standard deviation of the targets, which tolerances are relative to."""
-        y = self.network.task.y.double()
-        std = float(y.std(dim=0, correction=0).square().mean().sqrt())
-        return std or float(y.abs().max()) or 1.0
+Relinearize = Literal["auto", "path", "never"] | int
 
 
 class Predictor(ABC):
@@ -70,9 +33,43 @@ class Predictor(ABC):
         self.problem = problem
         self.network = problem.network
 
+    def predict(
+        self,
+        relinearize: Relinearize,
+        tol: float,
+        *,
+        budget: float = math.inf,
+        progress: bool = False,
+        started: float | None = None,
+    ) -> Outcome:
+        """By the method that is asked for; ``"auto"`` by the cheapest that meets the tolerance.
+
+        Args:
+            relinearize: see :func:`whichmin.predict`.
+            tol: see there.
+            budget: the seconds that it may take.
+            progress: whether to show a progress bar.
+            started: when it began, on the clock of ``time.perf_counter``; now by default.
+        """
+        started = time.perf_counter() if started is None else started
+        real = RealTraining(self.problem)
+        patience = Patience(
+            real if relinearize == "auto" and real.is_possible else None,
+            started + budget,
+            Progress(self.problem, progress),
+            started=started,
+        )
+        with patience.progress:
+            if patience.real is not None and self.network.is_coarse:  # steps lost in rounding are seen in training only
+                try:
+                    return patience.real.run(patience)
+                except BudgetError:
+                    patience.real = None
+            return self._predict(relinearize, tol, patience)
+
     @abstractmethod
-    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
-        """By the method that is asked for."""
+    def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """Such a prediction, no longer than patience lasts."""
 
     @abstractmethod
     def linearized(self) -> Outcome:
@@ -110,6 +107,9 @@ class Predictor(ABC):
             return stacked if several else stacked[-1]
 
         terms = {} if task.X_test is None else self.terms(outcome)
+        error = outcome.error
+        if outcome.method != "trained":
+            error = math.hypot(error, self.network.rounding(outcome.state))
         return Prediction(
             train=shaped(outcome.train),
             test=None if task.X_test is None else shaped(outcome.test),
@@ -118,7 +118,7 @@ class Predictor(ABC):
             flow=problem.goal.flow,
             method=outcome.method,
             intervals=outcome.intervals,
-            error=outcome.error,
+            error=error,
             target_std=problem.target_std,
             terms={name: term.reshape(-1, task.outputs) for name, term in terms.items()},
             certificate=outcome.certificate,

@@ -19,7 +19,8 @@ from whichmin.dynamics.paths.edge import back_to_the_edge
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
-from whichmin.dynamics.paths.predictor import Problem
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.losses import Objective
@@ -80,6 +81,7 @@ def follow(
     *,
     stride: float | None = None,
     project: bool = True,
+    patience: Patience | None = None,
 ) -> Path:
     """Follow the path from θ₀, where the network stands, moving it to θ_T.
 
@@ -91,6 +93,10 @@ def follow(
             stride, how many are expected.
         stride: ‖Δθ‖ of an interval: then there are as many as the real network needs to reach the goal.
         project: whether to keep to the edge of stability.
+        patience: how long it may take; None for any time.
+
+    Raises:
+        PatienceError, BudgetError: it took too long.
     """
     follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal)
     features = problem.network.features()
@@ -102,6 +108,8 @@ def follow(
             follower.linearize(path, project)
         follower.interval(path, count - path.intervals, stride)
         now = path.loss
+        if patience is not None:
+            patience.check(path.steps, now, first)
         if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
             return path
         if _has_arrived(path, problem.goal, first, before):

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,12 +14,13 @@ from torch import Tensor
 from whichmin.dynamics.paths.controller import Attempt, GrowthFactor, refine
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
-from whichmin.dynamics.paths.predictor import Predictor, Problem, Relinearize
+from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import BudgetError, Patience, RealTraining
 from whichmin.dynamics.paths.weight_space import WeightSpace
 from whichmin.dynamics.prediction import Certificate
 from whichmin.losses import root_mean_square
 from whichmin.optimizers.metric import last_metric
-from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches
 from whichmin.tangent.features import Features
 from whichmin.terms import Interpolator, linearized_terms
@@ -36,14 +38,13 @@ class StepwisePredictor(Predictor):
 
     Args:
         problem: what is predicted; its network releases its cached layers.
-        recipe: what trains, its learning rate settled.
         batches: the rows of each step; None for all.
     """
 
-    def __init__(self, problem: Problem, recipe: Recipe, batches: Batches | GivenBatches | None) -> None:
+    def __init__(self, problem: Problem, batches: Batches | GivenBatches | None) -> None:
         problem.network.release()
         super().__init__(problem)
-        self._recipe, self._batches = recipe, batches
+        self._recipe, self._batches = problem.recipe, batches
 
     @cached_property
     def features(self) -> Features:
@@ -66,17 +67,36 @@ class StepwisePredictor(Predictor):
         until = CONVERGED * first if goal.until is None else goal.until
         return replace(goal, times=(*goal.times[:-1], LONGEST), until=until)
 
-    def predict(self, relinearize: Relinearize, tol: float) -> Outcome:
-        """The linearized run, or a path."""
+    def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """The linearized run, or a path; ``"auto"`` is real training, whose steps are as cheap."""
+        if patience.real is not None:
+            return self._trained(patience.real, patience)
         linearized = self.linearized()
         if relinearize == "never":
             return linearized
+        try:
+            return self._refined(relinearize, tol, linearized, patience)
+        except BudgetError:
+            return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
+
+    def _trained(self, real: RealTraining, patience: Patience) -> Outcome:
+        """Real training; one linearization where that takes longer than the budget."""
+        try:
+            return real.run(patience)
+        except BudgetError:
+            linearized = self.linearized()
+            return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
+
+    def _refined(
+        self, relinearize: Literal["auto", "path"] | int, tol: float, linearized: Outcome, patience: Patience
+    ) -> Outcome:
+        """Paths, until one is good enough."""
         if isinstance(relinearize, int):
             growth = (max(linearized.steps, 2) / 2.0) ** (1.0 / relinearize) - 1.0
-            return self._path(max(growth, SMALLEST_GROWTH), linearized)
+            return self._path(max(growth, SMALLEST_GROWTH), linearized, patience)
         controller = GrowthFactor(tol * self.problem.target_std)
         first = Attempt(math.inf, linearized)
-        outcome = refine(lambda growth, _: self._path(growth, linearized), controller, first).outcome
+        outcome = refine(lambda growth, _: self._path(growth, linearized, patience), controller, first).outcome
         if outcome.method == "linearized" or outcome.error <= controller.accepted:
             return outcome
         note = (
@@ -133,7 +153,7 @@ class StepwisePredictor(Predictor):
             )
         return ()
 
-    def _path(self, growth: float, linearized: Outcome) -> Outcome:
+    def _path(self, growth: float, linearized: Outcome, patience: Patience) -> Outcome:
         """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
 
         Not so after an interval of one step, which is training itself.
@@ -151,6 +171,7 @@ class StepwisePredictor(Predictor):
             curve.extend(space.run(min([end, goal.steps, *wanted]), goal))
             expected = space.outputs_at(test_features)
             space.linearize()
+            patience.check(space.steps, curve.points[-1][1], curve.points[0][1])
             missed = 1 - 1 / max(space.steps - before, 1)  # an interval of one step, or of none, is training itself
             jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
             arrived = space.steps >= goal.steps or goal.is_reached(space.loss(), space.steps)
@@ -172,7 +193,7 @@ class StepwisePredictor(Predictor):
             rest = outcome.test[-1] - torch.stack(list(terms.values())).sum(0)
             return terms | {"trajectory": rest}
         terms = self._linearized_terms(run.train, run)
-        if outcome.method == "relinearized":
+        if outcome.method != "linearized":
             terms |= self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
         return terms
 

@@ -35,6 +35,11 @@ class AdaptiveRule(Rule, ABC):
     corrected: bool = False
     decay: float = 0.0
 
+    @property
+    def largest_product(self) -> float:
+        """The lr·γ·λ, λ an eigenvalue of J D Jᵀ, from which a mode no longer converges while D stays."""
+        return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
+
     @abstractmethod
     def moments(self, state: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
         """M, None without momentum, and v of a parameter in the optimizer's state."""
@@ -43,9 +48,8 @@ class AdaptiveRule(Rule, ABC):
         """1 − β₁^t and 1 − β₂^t after t steps; 1 without correction."""
         if not self.corrected or self.beta2 is None:
             return np.ones_like(t), np.ones_like(t)
-        return -np.expm1(t * math.log(self.beta1)) if self.beta1 else np.ones_like(t), -np.expm1(
-            t * math.log(self.beta2)
-        )
+        first, second = (-np.expm1(t * math.log(b)) if b else np.ones_like(t) for b in (self.beta1, self.beta2))
+        return first, second
 
     def nodes(self, n: float, count: int) -> tuple[Array, Array, float]:
         """So many times τ and weights w with v(n) = kept·v(0) + Σ w g(τ)² over n steps."""
@@ -54,5 +58,7 @@ class AdaptiveRule(Rule, ABC):
         if self.beta2 is None:
             return n * x, n * w, 1.0
         kept = self.beta2**n
+        if kept == 0.0:  # only the last step counts
+            return np.full_like(x, n), w, 0.0
         u = kept + (1 - kept) * x
         return n - np.log(u) / math.log(self.beta2), (1 - kept) * w, kept

@@ -114,9 +114,20 @@ class LinearRule(Rule, ABC):
 
     def largest_stable(self, k: float, gamma: float) -> float:
         """The eigenvalue at the limit of stability of step number k."""
-        if self.schedule.momentum is None or self.flow:
-            return self.limit(1.0, gamma) / self.rate(k)
-        return self._product_at(int(k)) / (gamma * self.rate(k))
+        rate = self.rate(k)
+        if rate == 0.0:
+            return math.inf
+        momentum = None if self.schedule.momentum is None else self.schedule.momentum(int(k))
+        if momentum is None or self.flow:
+            return self.limit(1.0, gamma) / rate
+        if momentum not in self._products:
+            self._products[momentum] = self._product_at(int(k))
+        return self._products[momentum] / (gamma * rate)
+
+    @cached_property
+    def _products(self) -> dict[float, float]:
+        """The largest product of steps with each momentum that a schedule came to."""
+        return {}
 
     def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
         """The best rate of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit if that is near."""

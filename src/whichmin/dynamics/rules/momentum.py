@@ -35,6 +35,10 @@ class Momentum(LinearRule):
         """The first step knows no dampening."""
         return 1 if self.dampening and not self.flow else 0
 
+    def _product_at(self, late: int) -> float:
+        """Without momentum that of gradient descent: the buffer stays what it is."""
+        return 2.0 if self._momentum(late) == 0.0 and not self.flow else super()._product_at(late)
+
     def _momentum(self, k: int) -> float:
         """The momentum of step number k."""
         scheduled = None if self.schedule.momentum is None else self.schedule.momentum(k)
@@ -47,7 +51,7 @@ class Momentum(LinearRule):
             return np.array([[0.0, -root], [0.0, self.momentum - 1.0]]), np.array([0.0, root])
         mu, taken = self._momentum(k), 1.0 if k == 0 else 1.0 - self.dampening
         if mu == 0.0:  # torch leaves the buffer alone
-            return np.array([[1.0, 0.0], [0.0, 1.0]]), np.array([-lr, 0.0])
+            return np.eye(2), np.array([-lr, 0.0])
         if self.nesterov:
             return np.array([[1.0, -lr * mu * mu], [0.0, mu]]), np.array([-lr * (1.0 + mu * taken), taken])
         return np.array([[1.0, -lr * mu], [0.0, mu]]), np.array([-lr * taken, taken])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from whichmin.dynamics.rules.rule import Rule, raise_no_best_rate
+from whichmin.dynamics.rules.rule import Rule
 from whichmin.errors import OptimizerError
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.optimizers.registry import REGISTRY, facts_of, resolve
@@ -50,6 +50,10 @@ def resolve_best_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recip
     settled = recipe.with_learning_rate(spectrum.best_lr)
     built = settled.build([torch.nn.Parameter(torch.zeros(1))])
     rule = rule_of(built)
-    if rule is None:
-        raise_no_best_rate(type(built).__name__)
-    return settled.with_learning_rate(rule.best_rate(spectrum, gamma))
+    rate = None if rule is None else rule.best_rate(spectrum, gamma)
+    if rate is None:
+        raise OptimizerError(
+            'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number: '
+            f"partial({type(built).__name__}, lr=1e-3)."
+        )
+    return settled.with_learning_rate(rate)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NoReturn
+from typing import Literal
 
-from whichmin.errors import OptimizerError
 from whichmin.kernels.spectrum import Spectrum
 
 
@@ -46,26 +45,10 @@ class Rule:
         """
         return None
 
-    def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
-        """The learning rate that ``lr="best"`` stands for.
-
-        Raises:
-            OptimizerError: none is known to be best.
-        """
-        raise_no_best_rate(type(self).__name__)
+    def best_rate(self, spectrum: Spectrum, gamma: float) -> float | None:
+        """The learning rate that ``lr="best"`` stands for; None where none is known to be best."""
+        return None
 
     def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
         """How fast the loss falls on the linearized network; None where that is not known."""
         return None
-
-
-def raise_no_best_rate(name: str) -> NoReturn:
-    """An optimizer for which no rate is known to be best.
-
-    Raises:
-        OptimizerError: always.
-    """
-    raise OptimizerError(
-        'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number: '
-        f"partial({name}, lr=1e-3)."
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,11 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from whichmin.errors import TrainingError
+from whichmin.loop.stopping import stalled
 from whichmin.recipe.batches import batch_order, steps_per_epoch
 from whichmin.recipe.build import take_step
 from whichmin.tangent.model import trainable
 from whichmin.task import Task
-from whichmin.training.stopping import stalled
 
 #: How often, in steps, the last good parameters are kept.
 KEEP_EVERY = 100
@@ -27,6 +27,17 @@ class Loop:
 
     In full batches the loss of every step is the training error, and it is measured at every step; with mini-batches it
     is measured, over all rows, at the start of every epoch and at the end.
+
+    Args:
+        network: what is trained.
+        task: the data.
+        optimizer: a built optimizer of its parameters.
+        scheduler: stepped after every step; None for none.
+        until: the training loss to stop below; None for none.
+        limit: the most steps.
+        rows: rows per step; None for all.
+        seed: of the order of the batches.
+        watch: called with the number of steps made before each next one and at the end; a reason to stop, or None.
 
     Attributes:
         losses: the training mean square errors that were measured.
@@ -46,6 +57,7 @@ class Loop:
         limit: int,
         rows: int | None,
         seed: int,
+        watch: Callable[[int], str | None] | None = None,
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
         self.until, self.limit, self.rows, self.seed = until, limit, rows, seed
@@ -53,6 +65,7 @@ class Loop:
         self.measured: list[int] = []
         self.done = 0
         self.interrupted = False
+        self._watch = watch
         self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
         self._rates = _rates(optimizer)
 
@@ -76,6 +89,8 @@ class Loop:
     def _full(self, bar: Any) -> str:
         y, criterion = self.task.y, self.task.loss.module()
         for step in range(self.limit + 1):
+            if self._watch is not None and (reason := self._watch(step)) is not None:
+                return reason
             self.optimizer.zero_grad()
             loss = criterion(self._outputs(self.task.X, y), y)
             reason = self._look(step, loss.item(), bar)
@@ -89,6 +104,8 @@ class Loop:
         order: Iterator[Tensor] = batch_order(self.task.n, rows, self.seed)
         epoch = steps_per_epoch(self.task.n, rows)
         for step in range(self.limit + 1):
+            if self._watch is not None and (reason := self._watch(step)) is not None:
+                return reason
             if step % epoch == 0 or step == self.limit:
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
@@ -133,7 +150,7 @@ class Loop:
             return float(self.task.loss.module()(self._outputs(self.task.X, self.task.y), self.task.y))
 
     def _outputs(self, X: Tensor, y: Tensor) -> Tensor:
-        return self.network(X).reshape(y.shape)
+        return self.network(X.clone()).reshape(y.shape)  # a model may write into its inputs
 
     def _at_limit(self) -> str:
         ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"

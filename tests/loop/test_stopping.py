@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
 from oracles.linear_rules import problem, sgd
-from whichmin.training.stopping import stalled
+from whichmin.loop.stopping import stalled
 
 
 def reason(model, task, factory, steps=1500, **settings):

@@ -1,0 +1,247 @@
+"""Real training of a copy, where it is the cheapest way that is right, and how long other ways may take."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from whichmin.dynamics.paths.linearized import flat
+from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.errors import DivergenceError, TrainingError
+from whichmin.loop.training_loop import Loop, state_of
+from whichmin.tangent.model import evaluate
+
+#: Steps that are made to see how long one takes.
+TIMED_STEPS = 4
+#: Real training without a number of steps gives up after this many.
+LONGEST = 100_000
+#: Seconds that other ways may take whatever training takes.
+FREE = 0.35
+#: The part of training's time that other ways may take besides.
+SHARE = 0.4
+#: Points of a training curve that are kept.
+DRAWN = 240
+
+
+class PatienceError(Exception):
+    """Another way than training has taken too long."""
+
+
+class BudgetError(Exception):
+    """The seconds that a prediction may take are over."""
+
+
+class RealTraining:
+    """Training from θ₀ by the recipe itself, as :func:`whichmin.train` does it.
+
+    Args:
+        problem: what is predicted.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether training would end: not a flow, nor the limit of infinitely many steps."""
+        goal = self.problem.goal
+        return not goal.flow and (math.isfinite(goal.steps) or goal.until is not None)
+
+    @cached_property
+    def seconds_per_step(self) -> float:
+        """How long one step takes, the fastest of a few that are made on a copy."""
+        times: list[float] = []
+
+        def watch(step: int) -> str | None:
+            times.append(time.perf_counter())
+            return None
+
+        loop = self._loop(TIMED_STEPS, None, watch)
+        with suppress(TrainingError):  # it diverges at once, which takes no longer
+            loop.run(progress=False)
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        return min((b - a for a, b in pairwise(times)), default=math.inf)
+
+    def run(self, patience: Patience) -> Outcome:
+        """Train to the goal.
+
+        Args:
+            patience: when to stop.
+
+        Raises:
+            DivergenceError: training diverges.
+            BudgetError: the deadline passed.
+        """
+        problem, goal = self.problem, self.problem.goal
+        wanted = [t for t in goal.times[:-1] if t < goal.steps]
+        train: list[Tensor] = []
+        test: list[Tensor] = []
+        limit = LONGEST if math.isinf(goal.steps) else int(goal.steps)
+
+        def watch(step: int) -> str | None:
+            if step in wanted:
+                train.append(self._outputs(loop, problem.network.task.X))
+                test.append(self._outputs(loop, problem.network.X))
+            patience.progress.advance(step)
+            if time.perf_counter() > patience.deadline:
+                raise BudgetError
+            return None
+
+        patience.progress.say("by real training", limit)
+        loop = self._loop(limit, goal.until, watch)
+        try:
+            loop.run(progress=False)
+        except TrainingError as error:
+            label = problem.loss_label
+            raise DivergenceError(
+                f"training diverges: real steps of {problem.optimizer} at lr = {problem.learning_rate:.6g} lead to a "
+                f"training {label} that is no longer finite, though the linearized network at θ₀ would train. Lower "
+                "the learning rate.",
+                math.nan,
+            ) from error
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        curve = list(zip(map(float, loop.measured), loop.losses, strict=True))
+        stride = max(1, len(curve) // DRAWN)
+        kept = curve[::stride] if (len(curve) - 1) % stride == 0 else [*curve[::stride], curve[-1]]
+        reached = goal.until is None or loop.losses[-1] < goal.until
+        notes = () if reached else (self._short_of(goal.until, loop),)
+        train.append(self._outputs(loop, problem.network.task.X))
+        test.append(self._outputs(loop, problem.network.X))
+        return Outcome("trained", train, test, float(loop.done), 0, 0.0, kept, self._state(loop), notes=notes)
+
+    def _short_of(self, until: float | None, loop: Loop) -> str:
+        return (
+            f"training ends at a training {self.problem.loss_label} of {loop.losses[-1]:.3g} after {loop.done} steps, "
+            f"above until = {until:g}."
+        )
+
+    def _loop(self, limit: int, until: float | None, watch: Callable[[int], str | None]) -> Loop:
+        problem, recipe = self.problem, self.problem.recipe
+        network, task = problem.network.copy_at(problem.origin)
+        optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
+        return Loop(
+            network, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
+            rows=recipe.check(task.n), seed=recipe.seed, watch=watch,
+        )  # fmt: skip
+
+    @staticmethod
+    def _outputs(loop: Loop, X: Tensor) -> Tensor:
+        X = X if not X.is_floating_point() else X.to(loop.task.X.dtype)
+        with torch.no_grad():
+            return flat(evaluate(loop.network, X))
+
+    def _state(self, loop: Loop) -> dict[str, Tensor]:
+        """The state dict, in the type of the network that predicts."""
+        own = self.problem.network.model.state_dict()
+        return {n: v.to(own[n].dtype) for n, v in state_of(loop.network).items()}
+
+
+class Progress:
+    """A progress bar that says by which way a prediction is made, and what is expected of it.
+
+    Args:
+        problem: what is predicted.
+        is_shown: whether there is one.
+    """
+
+    def __init__(self, problem: Problem, is_shown: bool) -> None:
+        self._problem, self._is_shown = problem, is_shown
+        self._bar: Any = None
+
+    def __enter__(self) -> Self:
+        """Open it."""
+        if self._is_shown:
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(unit="step", desc="predicting", leave=False, mininterval=0.2)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close it."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def say(self, way: str, steps: float, seconds: float = math.nan) -> None:
+        """What is done now, and how many steps and seconds it may take."""
+        if self._bar is not None:
+            about = f", about {seconds:.1f} s" if math.isfinite(seconds) else ""
+            self._bar.set_description(f"predicting {way}{about}")
+            self._bar.reset(total=steps if math.isfinite(steps) else None)
+
+    def advance(self, steps: float) -> None:
+        """How far it came."""
+        if self._bar is not None:
+            self._bar.update(max(0.0, steps - self._bar.n))
+
+
+@dataclass
+class Patience:
+    """How long a prediction may take before real training takes its place.
+
+    Args:
+        real: training; None where nothing takes its place.
+        deadline: when everything stops, on the clock of ``time.perf_counter``.
+        progress: where it is told how far things came.
+
+    Attributes:
+        expected: the steps that training is expected to take; infinity where that is not known.
+    """
+
+    real: RealTraining | None
+    deadline: float
+    progress: Progress
+    expected: float = math.inf
+    started: float = field(default_factory=time.perf_counter)
+
+    def check(self, steps: float, loss: float, first: float) -> None:
+        """Called as a path goes on.
+
+        Args:
+            steps: how far the path came.
+            loss: the training loss there.
+            first: the training loss at the start.
+
+        Raises:
+            PatienceError: training would have been there by now.
+            BudgetError: the deadline passed.
+        """
+        now = time.perf_counter()
+        self.progress.advance(steps)
+        if now > self.deadline:
+            raise BudgetError
+        if self.real is None or now - self.started < FREE:
+            return
+        if now - self.started > FREE + SHARE * self.real.seconds_per_step * self._steps(steps, loss, first):
+            raise PatienceError
+
+    def is_training_cheaper(self, seconds: float) -> bool:
+        """Whether real training takes no longer than that."""
+        real = self.real
+        return real is not None and math.isfinite(self.expected) and real.seconds_per_step * self.expected <= seconds
+
+    def _steps(self, steps: float, loss: float, first: float) -> float:
+        """How many steps training takes, as far as the path tells."""
+        if math.isfinite(self.expected):
+            return max(self.expected, steps)
+        assert self.real is not None
+        goal = self.real.problem.goal
+        most = goal.steps if math.isfinite(goal.steps) else float(LONGEST)
+        if goal.until is None or not 0 < loss < first:
+            return most if goal.until is None else min(most, max(steps, 1.0))
+        share = math.log(first / goal.until) / math.log(first / loss)
+        return min(most, max(steps, 1.0) * max(share, 1.0))

@@ -1,0 +1,1 @@
+"""Real training: the loop and why it stopped."""
