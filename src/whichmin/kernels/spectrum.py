@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whichmin.arrays import as_tensor
 from whichmin.errors import InputError
 from whichmin.losses import MeanSquaredError
 
@@ -130,13 +131,14 @@ def spectrum(K: Tensor) -> Spectrum:
     """The eigendecomposition of a tangent kernel of the training inputs, with γ of ``torch.nn.MSELoss()``.
 
     Args:
-        K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N).
+        K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N); a tensor or an array.
 
     Cost: O((N·C)³) in float64.
 
     Raises:
         InputError: another shape, a kernel that is not finite, not symmetric, or zero.
     """
+    K = as_tensor(K, "K")
     if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or (K.ndim == 4 and K.shape[2] != K.shape[3]):
         raise InputError(f"a kernel of shape {tuple(K.shape)}; expected (N, N, C, C) or (N, N), of one set of inputs.")
     if not K.is_floating_point():

@@ -328,6 +328,8 @@ def check_array(name: str, x: Tensor) -> None:
     Raises:
         DataError: which, with the first such row.
     """
+    if isinstance(x, Tensor) and x.layout is not torch.strided:
+        raise DataError(f"{name} is sparse ({x.layout}); expected dense rows: {name}.to_dense().")
     if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
         got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
         raise DataError(f"{name} is {got}; expected a tensor of at least one row, (n, …).")

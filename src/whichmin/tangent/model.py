@@ -44,6 +44,8 @@ def evaluate(model: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
         first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         types = "" if first is None else f" The parameters are {first.dtype} on {first.device}."
         integer = "" if X.is_floating_point() else " Integer inputs suit an embedding; otherwise pass X.float()."
+        if first is not None and X.is_floating_point() and X.dtype != first.dtype:
+            integer = f" Convert one to the other: X.to({first.dtype}), or model.to({X.dtype})."
         raise ModelError(
             f"the model fails on inputs of shape {tuple(X.shape)}, {X.dtype} on {X.device}: {error}.{types}{integer}"
         ) from error

@@ -47,7 +47,7 @@ def training_takes_for_ever(monkeypatch):
 
 @pytest.mark.usefixtures("training_is_free")
 @pytest.mark.parametrize("name", list(RECIPES))
-@pytest.mark.parametrize("aim", [{"steps": 30}, {"until": 0.3}, {"until": 0.3, "steps": 10}], ids=str)
+@pytest.mark.parametrize("aim", [{"steps": 30}, {"until": 0.3}, {"until": 0.3, "steps": 20}], ids=str)
 def test_it_is_training(name, aim):
     model, task = problem()
     before = {n: v.clone() for n, v in model.state_dict().items()}

@@ -122,7 +122,7 @@ class LinearRule(Rule, ABC):
             return self.limit(1.0, gamma) / rate
         if momentum not in self._products:
             self._products[momentum] = self._product_at(int(k))
-        return self._products[momentum] / (gamma * rate)
+        return self._products[momentum] / gamma / rate
 
     @cached_property
     def _products(self) -> dict[float, float]:
