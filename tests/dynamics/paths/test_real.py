@@ -29,7 +29,7 @@ RECIPES = {
     "adam": wm.Recipe(partial(torch.optim.Adam, lr=1e-2)),
     "adam in batches": wm.Recipe(partial(torch.optim.Adam, lr=1e-2), batch_size=5, seed=3),
     "schedule": wm.Recipe(
-        partial(torch.optim.SGD, lr=0.1), scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=9)
+        partial(torch.optim.SGD, lr=0.1), scheduler=partial(torch.optim.lr_scheduler.StepLR, step_size=400)
     ),
 }
 
