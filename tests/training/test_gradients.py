@@ -93,7 +93,7 @@ def clip(model):
         {"steps": 500},
         {"batch": 8, "steps": 500},
     ],
-    ids=str,
+    ids=["all", "batches", "replaced", "accumulated", "clipped", "clipped, accumulated", "long", "long, batches"],
 )
 def test_the_tasks_own_loss_is_not(outputs, settings):
     task, _ = classes(outputs)

@@ -199,7 +199,8 @@ def _measured(entries: Sequence[EntryView]) -> str:
 
 
 def _linearizations(entries: Sequence[EntryView]) -> str:
-    intervals = [v.relinearized.intervals for v in entries if v.relinearized is not None]
+    predictions = [v.relinearized for v in entries if v.relinearized is not None]
+    intervals = [p.intervals for p in predictions if p.method != "trained"]
     if not intervals:
         return ""
     low, high = min(intervals), max(intervals)

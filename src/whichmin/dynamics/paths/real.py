@@ -30,6 +30,8 @@ LONGEST = 100_000
 FREE = 0.35
 #: The part of training's time that other ways may take besides.
 SHARE = 0.4
+#: What is said of a prediction by real training.
+BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: Points of a training curve that are kept.
 DRAWN = 240
 
@@ -117,7 +119,7 @@ class RealTraining:
         stride = max(1, len(curve) // DRAWN)
         kept = curve[::stride] if (len(curve) - 1) % stride == 0 else [*curve[::stride], curve[-1]]
         reached = goal.until is None or loop.losses[-1] < goal.until
-        notes = () if reached else (self._short_of(goal.until, loop),)
+        notes = (BY_TRAINING,) if reached else (BY_TRAINING, self._short_of(goal.until, loop))
         train.append(self._outputs(loop, problem.network.task.X))
         test.append(self._outputs(loop, problem.network.X))
         return Outcome("trained", train, test, float(loop.done), 0, 0.0, kept, self._state(loop), notes=notes)
