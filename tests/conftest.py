@@ -39,3 +39,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
         return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title>'
 
     monkeypatch.setattr("whichmin.report.drawing.inline_svg", lambda *args: titled(*args) + "</svg>")
+
+
+@pytest.fixture(autouse=True)
+def _no_timed_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Real training counts as dear, so that the way a prediction takes does not depend on how busy the machine is."""
+    monkeypatch.setattr("whichmin.dynamics.paths.real.RealTraining.seconds_per_step", 1e6)

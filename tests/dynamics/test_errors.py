@@ -56,13 +56,13 @@ from whichmin.tangent import memory
 def test_arguments(arguments, message):
     model, task = problem("over")
     with pytest.raises(InputError, match=message):
-        wm.predict(model, task, BEST, **arguments, relinearize="path")
+        wm.predict(model, task, BEST, **arguments)
 
 
 def test_steps_of_an_array_are_a_sequence():
     model, task = problem("over")
-    a = wm.predict(model, task, BEST, steps=np.array([0, 5]), relinearize="path")
-    assert distance(a.test, wm.predict(model, task, BEST, steps=[0, 5], relinearize="path").test) == 0
+    a = wm.predict(model, task, BEST, steps=np.array([0, 5]))
+    assert distance(a.test, wm.predict(model, task, BEST, steps=[0, 5]).test) == 0
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -72,7 +72,7 @@ def test_a_rate_beyond_the_limit(outputs):
     limit = 2 / (dense.gamma * float(torch.linalg.matrix_norm(dense.J, 2)) ** 2)
     for factor in (1.0001, 10.0):
         with pytest.raises(DivergenceError, match="diverges") as caught:
-            wm.predict(model, task, sgd(factor * limit), steps=5, relinearize="path")
+            wm.predict(model, task, sgd(factor * limit), steps=5)
         assert caught.value.limit == pytest.approx(limit, rel=1e-12)
         assert f"is {limit:.6g} " in str(caught.value)
         assert isinstance(caught.value, OptimizerError)
@@ -147,7 +147,7 @@ def test_identical_inputs_with_different_labels(arguments):
     X[4] = X[1]
     told = re.escape(f"rows 1 and 4 of X are identical and their targets differ ([{y[1].item()}] and [{y[4].item()}])")
     with pytest.raises(SingularKernelError, match=told):
-        wm.predict(model, wm.Task(X, y), BEST, **arguments, relinearize="path")
+        wm.predict(model, wm.Task(X, y), BEST, **arguments)
     # A number of steps can be made, and with equal labels all is well.
     assert wm.predict(model, wm.Task(X, y), sgd(0.01), steps=10, relinearize="never").steps == 10
     y[4] = y[1]
@@ -172,9 +172,9 @@ def test_a_plan_that_does_not_fit(monkeypatch):
     monkeypatch.setattr(memory, "available_bytes", lambda device: 2**30)
     message = r"the kernel of 200000·1 training outputs.*needs 1\.\d TiB and 1\.0 GiB are free on cpu.*fewer training"
     with pytest.raises(MemoryPlanError, match=message):
-        wm.predict(model, task, BEST, relinearize="path")
+        wm.predict(model, task, BEST)
     monkeypatch.setattr(memory, "available_bytes", lambda device: 2**50)
-    assert wm.predict(model, wm.Task(torch.randn(9, 4), torch.randn(9)), BEST, relinearize="path").steps == math.inf
+    assert wm.predict(model, wm.Task(torch.randn(9, 4), torch.randn(9)), BEST).steps == math.inf
 
 
 def test_a_network_that_its_parameters_do_not_move():
@@ -187,7 +187,7 @@ def test_a_network_that_its_parameters_do_not_move():
             return x[:, :1] + 0 * self.w
 
     with pytest.raises(InputError, match="kernel is zero"):
-        wm.predict(Dead(), wm.Task(torch.randn(4, 2), torch.randn(4)), BEST, relinearize="path")
+        wm.predict(Dead(), wm.Task(torch.randn(4, 2), torch.randn(4)), BEST)
 
 
 def test_every_bad_input_is_a_value_error():

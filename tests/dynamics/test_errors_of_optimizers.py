@@ -110,7 +110,7 @@ def test_batches_and_schedules(arguments, error, message, optimizer):
     if arguments.get("flow") and optimizer.func is torch.optim.Adam:
         error, message = OptimizerError, "no flow is known for Adam"
     with pytest.raises(error, match=message):
-        wm.predict(model, task, optimizer, steps=4, **arguments, relinearize="path")
+        wm.predict(model, task, optimizer, steps=4, **arguments)
 
 
 def test_a_schedule_that_climbs_past_the_limit():
@@ -119,7 +119,7 @@ def test_a_schedule_that_climbs_past_the_limit():
     climbing = partial(LambdaLR, lr_lambda=lambda k: 1.0 + k)
     for arguments in ({"relinearize": "never"}, {}):
         with pytest.raises(DivergenceError, match=r"the scheduler raises lr to .* at step 4, past the limit") as caught:
-            wm.predict(model, task, sgd(0.21 * limit), steps=20, scheduler=climbing, **arguments, relinearize="path")
+            wm.predict(model, task, sgd(0.21 * limit), steps=20, scheduler=climbing, **arguments)
         assert caught.value.limit == pytest.approx(limit)
     assert wm.predict(model, task, sgd(0.21 * limit), steps=4, scheduler=climbing, relinearize="never").steps == 4
 
@@ -166,4 +166,4 @@ def test_adam_at_a_rate_that_is_far_too_large():
 def test_a_built_optimizer():
     model, task = problem("over")
     with pytest.raises(OptimizerError, match=r"got a built SGD; expected a factory.*partial\(torch.optim.SGD"):
-        wm.predict(model, task, torch.optim.SGD(model.parameters(), lr=0.1), relinearize="path")
+        wm.predict(model, task, torch.optim.SGD(model.parameters(), lr=0.1))

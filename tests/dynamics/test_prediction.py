@@ -25,7 +25,7 @@ CASES = pytest.mark.parametrize(
 @CASES
 def test_parameters_load_into_the_model(arguments):
     model, task = problem("over", 3)
-    prediction = wm.predict(model, task, sgd(0.1), **arguments, relinearize="path")
+    prediction = wm.predict(model, task, sgd(0.1), **({"relinearize": "path"} | arguments))
     found = prediction.model()
     with torch.no_grad():
         expected = found(task.X_test)
@@ -50,7 +50,7 @@ def test_parameters_are_copies():
 def test_saved_and_loaded_is_the_same(arguments, with_test, tmp_path):
     model, task = problem("over", 3)
     task = task if with_test else wm.Task(task.X, task.y)
-    saved = wm.predict(model, task, sgd(0.1), **arguments, relinearize="path")
+    saved = wm.predict(model, task, sgd(0.1), **({"relinearize": "path"} | arguments))
     saved.save(tmp_path / "a" / "result")
     loaded = wm.Prediction.load(tmp_path / "a" / "result")
     for name in ("train", "eigenvalues"):

@@ -12,7 +12,7 @@ from whichmin.errors import ModelError
 from whichmin.kernels.kernel import compute_kernel
 from whichmin.kernels.linearize import Tangent
 
-ROWS = [(5, 7), (7, 5), (6, 4), (2, 3), (1, 6)]
+ROWS = [(5, 7), (6, 4), (1, 6)]
 
 
 def jacobian(model, x):

@@ -12,7 +12,8 @@ from torch import nn
 import whichmin as wm
 from whichmin.dynamics.paths import real as real_module
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET
-from whichmin.dynamics.paths.real import FREE, SHARE, BudgetError, Patience, PatienceError, RealTraining
+from whichmin.dynamics.paths.real import FREE, SHARE, TIMED_STEPS, BudgetError, Patience, PatienceError, RealTraining
+from whichmin.dynamics.prepare import prepare
 from whichmin.errors import DivergenceError, InputError
 
 
@@ -102,6 +103,16 @@ def test_what_has_no_end_is_not_trained():
     model, task = problem()
     assert wm.predict(model, task, partial(torch.optim.SGD, lr=0.1)).method != "trained"
     assert wm.predict(model, task, partial(torch.optim.SGD, lr=0.1), steps=9.5, flow=True).method != "trained"
+
+
+def test_a_step_is_timed(monkeypatch):
+    monkeypatch.undo()
+    model, task = problem()
+    predictor = prepare(model, task, RECIPES["adam"], (30.0,))
+    made = []
+    monkeypatch.setattr(torch.optim.Adam, "step", lambda self, closure=None: made.append(time.sleep(0.01)))
+    assert 0.01 <= RealTraining(predictor.problem).seconds_per_step < 1.0
+    assert len(made) == TIMED_STEPS
 
 
 def test_an_edge_is_trained_for_real():

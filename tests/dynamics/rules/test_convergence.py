@@ -71,10 +71,28 @@ def test_no_rate_is_told_where_none_is_known(described):
 
 
 @pytest.mark.parametrize("r", [1.0, 3.0, 5.0])
-@pytest.mark.parametrize("flow", [False, True])
-def test_the_rate_of_a_schedule_is_sublinear(r, flow):
+def test_the_rate_of_a_scheduled_flow_is_sublinear(r):
     """``test_flows`` measures the exponent."""
     spectrum = Frozen.make(rank=5).spectrum
-    rates = ScheduledNesterov(LR, flow=flow, r=r).convergence(spectrum, 2 / 7)
+    rates = ScheduledNesterov(LR, flow=True, r=r).convergence(spectrum, 2 / 7)
     assert (rates.kind, rates.exponent, rates.factor) == ("sublinear", r, 1.0)
     assert rates.slowest == float(spectrum.eigenvalues[4])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.95])
+@pytest.mark.parametrize("r", [1.0, 3.0])
+def test_the_rate_of_discrete_steps_of_a_schedule_is_linear_in_the_end(r, share):
+    """Measured over late steps of the mode that the rate names; beyond z = 1 the largest eigenvalue may be slowest."""
+    spectrum, gamma = Frozen.make(rank=5).spectrum, 2 / 7
+    rule = ScheduledNesterov(1.0, r=r)
+    rule = ScheduledNesterov(share * rule.limit(float(spectrum.eigenvalues[0]), gamma), r=r)
+    rates = rule.convergence(spectrum, gamma)
+    assert rates.kind == "linear"
+    z = rule.lr * gamma * rates.slowest
+    state, sizes = np.array([1.0, 0.0]), []
+    for k in range(10**8, 10**8 + 6000):
+        A, B = rule.matrices(k, rule.lr)
+        state = A @ state + B * (z / rule.lr) * state[0]
+        state, size = state / np.linalg.norm(state), float(np.log(np.linalg.norm(state)))
+        sizes.append(size)
+    assert np.mean(sizes[1000:]) == pytest.approx(np.log(rates.factor) / 2, rel=3e-2, abs=3e-4)

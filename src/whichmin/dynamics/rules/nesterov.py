@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,11 +43,20 @@ class ScheduledNesterov(LinearRule):
         return np.array([[1.0, mu], [0.0, mu]]), np.array([-lr * (1.0 + mu), -lr * mu])
 
     def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
-        """Sublinear: t^{−r} for the flow, which discrete steps follow while t √(lr γ λ) is moderate."""
+        """Of the flow sublinear, t^{−r}; of discrete steps linear in the end, 1 − lr·γ·λ_min a step.
+
+        Steps follow the flow while t √(lr·γ·λ) is moderate. In the end μ is 1, and a mode of z = lr·γ·λ has the roots
+        of x² − 2(1 − z)x + (1 − z), of modulus √(1 − z) for z ≤ 1: the loss falls by 1 − z a step.
+        """
         if not self.schedule.is_constant or self.weight_decay:
             return None
-        positive = spectrum.eigenvalues[spectrum.eigenvalues > 0]
-        return Convergence("sublinear", 1.0, self.r, float(positive[-1]))
+        positive = spectrum.eigenvalues[spectrum.eigenvalues > 0].numpy()
+        if self.flow:
+            return Convergence("sublinear", 1.0, self.r, float(positive[-1]))
+        z = self.lr * gamma * positive
+        squares = np.where(z <= 1, 1 - z, (np.abs(1 - z) + np.sqrt(np.maximum(z * (z - 1), 0.0))) ** 2)
+        slowest = int(squares.argmax())
+        return Convergence("linear", float(squares[slowest]), math.inf, float(positive[slowest]))
 
     def motion(self, start: Start) -> Motion:
         """Bessel functions for the flow, else step by step."""
