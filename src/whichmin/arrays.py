@@ -50,6 +50,9 @@ def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Ten
             "array, nested lists of one length or a data frame, of numbers, one row per example."
         ) from error
     tensor = tensor.detach()
+    if tensor.is_inference():  # which autograd could not use later
+        with torch.inference_mode(False):
+            tensor = tensor.clone()
     if tensor.layout is not torch.strided:
         raise DataError(f"{name} is sparse ({tensor.layout}); expected dense rows: {name}.to_dense().")
     if tensor.is_complex():

@@ -76,7 +76,7 @@ class Tangent:
             raise ModelError(
                 f"the cotangent has shape {tuple(cotangent.shape)}; expected {tuple(out.shape)}, like f(x)."
             )
-        grads = torch.autograd.grad(out, list(leaves.values()), cotangent.to(out), allow_unused=True)
+        grads = torch.autograd.grad(out, list(leaves.values()), cotangent.to(out).clone(), allow_unused=True)
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), grads, strict=True)}
 
     def kernel(

@@ -12,7 +12,8 @@ from whichmin.errors import InputError
 from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
 from whichmin.tangent.context import own_context
-from whichmin.tangent.examine import check_array, examine, metric_weights
+from whichmin.tangent.copying import without_shared_memory
+from whichmin.tangent.examine import check_array, check_modules, examine, metric_weights
 from whichmin.tangent.features import Metric
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def kernel_operator(
         ModelError, DataError: as :func:`whichmin.tangent_kernel`.
     """
     check_array("x1", x1)
+    check_modules(model)
+    model = without_shared_memory(model)
     examination = examine(model, x1)
     if x2 is not None and x2 is not x1:
         check_array("x2", x2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -16,7 +17,7 @@ from whichmin.tangent.layers.base import Factor, Use
 from whichmin.tangent.layers.bias import Bias, aligned_to
 from whichmin.tangent.layers.gain import Gain
 from whichmin.tangent.model import evaluate
-from whichmin.tangent.rows import Arrangement, marks, rows_of
+from whichmin.tangent.rows import Arrangement, Layout, arrangement, marks, possible_layouts, rows_of
 
 #: Per-example gradients of so many entries are taken through a derived tensor at once.
 PULLED_AT_ONCE = 2**24
@@ -29,7 +30,7 @@ class Route:
     Attributes:
         form: parameters whose per-example gradients are formed whatever layer uses them.
         one_by_one: whether these are formed by a backward pass for each, without ``vmap``.
-        by_rows: signatures of uses whose first axis is known to be that of the rows.
+        by_rows: signatures of uses whose rows are known to stand where the signature says.
         trusted: parameters whose gradients were seen to be right although some of their calls had no graph.
     """
 
@@ -89,7 +90,7 @@ class Arranged:
     Attributes:
         captured: the forward pass; parameters whose rows could not be told are opaque.
         by_parameter: the uses of each parameter, and of tensors derived from parameters.
-        by_rows: signatures of the uses whose first axis was found to be that of the rows.
+        by_rows: signatures of the uses whose rows stand in a layout that has a name.
     """
 
     captured: Captured
@@ -106,7 +107,7 @@ class Factors:
         by_parameter: the uses of each parameter that was recognized.
         formed: per-example gradients (C, n, *shape) of the other parameters.
         opaque: the parameters that were not recognized, for which these took backward passes for every row.
-        by_rows: signatures of the uses whose first axis was found to be that of the rows.
+        by_rows: signatures of the uses whose rows stand in a layout that has a name.
         dtype: the floating-point type of their products.
     """
 
@@ -166,7 +167,7 @@ def factorize(
 ) -> Factors:
     """Run the model once on X and take the gradients at every use of a parameter: C backward passes.
 
-    One more pass, to the uses alone, finds the rows of those whose first axis is not known to be that of the rows.
+    One more pass, to the uses alone, finds the rows of those whose layout is not known.
     Parameters that were used in a way that is not recognized, and those of ``route.form``, get per-example gradients.
     Layers that are cached are no part of the graph.
 
@@ -206,9 +207,10 @@ def _of_type(factor: Factor, dtype: torch.dtype) -> Factor:
     return Factor(use, factor.gradient.to(dtype))
 
 
-def _signature(k: int, use: Use) -> tuple[object, ...]:
-    """What a use is known by when the model runs on another number of rows."""
-    return (k, use.parameter, type(use.layer), use.shape[1:])
+def _signature(k: int, use: Use, axes: int, layout: Layout) -> tuple[object, ...]:
+    """What a use of a layout is known by when the model runs on another number of rows."""
+    inner = use.shape[1:axes] if layout == "first" else ()
+    return (k, use.parameter, type(use.layer), use.shape[axes:], layout, inner)
 
 
 def arrange(
@@ -219,7 +221,7 @@ def arrange(
     Args:
         captured: a forward pass.
         parameters: the trainable parameters.
-        known: signatures of uses whose first axis is known to be that of the rows.
+        known: signatures of uses whose rows are known to stand where the signature says.
     """
     gradients = _output_gradients(captured.outputs, captured.uses)
     factors, by_rows = _arranged(captured, parameters, gradients, known)
@@ -247,12 +249,15 @@ def _arranged(
     for k, (use, g) in enumerate(zip(uses, gradients, strict=True)):
         if g is None:
             continue
-        signature = _signature(k, use)
-        if signature in known and use.shape[0] == n and (use.input is None or _goes_by_rows(use, n)):
-            by_rows.add(signature)
-            factors[k] = Factor(use, g)
-        else:
+        axes = use.layer.positions(use.shape, _shape(use, captured, parameters))
+        layouts = possible_layouts(use.shape, axes, n)
+        layout: Layout | None = next((w for w in layouts if _signature(k, use, axes, w) in known), None)
+        if layout is None or (layout == "first" and not _goes_by_rows(use, n)):
             unknown.append(k)
+            continue
+        by_rows.add(_signature(k, use, axes, layout))
+        positions = math.prod(use.shape[:axes])
+        factors[k] = Factor(use, g) if layout == "first" else _permuted(use, g, axes, arrangement(layout, positions, n))
     if not unknown:
         return factors, frozenset(by_rows)
     weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
@@ -263,22 +268,27 @@ def _arranged(
         use, g = uses[k], gradients[k]
         assert g is not None
         plain = torch.tensordot(weights.to(g), g, 1)
-        derived = captured.derived.get(use.parameter)
-        shape = tuple((parameters[use.parameter] if derived is None else derived.tensor).shape)
-        factors[k] = _arrange(use, g, plain, torch.zeros_like(plain) if h is None else h, shape, n)
-        factor = factors[k]
-        if isinstance(factor, Factor) and factor.use is use:
-            by_rows.add(_signature(k, use))
+        shape = _shape(use, captured, parameters)
+        factors[k], layout = _arrange(use, g, plain, torch.zeros_like(plain) if h is None else h, shape, n)
+        if layout is not None:
+            by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout))
     return factors, frozenset(by_rows)
 
 
+def _shape(use: Use, captured: Captured, parameters: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """That of the parameter, or of the derived tensor, of a use."""
+    derived = captured.derived.get(use.parameter)
+    return tuple((parameters[use.parameter] if derived is None else derived.tensor).shape)
+
+
 def _goes_by_rows(use: Use, n: int) -> bool:
-    assert use.input is not None
-    return use.input.ndim > 0 and len(use.input) == n
+    return use.input is None or (use.input.ndim > 0 and len(use.input) == n)
 
 
-def _arrange(use: Use, g: Tensor, plain: Tensor, marked: Tensor, shape: tuple[int, ...], n: int) -> Factor | bool:
-    """The factor of a use with its rows first; False where they cannot be told.
+def _arrange(
+    use: Use, g: Tensor, plain: Tensor, marked: Tensor, shape: tuple[int, ...], n: int
+) -> tuple[Factor | bool, Layout | None]:
+    """The factor of a use with its rows first, False where they cannot be told, and their layout if it has a name.
 
     Args:
         use: the use.
@@ -291,9 +301,10 @@ def _arrange(use: Use, g: Tensor, plain: Tensor, marked: Tensor, shape: tuple[in
     axes = use.layer.positions(use.shape, shape)
     rows = rows_of(plain, marked, axes, n) if axes > 0 else None
     if rows is not None:
-        if rows.are_first(use.shape) and (use.input is None or _goes_by_rows(use, n)):
-            return Factor(use, g)
-        return _permuted(use, g, axes, rows.arrangement())
+        layout = rows.layout(use.shape, axes)
+        if layout == "first" and _goes_by_rows(use, n):
+            return Factor(use, g), layout
+        return _permuted(use, g, axes, rows.arrangement()), None if layout == "first" else layout
     if isinstance(use.layer, Bias | Gain) and use.layer.axes == "broadcast":
         for axis, size in enumerate(aligned_to(len(use.shape), shape)):
             if size != 1 or use.shape[axis] == 1 or axis == 0:
@@ -312,8 +323,8 @@ def _arrange(use: Use, g: Tensor, plain: Tensor, marked: Tensor, shape: tuple[in
                     use, layer=replace(layer, row_axis=axis), input=x, shape=(use.shape[axis], *moved),
                     version=0 if x is None else x._version, is_cacheable=False,
                 )  # fmt: skip
-                return _permuted(there, g.movedim(axis + 1, 1), 1, rows.arrangement())
-    return False
+                return _permuted(there, g.movedim(axis + 1, 1), 1, rows.arrangement()), None
+    return False, None
 
 
 def _permuted(use: Use, g: Tensor, axes: int, by_rows: Arrangement) -> Factor | bool:

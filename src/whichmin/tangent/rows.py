@@ -8,7 +8,9 @@ gradients that are no multiples of each other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from torch import Tensor
 TOLERANCE = 1e-3
 #: Gradients below so many roundings of the largest one are rounding themselves.
 ROUNDING = 64
+#: So many numbers of each position are looked at.
+SEEN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,13 +42,33 @@ class Arrangement:
             before: how many axes stand before them.
         """
         flat = x.reshape(*x.shape[:before], -1, *x.shape[before + axes :])
-        index = self.index[:, 0] if self.index.shape[1] == 1 else self.index
+        index = (self.index[:, 0] if self.index.shape[1] == 1 else self.index).to(x.device)
         missing = index < 0
         out = flat.index_select(before, index.clamp(min=0).reshape(-1))
         out = out.reshape(*x.shape[:before], *index.shape, *x.shape[before + axes :])
         if bool(missing.any()):
             out = out.masked_fill(missing.reshape(*index.shape, *[1] * (out.ndim - before - index.ndim)), 0)
         return out
+
+
+#: Where rows may stand: along the first axis; each with its positions side by side; or position by position.
+Layout = Literal["first", "blocks", "tiles"]
+
+
+def possible_layouts(shape: tuple[int, ...], axes: int, n: int) -> list[Layout]:
+    """Those that fit n rows in an output of a shape whose positions run over so many leading axes."""
+    layouts: list[Layout] = []
+    if axes > 0 and shape[0] == n:
+        layouts.append("first")
+    if axes > 0 and math.prod(shape[:axes]) % n == 0:
+        layouts.extend(("blocks", "tiles"))
+    return layouts
+
+
+def arrangement(layout: Layout, positions: int, n: int) -> Arrangement:
+    """That of a layout."""
+    index = torch.arange(positions)
+    return Arrangement(index.view(-1, n).T if layout == "tiles" else index.view(n, -1))
 
 
 def marks(n: int, like: Tensor) -> Tensor:
@@ -66,12 +90,15 @@ class Rows:
     are_sure: Tensor
     n: int
 
-    def are_first(self, shape: tuple[int, ...]) -> bool:
-        """Whether the first axis of a call's output is that of the rows, as far as positions tell."""
-        if shape[0] != self.n:
-            return False
-        expected = torch.arange(self.n, device=self.of.device).repeat_interleave(max(1, len(self.of) // self.n))
-        return bool(((self.of == expected) | ~self.are_sure).all())
+    def layout(self, shape: tuple[int, ...], axes: int) -> Layout | None:
+        """The first layout of a call's output that positions do not speak against; None for none."""
+        for layout in possible_layouts(shape, axes, self.n):
+            expected = torch.empty_like(self.of)
+            index = arrangement(layout, len(self.of), self.n).index.to(self.of.device)
+            expected[index] = torch.arange(self.n, device=self.of.device)[:, None].expand_as(index)
+            if bool(((self.of == expected) | ~self.are_sure).all()):
+                return layout
+        return None
 
     def arrangement(self) -> Arrangement:
         """Where to find the positions of each row."""
@@ -94,7 +121,12 @@ def rows_of(plain: Tensor, marked: Tensor, axes: int, n: int) -> Rows | None:
         axes: how many leading axes positions run over.
         n: the number of rows.
     """
-    g, h = (t.reshape(-1, t[(0,) * axes].numel()).double() for t in (plain, marked))
+    flat = [t.reshape(math.prod(t.shape[:axes]), -1) for t in (plain, marked)]
+    if flat[0].shape[1] > SEEN:  # a few random sums of the features tell as much as all of them
+        generator = torch.Generator().manual_seed(0)
+        few = torch.randn(flat[0].shape[1], SEEN, generator=generator, dtype=torch.float64).to(plain)
+        flat = [t @ few for t in flat]
+    g, h = (t.double() for t in flat)
     squares = g.square().sum(1)
     used = squares > 0
     ratio = torch.where(used, (g * h).sum(1) / torch.where(used, squares, 1.0), 1.0)
