@@ -182,7 +182,7 @@ def _compute(
 
     def features(examination: Examination, i: int) -> Features:
         X = examination.X
-        own = replace(route, by_rows=examination.route.by_rows)
+        own = replace(route, by_rows=examination.route.by_rows if route.by_rows else frozenset())
         made = features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], route=own)
         opaque.update(made.opaque)
         return made

@@ -91,11 +91,13 @@ class Arranged:
         captured: the forward pass; parameters whose rows could not be told are opaque.
         by_parameter: the uses of each parameter, and of tensors derived from parameters.
         by_rows: signatures of the uses whose rows stand in a layout that has a name.
+        is_regular: whether all that matter do: else rows may stand elsewhere on other inputs, as tokens of experts do.
     """
 
     captured: Captured
     by_parameter: dict[str, list[Factor]]
     by_rows: frozenset[tuple[object, ...]]
+    is_regular: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,9 +209,9 @@ def _of_type(factor: Factor, dtype: torch.dtype) -> Factor:
     return Factor(use, factor.gradient.to(dtype))
 
 
-def _signature(k: int, use: Use, axes: int, layout: Layout) -> tuple[object, ...]:
-    """What a use of a layout is known by when the model runs on another number of rows."""
-    inner = use.shape[1:axes] if layout == "first" else ()
+def _signature(k: int, use: Use, axes: int, layout: Layout, n: int) -> tuple[object, ...]:
+    """What a use of a layout is known by when the model runs on another number of rows than n."""
+    inner = use.shape[1:axes] if layout == "first" else math.prod(use.shape[:axes]) // n
     return (k, use.parameter, type(use.layer), use.shape[axes:], layout, inner)
 
 
@@ -232,7 +234,8 @@ def arrange(
     for use, factor in zip(captured.uses, factors, strict=True):
         if isinstance(factor, Factor) and use in left:
             by_parameter.setdefault(use.parameter, []).append(factor)
-    return Arranged(kept, by_parameter, by_rows)
+    is_regular = len(by_rows) == sum(isinstance(f, Factor) for f in factors)
+    return Arranged(kept, by_parameter, by_rows, is_regular)
 
 
 def _arranged(
@@ -251,11 +254,11 @@ def _arranged(
             continue
         axes = use.layer.positions(use.shape, _shape(use, captured, parameters))
         layouts = possible_layouts(use.shape, axes, n)
-        layout: Layout | None = next((w for w in layouts if _signature(k, use, axes, w) in known), None)
+        layout: Layout | None = next((w for w in layouts if _signature(k, use, axes, w, n) in known), None)
         if layout is None or (layout == "first" and not _goes_by_rows(use, n)):
             unknown.append(k)
             continue
-        by_rows.add(_signature(k, use, axes, layout))
+        by_rows.add(_signature(k, use, axes, layout, n))
         positions = math.prod(use.shape[:axes])
         factors[k] = Factor(use, g) if layout == "first" else _permuted(use, g, axes, arrangement(layout, positions, n))
     if not unknown:
@@ -271,7 +274,7 @@ def _arranged(
         shape = _shape(use, captured, parameters)
         factors[k], layout = _arrange(use, g, plain, torch.zeros_like(plain) if h is None else h, shape, n)
         if layout is not None:
-            by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout))
+            by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout, n))
     return factors, frozenset(by_rows)
 
 
