@@ -41,7 +41,9 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("whichmin.report.drawing.inline_svg", lambda *args: titled(*args) + "</svg>")
 
 
-@pytest.fixture(autouse=True)
-def _no_timed_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="session")
+def _no_timed_choices() -> Iterator[None]:
     """Real training counts as dear, so that the way a prediction takes does not depend on how busy the machine is."""
-    monkeypatch.setattr("whichmin.dynamics.paths.real.RealTraining.seconds_per_step", 1e6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whichmin.dynamics.paths.real.RealTraining.seconds_per_step", 1e6)
+        yield
