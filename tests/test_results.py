@@ -70,6 +70,15 @@ POINTS = ["point", "output"]
 LINEAR_TERMS = ["interpolant", "initialization", "unconverged"]
 EFFECT = ["rms_distance", "low", "high", "systematic", "error", "seed_std", "p", "significant", "flips", "seeds"]
 SWEPT = ["solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining"]
+TRAJECTORY = ["time", "loss", "gap", "solution_distance", "imbalance_drift"]
+
+
+def deep() -> linear.DeepFlow:
+    torch.manual_seed(0)
+    weights = [torch.randn(4, 3), torch.randn(4, 4), torch.randn(2, 4)]
+    return linear.deep_flow(weights, torch.randn(6, 3), torch.randn(6, 2), torch.linspace(0, 2, 9))
+
+
 CASES: dict[type[Result], Case] = {
     wm.Prediction: Case(
         lambda: wm.predict(network(), problem(), SGD, steps=20, relinearize="never"),
@@ -93,6 +102,9 @@ CASES: dict[type[Result], Case] = {
         lambda: predict_infinite(FullyConnected(2), problem()), [*POINTS, "mean", "std"]
     ),
     linear.WidthSweep: Case(lambda: study().sweep, ["exponent", "width", "seed", *SWEPT]),
+    linear.LinearAnalysis: Case(lambda: study().analysis, ["quantity", "value"]),
+    linear.LinearFlow: Case(lambda: next(iter(study().flows.values())), TRAJECTORY),
+    linear.DeepFlow: Case(deep, TRAJECTORY),
     linear.LinearStudy: Case(study, ["quantity", "guaranteed", "tight", "measured"]),
 }
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -14,18 +15,18 @@ from whichmin.linear._problem import Problem, Reduced, pose, reduce
 from whichmin.linear.assumptions import Assumption
 from whichmin.linear.loss_bounds import LossBounds, grown
 from whichmin.linear.modules import factors
+from whichmin.results import Result
 from whichmin.task import Task
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, eq=False)
-class LinearAnalysis:
+class LinearAnalysis(Result):
     """Guarantees for gradient flow on L = ½‖Y − XUVᵀ‖²_F, and where the network stands now.
 
     Times are those of U̇ = −∂L/∂U: after k small steps of size lr on L, t = lr·k; with ``torch.nn.MSELoss`` over
     N points and m outputs, t = 2·lr·k/(N·m).
+
+    ``to_frame`` has one row per quantity: ``quantity`` and ``value``.
 
     Attributes:
         imbalance_spectrum: the eigenvalues of Λ = U₁ᵀU₁ − VᵀV, (h,), descending.
@@ -47,6 +48,8 @@ class LinearAnalysis:
         optimum: L*.
         assumptions: what the theorems need, which of it holds, and what still holds where it does not.
     """
+
+    kind: ClassVar[str] = "linear_analysis"
 
     imbalance_spectrum: Tensor
     imbalance_level: float
@@ -93,11 +96,8 @@ class LinearAnalysis:
         """The same bound, on L(t) − L*: it keeps its digits where that is small, (T,)."""
         return tensor(self._loss_bounds.gap_bound(_checks.time_grid(times)))
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per quantity: ``quantity`` and ``value``."""
-        import pandas as pd
-
-        return pd.DataFrame({"quantity": _NUMBERS, "value": [float(getattr(self, name)) for name in _NUMBERS]})
+    def _columns(self) -> Mapping[str, Any]:
+        return {"quantity": _NUMBERS, "value": [float(getattr(self, name)) for name in _NUMBERS]}
 
 
 #: The distance to the invariant set, relative to the size of the weights' products, up to which it is rounding.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce as fold
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -15,11 +15,14 @@ from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import Problem, pose
 from whichmin.linear.flow import Method, integrate
+from whichmin.results import Result
 
 
 @dataclass(frozen=True, eq=False)
-class DeepFlow:
+class DeepFlow(Result):
     """A trajectory of gradient flow on a linear network of depth L.
+
+    ``to_frame`` has one row per time: ``time``, ``loss``, ``gap``, ``solution_distance``, ``imbalance_drift``.
 
     Attributes:
         times: (T,).
@@ -36,6 +39,8 @@ class DeepFlow:
         evaluations: of the gradient.
     """
 
+    kind: ClassVar[str] = "deep_flow"
+
     times: Tensor
     losses: Tensor
     gaps: Tensor
@@ -48,6 +53,15 @@ class DeepFlow:
     least_squares: Tensor
     optimum: float
     evaluations: int
+
+    def _columns(self) -> Mapping[str, Any]:
+        return {
+            "time": self.times,
+            "loss": self.losses,
+            "gap": self.gaps,
+            "solution_distance": self.solution_distances,
+            "imbalance_drift": self.imbalance_drift,
+        }
 
 
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:

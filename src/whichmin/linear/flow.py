@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
@@ -15,9 +15,7 @@ from whichmin.linear import _checks, imbalance
 from whichmin.linear._checks import Array, Data, tensor
 from whichmin.linear._problem import Problem, Reduced, pose, reduce
 from whichmin.linear.loss_bounds import LossBounds
-
-if TYPE_CHECKING:
-    import pandas as pd
+from whichmin.results import Result
 
 Method = Literal["DOP853", "RK45", "Radau", "BDF", "LSODA"]
 Velocity = Callable[[Array], Array]
@@ -32,8 +30,10 @@ STEPS = 2e5
 
 
 @dataclass(frozen=True, eq=False)
-class LinearFlow:
+class LinearFlow(Result):
     """A trajectory of gradient flow, or of gradient descent (times are then lr·steps).
+
+    ``to_frame`` has one row per time: ``time``, ``loss``, ``gap``, ``solution_distance``, ``imbalance_drift``.
 
     Attributes:
         times: (T,).
@@ -46,6 +46,8 @@ class LinearFlow:
         optimum: L*.
         evaluations: of the gradient.
     """
+
+    kind: ClassVar[str] = "linear_flow"
 
     times: Tensor
     losses: Tensor
@@ -74,18 +76,14 @@ class LinearFlow:
         """The second layer at all times, (T, m, h)."""
         return tensor(self._reduced.expand(self._problem, self._states)[1])
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per time: ``time``, ``loss``, ``gap``, ``solution_distance``, ``imbalance_drift``."""
-        import pandas as pd
-
-        columns = {
+    def _columns(self) -> Mapping[str, Any]:
+        return {
             "time": self.times,
             "loss": self.losses,
             "gap": self.gaps,
             "solution_distance": self.solution_distances,
+            "imbalance_drift": self.imbalance_drift,
         }
-        columns["imbalance_drift"] = self.imbalance_drift
-        return pd.DataFrame({name: value.numpy() for name, value in columns.items()})
 
 
 def flow(

@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The sections that take figures, with their headings in order, by what is shown: all entries of a report, those of one
-#: optimizer, a comparison, a linear study, a width sweep, seeds, an infinitely wide network.
+#: optimizer, a comparison, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds, an
+#: infinitely wide network.
 SECTIONS: dict[str, dict[str, str]] = {
     "entries": {"agreement": "Predicted and trained outputs", "training": "Training and the kernel"},
     "optimizer": {"terms": "What put the error there"},
     "comparison": {"pairs": "How far apart, and is it significant?"},
     "study": {"convergence": "Convergence", "bias": "Which minimizer"},
     "sweep": {"bias": "Which minimizer"},
+    "flow": {"convergence": "The trajectory"},
+    "analysis": {"convergence": "What is guaranteed"},
     "seeds": {"outputs": "Outputs"},
     "infinite": {"outputs": "Outputs"},
 }

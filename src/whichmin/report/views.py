@@ -7,18 +7,22 @@ from matplotlib.figure import Figure
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Prediction
 from whichmin.infinite.predict import InfinitePrediction
+from whichmin.linear.analysis import LinearAnalysis
+from whichmin.linear.deep import DeepFlow
+from whichmin.linear.flow import LinearFlow
 from whichmin.linear.study import LinearStudy
 from whichmin.linear.sweep import WidthSweep
 from whichmin.report.entry_view import entry_views
 from whichmin.report.figures.curves import curves_figure
 from whichmin.report.figures.distances import distances_figure
+from whichmin.report.figures.flow import flow_figure, guarantee_figure
 from whichmin.report.figures.outputs import infinite_figure, seeds_figure
 from whichmin.report.figures.width import width_figure
 from whichmin.report.overview import explanation_figure, study_figure
 from whichmin.report.pages.comparison import comparison_page
 from whichmin.report.pages.entries import entries_page
 from whichmin.report.pages.linear import linear_page
-from whichmin.report.pages.outputs import infinite_page, seeds_page, sweep_page
+from whichmin.report.pages.outputs import analysis_page, flow_page, infinite_page, seeds_page, sweep_page
 from whichmin.results import View, register_view
 from whichmin.studies.comparison import Comparison
 from whichmin.studies.experiment.entry import Entry
@@ -74,4 +78,7 @@ register_view(Comparison, View(distances_figure, comparison_page))
 register_view(SeedSpread, View(seeds_figure, seeds_page))
 register_view(InfinitePrediction, View(infinite_figure, infinite_page))
 register_view(WidthSweep, View(width_figure, sweep_page))
+register_view(LinearAnalysis, View(guarantee_figure, analysis_page))
+register_view(LinearFlow, View(flow_figure, flow_page))
+register_view(DeepFlow, View(flow_figure, flow_page))
 register_view(LinearStudy, View(study_figure, linear_page))

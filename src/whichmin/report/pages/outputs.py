@@ -5,6 +5,9 @@ from __future__ import annotations
 from statistics import fmean
 
 from whichmin.infinite.predict import InfinitePrediction
+from whichmin.linear.analysis import LinearAnalysis
+from whichmin.linear.deep import DeepFlow
+from whichmin.linear.flow import LinearFlow
 from whichmin.linear.sweep import WidthSweep
 from whichmin.report.figures import sections_of
 from whichmin.report.linear import sweep_finding
@@ -56,6 +59,28 @@ def sweep_page(sweep: WidthSweep, title: str | None = None) -> str:
     """A page of a sweep over widths of linear networks."""
     heading = title or "How does the end of training depend on the width?"
     return _page(sweep, "sweep", heading, [sweep_finding(sweep)], sweep_settings(sweep), (), fits_table(sweep))
+
+
+def flow_page(flow: LinearFlow | DeepFlow, title: str | None = None) -> str:
+    """A page of one trajectory of a linear network."""
+    finding = [
+        f"After a time of {number(float(flow.times[-1]))} the loss is {number(float(flow.gaps[-1]), 2)} above its "
+        f"optimum and the network {number(float(flow.solution_distances[-1]), 2)} from the minimum-norm solution."
+    ]
+    asked = [("times", str(len(flow.times))), ("evaluations of the gradient", str(flow.evaluations))]
+    return _page(flow, "flow", title or "Where does this linear network end?", finding, asked, ())
+
+
+def analysis_page(analysis: LinearAnalysis, title: str | None = None) -> str:
+    """A page of what is known of a linear network before it trains."""
+    finding = [
+        "Gradient flow is guaranteed to lower the loss above its optimum at a rate of "
+        f"{number(analysis.tight_rate, 2)}, and to end within {number(analysis.tight_bound, 2)} of the minimum-norm "
+        "solution."
+    ]
+    asked = [("rank of the inputs", str(analysis.rank)), ("loss now", number(analysis.loss))]
+    heading = title or "What is guaranteed for this linear network?"
+    return _page(analysis, "analysis", heading, finding, asked, analysis.notes)
 
 
 def _page(
