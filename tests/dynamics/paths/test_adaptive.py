@@ -11,6 +11,8 @@ import torch
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, rms
+from whichmin.dynamics.paths.adaptive_predictor import _edge_matters
+from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.rules.adagrad import AdaGrad
 from whichmin.dynamics.rules.adam import Adam
 from whichmin.dynamics.rules.registry import rule_of
@@ -270,3 +272,12 @@ def test_a_path_of_a_step_or_two_ends():
     found = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.02), until=until, tol=1e-9, relinearize="path")
     assert found.steps == run.steps == 13
     assert rms(found.test, run.test) < 1e-10
+
+
+@pytest.mark.parametrize(
+    ("edge", "accepted", "matters"), [(None, 1e-9, False), (20, 0.1, False), (20, 0.01, True), (99, 1.0, True)]
+)
+def test_an_edge_matters_while_much_is_left_to_be_fitted(edge, accepted, matters):
+    curve = [(0.0, 1.0), (10.0, 0.5), (25.0, 0.25), (30.0, 0.01)]
+    outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=edge)
+    assert _edge_matters(outcome, accepted) is matters

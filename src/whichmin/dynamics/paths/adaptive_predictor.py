@@ -20,6 +20,8 @@ from whichmin.losses import root_mean_square
 
 #: A path is given up after this many intervals.
 MOST_INTERVALS = 512
+#: At the edge of stability a root mean square residual of more than this many times the accepted error is trained away.
+LARGE_RESIDUAL = 10.0
 #: A path takes at least about so many linearizations.
 FEWEST_INTERVALS = 6
 
@@ -52,7 +54,8 @@ class AdaptivePredictor(StepwisePredictor):
             return self._trained(real, patience)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
-            if outcome.error <= tol * self.problem.target_std and outcome.edge is None:
+            accepted = tol * self.problem.target_std
+            if outcome.error <= accepted and not _edge_matters(outcome, accepted):
                 return outcome
         return self._trained(real, patience)
 
@@ -97,3 +100,14 @@ class AdaptivePredictor(StepwisePredictor):
             f"lr = {self._rule.lr:.4g}: real training oscillates at the edge of stability there, and the error is more "
             "than what is estimated."
         )
+
+
+def _edge_matters(outcome: Outcome, accepted: float) -> bool:
+    """Whether a path came to the edge of stability while its residual was much larger than the error that is accepted.
+
+    RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
+    """
+    if outcome.edge is None:
+        return False
+    left = [loss for step, loss in outcome.curve if step >= outcome.edge]
+    return not left or math.sqrt(left[0]) > LARGE_RESIDUAL * accepted
