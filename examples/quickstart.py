@@ -26,7 +26,7 @@ class Network(nn.Module):
 model = Network()
 optimizer = partial(torch.optim.SGD, lr=0.005)  # a factory: whichmin builds the optimizer on its own copy of the model
 
-predicted = wm.predict(model, task, optimizer, until=1e-4)  # no training loop
+predicted = wm.predict(model, task, optimizer, until=1e-4, relinearize="path")  # no training loop
 print(f"{predicted.method}: {predicted.intervals} linearizations, estimated error {predicted.error:.2g}")
 
 run = wm.train(model, task, optimizer, until=1e-4)  # the real thing, on a copy of the model
