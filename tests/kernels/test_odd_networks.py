@@ -8,7 +8,7 @@ from torch import nn
 import whichmin as wm
 from oracles.odd_networks import KINDS
 from oracles.zoo import plain_jacobian
-from whichmin.errors import ModelError
+from whichmin.errors import ModelError, OptimizerError
 from whichmin.kernels.kernel import compute_kernel
 from whichmin.kernels.linearize import Tangent
 
@@ -130,6 +130,8 @@ def test_memory_that_is_shared():
     assert torch.equal(run.final["0.weight"], run.final["2.weight"])
     predicted = wm.predict(model, task, lambda p: torch.optim.SGD(p, lr=0.05), steps=10, relinearize=10)
     torch.testing.assert_close(predicted.test, run.test, rtol=1e-9, atol=1e-9)
+    with pytest.raises(OptimizerError, match=r"Adam moves parameters that share memory.*2\.weight"):
+        wm.predict(model, task, torch.optim.Adam, steps=3)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -19,7 +19,7 @@ from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
-from whichmin.errors import DivergenceError, InputError, SingularKernelError
+from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
 from whichmin.recipe.batches import steps_per_epoch
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
@@ -69,6 +69,11 @@ def prepare(
     optimizer = recipe.build(network.parameters.values())
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)
+    if network.merged and not (isinstance(rule, LinearRule) and not rule.weight_decay):
+        raise OptimizerError(
+            f"{type(optimizer).__name__} moves parameters that share memory once for each of them, which is not "
+            f"predicted: make {', '.join(network.merged)} one parameter with the other (b.weight = a.weight), or train."
+        )
     if flow and (size is not None or recipe.scheduler is not None):
         raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
     batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, recipe.seed)

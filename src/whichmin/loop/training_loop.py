@@ -80,8 +80,7 @@ class Loop:
             return self._full(bar) if self.rows is None else self._batches(bar, self.rows)
         except KeyboardInterrupt:
             self.interrupted = True
-            if not self.measured or self.measured[-1] != self.done:  # the loss where the parameters are now
-                self._note(self.done, self._error())
+            self._stop("")
             return f"interrupted after {self.done} steps at a training {self.task.loss.label} of {self.losses[-1]:.3g}."
         finally:
             bar.close()
@@ -90,7 +89,7 @@ class Loop:
         y, criterion = self.task.y, self.task.loss.module()
         for step in range(self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
-                return reason
+                return self._stop(reason)
             self.optimizer.zero_grad()
             loss = criterion(self._outputs(self.task.X, y), y)
             reason = self._look(step, loss.item(), bar)
@@ -105,7 +104,7 @@ class Loop:
         epoch = steps_per_epoch(self.task.n, rows)
         for step in range(self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
-                return reason
+                return self._stop(reason)
             if step % epoch == 0 or step == self.limit:
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
@@ -115,6 +114,12 @@ class Loop:
             X_batch, y_batch = X[at.to(X.device)], y[at.to(y.device)]
             self._step(criterion(self._outputs(X_batch, y_batch), y_batch), bar)
         raise AssertionError("the last step ends the loop")
+
+    def _stop(self, reason: str) -> str:
+        """Stop where the parameters are now, with the loss there."""
+        if not self.measured or self.measured[-1] != self.done:
+            self._note(self.done, self._error())
+        return reason
 
     def _look(self, step: int, value: float, bar: Any) -> str | None:
         """Take a training error down; why to stop here, or None."""

@@ -51,13 +51,13 @@ class AdaptivePredictor(StepwisePredictor):
                 return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
         patience.expected = goal.steps if goal.until is None else math.inf
         if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
-            return self._trained(real, patience)
+            return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
             accepted = tol * self.problem.target_std
             if outcome.error <= accepted and not _edge_matters(outcome, accepted):
                 return outcome
-        return self._trained(real, patience)
+        return real.run(patience, or_part=True)
 
     def _along(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """Paths, until one is good enough."""

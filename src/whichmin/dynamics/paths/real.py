@@ -76,11 +76,12 @@ class RealTraining:
             raise KeyboardInterrupt
         return min((b - a for a, b in pairwise(times)), default=math.inf)
 
-    def run(self, patience: Patience) -> Outcome:
+    def run(self, patience: Patience, *, or_part: bool = False) -> Outcome:
         """Train to the goal.
 
         Args:
             patience: when to stop.
+            or_part: whether what was trained by the deadline will do: an outcome of unknown error, with a note.
 
         Raises:
             DivergenceError: training diverges.
@@ -97,9 +98,11 @@ class RealTraining:
                 train.append(self._outputs(loop, problem.network.task.X))
                 test.append(self._outputs(loop, problem.network.X))
             patience.progress.advance(step)
-            if time.perf_counter() > patience.deadline:
+            if time.perf_counter() <= patience.deadline:
+                return None
+            if not or_part:
                 raise BudgetError
-            return None
+            return "the budget ran out"
 
         patience.progress.say("by real training", limit)
         loop = self._loop(limit, goal.until, watch)
@@ -120,9 +123,14 @@ class RealTraining:
         kept = curve[::stride] if (len(curve) - 1) % stride == 0 else [*curve[::stride], curve[-1]]
         reached = goal.until is None or loop.losses[-1] < goal.until
         notes = (BY_TRAINING,) if reached else (BY_TRAINING, self._short_of(goal.until, loop))
-        train.append(self._outputs(loop, problem.network.task.X))
-        test.append(self._outputs(loop, problem.network.X))
-        return Outcome("trained", train, test, float(loop.done), 0, 0.0, kept, self._state(loop), notes=notes)
+        is_whole = loop.done >= limit or (goal.until is not None and reached)
+        if not is_whole:
+            notes = (*notes, f"the budget ran out after {loop.done} steps: these are the outputs there.")
+        missing = 1 if is_whole else len(wanted) + 1 - len(train)
+        train += missing * [self._outputs(loop, problem.network.task.X)]
+        test += missing * [self._outputs(loop, problem.network.X)]
+        error = 0.0 if is_whole else math.inf
+        return Outcome("trained", train, test, float(loop.done), 0, error, kept, self._state(loop), notes=notes)
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
         return (

@@ -16,7 +16,7 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience, RealTraining
+from whichmin.dynamics.paths.real import BudgetError, Patience
 from whichmin.dynamics.paths.weight_space import WeightSpace
 from whichmin.dynamics.prediction import Certificate
 from whichmin.losses import root_mean_square
@@ -70,21 +70,13 @@ class StepwisePredictor(Predictor):
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """The linearized run, or a path; ``"auto"`` is real training, whose steps are as cheap."""
         if patience.real is not None:
-            return self._trained(patience.real, patience)
+            return patience.real.run(patience, or_part=True)
         linearized = self.linearized()
         if relinearize == "never":
             return linearized
         try:
             return self._refined(relinearize, tol, linearized, patience)
         except BudgetError:
-            return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
-
-    def _trained(self, real: RealTraining, patience: Patience) -> Outcome:
-        """Real training; one linearization where that takes longer than the budget."""
-        try:
-            return real.run(patience)
-        except BudgetError:
-            linearized = self.linearized()
             return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
 
     def _refined(
