@@ -14,7 +14,7 @@ from torch import Tensor
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import Problem, pose
-from whichmin.linear.flow import Method, integrate
+from whichmin.linear.flow import TRAJECTORY, Method, integrate
 from whichmin.results import Result
 
 
@@ -55,13 +55,7 @@ class DeepFlow(Result):
     evaluations: int
 
     def _columns(self) -> Mapping[str, Any]:
-        return {
-            "time": self.times,
-            "loss": self.losses,
-            "gap": self.gaps,
-            "solution_distance": self.solution_distances,
-            "imbalance_drift": self.imbalance_drift,
-        }
+        return {column: getattr(self, name) for column, name in TRAJECTORY.items()}
 
 
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:

@@ -21,6 +21,14 @@ Method = Literal["DOP853", "RK45", "Radau", "BDF", "LSODA"]
 Velocity = Callable[[Array], Array]
 
 
+#: The columns of a trajectory's table, with the attributes that they hold.
+TRAJECTORY = {
+    "time": "times",
+    "loss": "losses",
+    "gap": "gaps",
+    "solution_distance": "solution_distances",
+    "imbalance_drift": "imbalance_drift",
+}
 #: The part of L − L* that is left at the end of a flow without times, by the guaranteed rate.
 SETTLED = 1e-12
 #: Length of a flow without times and without a guaranteed rate, in slowest time constants of its end.
@@ -77,13 +85,7 @@ class LinearFlow(Result):
         return tensor(self._reduced.expand(self._problem, self._states)[1])
 
     def _columns(self) -> Mapping[str, Any]:
-        return {
-            "time": self.times,
-            "loss": self.losses,
-            "gap": self.gaps,
-            "solution_distance": self.solution_distances,
-            "imbalance_drift": self.imbalance_drift,
-        }
+        return {column: getattr(self, name) for column, name in TRAJECTORY.items()}
 
 
 def flow(
