@@ -16,6 +16,7 @@ from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.predictor import Predictor, Problem
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
+from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
@@ -90,7 +91,12 @@ def prepare(
     )  # fmt: skip
     if isinstance(rule, LinearRule):
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every))
-        return _in_function_space(problem, rule, only_linearized, require_stable)
+        try:
+            return _in_function_space(problem, rule, only_linearized, require_stable)
+        except DivergenceError as error:
+            if only_linearized or not UnstablePredictor.takes(problem):
+                raise
+            return UnstablePredictor(problem, batches, error)
     _check_targets(problem)
     if isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1:
         return AdaptivePredictor(problem, rule)
@@ -104,6 +110,8 @@ def _in_function_space(
     if require_stable:
         _check_stable(rule, float(linearization.spectrum.eigenvalues[0]), problem.objective.gamma, problem.goal.steps)
     end = _end(problem, linearization, only_linearized)
+    if not only_linearized and math.isfinite(end):
+        linearization.train(end)  # recursions find out here whether they diverge
     return FunctionSpacePredictor(replace(problem, rule=rule), rule, linearization, end)
 
 

@@ -14,7 +14,12 @@ from whichmin.tangent.direction import Direction
 from whichmin.tangent.factors import BY_LAYERS, Factors, Route, factorize
 from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
-from whichmin.tangent.layers.matrix_products import MatrixProducts
+from whichmin.tangent.layers.matrix_products import FormedProducts, MatrixProducts
+
+#: Products of parameters with more uses than this are of many small parts.
+FEW_USES = 2
+#: J of the parameters without matrix products is formed for many products where it takes no more bytes than this.
+FORMED_BYTES = 2**26
 
 #: A metric D: numbers or positive weights of the parameters' shapes, by name.
 Metric = Mapping[str, Tensor | float]
@@ -57,6 +62,7 @@ class Features:
             if all(p is not None for p in products):
                 self._products[name] = [p for p in products if p is not None]
         self._rest = [n for n in parameters if n not in self._products]
+        self._absent: list[str] = []
         self._addends: dict[str, list[Tensor]] = {}
 
     @property
@@ -76,6 +82,21 @@ class Features:
     def by_columns(self, columns: Mapping[str, Tensor]) -> Features:
         """The same J with only some columns of some weights, as ``Coordinates`` has them."""
         return Features(self._model, self.parameters, self.X, self._factors, self._cached, self._calls, columns=columns)
+
+    def formed(self) -> Features:
+        """The same J for many products: formed, within ``FORMED_BYTES``, where they are of many parts.
+
+        These are parameters that take automatic differentiation, and those of many uses, as in recurrent layers. The
+        object itself changes, and is returned.
+        """
+        names = [*self._rest, *(n for n, products in self._products.items() if len(products) > FEW_USES)]
+        size = sum(self.parameters[n].numel() for n in names) * self.outputs.numel() * self.outputs.element_size()
+        if not names or size > FORMED_BYTES:
+            return self
+        J = {n: self._factors.per_example(n, self.parameters[n]) for n in names}
+        self._products |= {n: [FormedProducts(g.detach())] for n, g in J.items() if g is not None}
+        self._absent, self._rest = [n for n, g in J.items() if g is None], []
+        return self
 
     def pull(self, c: Tensor, rows: Tensor | None = None, metric: Metric | None = None) -> Direction:
         """D Jᵀc.
@@ -161,7 +182,7 @@ class Features:
         return contract(self._factors, right, self.parameters, metric, grams)
 
     def _gradients(self, c: Tensor, rows: Tensor | None, without: Collection[str] = ()) -> dict[str, Tensor | None]:
-        found: dict[str, Tensor | None] = {}
+        found: dict[str, Tensor | None] = dict.fromkeys(self._absent)
         for name, products in self._products.items():
             if name not in without:
                 total, *others = (p.pull(c, rows) for p in products)

@@ -116,10 +116,11 @@ class AdaptivePath:
         self.curve = list(start.curve)
         features = network.features()
         self._coordinates = Coordinates(features)
-        self._features = self._coordinates.restrict(features)
+        self._features = self._coordinates.restrict(features).formed()
         self._m = None if start.m is None else _copy(self._coordinates.take(start.m))
         self._v = _copy(self._coordinates.take(start.v))
         self._missed = {name: torch.zeros_like(v) for name, v in self._v.items()}
+        self._before = self._missed
         self._lag = {name: torch.zeros_like(v) for name, v in self._v.items()}
         self._first = self._residual()
         self._last: Trajectory | None = None
@@ -154,14 +155,14 @@ class AdaptivePath:
     def error(self) -> Tensor:
         """What the outputs are off by, (n·C,), as estimated from how J and D changed within the intervals.
 
-        Later training undoes what that does to the training outputs, as far as it goes: in each mode of K the part of
-        the residual that is gone.
+        Later intervals undo what that does to the training outputs, as far as they go: in each mode of K the part of
+        the residual that is gone. Nothing undoes what the last one does.
         """
         network = self.network
         features_test = network.features(network.X)
         moved = flat(features_test.push(self._coordinates.whole(self._missed, network.parameters)))
         spectrum = network.spectrum(self._features)
-        back = spectrum.suppressed(self._push(self._missed), self._first, self._residual())
+        back = spectrum.suppressed(self._push(self._before), self._first, self._residual())
         cross = features_test.gram(self._features).double().cpu()
         return moved + cross @ torch.from_numpy(back)
 
@@ -232,7 +233,7 @@ class AdaptivePath:
         self.steps += trajectory.steps
         self.intervals += 1
         self._last = trajectory
-        self._features = self._coordinates.restrict(self.network.features())
+        self._features = self._coordinates.restrict(self.network.features()).formed()
         self.curve.append((float(self.steps), self._objective.value(self._residual())))
         self._miss(interval, self._pull(trajectory.c @ trajectory.space.basis))
 
@@ -243,6 +244,7 @@ class AdaptivePath:
         features in it, for where J only begins D of the old ones is without bound; and what is lacking in the second
         moments, ``lag``, makes the D of all that follows too large or too small.
         """
+        self._before = _copy(self._missed)
         trajectory, rule = interval.trajectory, self.rule
         gained = trajectory.steps if rule.beta2 is None else 1.0 - rule.beta2**trajectory.steps
         kept = 1.0 if rule.beta2 is None else rule.beta2**trajectory.steps

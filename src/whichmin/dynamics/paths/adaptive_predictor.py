@@ -10,7 +10,8 @@ from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
-from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Relinearize
+from whichmin.dynamics.paths.position import Position
+from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.stepwise import SMALLEST_GROWTH, StepwisePredictor
@@ -40,15 +41,16 @@ class AdaptivePredictor(StepwisePredictor):
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
-        if relinearize == "never":
-            return self.linearized()
         real, goal = patience.real, self.bounded
+        if relinearize == "never":
+            path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)
+            return self._compared(self.linearized(), path)
         if real is None:
             try:
                 return self._along(relinearize, tol, patience)
             except BudgetError:
                 linearized = self.linearized()
-                return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
+                return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
         patience.expected = goal.steps if goal.until is None else math.inf
         if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
             return real.run(patience, or_part=True)
@@ -61,20 +63,32 @@ class AdaptivePredictor(StepwisePredictor):
 
     def _along(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """Paths, until one is good enough."""
-        network, goal = self.network, self.bounded
-        network.put(self.problem.origin)
-        start = warm_start(network, self._rule, self._recipe.build(list(network.parameters.values())), goal)
+        goal, start = self.bounded, self._warm_start(self.problem.origin)
         if isinstance(relinearize, int):
             end = goal.steps if goal.until is None else self._path_from(start, 1.0, math.inf, patience).steps
             growth = (max(end, EXACT_STEPS + 1.0) / EXACT_STEPS) ** (1.0 / relinearize) - 1.0
-            return self._path_from(start, max(growth, SMALLEST_GROWTH), math.inf, patience)
+            return self._judged_from(start, max(growth, SMALLEST_GROWTH), math.inf, patience)
         accepted = tol * self.problem.target_std
 
         def aimed(aim: float, _: Attempt | None = None) -> Outcome:
-            return self._path_from(start, FASTEST * math.sqrt(aim / accepted), aim, patience)
+            return self._judged_from(start, FASTEST * math.sqrt(aim / accepted), aim, patience)
 
         controller = AimedError(accepted, MOST_INTERVALS // 2, start.steps)
         return refine(aimed, controller, Attempt(accepted, aimed(accepted))).outcome
+
+    def _warm_start(self, origin: Position) -> WarmStart:
+        network = self.network
+        network.put(origin)
+        return warm_start(network, self._rule, self._recipe.build(list(network.parameters.values())), self.bounded)
+
+    def _judged_from(self, start: WarmStart, growth: float, aim: float, patience: Patience) -> Outcome:
+        """A path, with what cannot be known of it in its error."""
+        outcome = self._path_from(start, growth, aim, patience)
+        if patience.real is not None:  # which takes its place where that matters
+            return outcome
+        return self._with_unknowable(
+            outcome, lambda origin: self._path_from(self._warm_start(origin), growth, aim, patience)
+        )
 
     def _path_from(self, start: WarmStart, growth: float, aim: float, patience: Patience) -> Outcome:
         network, goal = self.network, self.bounded

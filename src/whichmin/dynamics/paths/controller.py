@@ -34,6 +34,11 @@ class Controller(ABC):
         """The resolution of the next path; None where this one is good enough, or a finer one is no use."""
 
 
+def _is_no_use(outcome: Outcome) -> bool:
+    """Whether a finer path would know no more."""
+    return 0 < outcome.error <= outcome.unknowable
+
+
 def refine(follow: Callable[[float, Attempt], Outcome], controller: Controller, first: Attempt) -> Attempt:
     """Follow paths until the controller is content.
 
@@ -78,7 +83,7 @@ class IntervalCount(Controller):
     def next(self, attempt: Attempt) -> float | None:
         """In intervals; 1 is the linearization at θ₀."""
         outcome, count = attempt.outcome, attempt.resolution
-        if self.is_met(outcome) or count >= self.most:
+        if self.is_met(outcome) or count >= self.most or _is_no_use(outcome):
             return None
         if count == 1:
             direct = outcome.error <= self.DIRECT * self.accepted
@@ -106,10 +111,11 @@ class GrowthFactor(Controller):
     DIVISOR = 4
 
     def next(self, attempt: Attempt) -> float | None:
-        """A growth; infinity is the linearization at θ₀."""
-        if attempt.outcome.error <= self.accepted or attempt.resolution <= self.FINEST:
+        """A growth."""
+        outcome = attempt.outcome
+        if outcome.error <= self.accepted or attempt.resolution <= self.FINEST or _is_no_use(outcome):
             return None
-        return self.FIRST if math.isinf(attempt.resolution) else attempt.resolution / self.DIVISOR
+        return attempt.resolution / self.DIVISOR
 
 
 @dataclass(frozen=True)
@@ -137,7 +143,7 @@ class AimedError(Controller):
         """In units of the outputs; the first path aims at the error that is accepted."""
         outcome = attempt.outcome
         finest = outcome.intervals >= min(self.most, outcome.steps - self.exact_steps)
-        if outcome.error <= self.accepted or finest or not outcome.steps > self.exact_steps:
+        if outcome.error <= self.accepted or finest or not outcome.steps > self.exact_steps or _is_no_use(outcome):
             return None
         share = (AIM * self.accepted / outcome.error) ** self.ORDER
         return attempt.resolution * min(max(share, self.FINER), self.LEAST)

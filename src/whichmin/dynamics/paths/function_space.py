@@ -11,6 +11,7 @@ from torch import Tensor
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
@@ -18,6 +19,7 @@ from whichmin.dynamics.paths.relinearized import Path, follow
 from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
+from whichmin.errors import DivergenceError
 from whichmin.losses import root_mean_square
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
@@ -30,6 +32,13 @@ SMALLEST_LOSS = 1e-5
 MOST_INTERVALS = 512
 #: Whether a kernel has outgrown the rate is looked at where it comes to more than this part of the limit at θ₀.
 FAR_FROM_EDGE = 0.5
+#: An estimated error of more than this many times the size of targets and outputs is no estimate.
+MEANINGLESS = 30.0
+#: What is said then.
+NOTHING_ALIKE = (
+    "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
+    "ends from here is not known, and it may diverge."
+)
 #: One linearization is not believed where the kernel at its end is beyond this many times the limit.
 OUTGROWN = 1.02
 
@@ -87,8 +96,9 @@ class FunctionSpacePredictor(Predictor):
             outcome = self._refined(linearized, controller, tol, patience)
             if real is None or (controller.is_met(outcome) and outcome.edge is None):
                 return outcome
-        except PatienceError:
-            assert real is not None
+        except (PatienceError, DivergenceError):
+            if real is None:
+                raise
         return self._with_certificate(real.run(patience), linearized)
 
     def terms(self, outcome: Outcome) -> dict[str, Tensor]:
@@ -120,14 +130,16 @@ class FunctionSpacePredictor(Predictor):
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
-        error = self._one_shot_error(features, c, step, train[-1], test[-1])
+        error, notes = self._one_shot_error(features, c, step, train[-1], test[-1]), ()
+        if not error <= MEANINGLESS * (self.problem.target_std + root_mean_square(test[-1])):
+            error, notes = math.inf, (NOTHING_ALIKE,)
         edge = end if self._is_outgrown(features) else None
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
         return Outcome(
             "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, edge=edge,
-            certificate=certificate,
+            certificate=certificate, notes=notes,
         )  # fmt: skip
 
     def _is_outgrown(self, features: Features) -> bool:
@@ -171,8 +183,7 @@ class FunctionSpacePredictor(Predictor):
     def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""
         coarse = self._path(count // 2, patience) if count > 1 else linearized
-        outcome = self._compared(self._path(count, patience), coarse, 2.0)
-        return self._at_the_edge(self._with_certificate(outcome, linearized), count, None, patience)
+        return self._with_certificate(self._judged(coarse, 2.0, count, None, patience), linearized)
 
     def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """Paths of more and more intervals of equal length, until one is good enough."""
@@ -182,15 +193,11 @@ class FunctionSpacePredictor(Predictor):
             length = float(motion.travelled(self.end)[1][-1])
 
         def finer(count: float, before: Attempt) -> Outcome:
-            fine = self._path(int(count), patience, length / count)
-            return self._compared(fine, before.outcome, count / before.resolution)
+            return self._judged(before.outcome, count / before.resolution, int(count), length / count, patience)
 
         last = refine(finer, controller, Attempt(1, linearized))
         outcome = replace(last.outcome, notes=last.outcome.notes + self._missed(last.outcome, controller, tol))
-        count, outcome = int(last.resolution), self._with_certificate(outcome, linearized)
-        if patience.real is not None:  # which takes its place where there is an edge
-            return outcome
-        return self._at_the_edge(outcome, count, length / count, patience)
+        return self._with_certificate(outcome, linearized)
 
     def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:
         """What to say of tolerances that the finest path does not meet."""
@@ -211,6 +218,14 @@ class FunctionSpacePredictor(Predictor):
     def _with_certificate(outcome: Outcome, linearized: Outcome) -> Outcome:
         return replace(outcome, certificate=linearized.certificate)
 
+    def _judged(self, coarse: Outcome, ratio: float, count: int, stride: float | None, patience: Patience) -> Outcome:
+        """A path, its error by comparison with a coarser one and by what cannot be known of it."""
+        outcome = self._compared(self._path(count, patience, stride), coarse, ratio)
+        if patience.real is not None:  # which takes its place where there is an edge
+            return outcome
+        outcome = self._at_the_edge(outcome, count, stride, patience)
+        return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
+
     def _compared(self, outcome: Outcome, coarse: Outcome, ratio: float) -> Outcome:
         """With the error as it shows in comparison with a path of fewer intervals.
 
@@ -230,16 +245,20 @@ class FunctionSpacePredictor(Predictor):
         """With an error no smaller than what keeping to the edge of stability made of the path.
 
         There only the average of an oscillation is known: how much the projection moves the prediction tells how much
-        is at stake.
+        is at stake; nothing is known where it does not, in a network without second derivatives.
         """
         if outcome.edge is None or not math.isfinite(outcome.error):
             return outcome
         free = self._path(count, patience, stride, project=False)
-        return replace(outcome, error=max(outcome.error, root_mean_square(outcome.test[-1] - free.test[-1])))
+        at_stake = root_mean_square(outcome.test[-1] - free.test[-1]) or math.inf
+        return replace(outcome, error=max(outcome.error, at_stake), unknowable=at_stake)
 
-    def _path(self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True) -> Outcome:
+    def _path(
+        self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True,
+        origin: Position | None = None,
+    ) -> Outcome:  # fmt: skip
         network = self.network
-        network.put(self.problem.origin)
+        network.put(origin or self.problem.origin)
         patience.progress.say(f"along a path of {count} intervals", self.end)
         path = follow(
             self.problem, self.rule, self.linearization, count, stride=stride, project=project, patience=patience

@@ -74,6 +74,7 @@ class Outcome:
         intervals: how many linearizations it took.
         error: the estimated root mean square error of the last ``test``; infinity where it is not known.
         loss_error: that of the training losses at several times, relative to themselves; 0 for a single time.
+        unknowable: the part of ``error`` that no finer path would take away.
         curve: (step, training loss) pairs.
         state: the network's parameters at the end, a state dict.
         notes: what the caller should know.
@@ -91,6 +92,7 @@ class Outcome:
     curve: list[tuple[float, float]]
     state: dict[str, Tensor]
     loss_error: float = 0.0
+    unknowable: float = 0.0
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
     certificate: Certificate | None = None

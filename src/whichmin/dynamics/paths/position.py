@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -24,6 +25,9 @@ from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 
 logger = logging.getLogger(__name__)
+
+#: How far apart, as a part of the parameters, two paths begin that tell how far rounding carries a path away.
+NUDGE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +173,18 @@ class MovingNetwork:
             self.parameters[name].data.copy_(value)
         self._cached.recall(position.memories)
 
+    def nudged(self, position: Position) -> Position:
+        """A position with every parameter a random ``NUDGE`` of its tensor's size away, but those of cached layers."""
+        self.put(position)
+        generator = torch.Generator().manual_seed(0)
+        everything = math.sqrt(sum(float(p.double().square().sum()) for p in position.values.values()) / self.size)
+        for name, p in self.parameters.items():
+            if name not in self._cached:
+                size = float(p.detach().double().square().mean().sqrt()) or everything
+                noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+                p.data.add_(noise.to(p), alpha=NUDGE * size)
+        return self.position()
+
     def difference(self, state: Mapping[str, Tensor], position: Position) -> dict[str, Tensor]:
         """The trainable parameters of a state dict minus those of a position where nothing was pending."""
         return {n: state[n].to(p) - p for n, p in position.values.items()}
@@ -203,11 +219,16 @@ class MovingNetwork:
         """Whether the model itself computes in half precision."""
         return self._coarse is not None
 
-    def copy_at(self, position: Position) -> tuple[nn.Module, Task]:
-        """A copy of the network at a position, in the type in which the model itself computes, and the task in it."""
+    def copy_at(self, position: Position, *, fine: bool = False) -> tuple[nn.Module, Task]:
+        """A copy of the network at a position, and the task in its type.
+
+        Args:
+            position: where it stands.
+            fine: whether a model in half precision is copied in single precision, not as it computes itself.
+        """
         self.put(position)
         self.settle()
-        if self._coarse is not None:
+        if self._coarse is not None and not fine:
             made = private_copy(self._coarse)
             made.load_state_dict(self.model.state_dict())
             return made, self.task.to(next(made.parameters()).dtype)

@@ -5,19 +5,31 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
+from whichmin.losses import root_mean_square
 
 #: What is said where the seconds of a prediction ran out.
 OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
+
+#: What is said of an error that is infinite.
+UNKNOWN = "how far real training ends from here is not known."
+#: Half precision that swallows more than this part of a step is mentioned.
+NOTICEABLE = 0.02
+#: Intervals of up to so many steps, on average, are nearly training itself.
+FEW_STEPS = 8
 
 Relinearize = Literal["auto", "path", "never"] | int
 
@@ -65,7 +77,8 @@ class Predictor(ABC):
                     return patience.real.run(patience)
                 except BudgetError:
                     patience.real = None
-            return self._predict(relinearize, tol, patience)
+            outcome = self._predict(relinearize, tol, patience)
+            return self._with_lost_steps(outcome, real.lost) if outcome.method != "trained" else outcome
 
     @abstractmethod
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
@@ -89,6 +102,39 @@ class Predictor(ABC):
             state: θ_T.
         """
 
+    def _with_lost_steps(self, outcome: Outcome, lost: float) -> Outcome:
+        """With what a model in half precision makes of outputs and steps in its error."""
+        if not self.network.is_coarse:
+            return outcome
+        rounding = self.network.rounding(outcome.state)
+        self.network.put(self.problem.origin)
+        moved = root_mean_square(outcome.test[-1] - flat(self.network.outputs(self.network.X)))
+        note = (
+            f"the network computes in half precision, which swallows about {lost:.0%} of a step: real training goes "
+            "another way than this path of single precision, and how far is a rough guess."
+        )
+        notes = (*outcome.notes, note) if lost > NOTICEABLE else outcome.notes
+        return replace(outcome, error=math.hypot(outcome.error, rounding, min(lost, 1.0) * moved), notes=notes)
+
+    def _with_unknowable(self, outcome: Outcome, again: Callable[[Position], Outcome]) -> Outcome:
+        """With an error no smaller than how far two paths end from each other that begin a millionth apart.
+
+        Where intervals are of few steps, a path is as sensitive to rounding as training is; at an edge of stability,
+        too. Elsewhere the outcome stays as it is.
+
+        Args:
+            outcome: of a path from θ₀.
+            again: the same path from another position.
+        """
+        is_fine = outcome.steps <= FEW_STEPS * outcome.intervals
+        if not (is_fine or outcome.edge is not None) or not math.isfinite(outcome.error):
+            return outcome
+        other = again(self.network.nudged(self.problem.origin))
+        self.network.put(self.problem.origin)
+        apart = root_mean_square(outcome.test[-1] - other.test[-1])
+        unknowable = max(outcome.unknowable, apart if math.isfinite(apart) else math.inf)
+        return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
+
     def convergence(self) -> Convergence | None:
         """How fast the loss falls on the linearized network; None where that is not known."""
         return None
@@ -107,9 +153,6 @@ class Predictor(ABC):
             return stacked if several else stacked[-1]
 
         terms = {} if task.X_test is None else self.terms(outcome)
-        error = outcome.error
-        if outcome.method != "trained":
-            error = math.hypot(error, self.network.rounding(outcome.state))
         return Prediction(
             train=shaped(outcome.train),
             test=None if task.X_test is None else shaped(outcome.test),
@@ -118,7 +161,7 @@ class Predictor(ABC):
             flow=problem.goal.flow,
             method=outcome.method,
             intervals=outcome.intervals,
-            error=error,
+            error=outcome.error,
             target_std=problem.target_std,
             terms={name: term.reshape(-1, task.outputs) for name, term in terms.items()},
             certificate=outcome.certificate,

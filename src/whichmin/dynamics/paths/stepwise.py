@@ -14,7 +14,8 @@ from torch import Tensor
 from whichmin.dynamics.paths.controller import Attempt, GrowthFactor, refine
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
-from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
+from whichmin.dynamics.paths.position import Position
+from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience
 from whichmin.dynamics.paths.weight_space import WeightSpace
@@ -72,12 +73,12 @@ class StepwisePredictor(Predictor):
         if patience.real is not None:
             return patience.real.run(patience, or_part=True)
         linearized = self.linearized()
-        if relinearize == "never":
-            return linearized
         try:
+            if relinearize == "never":
+                return self._compared(linearized, self._path(1.0, linearized, patience, self.problem.origin))
             return self._refined(relinearize, tol, linearized, patience)
         except BudgetError:
-            return replace(linearized, notes=(*linearized.notes, OUT_OF_BUDGET))
+            return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
 
     def _refined(
         self, relinearize: Literal["auto", "path"] | int, tol: float, linearized: Outcome, patience: Patience
@@ -85,11 +86,11 @@ class StepwisePredictor(Predictor):
         """Paths, until one is good enough."""
         if isinstance(relinearize, int):
             growth = (max(linearized.steps, 2) / 2.0) ** (1.0 / relinearize) - 1.0
-            return self._path(max(growth, SMALLEST_GROWTH), linearized, patience)
+            return self._judged(max(growth, SMALLEST_GROWTH), linearized, patience)
         controller = GrowthFactor(tol * self.problem.target_std)
-        first = Attempt(math.inf, linearized)
-        outcome = refine(lambda growth, _: self._path(growth, linearized, patience), controller, first).outcome
-        if outcome.method == "linearized" or outcome.error <= controller.accepted:
+        first = Attempt(controller.FIRST, self._judged(controller.FIRST, linearized, patience))
+        outcome = refine(lambda growth, _: self._judged(growth, linearized, patience), controller, first).outcome
+        if outcome.error <= controller.accepted:
             return outcome
         note = (
             f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
@@ -145,13 +146,31 @@ class StepwisePredictor(Predictor):
             )
         return ()
 
-    def _path(self, growth: float, linearized: Outcome, patience: Patience) -> Outcome:
+    @staticmethod
+    def _compared(linearized: Outcome, path: Outcome) -> Outcome:
+        """One linearization, its error no smaller than its distance to a coarse path.
+
+        At the end of one linearization is not seen how the gradients of its steps would have turned, which a rule that
+        divides by their size makes much of: of adapters that begin at zero half the weights have none at θ₀.
+        """
+        apart = root_mean_square(linearized.test[-1] - path.test[-1])
+        return replace(linearized, error=max(linearized.error, apart if math.isfinite(apart) else math.inf))
+
+    def _judged(self, growth: float, linearized: Outcome, patience: Patience) -> Outcome:
+        """A path, with what cannot be known of it in its error."""
+
+        def again(origin: Position) -> Outcome:
+            return self._path(growth, linearized, patience, origin)
+
+        return self._with_unknowable(again(self.problem.origin), again)
+
+    def _path(self, growth: float, linearized: Outcome, patience: Patience, origin: Position) -> Outcome:
         """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
 
         Not so after an interval of one step, which is training itself.
         """
         network, goal = self.network, self.bounded
-        network.put(self.problem.origin)
+        network.put(origin)
         space = WeightSpace(network, self._recipe, self._batches)
         train, test, curve = [], [], _Curve()
         wanted = [t for t in goal.times[:-1] if t < goal.steps]

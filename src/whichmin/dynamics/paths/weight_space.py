@@ -53,7 +53,7 @@ class WeightSpace:
             for name, p in self.network.parameters.items():
                 p.data.copy_(self.values[name])
         self._base = {n: v.detach().clone() for n, v in self.values.items()}
-        self.features = self.network.features()
+        self.features = self.network.features().formed()
 
     def outputs(self, rows: Tensor | None = None) -> Tensor:
         """The linearized outputs on the training inputs, or on some rows of them, (n, C)."""

@@ -56,3 +56,36 @@ class MatrixProducts(ABC):
     def _across(self) -> Tensor:
         """G as (C, out, n)."""
         return self.gradient.transpose(1, 2).contiguous()
+
+
+class FormedProducts(MatrixProducts):
+    """Those of a parameter whose per-example gradients are kept.
+
+    Args:
+        gradient: ∂f_c(x_i)/∂parameter, (C, n, *shape).
+    """
+
+    def __init__(self, gradient: Tensor) -> None:
+        self._shape = gradient.shape[2:]
+        super().__init__(gradient.reshape(*gradient.shape[:2], -1).transpose(0, 1).contiguous())
+
+    def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
+        """Jᵀc, of the parameter's shape, for c (rows, C)."""
+        J = self._of(rows)
+        return (c.reshape(-1).to(J) @ J.flatten(0, 1)).view(self._shape)
+
+    def addend(self, value: Tensor, rows: Tensor | None = None) -> Tensor:
+        """J v, (rows, C), already."""
+        J = self._of(rows)
+        return (J.flatten(0, 1) @ value.reshape(-1).to(J)).view(J.shape[:2])
+
+    def push(self, addend: Tensor, rows: Tensor | None = None) -> Tensor:
+        """What :meth:`addend` returned."""
+        return addend
+
+    def _of(self, rows: Tensor | None) -> Tensor:
+        """(rows, C, P)."""
+        return self.gradient if rows is None else self.gradient[rows]
+
+    def _sum(self, step: Tensor, rows: Tensor | None, keep: bool) -> Tensor:
+        raise NotImplementedError

@@ -1,0 +1,53 @@
+"""Predictions where the linearized network diverges and the network itself may not: real training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.predictor import Relinearize
+from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.real import Patience, RealTraining
+from whichmin.dynamics.paths.stepwise import StepwisePredictor
+from whichmin.errors import DivergenceError
+from whichmin.recipe.schedule import Batches, GivenBatches
+
+#: Training that is to reach a loss at such a rate is given up after this many steps.
+LONGEST = 5000
+
+
+class UnstablePredictor(StepwisePredictor):
+    """Of a rule at a rate beyond the limit of stability at θ₀.
+
+    A network may move to where its kernel is smaller and train on from there (the catapult of Lewkowycz et al. 2020),
+    or diverge like its linearization: real steps tell.
+
+    Args:
+        problem: what is predicted.
+        batches: the rows of each step; None for all.
+        error: what the linearized network does.
+    """
+
+    def __init__(self, problem: Problem, batches: Batches | GivenBatches | None, error: DivergenceError) -> None:
+        goal = problem.goal
+        if math.isinf(goal.steps):
+            problem = replace(problem, goal=replace(goal, times=(*goal.times[:-1], LONGEST)))
+        super().__init__(problem, batches)
+        self._error = error
+
+    @staticmethod
+    def takes(problem: Problem) -> bool:
+        """Whether real training would end."""
+        return RealTraining(problem).is_possible
+
+    def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """By real training, or the linearized network's error where that is not wanted or diverges too."""
+        if patience.real is None:
+            raise self._error
+        try:
+            outcome = patience.real.run(patience, or_part=True)
+        except DivergenceError as error:
+            raise self._error from error
+        note = "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge."
+        return replace(outcome, notes=(*outcome.notes, note))
