@@ -9,6 +9,7 @@ from torch import nn
 from oracles.features import Problem, gram, multiplied, pulled
 from oracles.zoo import ZOO
 from whichmin.kernels.layout import to_matrix
+from whichmin.tangent import features as features_module
 from whichmin.tangent.coordinates import Coordinates
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import features_of
@@ -182,3 +183,29 @@ def test_directions():
     near(total.steps["v"], 2 * a.steps["v"] - 0.5 * b.steps["v"])
     near(a.minus(b).steps["v"], a.steps["v"] - b.steps["v"])
     assert Direction(a.tensors).square() == pytest.approx(float(a.tensors["w"].square().sum()))
+
+
+@EVERY
+@OUTPUTS
+def test_formed_for_many_products(name, outputs):
+    problem, c = Problem.of(name, outputs), drawn(5, outputs)
+    formed = Problem.of(name, outputs).left.formed()
+    v = problem.direction()
+    all_near(formed.pull(c).tensors, pulled(problem.J, c))
+    all_near(formed.pull(c[ROWS], ROWS).tensors, problem.left.pull(c[ROWS], ROWS).tensors)
+    near(formed.push(v), multiplied(problem.J, v))
+    near(formed.push(v, ROWS), multiplied(problem.J, v)[ROWS])
+    near(formed.gram(), to_matrix(gram(problem.J, problem.J)))
+    moved = {n: p.detach() + v[n] for n, p in formed.parameters.items()}
+    near(formed.extrapolate(moved, ROWS), (formed.outputs.detach() + multiplied(problem.J, v))[ROWS])
+    expected = problem.left.gradients(c)
+    for parameter, g in formed.gradients(c).items():
+        assert (g is None) == (expected[parameter] is None)
+
+
+def test_what_does_not_fit_is_not_formed(monkeypatch):
+    monkeypatch.setattr(features_module, "FORMED_BYTES", 8)
+    left = Problem.of("cnn", 3).left
+    products = dict(left._products)
+    assert left.formed() is left
+    assert left._products == products

@@ -78,7 +78,8 @@ def predict(
     adaptive rule about eight training steps per linearization, of any other optimizer its steps.
 
     Raises:
-        DivergenceError: a learning rate at or beyond the limit of stability, which it names.
+        DivergenceError: a learning rate at or beyond the limit of stability, which it names; with ``"auto"`` and an end
+            that training reaches only where real training does not lower the loss there.
         SingularKernelError: targets that cannot be reached, such as identical inputs with different targets.
         ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
         OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is

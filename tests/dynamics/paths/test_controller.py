@@ -53,8 +53,6 @@ def test_the_number_of_intervals(count, error, loss_error, expected):
 @pytest.mark.parametrize(
     ("growth", "error", "expected"),
     [
-        (math.inf, 1.0, None),
-        (math.inf, 1.001, 0.25),
         (0.25, 1.001, 0.0625),
         (0.25, 1.0, None),
         (0.0625, 9.0, 0.015625),

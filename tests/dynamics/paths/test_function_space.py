@@ -109,7 +109,9 @@ def of_known_order(monkeypatch):
     one, _ = directions()
     followed = []
 
-    def path(count, patience, stride=None, *, project=True):
+    def path(count, patience, stride=None, *, project=True, origin=None):
+        if origin is not None:  # the twin
+            return synthetic(count, one)
         followed.append((count, stride))
         return synthetic(count, one)
 

@@ -12,6 +12,9 @@ from whichmin.dynamics.paths.outcome import Outcome
 #: A path aims at this part of the error that is accepted, so that its estimate still meets it when it comes out larger.
 AIM = 0.75
 
+#: A path of so many intervals whose error is one that no finer path would take away is not made finer.
+ENOUGH = 64
+
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
@@ -34,9 +37,9 @@ class Controller(ABC):
         """The resolution of the next path; None where this one is good enough, or a finer one is no use."""
 
 
-def _is_no_use(outcome: Outcome) -> bool:
-    """Whether a finer path would know no more."""
-    return 0 < outcome.error <= outcome.unknowable
+def _is_no_use(outcome: Outcome, intervals: float) -> bool:
+    """Whether a finer path than one of so many intervals would know no more."""
+    return intervals >= ENOUGH and 0 < outcome.error <= outcome.unknowable
 
 
 def refine(follow: Callable[[float, Attempt], Outcome], controller: Controller, first: Attempt) -> Attempt:
@@ -83,7 +86,7 @@ class IntervalCount(Controller):
     def next(self, attempt: Attempt) -> float | None:
         """In intervals; 1 is the linearization at θ₀."""
         outcome, count = attempt.outcome, attempt.resolution
-        if self.is_met(outcome) or count >= self.most or _is_no_use(outcome):
+        if self.is_met(outcome) or count >= self.most or _is_no_use(outcome, count):
             return None
         if count == 1:
             direct = outcome.error <= self.DIRECT * self.accepted
@@ -112,8 +115,7 @@ class GrowthFactor(Controller):
 
     def next(self, attempt: Attempt) -> float | None:
         """A growth."""
-        outcome = attempt.outcome
-        if outcome.error <= self.accepted or attempt.resolution <= self.FINEST or _is_no_use(outcome):
+        if attempt.outcome.error <= self.accepted or attempt.resolution <= self.FINEST:
             return None
         return attempt.resolution / self.DIVISOR
 
@@ -143,7 +145,12 @@ class AimedError(Controller):
         """In units of the outputs; the first path aims at the error that is accepted."""
         outcome = attempt.outcome
         finest = outcome.intervals >= min(self.most, outcome.steps - self.exact_steps)
-        if outcome.error <= self.accepted or finest or not outcome.steps > self.exact_steps or _is_no_use(outcome):
+        if (
+            outcome.error <= self.accepted
+            or finest
+            or not outcome.steps > self.exact_steps
+            or _is_no_use(outcome, outcome.intervals)
+        ):
             return None
         share = (AIM * self.accepted / outcome.error) ** self.ORDER
         return attempt.resolution * min(max(share, self.FINER), self.LEAST)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -26,8 +25,9 @@ from whichmin.task import Task
 
 logger = logging.getLogger(__name__)
 
-#: How far apart, as a part of the parameters, two paths begin that tell how far rounding carries a path away.
-NUDGE = 1e-6
+#: How far apart, in rounding units of the parameters (1e-6 of them in single precision), two paths begin that tell how
+#: far rounding carries a path away.
+NUDGE = 8.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,15 +174,13 @@ class MovingNetwork:
         self._cached.recall(position.memories)
 
     def nudged(self, position: Position) -> Position:
-        """A position with every parameter a random ``NUDGE`` of its tensor's size away, but those of cached layers."""
+        """A position with every parameter a random ``NUDGE`` of its roundings away, but those of cached layers."""
         self.put(position)
         generator = torch.Generator().manual_seed(0)
-        everything = math.sqrt(sum(float(p.double().square().sum()) for p in position.values.values()) / self.size)
         for name, p in self.parameters.items():
             if name not in self._cached:
-                size = float(p.detach().double().square().mean().sqrt()) or everything
                 noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-                p.data.add_(noise.to(p), alpha=NUDGE * size)
+                p.data.mul_((1.0 + NUDGE * torch.finfo(p.dtype).eps * noise).to(p))
         return self.position()
 
     def difference(self, state: Mapping[str, Tensor], position: Position) -> dict[str, Tensor]:

@@ -117,7 +117,7 @@ class Predictor(ABC):
         return replace(outcome, error=math.hypot(outcome.error, rounding, min(lost, 1.0) * moved), notes=notes)
 
     def _with_unknowable(self, outcome: Outcome, again: Callable[[Position], Outcome]) -> Outcome:
-        """With an error no smaller than how far two paths end from each other that begin a millionth apart.
+        """With an error no smaller than how far two paths end from each other that begin some rounding units apart.
 
         Where intervals are of few steps, a path is as sensitive to rounding as training is; at an edge of stability,
         too. Elsewhere the outcome stays as it is.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import torch
+
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.paths.problem import Problem
@@ -13,6 +15,8 @@ from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.errors import DivergenceError
 from whichmin.recipe.schedule import Batches, GivenBatches
 
+#: A largest eigenvalue of less than this part of that at θ₀ is a smaller one.
+SMALLER = 0.999
 #: Training that is to reach a loss at such a rate is given up after this many steps.
 LONGEST = 5000
 
@@ -49,5 +53,18 @@ class UnstablePredictor(StepwisePredictor):
             outcome = patience.real.run(patience, or_part=True)
         except DivergenceError as error:
             raise self._error from error
-        note = "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge."
+        if not outcome.curve[-1][1] <= outcome.curve[0][1] or not self._is_more_stable_at(outcome):
+            raise self._error
+        note = (
+            "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge, and "
+            "training moves to where the kernel is smaller."
+        )
         return replace(outcome, notes=(*outcome.notes, note))
+
+    def _is_more_stable_at(self, outcome: Outcome) -> bool:
+        """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀."""
+        network = self.network
+        network.model.load_state_dict(outcome.state)
+        largest = float(torch.linalg.eigvalsh(network.features().gram().double())[-1])
+        network.put(self.problem.origin)
+        return largest < SMALLER * float(self.problem.spectrum.eigenvalues[0])
