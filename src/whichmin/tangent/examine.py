@@ -57,8 +57,12 @@ class Examination:
 
     @cached_property
     def arranged(self) -> Arranged:
-        """The uses of parameters on the sampled rows, with the rows of each."""
-        return arrange(self.sample, self.parameters)
+        """The uses of parameters on the sampled rows, with the rows of each, for a sum of the outputs: all their use."""
+        outputs = self.sample.outputs
+        weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        with torch.enable_grad():
+            total = (outputs * weights).sum(1, keepdim=True)
+        return arrange(replace(self.sample, outputs=total), self.parameters)
 
     @property
     def opaque(self) -> tuple[str, ...]:

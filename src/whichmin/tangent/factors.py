@@ -17,7 +17,7 @@ from whichmin.tangent.layers.base import Factor, Use
 from whichmin.tangent.layers.bias import Bias, aligned_to
 from whichmin.tangent.layers.gain import Gain
 from whichmin.tangent.model import evaluate
-from whichmin.tangent.rows import Arrangement, Layout, arrangement, marks, possible_layouts, rows_of
+from whichmin.tangent.rows import Arrangement, Layout, arrangement, exact_layout, marks, possible_layouts, rows_of
 
 #: Per-example gradients of so many entries are taken through a derived tensor at once.
 PULLED_AT_ONCE = 2**24
@@ -136,11 +136,12 @@ def capture(
     cached: Mapping[str, CachedCall] | None = None,
 ) -> Captured:
     """Run the model on X and record how it uses its parameters, those in ``form`` as opaque ones."""
-    with torch.enable_grad(), Capture(parameters, X, cached=cached) as mode:
-        outputs = evaluate(model, X)
-    if mode.overwritten:
-        with torch.enable_grad(), Capture(parameters, X, copy_views=True, cached=cached) as mode:
-            outputs = evaluate(model, X)
+    with torch.enable_grad():
+        mode = Capture(parameters, cached=cached)
+        outputs = evaluate(model, X, mode.call)
+        if mode.overwritten:
+            mode = Capture(parameters, copy_views=True, cached=cached)
+            outputs = evaluate(model, X, mode.call)
     captured = Captured(
         outputs, tuple(mode.uses), frozenset(), frozenset(), mode.derived, mode.reads_integers, mode.autocast
     )
@@ -259,8 +260,7 @@ def _arranged(
             unknown.append(k)
             continue
         by_rows.add(_signature(k, use, axes, layout, n))
-        positions = math.prod(use.shape[:axes])
-        factors[k] = Factor(use, g) if layout == "first" else _permuted(use, g, axes, arrangement(layout, positions, n))
+        factors[k] = _by_layout(use, g, axes, layout, n)
     if not unknown:
         return factors, frozenset(by_rows)
     weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
@@ -270,12 +270,19 @@ def _arranged(
     for k, h in zip(unknown, marked, strict=True):
         use, g = uses[k], gradients[k]
         assert g is not None
-        plain = torch.tensordot(weights.to(g), g, 1)
+        plain = g[0] if len(g) == 1 else torch.tensordot(weights.to(g), g, 1)
         shape = _shape(use, captured, parameters)
         factors[k], layout = _arrange(use, g, plain, torch.zeros_like(plain) if h is None else h, shape, n)
         if layout is not None:
             by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout, n))
     return factors, frozenset(by_rows)
+
+
+def _by_layout(use: Use, g: Tensor, axes: int, layout: Layout, n: int) -> Factor | bool:
+    """The factor of a use whose rows stand in a layout; False where the layer cannot have them so."""
+    if layout == "first":
+        return Factor(use, g)
+    return _permuted(use, g, axes, arrangement(layout, math.prod(use.shape[:axes]), n))
 
 
 def _shape(use: Use, captured: Captured, parameters: Mapping[str, Tensor]) -> tuple[int, ...]:
@@ -302,6 +309,9 @@ def _arrange(
         n: the number of rows.
     """
     axes = use.layer.positions(use.shape, shape)
+    layout = exact_layout(plain, marked, axes, n)
+    if layout is not None and (layout != "first" or _goes_by_rows(use, n)):
+        return _by_layout(use, g, axes, layout, n), layout
     rows = rows_of(plain, marked, axes, n) if axes > 0 else None
     if rows is not None:
         layout = rows.layout(use.shape, axes)

@@ -21,6 +21,8 @@ TOLERANCE = 1e-3
 ROUNDING = 64
 #: So many numbers of each position are looked at.
 SEEN = 4
+#: Up to so many rows are marked by powers of two.
+EXACT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +74,25 @@ def arrangement(layout: Layout, positions: int, n: int) -> Arrangement:
 
 
 def marks(n: int, like: Tensor) -> Tensor:
-    """Different numbers for n rows, (n,), between 1 and 2."""
-    return 1 + torch.arange(n, dtype=like.dtype, device=like.device) / max(n, 1)
+    """Increasing numbers for n rows, (n,): powers of two for few rows, else between 1 and 2."""
+    i = torch.arange(n, dtype=like.dtype, device=like.device)
+    return i.exp2() if n <= EXACT else 1 + i / n
+
+
+def exact_layout(plain: Tensor, marked: Tensor, axes: int, n: int) -> Layout | None:
+    """The first layout of few rows in which the marked gradient is the plain one times the marks, to the last digit.
+
+    Powers of two multiply without rounding, so that this is the rule and :func:`rows_of` for the other cases.
+    """
+    if n > EXACT:
+        return None
+    m = marks(n, plain)
+    for layout in possible_layouts(tuple(plain.shape), axes, n):
+        rows = (-1, n, *plain.shape[axes:]) if layout == "tiles" else (n, -1)
+        weights = m.view(n, *[1] * (len(rows) - 2)) if layout == "tiles" else m[:, None]
+        if torch.equal(plain.reshape(rows) * weights, marked.reshape(rows)):
+            return layout
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,9 +149,10 @@ def rows_of(plain: Tensor, marked: Tensor, axes: int, n: int) -> Rows | None:
     squares = g.square().sum(1)
     used = squares > 0
     ratio = torch.where(used, (g * h).sum(1) / torch.where(used, squares, 1.0), 1.0)
-    row = ((ratio - 1) * n).round().clamp(0, n - 1)
-    size, apart = squares.sqrt(), (h - (1 + row / n)[:, None] * g).square().sum(1).sqrt()
+    m = marks(n, ratio)
+    row = torch.bucketize(ratio, (m[1:] + m[:-1]) / 2)
+    size, apart = squares.sqrt(), (h - m[row][:, None] * g).square().sum(1).sqrt()
     faint = ROUNDING * torch.finfo(plain.dtype).eps * float(size.max())
     if bool((apart > TOLERANCE * size + faint).any()):
         return None
-    return Rows(torch.where(used, row.long(), -1), used & (apart <= 0.2 / n * size), n)
+    return Rows(torch.where(used, row, -1), used & (apart <= 0.2 / n * size), n)
