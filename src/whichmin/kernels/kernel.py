@@ -109,9 +109,9 @@ def compute_kernel(
     with own_context():
         check_modules(model)
         model, x1, x2 = in_single_precision(without_shared_memory(model), x1, x2)
-        left = right = examine(model, x1)
+        left = right = examine(model, x1, whole=True)
         if x2 is not None and x2 is not x1:
-            right = examine(model, x2, outputs=left.outputs)
+            right = examine(model, x2, outputs=left.outputs, whole=True)
         weights = metric_weights(metric, left.parameters)
         form = tuple(left.parameters) if method == "jacobian" else ()
         reasons = ["sampled entries of a faster way differ from plain autograd"]
@@ -183,7 +183,10 @@ def _compute(
     def features(examination: Examination, i: int) -> Features:
         X = examination.X
         own = replace(route, by_rows=examination.route.by_rows if route.by_rows else frozenset())
-        made = features_of(left.model, left.parameters, X if b >= len(X) else X[i : i + b], route=own)
+        if b >= len(X):
+            made = features_of(left.model, left.parameters, X, route=own, arranged=examination.arranged_by(own))
+        else:
+            made = features_of(left.model, left.parameters, X[i : i + b], route=own)
         opaque.update(made.opaque)
         return made
 

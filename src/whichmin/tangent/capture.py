@@ -94,7 +94,7 @@ class Capture(TorchFunctionMode):
         self.reads_integers = False
         self.autocast = False
         self._names = _Notes()  # of a parameter or its transpose (name, whether it is transposed)
-        self._origins = _Notes()  # of a tensor (whether it comes from the inputs, whether from parameters, detached or not)
+        self._origins = _Notes()  # of a tensor (whether it comes from inputs, whether from parameters, detached or not)
         self._stored = _Notes()  # of the input of a cached layer the tensor that the layer holds
         for name, parameter in parameters.items():
             self._names.put(parameter, (name, False))

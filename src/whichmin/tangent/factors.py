@@ -17,7 +17,17 @@ from whichmin.tangent.layers.base import Factor, Use
 from whichmin.tangent.layers.bias import Bias, aligned_to
 from whichmin.tangent.layers.gain import Gain
 from whichmin.tangent.model import evaluate
-from whichmin.tangent.rows import Arrangement, Layout, arrangement, exact_layout, marks, possible_layouts, rows_of
+from whichmin.tangent.rows import (
+    EXACT,
+    Arrangement,
+    Layout,
+    arrangement,
+    exact_layout,
+    exact_marks,
+    marks,
+    possible_layouts,
+    rows_of,
+)
 
 #: Per-example gradients of so many entries are taken through a derived tensor at once.
 PULLED_AT_ONCE = 2**24
@@ -166,7 +176,7 @@ def factorize(
     X: Tensor,
     route: Route = BY_LAYERS,
     cached: Mapping[str, CachedCall] | None = None,
-    captured: Captured | None = None,
+    arranged: Arranged | None = None,
 ) -> Factors:
     """Run the model once on X and take the gradients at every use of a parameter: C backward passes.
 
@@ -180,13 +190,14 @@ def factorize(
         X: the inputs.
         route: how J is made.
         cached: calls that are answered without their layer.
-        captured: the model's run on X, where there was one.
+        arranged: what a run on X by this route gave, where there was one.
     """
-    if captured is None:
+    if arranged is None:
         captured = capture(model, parameters, X, route.form, cached)
-    captured = give_up(captured, captured.silent - route.trusted)
-    arranged = arrange(captured, parameters, route.by_rows)
-    captured, outputs = arranged.captured, captured.outputs
+        captured = give_up(captured, captured.silent - route.trusted)
+        arranged = arrange(captured, parameters, route.by_rows)
+    captured = arranged.captured
+    outputs = captured.outputs
     dtype = outputs.dtype
     for p in parameters.values():
         dtype = torch.promote_types(dtype, p.dtype)
@@ -261,21 +272,51 @@ def _arranged(
             continue
         by_rows.add(_signature(k, use, axes, layout, n))
         factors[k] = _by_layout(use, g, axes, layout, n)
+    if unknown and n <= EXACT:
+        unknown = _by_exact_marks(unknown, captured, parameters, gradients, factors, by_rows)
     if not unknown:
         return factors, frozenset(by_rows)
     weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-    seed = marks(n, outputs)[:, None] * weights
-    edges = [uses[k].edge for k in unknown]
-    marked = torch.autograd.grad(outputs, edges, seed.to(outputs), retain_graph=True, allow_unused=True)
+    marked = _marked(captured, unknown, marks(n, outputs)[:, None] * weights)
     for k, h in zip(unknown, marked, strict=True):
         use, g = uses[k], gradients[k]
         assert g is not None
-        plain = g[0] if len(g) == 1 else torch.tensordot(weights.to(g), g, 1)
+        plain = torch.tensordot(weights.to(g), g, 1)
         shape = _shape(use, captured, parameters)
         factors[k], layout = _arrange(use, g, plain, torch.zeros_like(plain) if h is None else h, shape, n)
         if layout is not None:
             by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout, n))
     return factors, frozenset(by_rows)
+
+
+def _marked(captured: Captured, which: Sequence[int], seed: Tensor) -> tuple[Tensor | None, ...]:
+    """At some uses the gradient of a weighted sum of the outputs."""
+    edges = [captured.uses[k].edge for k in which]
+    return torch.autograd.grad(captured.outputs, edges, seed, retain_graph=True, allow_unused=True)
+
+
+def _by_exact_marks(
+    which: Sequence[int],
+    captured: Captured,
+    parameters: Mapping[str, Tensor],
+    gradients: Sequence[Tensor | None],
+    factors: list[Factor | bool],
+    by_rows: set[tuple[object, ...]],
+) -> list[int]:
+    """Enter the factors of uses whose rows stand in a layout; those of which it cannot be told so are returned."""
+    n, left = len(captured.outputs), []
+    seed = exact_marks(captured.outputs)
+    for k, h in zip(which, _marked(captured, which, seed), strict=True):
+        use, g = captured.uses[k], gradients[k]
+        assert g is not None
+        axes = use.layer.positions(use.shape, _shape(use, captured, parameters))
+        layout = None if h is None else exact_layout(g, h, axes, seed)
+        if layout is None or (layout == "first" and not _goes_by_rows(use, n)):
+            left.append(k)
+            continue
+        by_rows.add(_signature(k, use, axes, layout, n))
+        factors[k] = _by_layout(use, g, axes, layout, n)
+    return left
 
 
 def _by_layout(use: Use, g: Tensor, axes: int, layout: Layout, n: int) -> Factor | bool:
@@ -309,9 +350,6 @@ def _arrange(
         n: the number of rows.
     """
     axes = use.layer.positions(use.shape, shape)
-    layout = exact_layout(plain, marked, axes, n)
-    if layout is not None and (layout != "first" or _goes_by_rows(use, n)):
-        return _by_layout(use, g, axes, layout, n), layout
     rows = rows_of(plain, marked, axes, n) if axes > 0 else None
     if rows is not None:
         layout = rows.layout(use.shape, axes)

@@ -21,8 +21,8 @@ TOLERANCE = 1e-3
 ROUNDING = 64
 #: So many numbers of each position are looked at.
 SEEN = 4
-#: Up to so many rows are marked by powers of two.
-EXACT = 4
+#: Up to so many rows are marked by powers of two, which a float32 has room for.
+EXACT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,23 +74,40 @@ def arrangement(layout: Layout, positions: int, n: int) -> Arrangement:
 
 
 def marks(n: int, like: Tensor) -> Tensor:
-    """Increasing numbers for n rows, (n,): powers of two for few rows, else between 1 and 2."""
-    i = torch.arange(n, dtype=like.dtype, device=like.device)
-    return i.exp2() if n <= EXACT else 1 + i / n
+    """Different numbers for n rows, (n,), between 1 and 2."""
+    return 1 + torch.arange(n, dtype=like.dtype, device=like.device) / max(n, 1)
 
 
-def exact_layout(plain: Tensor, marked: Tensor, axes: int, n: int) -> Layout | None:
-    """The first layout of few rows in which the marked gradient is the plain one times the marks, to the last digit.
+def exact_marks(outputs: Tensor) -> Tensor:
+    """A different power of two for each of n rows at one of its outputs, zeros at the others, (n, C).
 
-    Powers of two multiply without rounding, so that this is the rule and :func:`rows_of` for the other cases.
+    Powers of two multiply without rounding: with them rows are told by comparing digits.
     """
-    if n > EXACT:
-        return None
-    m = marks(n, plain)
-    for layout in possible_layouts(tuple(plain.shape), axes, n):
-        rows = (-1, n, *plain.shape[axes:]) if layout == "tiles" else (n, -1)
-        weights = m.view(n, *[1] * (len(rows) - 2)) if layout == "tiles" else m[:, None]
-        if torch.equal(plain.reshape(rows) * weights, marked.reshape(rows)):
+    n, C = outputs.shape
+    seed, i = torch.zeros_like(outputs), torch.arange(n, device=outputs.device)
+    seed[i, i % C] = (i - n // 2).to(outputs.dtype).exp2()
+    return seed
+
+
+def exact_layout(g: Tensor, marked: Tensor, axes: int, seed: Tensor) -> Layout | None:
+    """The first layout in which the marked gradient is what marks make of those of the outputs, digit by digit.
+
+    None where there is none: that may be rounding, of which :func:`rows_of` knows.
+
+    Args:
+        g: the gradients of the outputs at a call's output, (C, …).
+        marked: that of the sum with these marks.
+        axes: how many leading axes of the call's output positions run over.
+        seed: the :func:`exact_marks`.
+    """
+    n, C = seed.shape
+    i = torch.arange(n, device=g.device)
+    marks = seed[i, i % C][:, None]
+    for layout in possible_layouts(tuple(marked.shape), axes, n):
+        shape = (-1, n, math.prod(marked.shape[axes:])) if layout == "tiles" else (1, n, marked.numel() // n)
+        own = g.reshape(C, *shape)
+        own = own[0] if C == 1 else own[i % C, :, i].transpose(0, 1)
+        if torch.equal(own * marks, marked.reshape(shape)):
             return layout
     return None
 
@@ -149,10 +166,9 @@ def rows_of(plain: Tensor, marked: Tensor, axes: int, n: int) -> Rows | None:
     squares = g.square().sum(1)
     used = squares > 0
     ratio = torch.where(used, (g * h).sum(1) / torch.where(used, squares, 1.0), 1.0)
-    m = marks(n, ratio)
-    row = torch.bucketize(ratio, (m[1:] + m[:-1]) / 2)
-    size, apart = squares.sqrt(), (h - m[row][:, None] * g).square().sum(1).sqrt()
+    row = ((ratio - 1) * n).round().clamp(0, n - 1)
+    size, apart = squares.sqrt(), (h - (1 + row / n)[:, None] * g).square().sum(1).sqrt()
     faint = ROUNDING * torch.finfo(plain.dtype).eps * float(size.max())
     if bool((apart > TOLERANCE * size + faint).any()):
         return None
-    return Rows(torch.where(used, row, -1), used & (apart <= 0.2 / n * size), n)
+    return Rows(torch.where(used, row.long(), -1), used & (apart <= 0.2 / n * size), n)
