@@ -306,11 +306,15 @@ def _by_exact_marks(
     """Enter the factors of uses whose rows stand in a layout; those of which it cannot be told so are returned."""
     n, left = len(captured.outputs), []
     seed = exact_marks(captured.outputs)
+    layouts: dict[tuple[int, int, int], Layout | None] = {}  # a weight and its bias have one output
     for k, h in zip(which, _marked(captured, which, seed), strict=True):
         use, g = captured.uses[k], gradients[k]
         assert g is not None
         axes = use.layer.positions(use.shape, _shape(use, captured, parameters))
-        layout = None if h is None else exact_layout(g, h, axes, seed)
+        key = (id(use.edge.node), use.edge.output_nr, axes)
+        if key not in layouts:
+            layouts[key] = None if h is None else exact_layout(g, h, axes, seed)
+        layout = layouts[key]
         if layout is None or (layout == "first" and not _goes_by_rows(use, n)):
             left.append(k)
             continue

@@ -101,13 +101,14 @@ def exact_layout(g: Tensor, marked: Tensor, axes: int, seed: Tensor) -> Layout |
         seed: the :func:`exact_marks`.
     """
     n, C = seed.shape
-    i = torch.arange(n, device=g.device)
-    marks = seed[i, i % C][:, None]
+    marks = seed.sum(1, keepdim=True)
     for layout in possible_layouts(tuple(marked.shape), axes, n):
         shape = (-1, n, math.prod(marked.shape[axes:])) if layout == "tiles" else (1, n, marked.numel() // n)
         own = g.reshape(C, *shape)
-        own = own[0] if C == 1 else own[i % C, :, i].transpose(0, 1)
-        if torch.equal(own * marks, marked.reshape(shape)):
+        if C > 1:
+            i = torch.arange(n, device=g.device)
+            own = own[i % C, :, i].transpose(0, 1)
+        if torch.equal(own.reshape(shape) * marks, marked.reshape(shape)):
             return layout
     return None
 
