@@ -116,6 +116,19 @@ class Examination:
             total += (0 if x is None else x.numel() * x.element_size()) + C * math.prod(use.shape) * item
         return 2 * total // n + 1  # as much again for what autograd keeps
 
+    def bytes_kept(self, form: Collection[str] = ()) -> int:
+        """What is left of a row's features where each parameter is kept in its smaller form (see ``compress``)."""
+        n, C = self.sample.outputs.shape
+        item = self.sample.outputs.element_size()
+        formed = {name: n * C * p.numel() * item for name, p in self.parameters.items()}
+        factors: dict[str, int] = {}
+        for use in self.sample.uses:
+            entries = C * math.prod(use.shape) + (0 if use.input is None else use.input.numel())
+            factors[use.parameter] = factors.get(use.parameter, 0) + entries * item
+        always = {*self.sample.opaque, *self.sample.woven, *form}
+        kept = (f if n in always else min(f, factors.get(n, 0)) for n, f in formed.items())
+        return sum(kept) // n + 1
+
     def check_rows(self, outputs: Tensor | None = None) -> None:
         """Refuse models whose output for a row depends on the other rows, or on the call.
 

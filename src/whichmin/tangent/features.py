@@ -11,7 +11,7 @@ from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
 from whichmin.tangent.contract import contract
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.factors import BY_LAYERS, Arranged, Factors, Route, factorize
+from whichmin.tangent.factors import BY_LAYERS, Factors, Route, factorize
 from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import MatrixProducts
@@ -206,7 +206,6 @@ def features_of(
     *,
     route: Route = BY_LAYERS,
     cached: CachedLayers | None = None,
-    arranged: Arranged | None = None,
 ) -> Features:
     """The features of X where the network stands: a forward pass and C backward passes.
 
@@ -216,10 +215,9 @@ def features_of(
         X: the inputs.
         route: how J is made.
         cached: the network's cached layers.
-        arranged: what a run on X by this route gave, where there was one.
     """
     calls = {} if cached is None else cached.calls(X)
-    factors = factorize(model, parameters, X, route, calls, arranged)
+    factors = factorize(model, parameters, X, route, calls)
     if cached is not None and cached.drop_refused(calls):
         return features_of(model, parameters, X, route=route, cached=cached)
     return Features(model, parameters, X, factors, cached, calls)
