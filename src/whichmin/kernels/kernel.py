@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 #: Plans of fewer bytes are made without asking how much memory is free.
 MODEST = 2**26
 #: The network runs on as many rows at once as take so many bytes: more stay in no cache.
-PASS_BYTES = 2**27
+PASS_BYTES = 2**29
 METHODS = ("auto", "layerwise", "jacobian")
 
 

@@ -21,7 +21,7 @@ from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.grams import Grams
 
 #: Bytes that one slice of per-example gradients may take.
-SLICE_BYTES = 2**26
+SLICE_BYTES = 2**25
 #: Rows of a symmetric product that are made at once.
 STRIPE = 64
 

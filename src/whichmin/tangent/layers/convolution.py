@@ -21,6 +21,7 @@ from whichmin.tangent.layers.dense import Dense
 #: against 3.5, 144 and 1024 10.6 against 4.9.
 WIDE = 4
 
+
 @dataclass(frozen=True)
 class Convolution(Layer):
     """A window of weights, (out, in/groups, *window), with the settings of ``F.conv2d``, one for each axis.

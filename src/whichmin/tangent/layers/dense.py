@@ -63,7 +63,7 @@ class Dense(Layer):
         other = right.use.layer
         if not isinstance(other, Dense):
             return False
-        (A, G), (B, _) = _tokens(left), _tokens(right)
+        G, B = _tokens(left)[1], _tokens(right)[0]
         C, n1, T, out = G.shape
         n2, S, inner = B.shape
         formed = C * (n1 * T + n2 * S) * inner * out + C * C * n1 * n2 * inner * out
