@@ -33,7 +33,8 @@ logger = logging.getLogger(__name__)
 
 #: Plans of fewer bytes are made without asking how much memory is free.
 MODEST = 2**26
-#: The network runs on as many rows at once as take so many bytes: more stay in no cache.
+#: The network runs on as many rows at once as take so many bytes. Fewer rows make convolutions slow, more only take
+#: memory: a ResNet-18 of width 16, 10 outputs, 100 rows, 14.7 s at 2**27, 12.9 at 2**28, 11.7 at 2**29, 13.8 at 2**30.
 PASS_BYTES = 2**29
 METHODS = ("auto", "layerwise", "jacobian")
 

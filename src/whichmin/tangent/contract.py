@@ -20,7 +20,8 @@ from whichmin.tangent.layers.bias import Bias
 from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.grams import Grams
 
-#: Bytes that one slice of per-example gradients may take.
+#: Bytes that one slice of per-example gradients may take: what the C library hands out again without asking the system
+#: for new pages (a ResNet-18 of width 16, 2 outputs, 100 rows: 1.95 s at 2**24, 1.84 at 2**25, 2.13 at 2**26).
 SLICE_BYTES = 2**25
 #: Rows of a symmetric product that are made at once.
 STRIPE = 64

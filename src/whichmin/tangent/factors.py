@@ -155,7 +155,8 @@ def capture(
     captured = Captured(
         outputs, tuple(mode.uses), frozenset(), frozenset(), mode.derived, mode.reads_integers, mode.autocast
     )
-    captured = replace(captured, silent=captured.parameters_of(mode.silent))
+    if mode.silent:
+        captured = replace(captured, silent=captured.parameters_of(mode.silent))
     spoiled = {u.parameter for u in mode.uses if not u.intact}
     spoiled |= {n for n, d in mode.derived.items() if d.tensor._version != d.version}
     return give_up(captured, mode.opaque | set(form) | spoiled)
