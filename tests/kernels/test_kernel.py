@@ -64,6 +64,13 @@ def test_slices_and_blocks_change_nothing(name, monkeypatch):
     monkeypatch.setattr(contract, "SLICE_BYTES", 2000)
     torch.testing.assert_close(wm.tangent_kernel(model, X), expected, rtol=1e-11, atol=1e-11)
 
+    monkeypatch.setattr(contract, "STRIPE", 4)
+    torch.testing.assert_close(wm.tangent_kernel(model, X), expected, rtol=1e-11, atol=1e-11)
+    monkeypatch.setattr(kernel, "PASS_BYTES", 1)
+    assert compute_kernel(model, X).plan.rows_per_pass == 1
+    torch.testing.assert_close(wm.tangent_kernel(model, X), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(wm.tangent_kernel(model, X[:4], X), expected[:4], rtol=1e-10, atol=1e-10)
+
     original = kernel._plan
 
     def two_rows(*args):

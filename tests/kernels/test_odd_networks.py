@@ -1,5 +1,7 @@
 """Kernels of networks of every kind that was once got wrong, against gradients of single rows."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ import whichmin as wm
 from oracles.odd_networks import KINDS
 from oracles.zoo import plain_jacobian
 from whichmin.errors import ModelError, OptimizerError
+from whichmin.kernels import kernel
 from whichmin.kernels.kernel import compute_kernel
 from whichmin.kernels.linearize import Tangent
 
@@ -43,6 +46,18 @@ def test_kernels(kind, rows):
     assert torch.equal(x1, given[0])
     assert torch.equal(x2, given[1])
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_kernels_from_passes_over_few_rows(kind, monkeypatch):
+    model, x = KINDS[kind].model(), KINDS[kind].rows(5)
+    K = expected(model, x, x)
+    original = kernel._plan
+    monkeypatch.setattr(kernel, "_plan", lambda *args: replace(original(*args), rows_per_pass=2))
+    tolerance = 1e-5 if kind == "outputs of single precision" else 1e-9
+    torch.testing.assert_close(
+        compute_kernel(model, x).values.double(), K, rtol=0, atol=tolerance * float(K.abs().max())
+    )
 
 
 @pytest.mark.parametrize("kind", list(KINDS))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -40,6 +44,30 @@ def test_a_part_that_is_missing_is_noticed():
     for name in examination.parameters:
         without = {n: 0.0 if n == name else 1.0 for n in examination.parameters}
         assert not examination.agrees(features.gram(metric=without)), name
+
+
+def test_small_inputs_are_run_once():
+    model, X = build("cnn", 2, 5)
+    examination = examine(model, X, whole=True)
+    assert len(examination.sample.outputs) == 5
+    route = examination.route
+    assert examination.arranged_by(route) is examination.arranged
+    assert examination.arranged_by(replace(route, one_by_one=True)) is None
+    for other in (examine(model, X), examine(model, X.repeat(7, 1, 1, 1), whole=True)):
+        assert len(other.sample.outputs) == 3
+        assert other.arranged_by(other.route) is None
+        assert other.route == route
+
+
+@pytest.mark.parametrize("draw", [np.random.rand, random.random, lambda: torch.rand(1)])
+def test_models_that_draw_are_refused(draw):
+    class Drawing(nn.Linear):
+        def forward(self, x):
+            draw()
+            return super().forward(x)
+
+    with pytest.raises(ModelError, match="draws random numbers"):
+        examine(Drawing(3, 1), torch.randn(4, 3))
 
 
 def test_what_it_says_of_parameters():
@@ -88,13 +116,15 @@ class Odd(nn.Module):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
+@pytest.mark.parametrize("whole", [True, False])
 @pytest.mark.parametrize("given", [True, False])
 @pytest.mark.parametrize(("kind", "message"), [("rows", "depends on the other rows"), ("calls", "something in it is")])
-def test_rows_and_calls(kind, message, given, n):
+def test_rows_and_calls(kind, message, given, whole, n):
     X = torch.randn(n, 4, dtype=torch.float64)
     good, odd = Odd("none"), Odd(kind)
     for model in (good, odd):
-        examination = examine(model, X)
+        examination = examine(model, X, whole=whole)
+        assert examination.is_whole == whole
         outputs = model(X).detach() if given else None
         if model is good or (kind == "rows" and n == 1):  # a row alone has no other rows
             examination.check_rows(outputs)

@@ -6,14 +6,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.graph import get_gradient_edge
 
 from oracles.features import gram
 from oracles.zoo import ZOO, build, plain_jacobian
 from whichmin.kernels.kernel import compute_kernel
 from whichmin.tangent.factors import capture, factorize
-from whichmin.tangent.layers import registry
-from whichmin.tangent.layers.base import Layer, Part
+from whichmin.tangent.layers import convolution, dense, registry
+from whichmin.tangent.layers.base import Factor, Layer, Part, Use
 from whichmin.tangent.layers.bias import Bias
+from whichmin.tangent.layers.convolution import Convolution
 from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.model import trainable
@@ -51,7 +53,7 @@ def test_the_shorter_way_is_the_product_of_gradients(uses):
     tried = set()
     for name, factor in uses:
         layer = factor.use.layer
-        if not layer.has_gram(factor, factor, 2**28):
+        if not layer.has_gram(factor, factor):
             continue
         model, X = build(name, 2, 4, seed=1)
         parameters = trainable(model)
@@ -63,6 +65,42 @@ def test_the_shorter_way_is_the_product_of_gradients(uses):
             torch.testing.assert_close(K, 1.0 + 0.5 * P @ Q.T, rtol=1e-10, atol=1e-10)
             tried.add(type(layer))
     assert tried == {Dense, Bias}
+
+
+@pytest.mark.parametrize("flipped", [False, True])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_pairs_of_tokens(outputs, same, flipped, monkeypatch):
+    """Some rows at once, with as many tokens as the other rows or more."""
+    monkeypatch.setattr(dense, "SLOWER", 0)
+    monkeypatch.setattr(dense, "AT_ONCE", 100)
+    torch.manual_seed(0)
+    left, right = tokens(5, 3, outputs, flipped), tokens(4, 2, outputs, flipped)
+    right = left if same else right
+    layer, shape = left.use.layer, (6, 4) if not flipped else (4, 6)
+    assert layer.has_gram(left, right)
+    P, Q = (layer.gradient(f, shape, 0, shape[0]).flatten(2).flatten(0, 1) for f in (left, right))
+    K = torch.ones(len(P), len(Q), dtype=torch.float64)
+    layer.add_gram(K, left, right, 0.5, Grams())
+    torch.testing.assert_close(K, 1.0 + 0.5 * P @ Q.T, rtol=1e-12, atol=1e-12)
+
+
+def tokens(n, T, outputs, flipped):
+    x, g = torch.randn(n, T, 4, dtype=torch.float64), torch.randn(outputs, n, T, 6, dtype=torch.float64)
+    edge = get_gradient_edge(torch.zeros(1, requires_grad=True) * 1)
+    return Factor(Use("w", Dense(flipped), x, edge, tuple(g.shape[1:])), g)
+
+
+def test_windows_multiplied_and_convolved(uses, monkeypatch):
+    """The two ways to gradients of a convolution."""
+    for name, factor in uses:
+        if isinstance(factor.use.layer, Convolution):
+            shape = tuple(trainable(build(name, 2, 3)[0])[factor.use.parameter].shape)
+            made = []
+            for wide in (0, 10**9):
+                monkeypatch.setattr(convolution, "WIDE", wide)
+                made.append(factor.use.layer.gradient(factor, shape, 0, shape[0]))
+            torch.testing.assert_close(*made, rtol=1e-12, atol=1e-12)
 
 
 class Bilinear(Layer):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from whichmin.tangent.rows import arrangement, marks, possible_layouts, rows_of
+from whichmin.tangent.rows import arrangement, exact_layout, exact_marks, marks, possible_layouts, rows_of
 
 N, T, WIDTH = 5, 4, 3
 
@@ -99,3 +99,26 @@ def test_rows_with_fewer_positions_are_filled_with_zeros():
     made = found.arrangement()(x, 1, before=1)
     assert made.shape == (2, N, 4, 3)
     assert made.sum((2, 3))[0].tolist() == [9.0, 6.0, 18.0, 12.0, 60.0]
+
+
+def marked_exactly(rows, outputs, n=N):
+    """The gradients of all outputs at positions that belong to rows, and that of the sum with exact marks."""
+    torch.manual_seed(0)
+    g, seed = torch.randn(outputs, len(rows), WIDTH), exact_marks(torch.zeros(n, outputs))
+    return g, torch.einsum("pc,cpw->pw", seed[rows], g), seed
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 7])
+@pytest.mark.parametrize("name", list(ORDERS))
+def test_exact_marks_tell_layouts_and_nothing_else(name, outputs):
+    g, h, seed = marked_exactly(ORDERS[name], outputs)
+    assert int((seed != 0).sum()) == len(seed.sum(1).unique()) == N
+    assert exact_layout(g, h, 1, seed) == (name if name in ("blocks", "tiles") else None)
+    h[2, 1] = torch.nextafter(h[2, 1], torch.tensor(9.0))
+    assert exact_layout(g, h, 1, seed) is None
+
+
+def test_exact_marks_of_rows_that_come_first():
+    g, h, seed = marked_exactly(torch.arange(32), 2, 32)
+    assert exact_layout(g, h, 1, seed) == "first"
+    assert exact_layout(g, h.flip(0), 1, seed) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
-from torch.utils.weak import WeakIdKeyDictionary
 
 from whichmin.tangent.cached_layer import CachedCall
 from whichmin.tangent.composites.registry import COMPOSITES
@@ -36,6 +36,22 @@ class Derived:
     sources: tuple[str, ...]
 
 
+class _Notes:
+    """What is noted of tensors, by identity; a note ends with its tensor."""
+
+    def __init__(self) -> None:
+        self._notes: dict[int, tuple[weakref.ref[Tensor], Any]] = {}
+
+    def get(self, t: Tensor) -> Any:
+        """The note; None for none."""
+        entry = self._notes.get(id(t))
+        return entry[1] if entry is not None and entry[0]() is t else None
+
+    def put(self, t: Tensor, note: Any) -> None:
+        """Note something in place of what was noted before."""
+        self._notes[id(t)] = (weakref.ref(t), note)
+
+
 class Capture(TorchFunctionMode):
     """Records the uses of trainable parameters while a model runs on inputs of N rows.
 
@@ -46,7 +62,6 @@ class Capture(TorchFunctionMode):
 
     Args:
         parameters: the trainable parameters by name.
-        inputs: those of the model.
         copy_views: whether outputs that are views are copied, for models that write into them.
         cached: calls that are answered without their layer.
 
@@ -63,7 +78,6 @@ class Capture(TorchFunctionMode):
     def __init__(
         self,
         parameters: Mapping[str, nn.Parameter],
-        inputs: Tensor,
         *,
         copy_views: bool = False,
         cached: Mapping[str, CachedCall] | None = None,
@@ -73,58 +87,68 @@ class Capture(TorchFunctionMode):
         self._cached = cached or {}
         self._recognizers = recognizers()
         self._views: list[tuple[Tensor, int]] = []
-        self._rows = len(inputs)
-        self._device = inputs.device.type
         self.uses: list[Use] = []
         self.opaque: set[str] = set()
         self.silent: set[str] = set()
         self.derived: dict[str, Derived] = {}
         self.reads_integers = False
         self.autocast = False
-        self._names: WeakIdKeyDictionary = WeakIdKeyDictionary()  # parameter or its transpose → (name, transposed)
-        self._rowwise: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that come from the inputs
-        self._rowwise[inputs] = True
-        self._moving: WeakIdKeyDictionary = WeakIdKeyDictionary()  # tensors that depend on parameters, detached or not
-        self._stored: WeakIdKeyDictionary = WeakIdKeyDictionary()  # inputs of cached layers → the tensor that they hold
+        self._names = _Notes()  # of a parameter or its transpose (name, whether it is transposed)
+        self._origins = _Notes()  # of a tensor (whether it comes from inputs, whether from parameters, detached or not)
+        self._stored = _Notes()  # of the input of a cached layer the tensor that the layer holds
         for name, parameter in parameters.items():
-            self._names[parameter] = (name, False)
+            self._names.put(parameter, (name, False))
+
+    def call(self, model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
+        """What a model returns on inputs, recorded."""
+        self._rows, self._device = len(inputs), inputs.device.type
+        self._origins.put(inputs, (True, False))
+        with self:
+            return model(inputs)
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """Run the call and record it."""
         kwargs = kwargs or {}
+        if func in _METADATA:
+            return func(*args, **kwargs)
         if func in COMPOSITES:
             with self:
                 out = COMPOSITES[func](*args, **kwargs)
             if out is not NotImplemented:
                 return out
-        tensors = list(_tensors(args)) + list(_tensors(kwargs.values()))
-        met = [t for t in tensors if t in self._names]
-        if met and func not in _METADATA:
+        tensors = _tensors((args, kwargs))
+        met = [t for t in tensors if self._names.get(t) is not None]
+        if met:
             self.autocast |= torch.is_autocast_enabled(self._device)
         run = self._linear if func is F.linear else func
         out = run(*args, **kwargs)
         self.reads_integers |= func in _LOOKUPS
-        rowwise = any(t in self._rowwise for t in tensors) or self._makes_rows(func, out)
-        if rowwise:
-            for t in _tensors((out,)):
-                self._rowwise[t] = True
-        if met or any(t in self._moving for t in tensors):
-            for t in _tensors((out,)):
-                self._moving[t] = True
-        if not met or func in _METADATA or self._is_transpose(func, args, kwargs, out):
+        rowwise = self._note_origins(func, tensors, out, bool(met))
+        if not met or self._is_transpose(func, args, kwargs, out):
             return out
         if self.copy_views and isinstance(out, Tensor) and out._is_view() and not _is_in_place(func):
             out = out.clone()
-            self._rowwise[out] = True
-        if not (torch.is_grad_enabled() and any(t.requires_grad for t in _tensors((out,)))):
-            self.silent.update(self._names[t][0] for t in met)
+            self._origins.put(out, (True, False))
+        if not (torch.is_grad_enabled() and any(t.requires_grad for t in _tensors(out))):
+            self.silent.update(self._names.get(t)[0] for t in met)
         elif rowwise:
             self._record(func, args, kwargs, out, met)
         else:
             self._derive(out, met)
         return out
+
+    def _note_origins(self, func: Callable[..., Any], tensors: list[Tensor], out: Any, moving: bool) -> bool:
+        """Note what the outputs of a call come from; whether they have the rows among their axes."""
+        origins = [o for o in map(self._origins.get, tensors) if o is not None]
+        rowwise = any(o[0] for o in origins) or self._makes_rows(func, out)
+        moving = moving or any(o[1] for o in origins)
+        if rowwise or moving:
+            for t in _tensors(out):
+                was = self._origins.get(t) or (False, False)
+                self._origins.put(t, (rowwise or was[0], moving or was[1]))
+        return rowwise
 
     def _makes_rows(self, func: Callable[..., Any], out: Any) -> bool:
         """Whether a call makes a tensor that may have the rows among its axes from none that has."""
@@ -138,7 +162,7 @@ class Capture(TorchFunctionMode):
         output = None if call is None else call(input, weight, bias)
         if call is None or output is None:
             return product(input, weight, bias)
-        self._stored[input] = call.input
+        self._stored.put(input, call.input)
         return output
 
     @property
@@ -148,26 +172,26 @@ class Capture(TorchFunctionMode):
 
     def _is_transpose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> bool:
         """Whether the call transposes a parameter, which is noted."""
-        if func not in _TRANSPOSES or kwargs or len(args) == 0 or args[0] not in self._names or args[0].ndim != 2:
+        if func not in _TRANSPOSES or kwargs or len(args) == 0 or args[0].ndim != 2:
             return False
-        if len(args) > 1 and {a % 2 for a in args[1:]} != {0, 1}:
+        named = self._names.get(args[0])
+        if named is None or (len(args) > 1 and {a % 2 for a in args[1:]} != {0, 1}):
             return False
-        name, transposed = self._names[args[0]]
-        self._names[out] = (name, not transposed)
+        self._names.put(out, (named[0], not named[1]))
         return True
 
     def _derive(self, out: Any, met: list[Tensor]) -> None:
         """Name what a call makes of parameters alone."""
-        sources = tuple(dict.fromkeys(self._names[t][0] for t in met))
-        for tensor in _tensors((out,)):
+        sources = tuple(dict.fromkeys(self._names.get(t)[0] for t in met))
+        for tensor in _tensors(out):
             if tensor.requires_grad:
                 name = f"{DERIVED}{len(self.derived)}"
                 self.derived[name] = Derived(tensor, tensor._version, sources)
-                self._names[tensor] = (name, False)
+                self._names.put(tensor, (name, False))
 
     def _give_up(self, tensors: Iterable[Tensor]) -> None:
         """Mark the parameters that tensors are computed from as opaque."""
-        names = [self._names[t][0] for t in tensors if t in self._names]
+        names = [named[0] for named in map(self._names.get, tensors) if named is not None]
         while names:
             name = names.pop()
             if name in self.derived:
@@ -191,9 +215,10 @@ class Capture(TorchFunctionMode):
         if out._is_view():
             self._views.append((out.detach(), out._version))
         for part in parts:
-            if part.parameter not in self._names:  # frozen, or no parameter at all
+            named = self._names.get(part.parameter)
+            if named is None:  # frozen, or no parameter at all
                 continue
-            name, transposed = self._names[part.parameter]
+            name, transposed = named
             layer, x = part.layer.transposed() if transposed else part.layer, part.input
             if layer is None or (x is not None and x.is_complex()):
                 self._give_up([part.parameter])
@@ -202,7 +227,8 @@ class Capture(TorchFunctionMode):
             if x is None:
                 self.uses.append(Use(name, layer, None, edge, shape))
                 continue
-            stored, is_fixed = self._stored.get(x, x.detach()), x not in self._moving
+            stored, origin = self._stored.get(x), self._origins.get(x)
+            stored, is_fixed = x.detach() if stored is None else stored, origin is None or not origin[1]
             plain = is_fixed and not x.requires_grad and func is F.linear and not transposed and x.ndim == 2
             is_cacheable = plain and name not in self.derived
             self.uses.append(Use(name, layer, stored, edge, shape, x._version, is_fixed, is_cacheable))
@@ -237,11 +263,19 @@ _METADATA = {
 }
 
 
-def _tensors(values: Iterable[Any]) -> Iterable[Tensor]:
-    for value in values:
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, list | tuple):
-            yield from _tensors(value)
-        elif isinstance(value, dict):
-            yield from _tensors(value.values())
+def _tensors(value: Any) -> list[Tensor]:
+    """The tensors in a value, and in the lists, tuples and dictionaries that it is made of."""
+    found: list[Tensor] = []
+    _add_tensors(value, found)
+    return found
+
+
+def _add_tensors(value: Any, found: list[Tensor]) -> None:
+    if isinstance(value, Tensor):
+        found.append(value)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _add_tensors(part, found)
+    elif isinstance(value, dict):
+        for part in value.values():
+            _add_tensors(part, found)

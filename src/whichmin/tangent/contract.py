@@ -20,8 +20,11 @@ from whichmin.tangent.layers.bias import Bias
 from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.grams import Grams
 
-#: Bytes that one slice of per-example gradients may take.
-SLICE_BYTES = 2**28
+#: Bytes that one slice of per-example gradients may take: what the C library hands out again without asking the system
+#: for new pages (a ResNet-18 of width 16, 2 outputs, 100 rows: 1.95 s at 2**24, 1.84 at 2**25, 2.13 at 2**26).
+SLICE_BYTES = 2**25
+#: Rows of a symmetric product that are made at once.
+STRIPE = 64
 
 
 def contract(
@@ -67,9 +70,10 @@ def _add_part(
     grams: Grams,
 ) -> None:
     """Add the part of one parameter of a shape, used in ``left`` and ``right``."""
-    left, right = (joined(left), joined(right)) if right is not left else [joined(left)] * 2
+    first = [f.use.layer.unfolded(f, shape) for f in joined(left)]
+    left, right = first, first if right is left else [f.use.layer.unfolded(f, shape) for f in joined(right)]
     pairs = [(u, v) for u in left for v in right]
-    if not isinstance(weight, Tensor) and all(u.use.layer.has_gram(u, v, SLICE_BYTES) for u, v in pairs):
+    if not isinstance(weight, Tensor) and all(u.use.layer.has_gram(u, v) for u, v in pairs):
         for u, v in pairs:
             u.use.layer.add_gram(K, u, v, weight, grams)
         return
@@ -80,11 +84,16 @@ def _add_part(
 
 
 def _add_product(K: Tensor, P: Tensor, Q: Tensor, weight: Tensor | float) -> None:
-    """K ← K + P D Qᵀ."""
-    if isinstance(weight, Tensor):
-        K.addmm_(P * weight.reshape(1, -1), Q.T)
-    else:
-        K.addmm_(P, Q.T, alpha=weight)
+    """K ← K + P D Qᵀ; where Q is P by rows of blocks, of which the upper half is the lower one's mirror image."""
+    W, alpha = (P * weight.reshape(1, -1), 1.0) if isinstance(weight, Tensor) else (P, weight)
+    if Q is not P or len(P) < 2 * STRIPE:
+        K.addmm_(W, Q.T, alpha=alpha)
+        return
+    for i in range(0, len(P), STRIPE):
+        end = min(i + STRIPE, len(P))
+        block = K.new_zeros((end - i, end)).addmm_(W[i:end], P[:end].T, beta=0, alpha=alpha)
+        K[i:end, :end] += block
+        K[:i, i:end] += block[:, :i].T
 
 
 def _slices(left: Sequence[Factor], right: Sequence[Factor], shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import random
@@ -19,6 +20,7 @@ from whichmin.tangent.factors import Arranged, Captured, Route, arrange, capture
 from whichmin.tangent.features import Metric
 from whichmin.tangent.hooks import masks_of
 from whichmin.tangent.model import evaluate, finite, trainable
+from whichmin.tangent.rows import EXACT
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ _DROPOUTS = (nn.modules.dropout._DropoutNd, nn.RReLU)
 
 #: How many rows of the inputs a model is tried on.
 SAMPLED = 3
+#: The state of a Mersenne twister: 624 words and a position among them.
+_MT19937_BYTES = 4 * 625
+#: A model of no more parameters than this is tried on all of a few rows: what its calls cost is the same.
+SMALL = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +47,8 @@ class Examination:
         X: the inputs, (n, …).
         parameters: its trainable parameters.
         rows: which rows, in no order.
-        sample: the model's run on them.
+        sample: the model's run on them, or on all.
+        is_whole: whether it is that on all.
     """
 
     model: nn.Module
@@ -49,6 +56,7 @@ class Examination:
     parameters: dict[str, nn.Parameter]
     rows: list[int]
     sample: Captured
+    is_whole: bool = False
 
     @property
     def outputs(self) -> int:
@@ -57,8 +65,14 @@ class Examination:
 
     @cached_property
     def arranged(self) -> Arranged:
-        """The uses of parameters on the sampled rows, with the rows of each."""
-        return arrange(self.sample, self.parameters)
+        """The uses of parameters in the sample with the rows of each; on some rows for a sum of the outputs."""
+        if self.is_whole:
+            return arrange(self.sample, self.parameters)
+        outputs = self.sample.outputs
+        weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
+        with torch.enable_grad():
+            total = (outputs * weights).sum(1, keepdim=True)
+        return arrange(replace(self.sample, outputs=total), self.parameters)
 
     @property
     def opaque(self) -> tuple[str, ...]:
@@ -83,6 +97,11 @@ class Examination:
         used = [u for u in self.sample.uses if u.is_cacheable and names.count(u.parameter) == 1]
         return [u.parameter for u in used if not self.parameters[u.parameter]._backward_hooks]
 
+    def arranged_by(self, route: Route) -> Arranged | None:
+        """What a run on all inputs by a route would give, where it was made."""
+        is_same = self.is_whole and route == self.route and not self.sample.silent
+        return self.arranged if is_same else None
+
     def bytes_per_row(self, form: Collection[str] = ()) -> int:
         """What the features of one row take: inputs and gradients at every use, gradients of parameters in ``form``."""
         n, C = self.sample.outputs.shape
@@ -97,6 +116,19 @@ class Examination:
             total += (0 if x is None else x.numel() * x.element_size()) + C * math.prod(use.shape) * item
         return 2 * total // n + 1  # as much again for what autograd keeps
 
+    def bytes_kept(self, form: Collection[str] = ()) -> int:
+        """What is left of a row's features where each parameter is kept in its smaller form (see ``compress``)."""
+        n, C = self.sample.outputs.shape
+        item = self.sample.outputs.element_size()
+        formed = {name: n * C * p.numel() * item for name, p in self.parameters.items()}
+        factors: dict[str, int] = {}
+        for use in self.sample.uses:
+            entries = C * math.prod(use.shape) + (0 if use.input is None else use.input.numel())
+            factors[use.parameter] = factors.get(use.parameter, 0) + entries * item
+        always = {*self.sample.opaque, *self.sample.woven, *form}
+        kept = (f if n in always else min(f, factors.get(n, 0)) for n, f in formed.items())
+        return sum(kept) // n + 1
+
     def check_rows(self, outputs: Tensor | None = None) -> None:
         """Refuse models whose output for a row depends on the other rows, or on the call.
 
@@ -106,13 +138,13 @@ class Examination:
         Raises:
             ModelError: two calls differ, or a row's output changes with the rows around it.
         """
-        model, X, sampled = self.model, self.X, self.sample.outputs.detach()
+        model, X, sampled = self.model, self.X, (self._plain if self.is_whole else self.sample.outputs).detach()
         with torch.no_grad():
             if outputs is None:
                 more = [i for i in range(min(len(X), 2 * SAMPLED)) if i not in self.rows][:2]
                 rows = list(range(len(self.rows)))
                 out = evaluate(model, X[[*sorted(self.rows), *more]]).detach()
-                out, sampled = out[rows], sampled[torch.tensor(self.rows).argsort().to(sampled.device)]
+                out = out[rows][torch.tensor(self.rows).argsort().argsort().to(out.device)]
             else:
                 out = outputs.detach()[self.rows]
             slack = 50 * self.eps**0.75 * (float(out.abs().max()) + 1e-30)
@@ -122,10 +154,10 @@ class Examination:
 
             suspicious = differ(out, sampled)
             if not suspicious and len(X) <= SAMPLED:
-                suspicious = differ(evaluate(model, X[self.rows[:1]]), self.sample.outputs.detach()[:1])
+                suspicious = differ(evaluate(model, X[self.rows[:1]]), sampled[:1])
             if not suspicious:
                 return
-            random = differ(evaluate(model, X[self.rows]), self.sample.outputs.detach())
+            random = differ(evaluate(model, X[self.rows]), sampled)
         if random:
             raise ModelError(
                 "two calls of the model on the same inputs differ: something in it is random, or it changes when it is "
@@ -136,7 +168,7 @@ class Examination:
             "attention across rows?): each row must be a function of its own input for a tangent kernel to exist."
         )
 
-    @property
+    @cached_property
     def eps(self) -> float:
         """The rounding of the coarsest floating-point type that the network computes in."""
         types = {p.dtype for p in self.parameters.values()} | {self.sample.outputs.dtype}
@@ -229,7 +261,7 @@ def by_first_right_route(
     """
     route = replace(examination.route, form=examination.route.form | set(form))
     result = attempt(route)
-    if result is None and route.by_rows:
+    if result is None and route.by_rows and not examination.is_whole:  # there rows were looked for in every call
         logger.info("the kernel differs from plain autograd: rows are looked for in every call")
         route = replace(route, by_rows=frozenset())
         result = attempt(route)
@@ -256,13 +288,14 @@ def by_first_right_route(
     return result
 
 
-def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Examination:
+def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: bool = False) -> Examination:
     """Check a model on inputs, by a forward pass on a few rows of them.
 
     Args:
         model: the network.
         X: the inputs, (n, …), at least one row.
         outputs: how many outputs a row must have; None for any number.
+        whole: whether the pass may be one over all rows of small inputs, whose uses of parameters are then known.
 
     Raises:
         ModelError: BatchNorm in training mode, active dropout or other randomness, no trainable parameters, integers
@@ -275,7 +308,8 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Exami
     generator = torch.Generator().manual_seed(len(X))
     rows = torch.randperm(len(X), generator=generator)[:SAMPLED].tolist()
     before = _random_states(X.device)
-    sample = capture(model, parameters, X[rows])
+    whole = whole and len(X) <= EXACT and sum(p.numel() for p in parameters.values()) <= SMALL
+    sample = capture(model, parameters, X if whole else X[rows])
     if _random_states(X.device) != before:
         raise ModelError(
             f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
@@ -292,7 +326,7 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None) -> Exami
             f"the model has {sample.outputs.shape[1]} outputs per row and the targets have {outputs}: change the last "
             "layer or encode the targets alike."
         )
-    return Examination(model, X, parameters, rows, sample)
+    return Examination(model, X, parameters, rows, sample, whole)
 
 
 def _random_states(device: torch.device) -> tuple[object, ...]:
@@ -300,8 +334,15 @@ def _random_states(device: torch.device) -> tuple[object, ...]:
     states: list[object] = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
     if device.type == "cuda":
         states.append(torch.cuda.get_rng_state(device).numpy().tobytes())
-    numpy = np.random.get_state(legacy=False)["state"]  # noqa: NPY002 - the generator that models draw from
-    return (*states, numpy["key"].tobytes(), numpy["pos"])
+    return (*states, _numpy_state())
+
+
+def _numpy_state() -> bytes:
+    """That of the generator of ``np.random``; read where it lies, since numpy takes 0.1 ms to make a list of it."""
+    generator = np.random.get_bit_generator()  # pyright: ignore[reportAttributeAccessIssue]
+    if isinstance(generator, np.random.MT19937):
+        return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)
+    return repr(generator.state).encode()
 
 
 def check_modules(model: nn.Module) -> None:

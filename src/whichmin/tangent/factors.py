@@ -17,7 +17,17 @@ from whichmin.tangent.layers.base import Factor, Use
 from whichmin.tangent.layers.bias import Bias, aligned_to
 from whichmin.tangent.layers.gain import Gain
 from whichmin.tangent.model import evaluate
-from whichmin.tangent.rows import Arrangement, Layout, arrangement, marks, possible_layouts, rows_of
+from whichmin.tangent.rows import (
+    EXACT,
+    Arrangement,
+    Layout,
+    arrangement,
+    exact_layout,
+    exact_marks,
+    marks,
+    possible_layouts,
+    rows_of,
+)
 
 #: Per-example gradients of so many entries are taken through a derived tensor at once.
 PULLED_AT_ONCE = 2**24
@@ -136,15 +146,17 @@ def capture(
     cached: Mapping[str, CachedCall] | None = None,
 ) -> Captured:
     """Run the model on X and record how it uses its parameters, those in ``form`` as opaque ones."""
-    with torch.enable_grad(), Capture(parameters, X, cached=cached) as mode:
-        outputs = evaluate(model, X)
-    if mode.overwritten:
-        with torch.enable_grad(), Capture(parameters, X, copy_views=True, cached=cached) as mode:
-            outputs = evaluate(model, X)
+    with torch.enable_grad():
+        mode = Capture(parameters, cached=cached)
+        outputs = evaluate(model, X, mode.call)
+        if mode.overwritten:
+            mode = Capture(parameters, copy_views=True, cached=cached)
+            outputs = evaluate(model, X, mode.call)
     captured = Captured(
         outputs, tuple(mode.uses), frozenset(), frozenset(), mode.derived, mode.reads_integers, mode.autocast
     )
-    captured = replace(captured, silent=captured.parameters_of(mode.silent))
+    if mode.silent:
+        captured = replace(captured, silent=captured.parameters_of(mode.silent))
     spoiled = {u.parameter for u in mode.uses if not u.intact}
     spoiled |= {n for n, d in mode.derived.items() if d.tensor._version != d.version}
     return give_up(captured, mode.opaque | set(form) | spoiled)
@@ -165,7 +177,7 @@ def factorize(
     X: Tensor,
     route: Route = BY_LAYERS,
     cached: Mapping[str, CachedCall] | None = None,
-    captured: Captured | None = None,
+    arranged: Arranged | None = None,
 ) -> Factors:
     """Run the model once on X and take the gradients at every use of a parameter: C backward passes.
 
@@ -179,13 +191,14 @@ def factorize(
         X: the inputs.
         route: how J is made.
         cached: calls that are answered without their layer.
-        captured: the model's run on X, where there was one.
+        arranged: what a run on X by this route gave, where there was one.
     """
-    if captured is None:
+    if arranged is None:
         captured = capture(model, parameters, X, route.form, cached)
-    captured = give_up(captured, captured.silent - route.trusted)
-    arranged = arrange(captured, parameters, route.by_rows)
-    captured, outputs = arranged.captured, captured.outputs
+        captured = give_up(captured, captured.silent - route.trusted)
+        arranged = arrange(captured, parameters, route.by_rows)
+    captured = arranged.captured
+    outputs = captured.outputs
     dtype = outputs.dtype
     for p in parameters.values():
         dtype = torch.promote_types(dtype, p.dtype)
@@ -259,14 +272,13 @@ def _arranged(
             unknown.append(k)
             continue
         by_rows.add(_signature(k, use, axes, layout, n))
-        positions = math.prod(use.shape[:axes])
-        factors[k] = Factor(use, g) if layout == "first" else _permuted(use, g, axes, arrangement(layout, positions, n))
+        factors[k] = _by_layout(use, g, axes, layout, n)
+    if unknown and n <= EXACT:
+        unknown = _by_exact_marks(unknown, captured, parameters, gradients, factors, by_rows)
     if not unknown:
         return factors, frozenset(by_rows)
     weights = torch.linspace(1.0, 1.5, outputs.shape[1], dtype=outputs.dtype, device=outputs.device)
-    seed = marks(n, outputs)[:, None] * weights
-    edges = [uses[k].edge for k in unknown]
-    marked = torch.autograd.grad(outputs, edges, seed.to(outputs), retain_graph=True, allow_unused=True)
+    marked = _marked(captured, unknown, marks(n, outputs)[:, None] * weights)
     for k, h in zip(unknown, marked, strict=True):
         use, g = uses[k], gradients[k]
         assert g is not None
@@ -276,6 +288,47 @@ def _arranged(
         if layout is not None:
             by_rows.add(_signature(k, use, use.layer.positions(use.shape, shape), layout, n))
     return factors, frozenset(by_rows)
+
+
+def _marked(captured: Captured, which: Sequence[int], seed: Tensor) -> tuple[Tensor | None, ...]:
+    """At some uses the gradient of a weighted sum of the outputs."""
+    edges = [captured.uses[k].edge for k in which]
+    return torch.autograd.grad(captured.outputs, edges, seed, retain_graph=True, allow_unused=True)
+
+
+def _by_exact_marks(
+    which: Sequence[int],
+    captured: Captured,
+    parameters: Mapping[str, Tensor],
+    gradients: Sequence[Tensor | None],
+    factors: list[Factor | bool],
+    by_rows: set[tuple[object, ...]],
+) -> list[int]:
+    """Enter the factors of uses whose rows stand in a layout; those of which it cannot be told so are returned."""
+    n, left = len(captured.outputs), []
+    seed = exact_marks(captured.outputs)
+    layouts: dict[tuple[int, int, int], Layout | None] = {}  # a weight and its bias have one output
+    for k, h in zip(which, _marked(captured, which, seed), strict=True):
+        use, g = captured.uses[k], gradients[k]
+        assert g is not None
+        axes = use.layer.positions(use.shape, _shape(use, captured, parameters))
+        key = (id(use.edge.node), use.edge.output_nr, axes)
+        if key not in layouts:
+            layouts[key] = None if h is None else exact_layout(g, h, axes, seed)
+        layout = layouts[key]
+        if layout is None or (layout == "first" and not _goes_by_rows(use, n)):
+            left.append(k)
+            continue
+        by_rows.add(_signature(k, use, axes, layout, n))
+        factors[k] = _by_layout(use, g, axes, layout, n)
+    return left
+
+
+def _by_layout(use: Use, g: Tensor, axes: int, layout: Layout, n: int) -> Factor | bool:
+    """The factor of a use whose rows stand in a layout; False where the layer cannot have them so."""
+    if layout == "first":
+        return Factor(use, g)
+    return _permuted(use, g, axes, arrangement(layout, math.prod(use.shape[:axes]), n))
 
 
 def _shape(use: Use, captured: Captured, parameters: Mapping[str, Tensor]) -> tuple[int, ...]:

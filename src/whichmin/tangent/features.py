@@ -157,13 +157,13 @@ class Features:
 
         Cost: about n₁·n₂·C²·(the sum of the layer widths); in a metric of tensors n₁·n₂·C²·P.
         """
-        K = self._contract(other, metric)
+        grams = Grams()
+        if self._cached is not None:
+            self._cached.share(grams)
+        right = self._factors if other is None else other._factors
+        K = contract(self._factors, right, self.parameters, metric, grams)
         n1, C, n2, _ = K.shape
         return K.reshape(n1 * C, n2 * C)
-
-    def kernel(self, other: Features | None = None, metric: Metric | None = None) -> Tensor:
-        """The same as (n₁, n₂, C, C)."""
-        return self._contract(other, metric).transpose(1, 2).contiguous()
 
     def inner(self, a: Direction, b: Direction) -> float:
         """⟨a, b⟩ of two directions of the form that :meth:`pull` returns."""
@@ -173,13 +173,6 @@ class Features:
             layer = self._cached[name]
             total += float((layer.gram(layer.train) @ step * b.steps[name]).sum(dtype=torch.float64))
         return total
-
-    def _contract(self, other: Features | None, metric: Metric | None) -> Tensor:
-        grams = Grams()
-        if self._cached is not None:
-            self._cached.share(grams)
-        right = self._factors if other is None else other._factors
-        return contract(self._factors, right, self.parameters, metric, grams)
 
     def _gradients(self, c: Tensor, rows: Tensor | None, without: Collection[str] = ()) -> dict[str, Tensor | None]:
         found: dict[str, Tensor | None] = dict.fromkeys(self._absent)

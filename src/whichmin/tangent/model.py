@@ -32,14 +32,24 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return parameters
 
 
-def evaluate(model: Callable[[Tensor], Tensor], X: Tensor) -> Tensor:
+def evaluate(
+    model: Callable[[Tensor], Tensor],
+    X: Tensor,
+    call: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] | None = None,
+) -> Tensor:
     """f(X), (N, C), with an error that says what the model was given where it fails.
+
+    Args:
+        model: the network.
+        X: the inputs, (N, …).
+        call: calls it on a copy of them; None for nothing but the call.
 
     Raises:
         ModelError: the model fails on X, or returns something that is not (N,) or (N, C).
     """
     try:
-        out = model(X.clone())  # a model may write into its inputs
+        inputs = X.clone()  # a model may write into its inputs
+        out = model(inputs) if call is None else call(model, inputs)
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
         types = "" if first is None else f" The parameters are {first.dtype} on {first.device}."

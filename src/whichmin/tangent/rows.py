@@ -21,6 +21,8 @@ TOLERANCE = 1e-3
 ROUNDING = 64
 #: So many numbers of each position are looked at.
 SEEN = 4
+#: Up to so many rows are marked by powers of two, which a float32 has room for.
+EXACT = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +76,41 @@ def arrangement(layout: Layout, positions: int, n: int) -> Arrangement:
 def marks(n: int, like: Tensor) -> Tensor:
     """Different numbers for n rows, (n,), between 1 and 2."""
     return 1 + torch.arange(n, dtype=like.dtype, device=like.device) / max(n, 1)
+
+
+def exact_marks(outputs: Tensor) -> Tensor:
+    """A different power of two for each of n rows at one of its outputs, zeros at the others, (n, C).
+
+    Powers of two multiply without rounding: with them rows are told by comparing digits.
+    """
+    n, C = outputs.shape
+    seed, i = torch.zeros_like(outputs), torch.arange(n, device=outputs.device)
+    seed[i, i % C] = (i - n // 2).to(outputs.dtype).exp2()
+    return seed
+
+
+def exact_layout(g: Tensor, marked: Tensor, axes: int, seed: Tensor) -> Layout | None:
+    """The first layout in which the marked gradient is what marks make of those of the outputs, digit by digit.
+
+    None where there is none: that may be rounding, of which :func:`rows_of` knows.
+
+    Args:
+        g: the gradients of the outputs at a call's output, (C, …).
+        marked: that of the sum with these marks.
+        axes: how many leading axes of the call's output positions run over.
+        seed: the :func:`exact_marks`.
+    """
+    n, C = seed.shape
+    marks = seed.sum(1, keepdim=True)
+    for layout in possible_layouts(tuple(marked.shape), axes, n):
+        shape = (-1, n, math.prod(marked.shape[axes:])) if layout == "tiles" else (1, n, marked.numel() // n)
+        own = g.reshape(C, *shape)
+        if C > 1:
+            i = torch.arange(n, device=g.device)
+            own = own[i % C, :, i].transpose(0, 1)
+        if torch.equal(own.reshape(shape) * marks, marked.reshape(shape)):
+            return layout
+    return None
 
 
 @dataclass(frozen=True, eq=False)

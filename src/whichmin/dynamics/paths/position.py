@@ -129,8 +129,8 @@ class MovingNetwork:
     def outputs(self, X: Tensor) -> Tensor:
         """f(θ, X), (n, C)."""
         calls = self._cached.calls(X)
-        with torch.no_grad(), Capture(self.parameters, X, cached=calls):
-            outputs = evaluate(self.model, X)
+        with torch.no_grad():
+            outputs = evaluate(self.model, X, Capture(self.parameters, cached=calls).call)
         return self.outputs(X) if self._cached.drop_refused(calls) else outputs
 
     def spectrum(self, features: Features, metric: Metric | None = None) -> Spectrum:

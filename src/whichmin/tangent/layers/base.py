@@ -57,8 +57,17 @@ class Layer(ABC):
         """This layer when the parameter entered the call as its transpose; None where that has no meaning."""
         return None
 
-    def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
-        """Whether :meth:`add_gram` is there for these, cheaper than gradients, and takes no more bytes than that."""
+    def unfolded(self, factor: Factor, shape: tuple[int, ...]) -> Factor:
+        """The same part of J as a use by a layer that has a shorter way to the kernel, or the factor itself.
+
+        Args:
+            factor: the call, this layer's.
+            shape: the parameter's.
+        """
+        return factor
+
+    def has_gram(self, left: Factor, right: Factor) -> bool:
+        """Whether :meth:`add_gram` is there for these, and cheaper than gradients."""
         return False
 
     def add_gram(self, K: Tensor, left: Factor, right: Factor, weight: float, grams: Grams) -> None:

@@ -49,7 +49,7 @@ class Bias(Layer):
         """G, summed."""
         return sum_to(factor.gradient, shape, self.axes, lo, hi, self.row_axis)
 
-    def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
+    def has_gram(self, left: Factor, right: Factor) -> bool:
         """Where it meets every row once, for every pair of such uses."""
         other = right.use.layer
         return self._is_plain(left) and isinstance(other, Bias) and other._is_plain(right)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,12 @@ from torch import Tensor
 
 from whichmin.tangent.layers.base import Factor, Layer, Part, Recognizer
 from whichmin.tangent.layers.bias import Bias
+from whichmin.tangent.layers.dense import Dense
+
+#: A window of so many times more weights than there are positions is better multiplied by than convolved with: measured
+#: on one thread, 16 rows: 576 weights and 64 positions 4.6 ms against 5.3, 1152 and 16 6 ms against 29, 288 and 256 4.6
+#: against 3.5, 144 and 1024 10.6 against 4.9.
+WIDE = 4
 
 
 @dataclass(frozen=True)
@@ -43,23 +50,42 @@ class Convolution(Layer):
         return 1
 
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
-        """One weight gradient per example, each by the library's own convolution kernels."""
-        x, g = factor.input, factor.gradient
-        transposed = self.output_padding is not None
-        whole = transposed or self.groups > 1 or (lo == 0 and hi == shape[0])
-        if not whole:
-            g = g[:, :, lo:hi]
-        like = g.new_empty(()).expand(shape if whole else (hi - lo, *shape[1:]))
-        more = list(self.output_padding or [0] * (len(shape) - 2))
-        settings = (list(self.stride), list(self.padding), list(self.dilation), transposed, more, self.groups)
-        out = g.new_empty((*g.shape[:2], *like.shape))
-        for i in range(g.shape[1]):
-            row = x[i : i + 1]
-            for c in range(g.shape[0]):
-                out[c, i] = torch.ops.aten.convolution_backward(
-                    g[c, i : i + 1], row, like, None, *settings, [False, True, False]
-                )[1]
-        return out[:, :, lo:hi] if whole else out
+        """Σ_t G_cot A_i(t + window), by products with the windows of the input or by a convolution of all rows."""
+        unfolded = self.unfolded(factor, shape)
+        if unfolded is not factor:
+            inner = math.prod(shape[1:])
+            made = unfolded.use.layer.gradient(unfolded, (shape[0], inner), lo, hi)
+            return made.view(*made.shape[:2], hi - lo, *shape[1:])
+        whole = self.output_padding is not None or self.groups > 1 or (lo == 0 and hi == shape[0])
+        if whole:
+            return self._by_groups(factor.input, factor.gradient, shape)[:, :, lo:hi]
+        return self._by_groups(factor.input, factor.gradient[:, :, lo:hi], (hi - lo, *shape[1:]))
+
+    def unfolded(self, factor: Factor, shape: tuple[int, ...]) -> Factor:
+        """A dense layer that meets every window, where windows are wide."""
+        g = factor.gradient.flatten(3)
+        plain = len(shape) == 4 and self.groups == 1 and self.output_padding is None
+        if not plain or math.prod(shape[1:]) < WIDE * g.shape[3]:
+            return factor
+        windows = F.unfold(factor.input, shape[2:], self.dilation, self.padding, self.stride).transpose(1, 2)
+        gradient = g.transpose(2, 3)
+        use = replace(
+            factor.use, layer=Dense(), input=windows, shape=tuple(gradient.shape[1:]), version=windows._version
+        )
+        return Factor(use, gradient)
+
+    def _by_groups(self, x: Tensor, g: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """One convolution for each output, whose groups of channels are the rows."""
+        C, n = g.shape[:2]
+        transposed, more = self.output_padding is not None, list(self.output_padding or [0] * (len(shape) - 2))
+        settings = (list(self.stride), list(self.padding), list(self.dilation), transposed, more, n * self.groups)
+        like = g.new_empty(()).expand(n * shape[0], *shape[1:])
+        x = x.reshape(1, -1, *x.shape[2:])
+        out = g.new_empty((C, *like.shape))
+        for c in range(C):
+            rows = g[c].reshape(1, -1, *g.shape[3:])
+            out[c] = torch.ops.aten.convolution_backward(rows, x, like, None, *settings, [False, True, False])[1]
+        return out.view(C, n, *shape)
 
 
 def _recognize(

@@ -21,6 +21,11 @@ from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import MatrixProducts
 from whichmin.tangent.products import product
 
+#: Multiplications of pairs of tokens, in many small products, take so many times those of one large product.
+SLOWER = 3
+#: Entries of an intermediate result of pairs of tokens.
+AT_ONCE = 2**21
+
 
 @dataclass(frozen=True)
 class Dense(Layer):
@@ -46,21 +51,26 @@ class Dense(Layer):
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
         """Σ_t G_cit A_itᵀ over tokens t."""
         A, G = _tokens(factor)
-        if self.flipped:
-            return A[None, :, :, lo:hi].transpose(2, 3) @ G
-        return G[..., lo:hi].transpose(2, 3) @ A
+        first, second = (A[..., lo:hi], G) if self.flipped else (G[..., lo:hi], A)
+        out = G.new_empty((*G.shape[:2], hi - lo, second.shape[-1]))
+        for c in range(len(G)):
+            one, other = (first, second[c]) if self.flipped else (first[c], second)
+            torch.bmm(one.transpose(1, 2), other, out=out[c])
+        return out
 
-    def has_gram(self, left: Factor, right: Factor, budget: int) -> bool:
-        """Where pairs of tokens take fewer multiplications than gradients."""
-        if not isinstance(right.use.layer, Dense):
+    def has_gram(self, left: Factor, right: Factor) -> bool:
+        """Where pairs of tokens are cheaper than gradients, by multiplications; among tokens these are slower ones."""
+        other = right.use.layer
+        if not isinstance(other, Dense):
             return False
-        (A, G), (B, _) = _tokens(left), _tokens(right)
+        G, B = _tokens(left)[1], _tokens(right)[0]
         C, n1, T, out = G.shape
         n2, S, inner = B.shape
-        pairs = n1 * n2 * T * S * (inner + C * C * out)
         formed = C * (n1 * T + n2 * S) * inner * out + C * C * n1 * n2 * inner * out
-        fits = T == S == 1 or 2 * C * C * n1 * n2 * T * S * A.element_size() <= budget
-        return fits and pairs <= formed
+        if T == S == 1:
+            return n1 * n2 * (inner + C * C * out) <= formed
+        pairs = n1 * n2 * (T * S * (inner + C * out) + C * C * S * out)
+        return self.flipped == other.flipped and SLOWER * pairs <= formed
 
     def add_gram(self, K: Tensor, left: Factor, right: Factor, weight: float, grams: Grams) -> None:
         """(A Bᵀ)∘(G Hᵀ), summed over pairs of tokens."""
@@ -69,16 +79,17 @@ class Dense(Layer):
         n2, S, _ = B.shape
         other = right.use.layer
         assert isinstance(other, Dense)
-        if self.flipped == other.flipped:
-            gradients = grams(left.gradient, right.gradient).view(C, n1 * T, C, n2 * S)
-            pairs = gradients * grams(left.input, right.input).view(1, n1 * T, 1, n2 * S)
-        else:  # one stores (out, in), the other (in, out): inputs meet gradients
-            first = (G.reshape(C * n1 * T, -1) @ B.reshape(n2 * S, -1).T).view(C, n1 * T, 1, n2 * S)
-            second = (A.reshape(n1 * T, -1) @ H.reshape(C * n2 * S, -1).T).view(1, n1 * T, C, n2 * S)
-            pairs = first * second
         if T > 1 or S > 1:
-            pairs = pairs.reshape(C, n1, T, C, n2, S).sum((2, 5))
-        K.view(C, n1, C, n2).add_(pairs.reshape(C, n1, C, n2), alpha=weight)
+            _add_tokens(K.view(C, n1, C, n2), (A, G), (B, H), weight, left is right)
+            return
+        if self.flipped == other.flipped:
+            gradients = grams(left.gradient, right.gradient).view(C, n1, C, n2)
+            pairs = gradients * grams(left.input, right.input).view(1, n1, 1, n2)
+        else:  # one stores (out, in), the other (in, out): inputs meet gradients
+            first = (G.reshape(C * n1, -1) @ B.reshape(n2, -1).T).view(C, n1, 1, n2)
+            second = (A.reshape(n1, -1) @ H.reshape(C * n2, -1).T).view(1, n1, C, n2)
+            pairs = first * second
+        K.view(C, n1, C, n2).add_(pairs, alpha=weight)
 
     def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
         """Where it meets every row once."""
@@ -108,6 +119,30 @@ class _Products(MatrixProducts):
     def _input_across(self) -> Tensor:
         """Aᵀ, (in, n)."""
         return self._input.T.contiguous()
+
+
+def _add_tokens(
+    K: Tensor, left: tuple[Tensor, Tensor], right: tuple[Tensor, Tensor], weight: float, same: bool
+) -> None:
+    """Add Σ_ts (A_it·B_js)(G_cit·H_djs) to K, (C, n₁, C, n₂), some rows at once; of the same rows half and its mirror.
+
+    With M = A Bᵀ first Σ_t M_itjs G_cit, then its products with H: T·S·(in + C·out) + C²·S·out multiplications a pair.
+    """
+    (A, G), (B, H) = left, right
+    C, n1, T, out = G.shape
+    n2, S, inner = B.shape
+    H = H.permute(1, 2, 3, 0).reshape(n2, S * out, C)
+    step = max(1, AT_ONCE // (n2 * S * max(T, out)))
+    for i in range(0, n1, step):
+        end, lo = min(i + step, n1), i if same else 0
+        b, m = end - i, n2 - lo
+        M = product(B[lo:].reshape(m * S, inner), A[i:end].reshape(b * T, inner)).view(m * S, b, T).transpose(0, 1)
+        for c in range(C):
+            met = torch.bmm(M, G[c, i:end]).view(b, m, S * out).transpose(0, 1)
+            part = torch.bmm(met, H[lo:]).permute(1, 2, 0).mul_(weight)  # (b, C, m)
+            K[c, i:end, :, lo:] += part
+            if same:
+                K[:, end:, c, i:end] += part[..., b:].permute(1, 2, 0)
 
 
 def _tokens(factor: Factor) -> tuple[Tensor, Tensor]:
