@@ -164,10 +164,12 @@ class CachedLayers:
             self._settle(name)
             self._layers[name].forget()
 
-    def release(self) -> None:
-        """Follow no outputs any more."""
+    def release(self) -> bool:
+        """Follow no outputs any more; whether any were."""
         self.settle()
+        any_followed = bool(self._layers)
         self._layers.clear()
+        return any_followed
 
     def memory(self) -> dict[str, Memory]:
         """What :meth:`recall` puts back."""

@@ -62,7 +62,7 @@ class IntervalCount(Controller):
 
     Attributes:
         accepted: the error of the outputs that is accepted.
-        accepted_loss: the relative error of training losses that is accepted.
+        accepted_loss: the relative error of training losses, and of the number of steps to one, that is accepted.
         most: no more intervals than this are planned.
     """
 
@@ -80,8 +80,8 @@ class IntervalCount(Controller):
     MOST_GROWTH = 4
 
     def is_met(self, outcome: Outcome) -> bool:
-        """Whether both errors are accepted."""
-        return outcome.error <= self.accepted and outcome.loss_error <= self.accepted_loss
+        """Whether all errors are accepted."""
+        return outcome.error <= self.accepted and self._loss_error(outcome) <= self.accepted_loss
 
     def next(self, attempt: Attempt) -> float | None:
         """In intervals; 1 is the linearization at θ₀."""
@@ -89,11 +89,15 @@ class IntervalCount(Controller):
         if self.is_met(outcome) or count >= self.most or _is_no_use(outcome, count):
             return None
         if count == 1:
-            direct = outcome.error <= self.DIRECT * self.accepted
-            return max(2, math.ceil(outcome.error / self.accepted)) if direct else self.FIRST
-        missing = max(outcome.error / (AIM * self.accepted), outcome.loss_error / (AIM * self.accepted_loss))
+            missing = max(outcome.error / self.accepted, outcome.steps_error / self.accepted_loss)
+            return max(2, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST
+        missing = max(outcome.error / (AIM * self.accepted), self._loss_error(outcome) / (AIM * self.accepted_loss))
         wanted = math.ceil(count * min(missing, self.MOST_GROWTH))
         return min(self.most, max(math.ceil(self.LEAST_GROWTH * count), wanted))
+
+    @staticmethod
+    def _loss_error(outcome: Outcome) -> float:
+        return max(outcome.loss_error, outcome.steps_error)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,10 @@ from whichmin.tangent.features import Features, Metric
 
 #: A largest eigenvalue of up to this many times the limit of stability counts as within it.
 SLACK = 1 + 1e-4
+#: A largest eigenvalue of more than this part of the limit of stability is close to it: real training may linger there.
+CLOSE = 0.98
+#: Whether a kernel has come close is looked at where it was beyond this part of the limit before.
+FAR_FROM_EDGE = 0.5
 #: The largest eigenvalue is brought back to this part of the limit of stability.
 BELOW_EDGE = 0.99
 #: So many Newton steps along ∇λ_max are made at most after an interval.

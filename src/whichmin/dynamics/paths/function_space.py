@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
+from whichmin.dynamics.paths.edge import CLOSE, FAR_FROM_EDGE
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
@@ -30,8 +31,6 @@ LOSS_TOLERANCE = 0.02
 SMALLEST_LOSS = 1e-5
 #: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
 MOST_INTERVALS = 512
-#: Whether a kernel has outgrown the rate is looked at where it comes to more than this part of the limit at θ₀.
-FAR_FROM_EDGE = 0.5
 #: An estimated error of more than this many times the size of targets and outputs is no estimate.
 MEANINGLESS = 30.0
 #: What is said then.
@@ -39,8 +38,8 @@ NOTHING_ALIKE = (
     "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
     "ends from here is not known, and it may diverge."
 )
-#: One linearization is not believed where the kernel at its end is beyond this many times the limit.
-OUTGROWN = 1.02
+#: A network that is nearer to its linearization than this part of the targets' standard deviation is linear.
+LINEAR = 1e-4
 
 
 class FunctionSpacePredictor(Predictor):
@@ -77,7 +76,7 @@ class FunctionSpacePredictor(Predictor):
         try:
             if isinstance(relinearize, int):
                 return self._path_of(relinearize, outcome, patience)
-            if controller.is_met(outcome) and outcome.edge is None:
+            if controller.is_met(outcome) and not self._lingers(outcome):
                 return outcome
             return self._cheapest(outcome, controller, tol, patience)
         except BudgetError:
@@ -94,7 +93,7 @@ class FunctionSpacePredictor(Predictor):
             return self._with_certificate(real.run(patience), linearized)
         try:
             outcome = self._refined(linearized, controller, tol, patience)
-            if real is None or (controller.is_met(outcome) and outcome.edge is None):
+            if real is None or (controller.is_met(outcome) and not self._lingers(outcome)):
                 return outcome
         except (PatienceError, DivergenceError):
             if real is None:
@@ -133,23 +132,41 @@ class FunctionSpacePredictor(Predictor):
         error, notes = self._one_shot_error(features, c, step, train[-1], test[-1]), ()
         if not error <= MEANINGLESS * (self.problem.target_std + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
-        edge = end if self._is_outgrown(features) else None
+        is_close, steps_error = self._is_close(features), self._steps_error(features, train[-1])
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
         return Outcome(
-            "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, edge=edge,
-            certificate=certificate, notes=notes,
+            "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, is_close=is_close,
+            steps_error=steps_error, certificate=certificate, notes=notes,
         )  # fmt: skip
 
-    def _is_outgrown(self, features: Features) -> bool:
-        """Whether the kernel where the network stands has outgrown the rate; far from the limit it is not looked at."""
+    def _lingers(self, outcome: Outcome) -> bool:
+        """Whether real training may go another way at the edge of stability, which only a linear network cannot."""
+        return (outcome.edge is not None or outcome.is_close) and outcome.error > LINEAR * self.problem.target_std
+
+    def _is_close(self, features: Features) -> bool:
+        """Whether the kernel at θ₀ or where the network stands is close to the limit of stability."""
         theory, gamma = self.linearization, self.problem.objective.gamma
         limit, largest = self.rule.largest_stable(0, gamma), float(theory.spectrum.eigenvalues[0])
         if self.rule.flow or largest <= FAR_FROM_EDGE * limit or not math.isfinite(self.end):
             return False
         K = features.gram(metric=theory.metric).double()
-        return float(torch.linalg.eigvalsh(K)[-1]) > OUTGROWN * limit
+        return max(largest, float(torch.linalg.eigvalsh(K)[-1])) > CLOSE * limit
+
+    def _steps_error(self, features: Features, train: Tensor) -> float:
+        """How far off the number of steps to a training loss may be, relative to itself.
+
+        The rate at which the last residual r falls goes with rᵀKr, and K grows on the way to where the network stands.
+        """
+        theory, goal = self.linearization, self.problem.goal
+        if goal.until is None or self.end >= goal.steps:
+            return 0.0
+        residual = torch.from_numpy(train.numpy() - self.problem.objective.origin)
+        before, after = (
+            float(residual @ flat(f.push(f.pull(residual, metric=theory.metric)))) for f in (theory.features, features)
+        )
+        return 0.5 * abs(after / before - 1.0) if before > 0 else 0.0
 
     def _loss(self, train: Tensor) -> float:
         objective = self.problem.objective
@@ -193,7 +210,8 @@ class FunctionSpacePredictor(Predictor):
             length = float(motion.travelled(self.end)[1][-1])
 
         def finer(count: float, before: Attempt) -> Outcome:
-            return self._judged(before.outcome, count / before.resolution, int(count), length / count, patience)
+            ratio, stride = count / before.resolution, length / count
+            return self._judged(before.outcome, ratio, int(count), stride, patience)
 
         last = refine(finer, controller, Attempt(1, linearized))
         outcome = replace(last.outcome, notes=last.outcome.notes + self._missed(last.outcome, controller, tol))
@@ -212,6 +230,8 @@ class FunctionSpacePredictor(Predictor):
                 f"the training errors on the way may be off by {outcome.loss_error:.0%} of themselves, more than "
                 f"{controller.accepted_loss:.0%}, {far}"
             )
+        if outcome.steps_error > controller.accepted_loss:
+            notes.append(f"the number of steps may be off by {outcome.steps_error:.0%}, {far}")
         return tuple(notes)
 
     @staticmethod
@@ -219,9 +239,15 @@ class FunctionSpacePredictor(Predictor):
         return replace(outcome, certificate=linearized.certificate)
 
     def _judged(self, coarse: Outcome, ratio: float, count: int, stride: float | None, patience: Patience) -> Outcome:
-        """A path, its error by comparison with a coarser one and by what cannot be known of it."""
+        """A path, its error by comparison with a coarser one and by what cannot be known of it.
+
+        Raises:
+            PatienceError: it comes to the edge of stability, and training tells what happens there.
+        """
         outcome = self._compared(self._path(count, patience, stride), coarse, ratio)
-        if patience.real is not None:  # which takes its place where there is an edge
+        if patience.real is not None:
+            if outcome.edge is not None:  # finer paths come there too
+                raise PatienceError
             return outcome
         outcome = self._at_the_edge(outcome, count, stride, patience)
         return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
@@ -239,7 +265,10 @@ class FunctionSpacePredictor(Predictor):
         error, loss_error = root_mean_square(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
         if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
             loss_error = self._loss_error(outcome.train, coarse.train) / between
-        return replace(outcome, error=error, loss_error=loss_error)
+        steps_error = 0.0
+        if self.problem.goal.until is not None and outcome.steps > 0 and math.isfinite(outcome.steps):
+            steps_error = abs(outcome.steps - coarse.steps) / outcome.steps / between
+        return replace(outcome, error=error, loss_error=loss_error, steps_error=steps_error)
 
     def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:
         """With an error no smaller than what keeping to the edge of stability made of the path.
@@ -269,7 +298,7 @@ class FunctionSpacePredictor(Predictor):
         error = 0.0 if path.arrived else math.inf
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
-            notes=notes, edge=path.edge,
+            notes=notes, edge=path.edge, is_close=path.is_close,
         )  # fmt: skip
 
     def _path_notes(self, path: Path) -> tuple[str, ...]:
@@ -287,5 +316,10 @@ class FunctionSpacePredictor(Predictor):
                 f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "
                 f"lr = {self.rule.lr:.4g}: real training oscillates at the edge of stability there, and the prediction "
                 "follows its average."
+            )
+        elif path.is_close:
+            notes.append(
+                f"at the end the kernel has nearly grown to the limit of stability of lr = {self.rule.lr:.4g}: real "
+                "training may linger there, and take more steps."
             )
         return tuple(notes)

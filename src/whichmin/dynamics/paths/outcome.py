@@ -74,6 +74,8 @@ class Outcome:
         intervals: how many linearizations it took.
         error: the estimated root mean square error of the last ``test``; infinity where it is not known.
         loss_error: that of the training losses at several times, relative to themselves; 0 for a single time.
+        steps_error: that of the number of steps to a training loss, relative to itself; 0 for a given number.
+        is_close: whether the kernel came close to the learning rate's limit of stability.
         unknowable: the part of ``error`` that no finer path would take away.
         curve: (step, training loss) pairs.
         state: the network's parameters at the end, a state dict.
@@ -93,6 +95,8 @@ class Outcome:
     state: dict[str, Tensor]
     loss_error: float = 0.0
     unknowable: float = 0.0
+    steps_error: float = 0.0
+    is_close: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
     certificate: Certificate | None = None

@@ -154,9 +154,12 @@ class MovingNetwork:
             self._cached.hand_over(name)
             p.data.mul_(by)
 
-    def release(self) -> None:
-        """Cache no layers any more: for rules that move their weights in another way than along Jᵀ."""
-        self._cached.release()
+    def release(self) -> bool:
+        """Cache no layers any more, for rules that move their weights in another way than along Jᵀ; whether any were.
+
+        Features taken before no longer hold where there were any.
+        """
+        return self._cached.release()
 
     def settle(self) -> None:
         """Bring the parameters that lag behind to where they should stand."""

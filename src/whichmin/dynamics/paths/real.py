@@ -29,7 +29,7 @@ LONGEST = 100_000
 #: Seconds that other ways may take whatever training takes.
 FREE = 0.35
 #: The part of training's time that other ways may take besides.
-SHARE = 0.4
+SHARE = 0.3
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: Points of a training curve that are kept.
@@ -235,6 +235,7 @@ class Patience:
     progress: Progress
     expected: float = math.inf
     started: float = field(default_factory=time.perf_counter)
+    _checked: float = math.nan
 
     def check(self, steps: float, loss: float, first: float) -> None:
         """Called as a path goes on.
@@ -245,16 +246,18 @@ class Patience:
             first: the training loss at the start.
 
         Raises:
-            PatienceError: training would have been there by now.
+            PatienceError: with the next interval, as long as the last one, it would take longer than training lets it.
             BudgetError: the deadline passed.
         """
         now = time.perf_counter()
         self.progress.advance(steps)
         if now > self.deadline:
             raise BudgetError
-        if self.real is None or now - self.started < FREE:
+        before, self._checked = self._checked, now
+        after_next = now - self.started + (now - before if math.isfinite(before) else 0.0)
+        if self.real is None or after_next < FREE:
             return
-        if now - self.started > FREE + SHARE * self.real.seconds_per_step * self._steps(steps, loss, first):
+        if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(steps, loss, first):
             raise PatienceError
 
     def is_training_cheaper(self, seconds: float) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.paths.edge import back_to_the_edge
+from whichmin.dynamics.paths.edge import CLOSE, FAR_FROM_EDGE, back_to_the_edge
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -53,6 +53,7 @@ class Path:
         test: f(x') at the requested times.
         curve: (step, training loss) pairs.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
+        is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
     """
 
@@ -65,6 +66,7 @@ class Path:
     test: list[Tensor] = field(default_factory=list)
     curve: list[tuple[float, float]] = field(default_factory=list)
     edge: float | None = None
+    is_close: bool = False
     arrived: bool = False
 
     @property
@@ -113,7 +115,7 @@ def follow(
         if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
             return path
         if _has_arrived(path, problem.goal, first, before):
-            path.arrived = True
+            path.arrived, path.is_close = True, follower.is_close(path)
             return path
         before = now
     path.arrived = stride is None
@@ -151,6 +153,14 @@ class _Follower:
         )
         if beyond and path.edge is None:
             path.edge = path.steps
+
+    def is_close(self, path: Path) -> bool:
+        """Whether the kernel where the path stands is close to the limit of stability; far from it is not looked."""
+        limit = self.rule.largest_stable(path.steps, self.objective.gamma)
+        if not math.isfinite(path.steps) or float(path.spectrum.eigenvalues[0]) <= FAR_FROM_EDGE * limit:
+            return False
+        K = path.features.gram(metric=self.metric).double()
+        return float(torch.linalg.eigvalsh(K)[-1]) > CLOSE * limit
 
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""

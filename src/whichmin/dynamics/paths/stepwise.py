@@ -43,15 +43,15 @@ class StepwisePredictor(Predictor):
     """
 
     def __init__(self, problem: Problem, batches: Batches | GivenBatches | None) -> None:
-        problem.network.release()
         super().__init__(problem)
+        self._taken = None if problem.network.release() else problem.features
         self._recipe, self._batches = problem.recipe, batches
 
     @cached_property
     def features(self) -> Features:
         """J(X) at θ₀."""
         self.network.put(self.problem.origin)
-        return self.network.features()
+        return self._taken or self.network.features()
 
     @cached_property
     def test_features(self) -> Features:
