@@ -38,6 +38,8 @@ NOTHING_ALIKE = (
     "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
     "ends from here is not known, and it may diverge."
 )
+#: The slope of a loss at the end is taken from this part of the steps on.
+SHORTLY = 0.9
 #: A network that is nearer to its linearization than this part of the targets' standard deviation is linear.
 LINEAR = 1e-4
 
@@ -129,10 +131,10 @@ class FunctionSpacePredictor(Predictor):
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
-        error, notes = self._one_shot_error(features, c, step, train[-1], test[-1]), ()
+        (error, loss), notes = self._one_shot_errors(features, c, step, train[-1], test[-1]), ()
         if not error <= MEANINGLESS * (self.problem.target_std + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
-        is_close, steps_error = self._is_close(features), self._steps_error(features, train[-1])
+        is_close, steps_error = self._is_close(features), self._steps_error(loss)
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
@@ -154,19 +156,16 @@ class FunctionSpacePredictor(Predictor):
         K = features.gram(metric=theory.metric).double()
         return max(largest, float(torch.linalg.eigvalsh(K)[-1])) > CLOSE * limit
 
-    def _steps_error(self, features: Features, train: Tensor) -> float:
-        """How far off the number of steps to a training loss may be, relative to itself.
-
-        The rate at which the last residual r falls goes with rᵀKr, and K grows on the way to where the network stands.
-        """
-        theory, goal = self.linearization, self.problem.goal
-        if goal.until is None or self.end >= goal.steps:
+    def _steps_error(self, loss: float) -> float:
+        """How far off the number of steps to a training loss is, relative to itself, where the loss there is this."""
+        theory, goal, end = self.linearization, self.problem.goal, self.end
+        if goal.until is None or not 0 < end < goal.steps:
             return 0.0
-        residual = torch.from_numpy(train.numpy() - self.problem.objective.origin)
-        before, after = (
-            float(residual @ flat(f.push(f.pull(residual, metric=theory.metric)))) for f in (theory.features, features)
-        )
-        return 0.5 * abs(after / before - 1.0) if before > 0 else 0.0
+        before, there = theory.loss(math.floor(SHORTLY * end)), theory.loss(end)
+        if not before > there > 0 or not loss > 0:
+            return 0.0
+        slope = math.log(before / there) / (1.0 - math.floor(SHORTLY * end) / end)
+        return abs(math.log(loss / there)) / slope
 
     def _loss(self, train: Tensor) -> float:
         objective = self.problem.objective
@@ -179,8 +178,12 @@ class FunctionSpacePredictor(Predictor):
         off = max(abs(a - b) / max(a, floor) for a, b in pairs)
         return off if math.isfinite(off) else math.inf
 
-    def _one_shot_error(self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor) -> float:
-        """The distance to a prediction that is right to the next order, the network standing at θ* = θ₀ + J₀ᵀc.
+    def _one_shot_errors(
+        self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor
+    ) -> tuple[float, float]:
+        """The distance to a prediction that is right to the next order, and its training loss.
+
+        The network stands at θ* = θ₀ + J₀ᵀc.
 
         With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
         evaluated at θ* + δ, what that changes on the training set is trained away again, and what remains at the test
@@ -195,7 +198,8 @@ class FunctionSpacePredictor(Predictor):
         back = features.pull(theory.correction_for(changed, self.end), metric=theory.metric)
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
-        return root_mean_square(flat(network.outputs(network.X)) - test)
+        loss = self._loss(flat(network.outputs(network.task.X)))
+        return root_mean_square(flat(network.outputs(network.X)) - test), loss
 
     def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""

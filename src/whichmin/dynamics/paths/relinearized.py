@@ -23,7 +23,7 @@ from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
-from whichmin.losses import Objective
+from whichmin.losses import Array, Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 
@@ -53,6 +53,7 @@ class Path:
         test: f(x') at the requested times.
         curve: (step, training loss) pairs.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
+        at_loss: whether the last interval went to the training loss that training is to reach.
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
     """
@@ -67,6 +68,7 @@ class Path:
     curve: list[tuple[float, float]] = field(default_factory=list)
     edge: float | None = None
     is_close: bool = False
+    at_loss: bool = False
     arrived: bool = False
 
     @property
@@ -123,7 +125,7 @@ def follow(
 
 
 def _has_arrived(path: Path, goal: Goal, first: float, before: float) -> bool:
-    if goal.is_reached(path.loss, path.steps):
+    if goal.is_reached(path.loss, path.steps) or path.at_loss:
         return True
     if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
         return path.loss <= FITTED * first or path.loss > STALLED * before
@@ -143,7 +145,7 @@ class _Follower:
     def loss(self, features: Features) -> float:
         return self.objective.value(self._residual(features))
 
-    def _residual(self, features: Features) -> np.ndarray:
+    def _residual(self, features: Features) -> Array:
         return flat(features.outputs).numpy() - self.objective.origin
 
     def linearize(self, path: Path, project: bool) -> None:
@@ -169,10 +171,23 @@ class _Follower:
         self._snapshots(path, motion, t)
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
         path.remembered = self._move(path, motion, t)
-        path.features = self.network.features()
+        before, path.features = path.features, self.network.features()
         path.intervals += 1
         path.steps += t
+        if self.goal.until is not None:
+            path.at_loss = motion.loss(t) < self.goal.until
+            self._undo_jump(path, self._residual(before), motion.residual(t))
         path.curve.append((path.steps, self.loss(path.features)))
+
+    def _undo_jump(self, path: Path, before: Array, expected: Array) -> None:
+        """Take back what an interval missed of the training outputs, as training does all the while.
+
+        Else a path to a loss would take some steps more than training, until later intervals had taken it back.
+        """
+        jump = self._residual(path.features) - expected
+        c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected))
+        self.network.shift(path.features.pull(c, metric=self.metric), 1.0)
+        path.features = self.network.features()
 
     def _start(self, path: Path) -> Start:
         """The state of training, as it acts on the training outputs where the path stands."""
