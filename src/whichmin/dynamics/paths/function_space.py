@@ -38,6 +38,8 @@ NOTHING_ALIKE = (
     "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
     "ends from here is not known, and it may diverge."
 )
+#: A loss of no more than this many times the one that was asked for counts as that.
+NEARLY = 1.05
 #: The slope of a loss at the end is taken from this part of the steps on.
 SHORTLY = 0.9
 #: A network that is nearer to its linearization than this part of the targets' standard deviation is linear.
@@ -310,7 +312,7 @@ class FunctionSpacePredictor(Predictor):
         if not path.arrived:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes.append(f"the path was given up after {came}.")
-        elif goal.until is not None and path.loss >= goal.until and path.steps < goal.steps:
+        elif goal.until is not None and path.loss > NEARLY * goal.until and path.steps < goal.steps:
             notes.append(
                 f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
                 f"{goal.until:g}."

@@ -175,18 +175,19 @@ class _Follower:
         path.intervals += 1
         path.steps += t
         if self.goal.until is not None:
-            path.at_loss = motion.loss(t) < self.goal.until
-            self._undo_jump(path, self._residual(before), motion.residual(t))
+            path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
+            if t > 1:  # a single step is training itself
+                self._undo_jump(path, self._residual(before), motion.residual(t), 1.0 - 1.0 / t)
         path.curve.append((path.steps, self.loss(path.features)))
 
-    def _undo_jump(self, path: Path, before: Array, expected: Array) -> None:
-        """Take back what an interval missed of the training outputs, as training does all the while.
+    def _undo_jump(self, path: Path, before: Array, expected: Array, part: float) -> None:
+        """Take back a part of what an interval missed of the training outputs, as training does all the while.
 
         Else a path to a loss would take some steps more than training, until later intervals had taken it back.
         """
         jump = self._residual(path.features) - expected
         c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected))
-        self.network.shift(path.features.pull(c, metric=self.metric), 1.0)
+        self.network.shift(path.features.pull(c, metric=self.metric), part)
         path.features = self.network.features()
 
     def _start(self, path: Path) -> Start:

@@ -17,6 +17,8 @@ from whichmin.recipe.schedule import Batches, GivenBatches
 
 #: A largest eigenvalue of less than this part of that at θ₀ is a smaller one.
 SMALLER = 0.999
+#: One of less than this part is that of a network that has died, as rectifiers do when a step throws them too far.
+DEAD = 1e-3
 #: Training that is to reach a loss at such a rate is given up after this many steps.
 LONGEST = 5000
 
@@ -62,9 +64,9 @@ class UnstablePredictor(StepwisePredictor):
         return replace(outcome, notes=(*outcome.notes, note))
 
     def _is_more_stable_at(self, outcome: Outcome) -> bool:
-        """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀."""
+        """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀, and the network not dead."""
         network = self.network
         network.model.load_state_dict(outcome.state)
         largest = float(torch.linalg.eigvalsh(network.features().gram().double())[-1])
         network.put(self.problem.origin)
-        return largest < SMALLER * float(self.problem.spectrum.eigenvalues[0])
+        return DEAD < largest / float(self.problem.spectrum.eigenvalues[0]) < SMALLER
