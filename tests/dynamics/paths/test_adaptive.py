@@ -281,3 +281,13 @@ def test_an_edge_matters_while_much_is_left_to_be_fitted(edge, accepted, matters
     curve = [(0.0, 1.0), (10.0, 0.5), (25.0, 0.25), (30.0, 0.01)]
     outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=edge)
     assert _edge_matters(outcome, accepted) is matters
+
+
+@pytest.mark.parametrize(("lr", "is_known"), [(1e-3, True), (3e-2, False)])
+def test_at_the_edge_with_much_left_to_be_fitted_nothing_is_known(lr, is_known):
+    model, task = mlp_problem((4, 16), 10)
+    optimizer = partial(torch.optim.Adam, lr=lr, betas=(0.0, 0.99))
+    found = wm.predict(model, task, optimizer, steps=100, relinearize="path")
+    assert math.isfinite(found.error) is is_known
+    assert any("is not known" in note for note in found.notes) is not is_known
+    assert wm.predict(model, task, optimizer, steps=100).error < 0.1  # training tells

@@ -41,13 +41,16 @@ class AdaptivePredictor(StepwisePredictor):
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
-        real, goal = patience.real, self.bounded
+        real, goal, accepted = patience.real, self.bounded, tol * self.problem.target_std
         if relinearize == "never":
             path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)
             return self._compared(self.linearized(), path)
         if real is None:
             try:
-                return self._along(relinearize, tol, patience)
+                outcome = self._along(relinearize, tol, patience)
+                if _edge_matters(outcome, accepted):  # nobody knows where real training goes from there
+                    outcome = replace(outcome, error=math.inf, notes=(*outcome.notes, UNKNOWN))
+                return outcome
             except BudgetError:
                 linearized = self.linearized()
                 return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
@@ -56,7 +59,6 @@ class AdaptivePredictor(StepwisePredictor):
             return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
-            accepted = tol * self.problem.target_std
             if outcome.error <= accepted and not _edge_matters(outcome, accepted):
                 return outcome
         return real.run(patience, or_part=True)
