@@ -28,6 +28,7 @@ def test_it_is_trained(goal):
     assert (found.method, found.steps) == ("trained", run.steps)
     torch.testing.assert_close(found.test, run.test, rtol=0, atol=0)
     assert any("beyond the limit of stability" in note for note in found.notes)
+    assert found.limit == pytest.approx(lr / 1.3)
     torch.testing.assert_close(sum(found.terms.values()), found.test, rtol=1e-9, atol=1e-9)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
@@ -18,6 +20,23 @@ FAR_FROM_EDGE = 0.5
 BELOW_EDGE = 0.99
 #: So many Newton steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
+
+
+def largest_eigenvalue(features: Features, metric: Metric | None = None) -> float:
+    """λ_max of J D Jᵀ."""
+    return float(torch.linalg.eigvalsh(features.gram(metric=metric).double())[-1])
+
+
+def is_close(limit: float, before: float, features: Features, metric: Metric | None = None) -> bool:
+    """Whether the largest eigenvalue of a kernel is, or was before, close to the limit of stability.
+
+    Args:
+        limit: the largest stable eigenvalue.
+        before: λ_max of an earlier kernel; where that is far from the limit, the later one is not looked at.
+        features: of the training set where the network stands.
+        metric: D of a rule that moves by D Jᵀ; None for the identity.
+    """
+    return before > FAR_FROM_EDGE * limit and max(before, largest_eigenvalue(features, metric)) > CLOSE * limit
 
 
 def back_to_the_edge(

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
-from whichmin.dynamics.paths.edge import CLOSE, FAR_FROM_EDGE
+from whichmin.dynamics.paths.edge import is_close
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
@@ -151,12 +150,11 @@ class FunctionSpacePredictor(Predictor):
 
     def _is_close(self, features: Features) -> bool:
         """Whether the kernel at θ₀ or where the network stands is close to the limit of stability."""
-        theory, gamma = self.linearization, self.problem.objective.gamma
-        limit, largest = self.rule.largest_stable(0, gamma), float(theory.spectrum.eigenvalues[0])
-        if self.rule.flow or largest <= FAR_FROM_EDGE * limit or not math.isfinite(self.end):
+        theory = self.linearization
+        if self.rule.flow or not math.isfinite(self.end):
             return False
-        K = features.gram(metric=theory.metric).double()
-        return max(largest, float(torch.linalg.eigvalsh(K)[-1])) > CLOSE * limit
+        limit = self.rule.largest_stable(0, self.problem.objective.gamma)
+        return is_close(limit, float(theory.spectrum.eigenvalues[0]), features, theory.metric)
 
     def _steps_error(self, loss: float) -> float:
         """How far off the number of steps to a training loss is, relative to itself, where the loss there is this."""

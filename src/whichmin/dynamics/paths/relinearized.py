@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.paths.edge import CLOSE, FAR_FROM_EDGE, back_to_the_edge
+from whichmin.dynamics.paths.edge import back_to_the_edge, is_close
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -158,11 +158,10 @@ class _Follower:
 
     def is_close(self, path: Path) -> bool:
         """Whether the kernel where the path stands is close to the limit of stability; far from it is not looked."""
-        limit = self.rule.largest_stable(path.steps, self.objective.gamma)
-        if not math.isfinite(path.steps) or float(path.spectrum.eigenvalues[0]) <= FAR_FROM_EDGE * limit:
+        if not math.isfinite(path.steps):
             return False
-        K = path.features.gram(metric=self.metric).double()
-        return float(torch.linalg.eigvalsh(K)[-1]) > CLOSE * limit
+        limit = self.rule.largest_stable(path.steps, self.objective.gamma)
+        return is_close(limit, float(path.spectrum.eigenvalues[0]), path.features, self.metric)
 
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-import torch
-
+from whichmin.dynamics.paths.edge import largest_eigenvalue
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.paths.problem import Problem
@@ -47,6 +46,10 @@ class UnstablePredictor(StepwisePredictor):
         """Whether real training would end."""
         return RealTraining(problem).is_possible
 
+    def limit(self) -> float | None:
+        """The limit of stability that the rate is beyond; None for batches, whose recursion diverges below it."""
+        return self._error.limit if math.isfinite(self._error.limit) else None
+
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """By real training, or the linearized network's error where that is not wanted or diverges too."""
         if patience.real is None:
@@ -67,6 +70,6 @@ class UnstablePredictor(StepwisePredictor):
         """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀, and the network not dead."""
         network = self.network
         network.model.load_state_dict(outcome.state)
-        largest = float(torch.linalg.eigvalsh(network.features().gram().double())[-1])
+        largest = largest_eigenvalue(network.features())
         network.put(self.problem.origin)
         return DEAD < largest / float(self.problem.spectrum.eigenvalues[0]) < SMALLER
