@@ -94,7 +94,7 @@ def prepare(
         try:
             return _in_function_space(problem, rule, only_linearized, require_stable)
         except DivergenceError as error:
-            if only_linearized or not UnstablePredictor.takes(problem):
+            if only_linearized or not problem.goal.is_reached_by_training:
                 raise
             return UnstablePredictor(problem, batches, error)
     _check_targets(problem)

@@ -38,6 +38,11 @@ class Goal:
         """Whether training looks at its loss after so many steps."""
         return self.flow or math.isinf(steps) or steps % self.eval_every == 0
 
+    @property
+    def is_reached_by_training(self) -> bool:
+        """Whether training would end: not a flow, nor the limit of infinitely many steps."""
+        return not self.flow and (math.isfinite(self.steps) or self.until is not None)
+
     def is_reached(self, loss: float, steps: float) -> bool:
         """Whether training stops here because its loss is below ``until``."""
         return self.until is not None and loss < self.until and self.is_evaluated(steps)

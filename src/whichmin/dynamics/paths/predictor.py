@@ -66,7 +66,7 @@ class Predictor(ABC):
         started = time.perf_counter() if started is None else started
         real = RealTraining(self.problem)
         patience = Patience(
-            real if relinearize == "auto" and real.is_possible else None,
+            real if relinearize == "auto" and self.problem.goal.is_reached_by_training else None,
             started + budget,
             Progress(self.problem, progress),
             started=started,

@@ -54,12 +54,6 @@ class RealTraining:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether training would end: not a flow, nor the limit of infinitely many steps."""
-        goal = self.problem.goal
-        return not goal.flow and (math.isfinite(goal.steps) or goal.until is not None)
-
     @cached_property
     def seconds_per_step(self) -> float:
         """How long one step takes, the fastest of a few that are made on a copy."""

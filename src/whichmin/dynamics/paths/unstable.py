@@ -9,7 +9,7 @@ from whichmin.dynamics.paths.edge import largest_eigenvalue
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import Patience, RealTraining
+from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.errors import DivergenceError
 from whichmin.recipe.schedule import Batches, GivenBatches
@@ -40,11 +40,6 @@ class UnstablePredictor(StepwisePredictor):
             problem = replace(problem, goal=replace(goal, times=(*goal.times[:-1], LONGEST)))
         super().__init__(problem, batches)
         self._error = error
-
-    @staticmethod
-    def takes(problem: Problem) -> bool:
-        """Whether real training would end."""
-        return RealTraining(problem).is_possible
 
     def limit(self) -> float | None:
         """The limit of stability that the rate is beyond; None for batches, whose recursion diverges below it."""
