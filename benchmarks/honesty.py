@@ -26,6 +26,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _environment import store
+from _networks import Adapted, routed
 from torch import Tensor, nn
 
 import whichmin as wm
@@ -93,27 +94,7 @@ class Experts(nn.Module):
         )
 
     def forward(self, h: Tensor) -> Tensor:
-        tokens = h.flatten(0, 1)
-        p = self.gate(tokens).softmax(-1)
-        chosen, out = p.argmax(-1), torch.zeros_like(tokens)
-        for e, expert in enumerate(self.experts):
-            i = (chosen == e).nonzero()[:, 0]
-            if len(i):
-                out[i] = expert(tokens[i]) * p[i, e : e + 1]
-        return (tokens + out).view_as(h)
-
-
-class Adapted(nn.Module):
-    """A frozen linear layer with a trained update of rank four that starts at zero."""
-
-    def __init__(self, m: int, n: int) -> None:
-        super().__init__()
-        self.base = nn.Linear(m, n).requires_grad_(False)
-        self.A, self.B = nn.Linear(m, 4, bias=False), nn.Linear(4, n, bias=False)
-        nn.init.zeros_(self.B.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.base(x) + 2 * self.B(self.A(x))
+        return routed(h.flatten(0, 1), self.gate, self.experts).view_as(h)
 
 
 def build(p: dict[str, Any], sample: Tensor, outputs: int) -> nn.Module:

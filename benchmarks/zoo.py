@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from _environment import store
+from _networks import Adapted, routed
 from torch import Tensor, nn
 
 import whichmin as wm
@@ -140,29 +141,13 @@ def vision() -> nn.Module:
 def experts() -> nn.Module:
     def run(s: Any, x: Tensor) -> Tensor:
         h = s.inside(x).reshape(-1, 16)
-        p = s.gate(h).softmax(-1)
-        chosen, out = p.argmax(-1), torch.zeros_like(h)
-        for e, expert in enumerate(s.experts):
-            i = (chosen == e).nonzero()[:, 0]
-            if len(i):
-                out[i] = expert(h[i]) * p[i, e : e + 1]
-        return s.out((h + out).reshape(*x.shape[:2], 16).mean(1))
+        return s.out(routed(h, s.gate, s.experts).reshape(*x.shape[:2], 16).mean(1))
 
     made = nn.ModuleList(dense(16, 32, 16) for _ in range(4))
     return Net(run, inside=nn.Linear(8, 16), gate=nn.Linear(16, 4), experts=made, out=nn.Linear(16, 1))
 
 
 def low_rank() -> nn.Module:
-    class Adapted(nn.Module):
-        def __init__(self, m: int, n: int) -> None:
-            super().__init__()
-            self.base = nn.Linear(m, n).requires_grad_(False)
-            self.A, self.B = nn.Linear(m, 4, bias=False), nn.Linear(4, n, bias=False)
-            nn.init.zeros_(self.B.weight)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.base(x) + 2 * self.B(self.A(x))
-
     return nn.Sequential(Adapted(20, 64), nn.GELU(), Adapted(64, 64), nn.GELU(), Adapted(64, 1))
 
 
