@@ -56,7 +56,7 @@ class Features:
         self._model, self._factors = model, factors
         self._cached, self._calls = cached, calls or {}
         columns = columns or {}
-        self._products: dict[str, list[MatrixProducts]] = {}
+        self._products: dict[str, list[MatrixProducts] | list[FormedProducts]] = {}
         for name, uses in factors.by_parameter.items():
             products = [f.use.layer.products(f, columns.get(name)) for f in uses]
             if all(p is not None for p in products):
@@ -109,7 +109,7 @@ class Features:
         c = self._like_outputs(c, rows)
         steps = {}
         if rows is None and metric is None:
-            steps = {name: self._products[name][0].step(c) for name in self._calls if self._is_followed(name)}
+            steps = {name: p.step(c) for name in self._calls if (p := self._followed(name)) is not None}
         tensors = {
             name: torch.zeros_like(self.parameters[name]) if g is None else g
             for name, g in self._gradients(c, rows, without=steps).items()
@@ -201,9 +201,12 @@ class Features:
             total += jvp(self._model, named, self.X if rows is None else self.X[rows], v)
         return total
 
-    def _is_followed(self, name: str) -> bool:
-        """Whether a cached layer's outputs move in place of its weight."""
-        return self._cached is not None and name in self._cached and name in self._products
+    def _followed(self, name: str) -> MatrixProducts | None:
+        """The products of a cached layer, whose outputs move in place of its weight; None for other parameters."""
+        products = self._products.get(name)
+        if self._cached is None or name not in self._cached or not products:
+            return None
+        return products[0] if isinstance(products[0], MatrixProducts) else None
 
     def _like_outputs(self, c: Tensor, rows: Tensor | None) -> Tensor:
         return c.to(self.outputs).reshape(-1 if rows is None else len(rows), self.outputs.shape[1])

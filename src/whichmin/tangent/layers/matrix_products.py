@@ -58,8 +58,8 @@ class MatrixProducts(ABC):
         return self.gradient.transpose(1, 2).contiguous()
 
 
-class FormedProducts(MatrixProducts):
-    """Those of a parameter whose per-example gradients are kept.
+class FormedProducts:
+    """The same for a parameter whose per-example gradients are kept.
 
     Args:
         gradient: ∂f_c(x_i)/∂parameter, (C, n, *shape).
@@ -67,7 +67,7 @@ class FormedProducts(MatrixProducts):
 
     def __init__(self, gradient: Tensor) -> None:
         self._shape = gradient.shape[2:]
-        super().__init__(gradient.reshape(*gradient.shape[:2], -1).transpose(0, 1).contiguous())
+        self._J = gradient.reshape(*gradient.shape[:2], -1).transpose(0, 1).contiguous()  # (n, C, P)
 
     def pull(self, c: Tensor, rows: Tensor | None = None) -> Tensor:
         """Jᵀc, of the parameter's shape, for c (rows, C)."""
@@ -85,7 +85,4 @@ class FormedProducts(MatrixProducts):
 
     def _of(self, rows: Tensor | None) -> Tensor:
         """(rows, C, P)."""
-        return self.gradient if rows is None else self.gradient[rows]
-
-    def _sum(self, step: Tensor, rows: Tensor | None, keep: bool) -> Tensor:
-        raise NotImplementedError
+        return self._J if rows is None else self._J[rows]
