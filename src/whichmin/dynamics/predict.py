@@ -60,8 +60,8 @@ def predict(
         flow: gradient flow at time lr·steps.
         relinearize: ``"auto"``, the cheapest way that meets ``tol``: one linearization at θ₀ where the network is lazy
             enough, a path of several, or real training of a copy, where a few steps that are timed say that it is
-            cheaper, or where a path runs into an edge of stability. ``"never"`` forces one linearization, ``"path"`` a
-            path of as many as ``tol`` needs, a number a path of so many intervals.
+            cheaper, or where the kernel comes close to the limit of stability or begins beyond it. ``"never"`` forces
+            one linearization, ``"path"`` a path of as many as ``tol`` needs, a number a path of so many intervals.
         tol: the estimated root mean square error on the test points, relative to the standard deviation of the
             targets, that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 2 % of
             the training losses there as well, down to 1e-5 of the targets' variance.

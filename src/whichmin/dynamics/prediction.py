@@ -59,7 +59,8 @@ class Prediction(Result):
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals. 0 by real training, where nothing is approximated: where training
-            is chaotic, another machine's rounding leads it elsewhere all the same.
+            is chaotic, another machine's rounding leads it elsewhere all the same. Infinite, with a note, where nothing
+            is known.
         target_std: the standard deviation of the targets, which ``tol`` is relative to.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,

@@ -31,11 +31,11 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
         try:
             with torch.enable_grad(), _AsBackward():
                 return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
-        except (ModelError, RuntimeError, NotImplementedError):
+        except (ModelError, RuntimeError):
             pass
         try:
             return _jvp_by_transposition(model, at, x, v)
-        except (ModelError, RuntimeError, NotImplementedError) as error:
+        except (ModelError, RuntimeError) as error:
             logger.info("the network has no second derivatives (%s): gradients of each row", str(error)[:120])
             return _jvp_by_rows(model, at, x, v)
 

@@ -229,7 +229,7 @@ class Patience:
     progress: Progress
     expected: float = math.inf
     started: float = field(default_factory=time.perf_counter)
-    _checked: float = math.nan
+    _checked: float = field(default=math.nan, init=False)
 
     def check(self, steps: float, loss: float, first: float) -> None:
         """Called as a path goes on.
