@@ -76,7 +76,7 @@ def max_margin(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> MaxMargi
             one output two different whole numbers, such as −1 and 1; the output is positive for the larger one.
 
     Cost: one eigendecomposition of K, and about M·S² operations for M = N·(C − 1) differences (N of one output) of
-    which S are active: 20 seconds on one core for M = 2000, most of them active.
+    which S are active: about half a minute on one core for M = 2000, most of them active.
 
     Raises:
         DataError: shapes that do not match, numbers that are not finite, y that does not name classes.
