@@ -40,3 +40,25 @@ def test_several_outputs_decide_by_the_largest():
     outputs = torch.tensor([[0.1, 0.5, 0.2], [0.9, 0.5, 0.2], [0.1, 0.2, 0.2]], dtype=torch.bfloat16)
     assert Decision(0.3, True).labels(outputs).tolist() == [1, 0, 1]
     assert Decision(0.3, True).labels(outputs.double().numpy()).tolist() == [1, 0, 1]
+
+
+def test_each_position_decides_for_itself():
+    y = torch.tensor([[0, 2], [1, 0], [2, 2], [1, -100]])
+    task = Task(X, y, loss=torch.nn.CrossEntropyLoss())
+    rule = Decision.of(task)
+    assert rule == Decision(0.0, True, 2)
+    outputs = torch.tensor([[[3.0, 1.0, 0.0], [0.0, 1.0, 4.0]]] * 4).flatten(1)
+    assert rule.labels(outputs).tolist() == [0, 2] * 4
+    assert rule.right(task, outputs, y).tolist() == [True, True, False, False, False, True, False]
+    margins = [2.0, 3.0, -2.0, -4.0, -3.0, 3.0, -2.0]
+    assert rule.margins(task, outputs, y).tolist() == margins
+    assert rule.margins(task, torch.stack([outputs, -outputs]), y).shape == (2, 7)
+
+
+def test_the_margin_is_to_the_largest_of_the_others():
+    y = torch.eye(3)[[0, 1, 2, 1]]
+    task = Task(X, y)
+    outputs = torch.tensor([[0.5, 0.25, -1.0], [0.5, 0.25, -1.0], [1.0, 2.0, 4.0], [1.0, 1.0, 0.0]])
+    margins = Decision.of(task).margins(task, outputs, y)
+    assert margins.tolist() == [0.25, -0.25, 2.0, 0.0]
+    assert ((margins > 0) <= Decision.of(task).right(task, outputs, y)).all()

@@ -23,17 +23,19 @@ class Decision:
     Attributes:
         threshold: between the two values that a single target takes, in the units of the outputs; 0 where there are
             not two.
-        classes: whether the targets are classes: two values, or one-hot rows.
+        classes: whether the targets are classes: two values, one-hot rows or class numbers.
+        positions: how many class numbers a row has: each decides for itself.
     """
 
     threshold: float
     classes: bool
+    positions: int = 1
 
     @classmethod
     def of(cls, task: Task) -> Decision:
         """The rule that the loss and the training targets of a task suggest."""
         if task.classes is not None:
-            return cls(0.0, True)
+            return cls(0.0, True, task.y.numel() // task.n)
         y = task.y.detach().double().cpu().numpy()
         values = np.unique(y)
         if y.shape[1] > 1:
@@ -56,9 +58,8 @@ class Decision:
             (n,), or for class numbers of several positions (n·positions,); those that the loss ignores are left out.
         """
         if task.classes is not None:
-            decided = self.labels(outputs.reshape(-1, len(task.classes)))
             numbers = y.reshape(-1).cpu().numpy()
-            return (decided == numbers)[numbers >= 0]
+            return (self.labels(outputs) == numbers)[numbers >= 0]
         target = y.double().cpu()
         if target.shape[1] > 1:
             return self.labels(outputs) == target.numpy().argmax(axis=-1)
@@ -73,9 +74,35 @@ class Decision:
 
         Returns:
             (…, n): 0 at or below the threshold and 1 above it for C = 1, 0 … C − 1 for several outputs, the first of
-            equal ones.
+            equal ones; (…, n·positions) of several positions.
         """
-        values = outputs.detach().double().cpu().numpy() if isinstance(outputs, Tensor) else outputs
+        values = self.by_position(outputs)
         if values.shape[-1] > 1:
             return values.argmax(axis=-1)
         return (values[..., 0] > self.threshold).astype(np.int64)
+
+    def margins(self, task: Task, outputs: Tensor | NDArray[np.float64], y: Tensor) -> NDArray[np.float64]:
+        """f_y − max_{k ≠ y} f_k: how far the output of the true class is above all others, negative where it is not.
+
+        Args:
+            task: whose targets they are.
+            outputs: (…, n, C), several of them.
+            y: ``task.y`` or ``task.y_test``, classes.
+
+        Returns:
+            (…, n) or (…, n·positions), without those that the loss ignores.
+        """
+        encoded = self.by_position(task.encoded(y))
+        counted = encoded.any(axis=-1)
+        values, true = self.by_position(outputs)[..., counted, :], encoded[counted].argmax(axis=-1)
+        at = np.arange(len(true))
+        own = values[..., at, true]
+        others = values.copy()
+        others[..., at, true] = -np.inf
+        return own - others.max(axis=-1)
+
+    def by_position(self, outputs: Tensor | NDArray[np.float64]) -> NDArray[np.float64]:
+        """Outputs, (…, n, C), with a row for each position: (…, n·positions, C/positions), float64."""
+        values = outputs.detach().double().cpu().numpy() if isinstance(outputs, Tensor) else outputs
+        rows = values.shape[-2] * self.positions
+        return values.reshape(*values.shape[:-2], rows, values.shape[-1] // self.positions)

@@ -167,14 +167,15 @@ def by_point(columns: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Columns of a table with a row per point and output, after ``point`` and ``output``, their numbers.
 
     Args:
-        columns: (n, C) each, the first one; others may be (n,), the same for all outputs of a point.
+        columns: (n, C) each, the first one; others may be (n,), the same for all outputs of a point, or
+            (n·positions,), the same for the C/positions outputs of a position.
     """
     import torch
 
     n, outputs = next(iter(columns.values())).shape
     numbers = {"point": torch.arange(n).repeat_interleave(outputs), "output": torch.arange(outputs).repeat(n)}
     return numbers | {
-        name: column.repeat_interleave(outputs) if column.ndim == 1 else column.reshape(-1)
+        name: column.repeat_interleave(n * outputs // len(column)) if column.ndim == 1 else column.reshape(-1)
         for name, column in columns.items()
     }
 

@@ -41,19 +41,65 @@ def test_explain_as_json(cli_json):
     assert Experiment.from_mapping(said["config"]).layers == (64,)
 
 
+def test_explain_of_cross_entropy(cli, tmp_path):
+    code, out, err = cli("explain", *SMALL, "--loss", "cross-entropy", "--classes", "0,1,2", "--seeds", "2")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert lines[0].endswith("gradient descent · cross-entropy")
+    assert "test error (cross-entropy)" in lines
+    start = lines.index("accuracy")
+    assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["trained", "predicted,", "predicted,"]
+    page = (tmp_path / "whichmin-out" / "report.html").read_text()
+    assert "Training brought the cross-entropy to" in page
+    assert "training loss (cross-entropy)" in page
+    assert "test error (cross-entropy) of the sum so far" in page
+
+
+def test_cross_entropy_as_json(cli_json):
+    whole = cli_json("explain", "--loss", "cross-entropy")
+    (seed,) = whole["seeds"]
+    said = whole["config"]
+    entry = run(Experiment.from_mapping(said | {"seeds": 1}))[0]
+    task, tests = entry.run.task, {"trained": entry.run, "relinearized": entry.relinearized}
+    assert (task.outputs, task.y.dtype, task.classes) == (2, torch.int64, (0, 1))
+    for kind, part in tests.items():
+        loss = float(torch.nn.functional.cross_entropy(part.test, task.y_test))
+        assert seed[f"test_loss_{kind}"] == pytest.approx(loss, rel=1e-6)
+        right = float((part.test.argmax(1) == task.y_test).double().mean())
+        assert seed[f"accuracy_{kind}"] == pytest.approx(right)
+    assert entry.run.losses[-1] < 1e-2 < entry.run.losses[-2]
+
+
+@pytest.mark.parametrize("loss", ["binary-cross-entropy", "huber", "smooth-l1", "gaussian"])
+def test_every_loss_is_predicted(cli_json, loss):
+    said = cli_json("predict", "--loss", loss)
+    (seed,) = said["seeds"]
+    assert said["config"]["loss"] == loss
+    assert 0 < seed["test_loss_relinearized"] < 1
+    assert 0.5 < seed["accuracy_relinearized"] <= 1
+
+
+@pytest.mark.parametrize("command", ["predict", "explain", "compare"])
+def test_a_loss_without_a_minimizer_needs_an_end(cli, command):
+    code, out, err = cli(command, "--width", "16", "--n-train", "6", "--n-test", "4", "--loss", "cross-entropy")
+    assert code == 2
+    assert "steps is infinite, and CrossEntropyLoss() has no finite minimizer on these targets" in err
+    assert out == ""
+
+
 @pytest.mark.parametrize("tokens", [("predict",), ("explain", "--no-train")])
 def test_without_training(cli_json, tokens):
     said = cli_json(*tokens)
     (seed,) = said["seeds"]
     assert said["config"]["train"] is False
-    assert seed["steps_trained"] is seed["test_mse_trained"] is seed["seconds_train"] is None
-    assert seed["test_mse_relinearized"] > 0
+    assert seed["steps_trained"] is seed["test_loss_trained"] is seed["seconds_train"] is None
+    assert seed["test_loss_relinearized"] > 0
     assert seed["share_interpolant"] > 0
 
 
 def test_prediction_is_that_of_explain(cli_json):
     with_training, without = cli_json("explain")["seeds"][0], cli_json("predict")["seeds"][0]
-    for name in ("test_mse_linearized", "test_mse_relinearized", "learning_rate", "steps_predicted"):
+    for name in ("test_loss_linearized", "test_loss_relinearized", "learning_rate", "steps_predicted"):
         assert without[name] == pytest.approx(with_training[name], rel=1e-9)
 
 
@@ -129,15 +175,15 @@ def entries():
 def test_table_sums_up_the_entries(entries):
     frame = table(entries)
     assert list(frame.index) == ["seed 0", "seed 1", "mean", "sd"]
-    pair = frame.loc[["seed 0", "seed 1"], "test_mse_trained"]
-    assert frame.loc["mean", "test_mse_trained"] == pytest.approx(pair.mean())
-    assert frame.loc["sd", "test_mse_trained"] == pytest.approx(abs(pair.diff().iloc[1]) / 2**0.5)
+    pair = frame.loc[["seed 0", "seed 1"], "test_loss_trained"]
+    assert frame.loc["mean", "test_loss_trained"] == pytest.approx(pair.mean())
+    assert frame.loc["sd", "test_loss_trained"] == pytest.approx(abs(pair.diff().iloc[1]) / 2**0.5)
 
 
 def test_the_table_is_about_the_outputs(entries):
     entry, _ = entries
     row = table([entry]).loc[entry.label]
-    assert row["test_mse_trained"] == pytest.approx(float((entry.run.test - entry.run.task.y_test).square().mean()))
+    assert row["test_loss_trained"] == pytest.approx(float((entry.run.test - entry.run.task.y_test).square().mean()))
     assert row["mse_to_trained_relinearized"] == pytest.approx(
         float((entry.run.test - entry.relinearized.test).square().mean())
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     code, out, err = cli("compare", *SMALL, *TWO)
     assert code == 0, err
     lines = out.splitlines()
-    assert lines[0].split() == ["test", "error", "predicted"]
+    assert lines[0].split() == ["test", "error", "(MSE)", "predicted"]
     assert [line.split()[0] for line in lines[1:3]] == ["sgd", "adagrad"]
     assert any(line.startswith("sgd – adagrad ") for line in lines)
     assert "2 seeds cannot tell at level 0.05" in " ".join(out.split())
@@ -41,6 +42,28 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
     assert said["pairs"][0]["predicted"]["rms_distance"]["mean"] > 0
     assert said["report"] == str(tmp_path / "there" / "report.html")
     assert len(list((tmp_path / "there" / "runs").iterdir())) == 16
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_cross_entropy(cli, tmp_path):
+    code, out, err = cli("compare", *SMALL, *TWO, "--loss", "cross-entropy", "--train", "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert said["config"]["loss"] == "cross-entropy"
+    for kind in ("predicted", "trained"):
+        for name in ("sgd", "adagrad"):
+            assert 0 < said["test_error"][kind][name]["mean"] < math.log(2), "better than to know nothing"
+            assert 0.5 < said["accuracy"][kind][name]["mean"] <= 1
+    text = (tmp_path / "whichmin-out" / "report.html").read_text(encoding="utf-8")
+    assert "test error, trained" in text
+    assert "The test error is the cross-entropy on the test set" in text
+
+
+def test_of_a_loss_without_a_minimizer_there_is_no_aim_but_the_users(cli, answered):
+    asked = answered(comparison())
+    for tokens in ([], ["--until", "0.2"]):
+        cli("compare", "--loss", "cross-entropy", *tokens)
+    assert [options["until"] for _, options in asked] == [None, 0.2]
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -79,12 +102,12 @@ def test_every_number_stands_in_its_column(cli, answered, trained):
     assert code == 0, err
     lines = out.splitlines()
     kinds = ["predicted", "trained"] if trained else ["predicted"]
-    assert cells(lines[0]) == ["test error", *kinds]
-    for line, name in zip(lines[1:4], found.names, strict=True):
-        errors = [interval(found.test_error_of(getattr(found, kind))[name]) for kind in kinds]
-        assert cells(line) == [name, *errors]
-    assert cells(lines[5]) == ["distance", *kinds, "shared", "error", "p", "flips"]
-    for line, ((one, other), pair) in zip(lines[6:9], by_size(found), strict=True):
+    for first, title, of in ((0, "test error (MSE)", found.test_error_of), (5, "accuracy", found.accuracy_of)):
+        assert cells(lines[first]) == [title, *kinds]
+        for line, name in zip(lines[first + 1 : first + 4], found.names, strict=True):
+            assert cells(line) == [name, *(interval(of(getattr(found, kind))[name]) for kind in kinds)]
+    assert cells(lines[10]) == ["distance of outputs", *kinds, "shared", "error", "p", "flips"]
+    for line, ((one, other), pair) in zip(lines[11:14], by_size(found), strict=True):
         best = pair.trained if trained else pair.predicted
         distances = [interval(getattr(pair, kind).rms_distance) for kind in kinds]
         numbers = [number(best.systematic), number(pair.predicted.error), number(best.p), percent(best.flips)]
@@ -103,6 +126,8 @@ def test_every_number_stands_under_its_key(cli, answered):
     for kind in ("predicted", "trained"):
         expected = found.test_error_of(getattr(found, kind))
         assert said["test_error"][kind] == {name: vars(estimate) for name, estimate in expected.items()}
+        right = found.accuracy_of(getattr(found, kind))
+        assert said["accuracy"][kind] == {name: vars(estimate) for name, estimate in right.items()}
     assert [(pair["one"], pair["other"]) for pair in said["pairs"]] == list(found.pairs)
     for pair, known in zip(said["pairs"], found.pairs.values(), strict=True):
         for kind in ("predicted", "trained"):

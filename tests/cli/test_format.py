@@ -14,8 +14,8 @@ def frame(entries: int) -> pd.DataFrame:
     columns = {
         "learning_rate": 0.123456,
         "steps_trained": 12345.0,
-        "test_mse_trained": 0.0838,
-        "test_mse_relinearized": 1.23e-5,
+        "test_loss_trained": 0.0838,
+        "test_loss_relinearized": 1.23e-5,
         "mse_to_trained_linearized": math.nan,
         "share_interpolant": 1.0,
     }
@@ -73,8 +73,8 @@ def test_many_entries_are_summed_up():
 def test_json_has_no_nan():
     said = json.loads(json.dumps(to_json(frame(1)), allow_nan=False))
     assert said["seeds"] == [
-        {"label": "seed 0", "learning_rate": 0.123456, "steps_trained": 12345.0, "test_mse_trained": 0.0838}
-        | {"test_mse_relinearized": 1.23e-5, "mse_to_trained_linearized": None, "share_interpolant": 1.0}
+        {"label": "seed 0", "learning_rate": 0.123456, "steps_trained": 12345.0, "test_loss_trained": 0.0838}
+        | {"test_loss_relinearized": 1.23e-5, "mse_to_trained_linearized": None, "share_interpolant": 1.0}
     ]
     assert said["sd"]["learning_rate"] is None
     assert said["mean"]["learning_rate"] == 0.123456

@@ -51,9 +51,9 @@ def test_the_linearized_run_of_an_optimizer_without_a_formula_is_the_explanation
 def test_means_are_by_optimizer(pair):
     frame = table(pair)
     assert list(frame.index[-4:]) == ["sgd, mean", "sgd, sd", "adam, mean", "adam, sd"]
-    of = frame.loc[["adam, seed 0", "adam, seed 1"], "test_mse_trained"]
-    assert frame.loc["adam, mean", "test_mse_trained"] == pytest.approx(of.mean())
-    assert frame.loc["adam, sd", "test_mse_trained"] == pytest.approx(of.std())
+    of = frame.loc[["adam, seed 0", "adam, seed 1"], "test_loss_trained"]
+    assert frame.loc["adam, mean", "test_loss_trained"] == pytest.approx(of.mean())
+    assert frame.loc["adam, sd", "test_loss_trained"] == pytest.approx(of.std())
     assert math.isnan(frame.loc["sgd, mean", "share_geometry"])
 
 
@@ -105,13 +105,13 @@ def test_mini_batches(cli_json, optimizer):
 def test_a_batch_above_all_rows_is_all_rows(cli_json):
     whole, above = cli_json("predict"), cli_json("predict", "--batch-size", "1000")
     assert above["config"]["batch_size"] is None
-    assert above["seeds"][0]["test_mse_relinearized"] == whole["seeds"][0]["test_mse_relinearized"]
+    assert above["seeds"][0]["test_loss_relinearized"] == whole["seeds"][0]["test_loss_relinearized"]
 
 
 @pytest.mark.parametrize("optimizer", ["nesterov", "higher-momentum", "sgd:momentum=0.9,nesterov=true"])
 def test_best_is_within_the_limit_of_momentum(cli_json, optimizer):
     said = cli_json("predict", "--optimizer", optimizer)
-    assert said["seeds"][0]["test_mse_relinearized"] < 1
+    assert said["seeds"][0]["test_loss_relinearized"] < 1
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -132,8 +132,8 @@ def test_an_optimizer_that_fails_does_not_end_the_others(cli, monkeypatch):
     assert code == 1
     said = json.loads(out)
     assert [s["failed"] for s in said["seeds"]] == ["the loss is not finite at step 3"] * 2 + [None] * 2
-    assert said["seeds"][0]["test_mse_trained"] is said["optimizers"]["adam"]["mean"]["test_mse_trained"] is None
-    assert said["optimizers"]["sgd"]["mean"]["test_mse_trained"] > 0
+    assert said["seeds"][0]["test_loss_trained"] is said["optimizers"]["adam"]["mean"]["test_loss_trained"] is None
+    assert said["optimizers"]["sgd"]["mean"]["test_loss_trained"] > 0
     assert "apart" not in said
 
 

@@ -25,6 +25,15 @@ def make_task(outputs: int = 1, features: int = 784, targets: bool = True) -> Ta
     return Task(X, y, X_test, y_test if targets else None)
 
 
+def make_classes(classes: int = 3) -> Task:
+    """The same classes as numbers, for cross-entropy."""
+    hot = make_task(classes)
+    assert hot.y_test is not None
+    return Task(
+        hot.X, hot.y.argmax(1), hot.X_test, hot.y_test.argmax(1), torch.nn.CrossEntropyLoss(), "abcdefgh"[:classes]
+    )
+
+
 def make_prediction(
     task: Task, terms: dict[str, torch.Tensor], seed: int, method: str = "linearized", **given
 ) -> Prediction:
@@ -32,7 +41,7 @@ def make_prediction(
     eigenvalues = torch.logspace(2, -3, N * task.outputs, dtype=torch.float64)
     steps = torch.logspace(0, math.log10(STEPS), 50, dtype=torch.float64)
     values = {
-        "train": task.y + 1e-3,
+        "train": task.encoded(task.y) + 1e-3,
         "test": sum(terms.values()),
         "steps": math.inf,
         "learning_rate": 0.4,
@@ -63,7 +72,7 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
     def noise(size: float, generator: torch.Generator = g) -> torch.Tensor:
         return size * torch.randn(N_TEST, task.outputs, generator=generator)
 
-    base = make_task(outputs).y_test
+    base = make_task(task.outputs).y_test
     terms = {
         "interpolant": 0.7 * base + noise(0.3, shared),
         "initialization": noise(0.45),
@@ -78,7 +87,7 @@ def make_entry(seed: int = 0, outputs: int = 1, task: Task | None = None, label:
     steps = torch.arange(STEPS + 1, dtype=torch.float64)
     run = Run(
         task=task,
-        train=task.y + 0.003 * (1 + 0.1 * seed),
+        train=task.encoded(task.y) + 0.003 * (1 + 0.1 * seed),
         test=sum(trained.values()),
         steps=STEPS + 17 * seed,
         losses=1.2 / (1 + steps / 18) ** 2.3,

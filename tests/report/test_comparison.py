@@ -83,7 +83,9 @@ def test_the_table_of_choices(trained):
             outputs = getattr(comparison, kind)[name][known].double()
             errors = (outputs - comparison.task.y_test.double()).square().mean(dim=(1, 2))
             assert row[f"test error, {kind}"] == interval(Estimate.of(errors.numpy(), 0.05))
-    assert ("test error, trained" in rows[0]) is trained
+            right = ((outputs > 0) == (comparison.task.y_test > 0)).double().mean(dim=(1, 2))
+            assert row[f"accuracy, {kind}"] == interval(Estimate.of(right.numpy(), 0.05))
+    assert ("test error, trained" in rows[0]) is ("accuracy, trained" in rows[0]) is trained
 
 
 @pytest.mark.parametrize("trained", [True, False])

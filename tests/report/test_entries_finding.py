@@ -16,9 +16,13 @@ from whichmin.report import Entry
 from whichmin.report.entries_finding import headline, lazy_sentences, mean_waterfall
 from whichmin.report.entry_view import entry_views
 from whichmin.report.flips import flips
-from whichmin.report.numbers import duration, mean_sd, number, percent
+from whichmin.report.numbers import accuracy, duration, mean_sd, number, percent
 from whichmin.report.pages.entries import entries_page
 from whichmin.report.quantities import laziness_rows, summary
+
+
+def rightly(outputs, target) -> float:
+    return float(((outputs > 0) == (target > 0)).double().mean())
 
 
 def rms(one, other) -> float:
@@ -33,7 +37,10 @@ def spread(entry: Entry, std: float) -> Entry:
 
 def rows(entries: list[Entry]) -> dict[str, tuple[float | None, ...]]:
     views = entry_views(entries)
-    return {row.name: row.values for group in summary(views) + laziness_rows(views) for row in group.rows}
+    groups = summary(views) + laziness_rows(views)
+    return {
+        ("accuracy, " * (group.name == "Accuracy")) + row.name: row.values for group in groups for row in group.rows
+    }
 
 
 def test_what_was_measured_is_a_root_over_the_targets_standard_deviation():
@@ -80,9 +87,10 @@ def test_what_is_estimated_without_training_is_that_of_the_better_prediction():
     bare = Entry("a", linearized=whole.linearized, relinearized=whole.relinearized, task=whole.run.task)
     (text,) = headline(entry_views([bare]), None)
     error = float((whole.relinearized.test - whole.run.task.y_test).square().mean())
+    right = accuracy(rightly(whole.relinearized.test, whole.run.task.y_test))
     assert text == (
-        f"Without training, in {duration(0.12)}, the predicted minimizer has test error {mean_sd([error])}; it is "
-        "estimated to be 0.0080 (root mean square) from the trained network."
+        f"Without training, in {duration(0.12)}, the predicted minimizer has test error {mean_sd([error])} and "
+        f"accuracy {right}; it is estimated to be 0.0080 (root mean square of outputs) from the trained network."
     )
 
 
@@ -93,16 +101,23 @@ def test_test_errors_and_times_are_told_of_what_they_are():
         mean_sd([rms(getattr(e, part).test, e.run.task.y_test) ** 2 for e in entries])
         for part in ("run", "relinearized")
     )
-    assert f"The test error is {trained}; the predicted minimizer, found in {duration(0.12)} instead of" in text
-    assert f"instead of {duration(4.5)}, says {predicted}." in text
+    right, right_predicted = (
+        accuracy(fmean(rightly(getattr(e, part).test, e.run.task.y_test) for e in entries))
+        for part in ("run", "relinearized")
+    )
+    assert (
+        f"The test error is {trained}, the accuracy {right}; the predicted minimizer, found in {duration(0.12)} "
+        f"instead of {duration(4.5)}, says {predicted} and {right_predicted}."
+    ) in text
 
 
 def test_without_test_targets_the_distance_is_a_root():
     whole = make_entry(task=make_task(targets=False))
     text = " ".join(headline(entry_views([whole]), None))
-    assert f"is {number(rms(whole.relinearized.test, whole.run.test), 2)} (root mean square on the test points)" in text
+    apart = number(rms(whole.relinearized.test, whole.run.test), 2)
+    assert f"is {apart} (root mean square of outputs on the test points)" in text
     bare = Entry("a", linearized=whole.linearized, relinearized=whole.relinearized)
-    assert "estimated to be 0.0080 (root mean square) from the trained network." in " ".join(
+    assert "estimated to be 0.0080 (root mean square of outputs) from the trained network." in " ".join(
         headline(entry_views([bare]), None)
     )
 
@@ -116,7 +131,7 @@ def test_the_distance_is_the_root_of_a_mean():
         )
         for i, gap in enumerate((0.1, 0.7))
     ]
-    assert "is 0.50 (root mean square on the test points)" in " ".join(headline(entry_views(entries), None))
+    assert "is 0.50 (root mean square of outputs on the test points)" in " ".join(headline(entry_views(entries), None))
 
 
 def test_runs_that_stopped_short_are_counted():
@@ -124,7 +139,7 @@ def test_runs_that_stopped_short_are_counted():
     entries[1] = dataclasses.replace(entries[1], run=dataclasses.replace(entries[1].run, converged=False))
     reached = fmean(rms(e.run.train, e.run.task.y) ** 2 for e in entries)
     assert headline(entry_views(entries), None)[0] == (
-        f"Training reached a mean square error of {number(reached, 2)} after 3,017 steps (mean of 3). 1 of 3 runs "
+        f"Training brought the MSE to {number(reached, 2)} in 3,017 steps (mean of 3). 1 of 3 runs "
         "stopped short of their aim."
     )
 
@@ -142,8 +157,17 @@ def test_several_optimizers_have_a_test_error_each():
         f"{name} {mean_sd(errors('run', places))} (predicted: {number(fmean(errors('relinearized', places)), 2)})"
         for name, places in (("sgd", (0, 1)), ("adam", (2, 3)))
     ]
+
+    def right(part: str, places: tuple[int, int]) -> str:
+        return accuracy(fmean(rightly(getattr(entries[i], part).test, entries[i].run.task.y_test) for i in places))
+
+    accuracies = [
+        f"{name} {right('run', places)} (predicted: {right('relinearized', places)})"
+        for name, places in (("sgd", (0, 1)), ("adam", (2, 3)))
+    ]
     assert headline(entry_views(entries), None) == [
-        f"From the same initializations, the test errors are: {'; '.join(parts)}."
+        f"From the same initializations, the test errors are: {'; '.join(parts)}. The accuracies are: "
+        f"{'; '.join(accuracies)}."
     ]
 
 
@@ -180,30 +204,33 @@ def test_the_table_says_each_number_from_where_it_belongs():
             "linearized, estimated without training": 0.06**2,
             "along the path, measured": rms(e.relinearized.test, e.run.test) ** 2,
             "along the path, estimated without training": 0.008**2,
-            "training error at the end (mean square)": rms(e.run.train, e.run.task.y) ** 2,
+            "training loss at the end (MSE)": rms(e.run.train, e.run.task.y) ** 2,
             "steps": e.run.steps,
             "learning rate": 0.4,
             "to train": e.run.seconds,
             "to predict, linearized": 0.031,
             "to predict, along the path": 0.12,
             "training time over prediction time": e.run.seconds / 0.12,
-            "training error at the one-shot parameters (mean square)": 2e-3,
+            "training loss at the one-shot parameters (MSE)": 2e-3,
             "test deviation from the linearized prediction (mean square)": 1.5e-3 * (1 + i),
             "the same, root mean square over the targets’ standard deviation": math.sqrt(1.5e-3 * (1 + i)),
             "linearizations along the path": 12 + i,
             **e.explanation.shares(),
         }
-        wrong = int(((e.run.test > 0) != (target > 0)).sum())
-        expected["test points that the trained network decides wrongly (number)"] = wrong
+        sums = torch.stack(list(e.explanation.terms.values())).double().cumsum(0)
+        names = ("the interpolant alone", *(f"the terms up to {name}" for name in list(e.explanation.terms)[1:-1]))
+        judged = {"trained network": e.run.test, "predicted, linearized": e.linearized.test}
+        judged |= {"predicted, along the path": e.relinearized.test} | dict(zip(names, sums[:-1], strict=True))
+        expected |= {f"accuracy, {name}": rightly(outputs, target) for name, outputs in judged.items()}
         assert {name: values[i] for name, values in found.items()} == pytest.approx(expected)
 
 
-def test_points_that_are_decided_wrongly_are_those_beyond_the_threshold():
+def test_points_that_are_decided_rightly_are_those_on_their_side_of_the_threshold():
     whole, task = make_entry(), make_task()
     outputs = task.y_test.clone()
     outputs[[2, 5, 7]] *= -1
     entry = Entry("a", run=dataclasses.replace(whole.run, test=outputs))
-    assert rows([entry])["test points that the trained network decides wrongly (number)"] == (3,)
+    assert rows([entry])["accuracy, trained network"] == (57 / 60,)
 
 
 def decided(trained: list[torch.Tensor], predicted: list[torch.Tensor]) -> str:

@@ -7,10 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from oracles.builders import make_entry
+from oracles.builders import make_classes, make_entry, make_task
+from whichmin import Task
 from whichmin.report import Entry
-from whichmin.report.entry_view import entry_views, last_steps, mse, present, term_names
+from whichmin.report.entry_view import entry_views, labelled, last_steps, loss_label, mse, present, scale_of, term_names
 
 
 def test_terms_of_different_entries_are_merged_in_order():
@@ -31,7 +33,6 @@ def test_an_explanation_brings_the_other_parts():
     assert view.relinearized is None
     assert view.task is whole.run.task
     assert set(view.outputs) == {"trained", "linearized"}
-    np.testing.assert_array_equal(view.target, whole.run.task.y_test.double().numpy())
 
 
 def test_each_kind_of_outputs_is_its_own():
@@ -41,8 +42,32 @@ def test_each_kind_of_outputs_is_its_own():
     for kind, part in tests.items():
         np.testing.assert_array_equal(view.outputs[kind], part.test.double().numpy())
         expected = float((part.test.double() - whole.run.task.y_test.double()).square().mean())
-        assert view.test_mse(kind) == pytest.approx(expected)
+        assert view.test_error(kind) == pytest.approx(expected)
     assert view.prediction is whole.relinearized
+
+
+def test_of_class_numbers():
+    whole = make_entry(task=make_classes())
+    (view,) = entry_views([whole])
+    y = whole.run.task.y_test
+    for kind, part in {"trained": whole.run, "linearized": whole.linearized}.items():
+        assert view.test_error(kind) == pytest.approx(float(cross_entropy(part.test.double(), y)))
+        assert view.accuracy(kind) == pytest.approx(float((part.test.argmax(1) == y).double().mean()))
+    names = term_names([view])
+    frame = whole.explanation.test_error()
+    np.testing.assert_allclose(view.partial_errors(names), frame["loss"])
+    np.testing.assert_allclose(view.partial_accuracies(names), frame["accuracy"])
+    assert (loss_label([view]), labelled("test error", [view])) == ("cross-entropy", "test error (cross-entropy)")
+    assert scale_of([view]) == "training outputs’"
+
+
+def test_of_amounts_there_is_no_accuracy():
+    base = make_task()
+    task = Task(base.X, base.X[:, 0], base.X_test, base.X_test[:, 0])
+    (view,) = entry_views([make_entry(task=task)])
+    assert view.accuracy("trained") is view.partial_accuracies(term_names([view])) is None
+    assert view.test_error("trained") > 0
+    assert scale_of([view]) == "targets’"
 
 
 def test_of_several_step_counts_the_last_is_shown():

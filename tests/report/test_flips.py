@@ -4,7 +4,7 @@ import dataclasses
 
 import torch
 
-from oracles.builders import N_TEST, make_entry, make_task
+from oracles.builders import N_TEST, make_classes, make_entry, make_task
 from whichmin import Task
 from whichmin.report import Entry
 from whichmin.report.entry_view import entry_views
@@ -94,6 +94,30 @@ def test_several_outputs_are_decided_by_the_largest():
     assert point.votes == "1 class 0, 1 class 2"
     assert point.strip == ()
     assert got.text.startswith("Deciding by the largest output, the 2 trained networks disagree on 1 of 60 test points")
+
+
+def test_class_numbers_go_by_their_labels():
+    task = make_classes()
+    one = torch.tensor([0.5, 0.25, -0.75]).repeat(N_TEST, 1)
+    other = one.clone()
+    other[7] = torch.tensor([0.125, 0.25, 0.75])
+    (point,) = flips(with_outputs(one, other, task=task)).points
+    assert (point.index, point.position, point.target) == (7, None, "class b")
+    assert point.cells == (("a (0.500)", 0), ("c (0.750)", 2))
+    assert point.votes == "1 class a, 1 class c"
+
+
+def test_every_position_decides_for_itself():
+    base = make_task()
+    y, y_test = (torch.arange(2 * n).reshape(n, 2) % 3 for n in (len(base.y), N_TEST))
+    task = Task(base.X, y, base.X_test, y_test, torch.nn.CrossEntropyLoss())
+    one = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]]).repeat(N_TEST, 1, 1)
+    other = one.clone()
+    other[9, 1] = torch.tensor([0.0, 3.0, 2.0])
+    entries = [dataclasses.replace(make_entry().run, task=task, test=test.flatten(1)) for test in (one, other)]
+    (point,) = flips(entry_views([Entry(str(i), run=run) for i, run in enumerate(entries)])).points
+    assert (point.index, point.position, point.target) == (9, 1, f"class {int(y_test[9, 1])}")
+    assert point.votes == "1 class 1, 1 class 2"
 
 
 def test_of_both_predictions_that_along_the_path_is_told():

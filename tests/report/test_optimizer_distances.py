@@ -66,8 +66,8 @@ def test_distances_are_means_over_seeds():
         assert rows[0][1][0] == ("", "–")
         assert [text for _, text in rows[0][1][1:]] == [f"{v:.3f}" if v < 1 else f"{v:.2f}" for v in expected[title]]
     assert distances.sentence == (
-        "Furthest from each other, sgd and adagrad are 1.2 apart (root mean square on the test points); predicted were "
-        "2.4."
+        "Furthest from each other, sgd and adagrad are 1.2 apart (root mean square of outputs on the test "
+        "points); predicted were 2.4."
     )
     misses = (0.5, 1.0, 1.5)  # of the pairs, 0.9 for 0.6, 2.4 for 1.2 and 1.5 for 0.6
     assert distances.miss == f"The predicted distances are off by {100 * sum(misses) / 3:.0f}\u00a0% on average."

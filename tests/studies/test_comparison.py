@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from oracles.comparisons import comparison
+from oracles.comparisons import comparison, problem
 from whichmin.studies.comparison import notices
 from whichmin.studies.effects import systematic_difference
 
@@ -68,6 +68,43 @@ def test_test_errors_are_of_the_trained_networks(whole):
             assert found[name].low < found[name].mean < found[name].high
 
 
+def test_accuracies_are_the_parts_that_are_decided_rightly(whole):
+    for outputs, found in ((whole.trained, whole.accuracy), (whole.predicted, whole.accuracy_of(whole.predicted))):
+        for name in whole.names:
+            right = ((outputs[name] > 0) == (whole.task.y_test > 0)).double().mean(dim=(1, 2))
+            assert found[name].mean == pytest.approx(float(right.mean()), rel=1e-12)
+            assert 0 <= found[name].low <= found[name].mean <= found[name].high <= 1
+    task = wm.Task(whole.task.X, whole.task.y, whole.task.X_test, torch.sign(whole.predicted["a"][0, :, 0]))
+    nearly = {"a": whole.predicted["a"][[0, 0, 0]] * torch.tensor([1.0, 1.0, -1.0])[:, None, None]}
+    bounded = wm.Comparison(task, nearly, {"a": torch.zeros(3)}, None, {"a": torch.zeros(3)}, 0.05, 0.0).accuracy["a"]
+    assert (bounded.low, bounded.mean, bounded.high) == (0.0, pytest.approx(2 / 3), 1.0)
+
+
+def test_class_numbers_are_judged_by_their_loss():
+    base, generator = problem(), torch.Generator().manual_seed(1)
+    y, y_test = torch.arange(10) % 3, torch.arange(14) % 3
+    task = wm.Task(base.X, y, base.X_test, y_test, torch.nn.CrossEntropyLoss())
+    outputs = {name: torch.randn(4, 14, 3, generator=generator, dtype=torch.float64) for name in "ab"}
+    outputs["b"][2] = torch.nan
+    errors = {name: torch.zeros(4, dtype=torch.float64) for name in "ab"}
+    found = wm.Comparison(task, outputs, errors, None, errors, 0.05, 0.0)
+    for name, seeds in (("a", (0, 1, 2, 3)), ("b", (0, 1, 3))):
+        losses = [float(torch.nn.functional.cross_entropy(outputs[name][s], y_test)) for s in seeds]
+        right = [float((outputs[name][s].argmax(1) == y_test).double().mean()) for s in seeds]
+        assert found.test_error[name].mean == pytest.approx(sum(losses) / len(losses), rel=1e-12)
+        assert found.accuracy[name].mean == pytest.approx(sum(right) / len(right), rel=1e-12)
+    amounts = wm.Comparison(
+        wm.Task(base.X, base.X[:, 0], base.X_test, base.X_test[:, 0]),
+        {"a": outputs["a"][..., :1]},
+        errors,
+        None,
+        errors,
+        0.05,
+        0.0,
+    )
+    assert amounts.accuracy is None
+
+
 def test_only_the_seeds_that_both_choices_have_count():
     failed, whole = comparison(failed=(5, 6)), comparison()
     kept = slice(0, 5)
@@ -114,7 +151,7 @@ def test_a_frame_holds_every_number_under_its_name(trained):
 def test_without_test_targets_there_is_no_test_error(whole):
     task = wm.Task(whole.task.X, whole.task.y, whole.task.X_test)
     bare = wm.Comparison(task, whole.predicted, whole.errors, None, whole.steps, 0.05, 0.0)
-    assert bare.test_error is None
+    assert bare.test_error is bare.accuracy is None
     assert bare.pairs["a", "b"].predicted.rms_distance == whole.pairs["a", "b"].predicted.rms_distance
 
 

@@ -27,20 +27,37 @@ def test_it_is_predict_seed_by_seed(outputs):
     assert torch.equal(found.mean, test.mean(0))
     assert torch.allclose(found.seed_std, ((test - test.mean(0)).square().sum(0) / 3).sqrt())
     assert torch.allclose(found.test_error, (test - task.y_test).square().mean(dim=(1, 2)))
+    right = (test > 0) == (task.y_test > 0) if outputs == 1 else test.argmax(-1) == task.y_test.argmax(-1)
+    assert torch.equal(found.accuracy, right.double().flatten(1).mean(1))
 
 
 def test_flips_against_the_majority():
     spread = wm.SeedSpread(
+        wm.Task(torch.ones(3, 1), torch.arange(3.0), torch.ones(2, 1)),
         torch.tensor([[[0.4], [3.0]], [[-1.0], [2.0]], [[0.3], [1.0]], [[-2.0], [0.5]]]),
-        None,
         torch.zeros(4),
         torch.tensor([[1, 2], [0, 2], [1, 2], [0, 0]]),
         0.0,
     )
     assert spread.majority.tolist() == [0, 2]
     assert spread.flip_probability.tolist() == [0.5, 0.25]
-    assert spread.test_error is None
+    assert spread.test_error is spread.accuracy is None
     assert "target" not in spread.to_frame()
+
+
+def test_class_numbers_are_judged_by_their_loss(tmp_path):
+    task = problem(3)
+    task = wm.Task(task.X, task.y.argmax(1), task.X_test, task.y_test.argmax(1), nn.CrossEntropyLoss())
+    found = wm.seeds(lambda seed: network(seed, 3), task, SGD, 3, until=0.1)
+    losses = [float(nn.functional.cross_entropy(test, task.y_test)) for test in found.test]
+    assert found.test_error.tolist() == pytest.approx(losses, rel=1e-12)
+    assert torch.equal(found.accuracy, (found.labels == task.y_test).double().mean(1))
+    found.save(tmp_path / "seeds")
+    back = wm.SeedSpread.load(tmp_path / "seeds")
+    assert torch.equal(back.test_error, found.test_error)
+    assert back.to_frame()["target"].tolist() == task.encoded(task.y_test).reshape(-1).tolist()
+    back.report(tmp_path / "page.html")
+    assert "The test error (cross-entropy) is" in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_labels_are_those_of_the_targets_middle():

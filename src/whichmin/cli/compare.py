@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,10 @@ from whichmin.cli.options import Comparing, Output
 from whichmin.cli.tables import aligned, finite
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from whichmin.studies.comparison import Comparison
+    from whichmin.studies.effects import Estimate
     from whichmin.studies.experiment.config import Experiment
 
 
@@ -92,11 +96,15 @@ def _print(comparison: Comparison) -> None:
     from whichmin.report.numbers import MISSING, number, percent
 
     kinds = ("predicted",) if comparison.trained is None else ("predicted", "trained")
-    errors = [comparison.test_error_of(getattr(comparison, kind)) or {} for kind in kinds]
-    rows = [["test error", *kinds]]
-    rows += [[name, *(interval(kind.get(name)) for kind in errors)] for name in comparison.names]
-    print(*aligned(rows), sep="\n")
-    rows = [["distance", *kinds, "shared", "error", "p", "flips", ""]]
+    outputs = [getattr(comparison, kind) for kind in kinds]
+    tables = {f"test error ({comparison.task.loss.label})": [comparison.test_error_of(of) for of in outputs]}
+    tables["accuracy"] = [comparison.accuracy_of(of) for of in outputs]
+    for title, columns in tables.items():
+        known = [column for column in columns if column is not None]
+        if known:
+            rows = [[title, *kinds], *([name, *(interval(of[name]) for of in known)] for name in comparison.names)]
+            print(*aligned(rows), "", sep="\n")
+    rows = [["distance of outputs", *kinds, "shared", "error", "p", "flips", ""]]
     for (one, other), pair in by_size(comparison):
         effect = pair.best
         assert effect is not None
@@ -104,7 +112,6 @@ def _print(comparison: Comparison) -> None:
         off = MISSING if pair.predicted is None else number(pair.predicted.error)
         rest = [number(effect.systematic), off, number(effect.p), percent(effect.flips), verdict(effect)]
         rows.append([f"{one} – {other}", *ways, *rest])
-    print()
     print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(finding(comparison), 100))
     for text in [*failure_sentences(comparison), *comparison.notes]:
@@ -125,12 +132,15 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
     kinds = {"predicted": comparison.predicted} | (
         {} if comparison.trained is None else {"trained": comparison.trained}
     )
+
+    def of_choices(numbers: Callable[[dict[str, Tensor]], dict[str, Estimate] | None]) -> dict[str, Any]:
+        found = {kind: numbers(outputs) or {} for kind, outputs in kinds.items()}
+        return {kind: {name: plain(e) for name, e in estimates.items()} for kind, estimates in found.items()}
+
     return {
         "whichmin": __version__,
-        "test_error": {
-            kind: {name: plain(e) for name, e in (comparison.test_error_of(outputs) or {}).items()}
-            for kind, outputs in kinds.items()
-        },
+        "test_error": of_choices(comparison.test_error_of),
+        **({} if comparison.accuracy is None else {"accuracy": of_choices(comparison.accuracy_of)}),
         "pairs": [
             {"one": one, "other": other, "predicted": effect(pair.predicted), "trained": effect(pair.trained)}
             for (one, other), pair in comparison.pairs.items()

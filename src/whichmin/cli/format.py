@@ -22,17 +22,16 @@ WIDTH = 100
 #: Up to so many entries have a column of their own.
 MAX_COLUMNS = 5
 
+_KINDS = (
+    ("trained", "trained"),
+    ("linearized", "predicted, one linearization"),
+    ("relinearized", "predicted, along the path"),
+)
 _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
+    ("test error", tuple((f"test_loss_{kind}", text) for kind, text in _KINDS)),
+    ("accuracy", tuple((f"accuracy_{kind}", text) for kind, text in _KINDS)),
     (
-        "test error (mean square)",
-        (
-            ("test_mse_trained", "trained"),
-            ("test_mse_linearized", "predicted, one linearization"),
-            ("test_mse_relinearized", "predicted, along the path"),
-        ),
-    ),
-    (
-        "distance to the trained network (mean square)",
+        "distance to the trained network (mean square of outputs)",
         (
             ("mse_to_trained_linearized", "one linearization"),
             ("estimated_linearized", "one linearization, as estimated"),
@@ -40,7 +39,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("estimated_relinearized", "along the path, as estimated"),
         ),
     ),
-    ("size of each term (mean square)", tuple((f"share_{name}", name) for name in MEANINGS)),
+    ("size of each term (mean square of outputs)", tuple((f"share_{name}", name) for name in MEANINGS)),
     (
         "training",
         (
@@ -57,8 +56,10 @@ _GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
 _BRIEF = (
     ("learning_rate", "learning rate"),
     ("steps_trained", "steps"),
-    ("test_mse_trained", "test error"),
-    ("test_mse_relinearized", "predicted"),
+    ("test_loss_trained", "test error"),
+    ("test_loss_relinearized", "predicted"),
+    ("accuracy_trained", "accuracy"),
+    ("accuracy_relinearized", "predicted"),
     ("mse_to_trained_relinearized", "distance"),
     ("speedup", "speedup"),
 )
@@ -75,6 +76,8 @@ def headline(experiment: Experiment) -> str:
         parts.append(f"{experiment.network} {'-'.join(map(str, experiment.layers))}, {experiment.activation}")
     names = labels(experiment.optimizer)
     parts.append("gradient descent" if names == ["sgd"] else ", ".join(names))
+    if experiment.loss != "mse":
+        parts.append(experiment.loss)
     if experiment.batch_size is not None:
         parts.append(f"batches of {experiment.batch_size}")
     return " · ".join(parts)
@@ -84,19 +87,20 @@ def _against(classes: Sequence[int | str]) -> str:
     return f"{classes[0]} against {classes[1]}" if len(classes) == 2 else ", ".join(map(str, classes))
 
 
-def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
+def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = (), loss: str = "") -> str:
     """The table with quantities as rows and entries as columns, mean ± standard deviation last.
 
     Args:
         frame: of :func:`whichmin.studies.experiment.table`.
         optimizers: several, whose means ± standard deviations are the columns then.
+        loss: what the test error is.
 
     Returns:
         Lines, aligned. More than ``MAX_COLUMNS`` entries are summed up by their least and greatest value, columns that
         do not fit beside each other are set below each other.
     """
     if len(optimizers) > 1:
-        return _by_optimizer(frame, optimizers)
+        return _by_optimizer(frame, optimizers, loss)
     labels = [str(label) for label in frame.index if label not in ("mean", "sd")]
     few, several = len(labels) <= MAX_COLUMNS, len(labels) > 1
     header = (labels if few else ["least", "greatest"]) + (["mean ± sd"] if several else [])
@@ -107,10 +111,10 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = ()) -> str:
         shown = [number(value) for value in (values if few else (min(known), max(known)))]
         return shown + ([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])
 
-    return "\n".join(aligned(_rows(frame.loc[labels], header, cells)))
+    return "\n".join(aligned(_rows(frame.loc[labels], header, cells, loss)))
 
 
-def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
+def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> str:
     sums = {name: (frame.loc[f"{name}, mean"], frame.loc[f"{name}, sd"]) for name in optimizers}
     entries = frame.loc[[i for i in frame.index if not str(i).endswith((", mean", ", sd"))]]
 
@@ -122,19 +126,22 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str]) -> str:
         return lambda quantity: [cell(name, quantity) for name in names]
 
     def block(names: Sequence[str]) -> list[str]:
-        return aligned(_rows(entries, names, cells_of(names)))
+        return aligned(_rows(entries, names, cells_of(names), loss))
 
     blocks, left = [], list(optimizers)
     while left:
         count = next((n for n in range(len(left), 1, -1) if max(map(len, block(left[:n]))) <= WIDTH), 1)
         blocks.append("\n".join(block(left[:count])))
         left = left[count:]
-    brief = [["", *(text for _, text in _BRIEF)]]
-    brief += [[str(label), *(number(float(row[name])) for name, _ in _BRIEF)] for label, row in entries.iterrows()]
+    shown = [(name, text) for name, text in _BRIEF if name in entries]
+    brief = [["", *(text for _, text in shown)]]
+    brief += [[str(label), *(number(float(row[name])) for name, _ in shown)] for label, row in entries.iterrows()]
     return "\n\n".join([*blocks, "\n".join(aligned(brief))])
 
 
-def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]]) -> list[list[str]]:
+def _rows(
+    entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]], loss: str
+) -> list[list[str]]:
     """A header, and the groups of quantities of which any entry has one."""
     rows: list[list[str]] = [["", *header]]
     for title, quantities in _GROUPS:
@@ -143,7 +150,8 @@ def _rows(entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], l
             for name, text in quantities
             if name in entries and not all(math.isnan(float(v)) for v in entries[name])
         ]
-        rows += [[title]] if lines else []
+        named = f"{title} ({loss})" if title == "test error" and loss else title
+        rows += [[named]] if lines else []
         rows += [[f"  {text}", *values] for text, values in lines]
     return rows
 
@@ -154,7 +162,8 @@ def format_distances(distances: OptimizerDistances) -> str:
     for title, rows in distances.tables:
         table = [["", *distances.names]]
         table += [[name, *(number(float(value)) if value else "–" for value, _ in cells)] for name, cells in rows]
-        parts.append("\n".join([f"distance between optimizers (root mean square), {title.lower()}", *aligned(table)]))
+        heading = f"distance between optimizers (root mean square of outputs), {title.lower()}"
+        parts.append("\n".join([heading, *aligned(table)]))
     return "\n\n".join(parts)
 
 

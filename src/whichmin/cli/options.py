@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.errors import ConfigError
-from whichmin.studies.experiment.config import Experiment, read_config
+from whichmin.studies.experiment.config import LEAST_AT_TARGETS, LOSSES, Experiment, read_config
 from whichmin.studies.experiment.optimizers import known, with_best_rate
 
 _DEFAULTS = {field.name: field.default for field in dataclasses.fields(Experiment)}
@@ -36,7 +36,13 @@ _OPTIMIZER_HELP = (
     f"sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99. Names: {', '.join(known())}; or your own, "
     "package.module:Class."
 )
-_TOL_HELP = "Tolerance of the prediction, relative to the targets' standard deviation."
+_LOSS_HELP = f"What training minimizes: {', '.join(LOSSES)}."
+_UNTIL_HELP = "Training loss to stop at."
+_NO_UNTIL = f"; none with {', '.join(name for name in LOSSES if name not in LEAST_AT_TARGETS)}, give it or --steps"
+_TOL_HELP = (
+    "Tolerance of the prediction, relative to the standard deviation of the targets, or of the training outputs where "
+    "no outputs have the lowest loss."
+)
 
 
 def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
@@ -60,6 +66,7 @@ class Question:
     n_train: Annotated[int | None, _option("n_train", "Training points.")] = None
     n_test: Annotated[int | None, _option("n_test", "Test points.")] = None
     data_seed: Annotated[int | None, _option("data_seed", "Seed of the draw of both.")] = None
+    loss: Annotated[str | None, _option("loss", _LOSS_HELP)] = None
     network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
     hidden: Annotated[
         str | None,
@@ -91,7 +98,7 @@ class Question:
     ] = None
     batch_size: Annotated[int | None, _option("batch_size", "Rows per step.", default="all of them")] = None
     seed: Annotated[int | None, _option("seed", "Seed of the order of the batches.")] = None
-    until: Annotated[float | None, _option("until", "Training mean square error to stop at.")] = None
+    until: Annotated[float | None, _option("until", _UNTIL_HELP, default=f"1e-5{_NO_UNTIL}")] = None
     steps: Annotated[int | None, _option("steps", "At most so many steps.", default="none")] = None
     tol: Annotated[float | None, _option("tol", _TOL_HELP)] = None
     dtype: Annotated[str | None, _option("dtype", "float32 or float64.")] = None
@@ -162,7 +169,7 @@ class Comparing(Question):
             default="none",
         ),
     ] = None
-    until: Annotated[float | None, _compared("until", "Training mean square error to stop at.")] = None
+    until: Annotated[float | None, _option("until", _UNTIL_HELP, default=f"{_COMPARED['until']}{_NO_UNTIL}")] = None
     tol: Annotated[float | None, _compared("tol", _TOL_HELP)] = None
 
     def comparison(self, **fixed: Any) -> tuple[Experiment, tuple[int | None, ...]]:
@@ -174,7 +181,10 @@ class Comparing(Question):
         Raises:
             ConfigError: an unknown key, or a value that cannot be used.
         """
-        values = _COMPARED | self._values() | _known(fixed)
+        said = self._values() | _known(fixed)
+        values = _COMPARED | said
+        if values.get("loss", _DEFAULTS["loss"]) not in LEAST_AT_TARGETS and "until" not in said:
+            del values["until"]
         sizes = values.pop("batch_size", "none")
         if values.get("model") is None and values.get("network", "mlp") == "mlp":
             values.setdefault("hidden", _COMPARED_HIDDEN)

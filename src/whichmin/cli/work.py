@@ -38,17 +38,19 @@ def answer(experiment: Experiment, output: Output) -> int:
     failed = int(any(entry.failure is not None for entry in entries))
     with contextlib.redirect_stdout(sys.stderr):
         from whichmin.report import write_report
-        from whichmin.report.entry_view import entry_views
+        from whichmin.report.entry_view import entry_views, loss_label
         from whichmin.report.optimizer_distances import optimizer_distances
 
         write_report(report, entries, title=headline(experiment), config=_asked(experiment))
-    distances = optimizer_distances(entry_views(entries))
+    views = entry_views(entries)
+    distances = optimizer_distances(views)
     if output.json:
         numbers = to_json(frame, entries, distances)
         said = {"whichmin": __version__, "config": experiment.to_dict(), **numbers, "notes": notes(entries)}
         print(json.dumps(said | {"report": str(report)}, allow_nan=False))
         return failed
-    parts = [headline(experiment), format_table(frame.rename(index=_marked(entries)), optimizers(entries))]
+    parts = [headline(experiment)]
+    parts.append(format_table(frame.rename(index=_marked(entries)), optimizers(entries), loss_label(views)))
     print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
     for note in notes(entries):
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))

@@ -113,7 +113,7 @@ def explain(
     if recipe.wants_best_rate:
         recipe = recipe.with_learning_rate(path.learning_rate)
     assert path.test is not None
-    assert isinstance(path.steps, float)
+    assert isinstance(path.steps, float | int)
     linearized, terms = _terms(subject, task, recipe, path.steps, path.test, path.parameters())
     return Explanation(terms, task, linearized, relinearized=path)
 

@@ -64,10 +64,10 @@ def _written_out(value: float, _: object) -> str:
     return ("" if lead == 1 else f"{lead}·") + f"10{superscript(exponent)}"
 
 
-def thin(steps: Array, mse: Array, points: int) -> tuple[Array, Array]:
+def thin(steps: Array, losses: Array, points: int) -> tuple[Array, Array]:
     """At most so many points of a curve, evenly on a logarithmic axis, without what it cannot show."""
-    good = (steps >= 1) & np.isfinite(steps) & np.isfinite(mse) & (mse > 0)
-    x, y = steps[good], mse[good]
+    good = (steps >= 1) & np.isfinite(steps) & np.isfinite(losses) & (losses > 0)
+    x, y = steps[good], losses[good]
     if len(x) <= points:
         return x, y
     at = np.unique(np.searchsorted(x, np.geomspace(x[0], x[-1], max(40, points))).clip(max=len(x) - 1))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from torch import Tensor
+
 from whichmin.report.numbers import MISSING, number, percent
 from whichmin.studies.comparison import Comparison, Failure, Pair
 from whichmin.studies.effects import Effect, Estimate
@@ -70,8 +72,15 @@ def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
 
 def choice_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
     """The columns of the table of choices: what each says of the choice of a name."""
-    predicted = comparison.test_error_of(comparison.predicted) or {}
-    trained = None if comparison.trained is None else comparison.test_error_of(comparison.trained) or {}
+    kinds = {"predicted": comparison.predicted} | (
+        {} if comparison.trained is None else {"trained": comparison.trained}
+    )
+
+    def of_kinds(
+        title: str, numbers: Callable[[dict[str, Tensor]], dict[str, Estimate] | None]
+    ) -> dict[str, Callable[[str], str]]:
+        known = {kind: found for kind, outputs in kinds.items() if (found := numbers(outputs)) is not None}
+        return {f"{title}, {kind}": (lambda name, of=found: interval(of[name])) for kind, found in known.items()}
 
     def mean(of: Mapping[str, object], name: str) -> float:
         return Estimate.of(of[name].numpy(), comparison.level).mean  # type: ignore[attr-defined]
@@ -80,9 +89,8 @@ def choice_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
         value = mean(comparison.steps, name)
         return number(None if math.isnan(value) else float(round(value)))
 
-    columns: dict[str, Callable[[str], str]] = {"test error, predicted": lambda name: interval(predicted.get(name))}
-    if trained is not None:
-        columns["test error, trained"] = lambda name: interval(trained.get(name))
+    columns = of_kinds("test error", comparison.test_error_of)
+    columns |= of_kinds("accuracy", comparison.accuracy_of)
     columns["steps, predicted"] = steps
     columns["error of the prediction"] = lambda name: number(mean(comparison.errors, name))
     return columns

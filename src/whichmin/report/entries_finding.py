@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import fmean
 
 import numpy as np
 
-from whichmin.report.entry_view import EntryView, by_optimizer, mse, present, term_names
+from whichmin.report.entry_view import EntryView, by_optimizer, loss_label, mse, present, scale_of, term_names
 from whichmin.report.flips import Flips
-from whichmin.report.numbers import duration, mean_sd, number, percent
+from whichmin.report.numbers import accuracy, duration, mean_sd, number, percent
 from whichmin.report.optimizer_distances import OptimizerDistances
-from whichmin.report.quantities import relative_deviation, train_mse
+from whichmin.report.quantities import relative_deviation, train_loss
 
 _PHRASES = {
     "initialization": "the initialization",
@@ -49,9 +49,9 @@ def lazy_sentences(entries: Sequence[EntryView]) -> list[str]:
     if relative:
         size = fmean(relative)
         text = (
-            f"Put at its one-shot predicted parameters, the network’s test outputs are {percent(size)} of the targets’ "
+            f"Put at its one-shot predicted parameters, the network’s test outputs are {percent(size)} of the "
+            f"{scale_of(entries)} standard deviation away from the linearized prediction: "
         )
-        text += "standard deviation away from the linearized prediction: "
         if size < 0.02:
             text += "it is lazy, and one linearization describes it."
         elif size < 0.1:
@@ -72,23 +72,36 @@ def mean_waterfall(entries: Sequence[EntryView]) -> tuple[list[str], list[float]
 
 def _compared(groups: dict[str, list[EntryView]]) -> str:
     """The test error of each optimizer's networks."""
-    errors = {}
-    for name, part in groups.items():
-        trained = present(v.test_mse("trained") for v in part)
-        predicted = present(v.test_mse("relinearized" if v.relinearized else "linearized") for v in part)
-        errors[name] = (trained, predicted)
-    sure = any(trained for trained, _ in errors.values())
-    errors_by_name = [
-        f"{name} {mean_sd(trained or predicted)}"
-        + (f" (predicted: {number(fmean(predicted), 2)})" if trained and predicted else "")
-        for name, (trained, predicted) in errors.items()
-        if trained or predicted
-    ]
+    errors = _by_name(groups, EntryView.test_error, mean_sd, lambda values: number(fmean(values), 2))
+    accuracies = _by_name(groups, EntryView.accuracy, _accuracy, _accuracy)
     names = list(groups)
-    if not errors_by_name:
+    if not errors:
         return f"Compared are {', '.join(names[:-1])} and {names[-1]}."
+    sure = any("trained" in v.outputs for part in groups.values() for v in part)
     which = "test errors are" if sure else "predicted test errors are"
-    return f"From the same initializations, the {which}: {'; '.join(errors_by_name)}."
+    text = f"From the same initializations, the {which}: {errors}."
+    return f"{text} The accuracies are: {accuracies}." if accuracies else text
+
+
+def _by_name(
+    groups: dict[str, list[EntryView]],
+    number_of: Callable[[EntryView, str], float | None],
+    text_of: Callable[[Sequence[float]], str],
+    predicted_text: Callable[[Sequence[float]], str],
+) -> str:
+    """What is known of each optimizer: of its trained networks, in brackets what was predicted."""
+    texts = []
+    for name, part in groups.items():
+        trained = present(number_of(v, "trained") for v in part)
+        predicted = present(number_of(v, "relinearized" if v.relinearized else "linearized") for v in part)
+        if trained or predicted:
+            also = f" (predicted: {predicted_text(predicted)})" if trained and predicted else ""
+            texts.append(f"{name} {text_of(trained or predicted)}{also}")
+    return "; ".join(texts)
+
+
+def _accuracy(values: Sequence[float]) -> str:
+    return accuracy(fmean(values))
 
 
 def _of(values: Sequence[float], digits: int = 2) -> str:
@@ -97,39 +110,41 @@ def _of(values: Sequence[float], digits: int = 2) -> str:
 
 def _training(entries: Sequence[EntryView]) -> str:
     runs = [v.run for v in entries if v.run is not None]
-    reached = present(train_mse(v) for v in entries)
+    reached = present(train_loss(v) for v in entries)
     if not runs or not reached:
         return ""
-    steps = number(round(fmean(r.steps for r in runs)))
+    loss, steps = loss_label(entries), number(round(fmean(r.steps for r in runs)))
     many = f" (mean of {len(runs)})" if len(runs) > 1 else ""
     short = [r for r in runs if r.until is not None and not r.converged]
     if short and len(short) == len(runs):
         aim = _of([r.until for r in short if r.until is not None])
-        return f"Training stopped at a mean square error of {_of(reached)} after {steps} steps{many}, short of {aim}."
-    text = f"Training reached a mean square error of {_of(reached)} after {steps} steps{many}."
+        return f"Training left the {loss} at {_of(reached)} after {steps} steps{many}, short of {aim}."
+    text = f"Training brought the {loss} to {_of(reached)} in {steps} steps{many}."
     return text + (f" {len(short)} of {len(runs)} runs stopped short of their aim." if short else "")
 
 
 def _test_error(entries: Sequence[EntryView]) -> str:
-    trained = present(v.test_mse("trained") for v in entries)
+    trained = present(v.test_error("trained") for v in entries)
     kind = "relinearized" if any("relinearized" in v.outputs for v in entries) else "linearized"
-    predicted = present(v.test_mse(kind) for v in entries)
-    several = len(trained or predicted) > 1
+    predicted = present(v.test_error(kind) for v in entries)
+    right, right_predicted = (present(v.accuracy(name) for v in entries) for name in ("trained", kind))
+    the, its = ("The", "the") if len(trained) > 1 else ("Its", "its")
+    reached = f"{the} test error is {mean_sd(trained)}" + (f", {its} accuracy {_accuracy(right)}" if right else "")
     if not trained and not predicted:
         return _outputs_only(entries, kind)
     if not predicted:
-        return f"Its test error is {mean_sd(trained)}."
+        return f"{reached}."
     if not trained:
         estimate = fmean(p.error for v in entries if (p := v.prediction) is not None)
         return (
-            f"Without training, in {_took(entries)}, the predicted minimizer has test error {mean_sd(predicted)}; "
-            f"it is estimated to be {number(estimate, 2)} (root mean square) from the trained network."
+            f"Without training, in {_took(entries)}, the predicted minimizer has test error {mean_sd(predicted)}"
+            f"{f' and accuracy {_accuracy(right_predicted)}' if right_predicted else ''}; it is estimated to be "
+            f"{number(estimate, 2)} (root mean square of outputs) from the trained network."
         )
-    its = "Its test error is" if not several else "The test error is"
     took = [v.run.seconds for v in entries if v.run is not None]
     return (
-        f"{its} {mean_sd(trained)}; the predicted minimizer, found in {_took(entries)} instead of "
-        f"{duration(fmean(took))}, says {mean_sd(predicted)}."
+        f"{reached}; the predicted minimizer, found in {_took(entries)} instead of {duration(fmean(took))}, says "
+        f"{mean_sd(predicted)}{f' and {_accuracy(right_predicted)}' if right_predicted else ''}."
     )
 
 
@@ -143,14 +158,14 @@ def _outputs_only(entries: Sequence[EntryView], kind: str) -> str:
     if gaps:
         return (
             f"The predicted minimizer, found in {_took(entries)}, is {number(fmean(gaps) ** 0.5, 2)} (root mean square "
-            "on the test points) from the trained network."
+            "of outputs on the test points) from the trained network."
         )
     estimates = [p.error for v in entries if (p := v.prediction) is not None]
     if not estimates:
         return ""
     return (
-        f"The minimizer was predicted in {_took(entries)}; it is estimated to be {_of(estimates)} (root mean square) "
-        "from the trained network."
+        f"The minimizer was predicted in {_took(entries)}; it is estimated to be {_of(estimates)} (root mean square of "
+        "outputs) from the trained network."
     )
 
 
@@ -181,7 +196,7 @@ def _flips(contested: Flips | None) -> str:
 
 
 def _measured(entries: Sequence[EntryView]) -> str:
-    """The predictions' distance to the trained network, in standard deviations of the targets."""
+    """The predictions' distance to the trained network, over ``Prediction.target_std``."""
     parts = []
     for kind, words in (("linearized", "the linearized prediction"), ("relinearized", "the prediction along the path")):
         roots = [

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, from_numpy
 
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.dynamics.prediction import Prediction
@@ -27,7 +27,6 @@ class EntryView:
         label: as given.
         linearized, relinearized, run, explanation, task: as given, or else from the explanation or the run.
         optimizer, member: as given.
-        target: test targets, (N_test, C), or None.
         outputs: test outputs, (N_test, C) each, at the last step count, under ``"trained"``, ``"linearized"`` and
             ``"relinearized"``; only those that are known.
     """
@@ -38,7 +37,6 @@ class EntryView:
     run: Run | None
     explanation: Explanation | None
     task: Task | None
-    target: Array | None
     outputs: dict[str, Array]
     optimizer: str | None = None
     member: str | None = None
@@ -48,18 +46,36 @@ class EntryView:
         """The better of the predictions: the relinearized one where there is one."""
         return self.relinearized or self.linearized
 
-    def test_mse(self, which: str) -> float | None:
-        """The test mean square error of ``outputs[which]``, None where it is unknown."""
-        return mse(self.outputs.get(which), self.target)
+    def test_error(self, which: str) -> float | None:
+        """The task's loss on the test set of ``outputs[which]``, None where it is unknown."""
+        return self._judged(which, Task.test_loss)
+
+    def accuracy(self, which: str) -> float | None:
+        """The part of the test points that ``outputs[which]`` decides rightly, None where it is unknown."""
+        return self._judged(which, Task.accuracy)
 
     def partial_errors(self, names: Sequence[str]) -> Array | None:
         """The test error of the partial sums of the terms taken in the order ``names``, (len(names),)."""
-        if self.explanation is None or self.explanation.task.y_test is None:
+        return self._partial(names, Task.test_loss)
+
+    def partial_accuracies(self, names: Sequence[str]) -> Array | None:
+        """The accuracy of the same sums, None where test targets are no classes."""
+        return self._partial(names, Task.accuracy)
+
+    def _judged(self, which: str, judge: Callable[[Task, Tensor], float]) -> float | None:
+        outputs, task = self.outputs.get(which), self.task
+        if task is None or outputs is None or outputs.shape != (task.n_test, task.outputs):
             return None
-        target = array(self.explanation.task.y_test)
-        terms = [array(self.explanation.terms[n]) if n in self.explanation.terms else 0.0 for n in names]
-        partial = np.cumsum([np.broadcast_to(term, target.shape) for term in terms], axis=0)
-        return np.square(partial - target).mean(axis=(1, 2))
+        return _known(judge(task, from_numpy(outputs)))
+
+    def _partial(self, names: Sequence[str], judge: Callable[[Task, Tensor], float]) -> Array | None:
+        if self.explanation is None:
+            return None
+        task, terms = self.explanation.task, self.explanation.terms
+        shape = (task.n_test, task.outputs)
+        partial = np.cumsum([array(terms[name]) if name in terms else np.zeros(shape) for name in names], axis=0)
+        values = np.array([judge(task, from_numpy(outputs)) for outputs in partial])
+        return None if np.isnan(values).any() else values
 
 
 def entry_views(entries: Iterable[Entry]) -> list[EntryView]:
@@ -85,11 +101,27 @@ def _view(entry: Entry) -> EntryView:
         run=run,
         explanation=why,
         task=task,
-        target=array(task.y_test) if task is not None and task.y_test is not None else None,
         outputs={name: array(value) for name, value in tests.items() if value is not None},
         optimizer=entry.optimizer,
         member=entry.member,
     )
+
+
+def loss_label(entries: Iterable[EntryView]) -> str:
+    """What the entries' tasks minimize, such as ``MSE``; nothing where no task is known."""
+    return ", ".join(dict.fromkeys(v.task.loss.label for v in entries if v.task is not None))
+
+
+def labelled(text: str, entries: Iterable[EntryView]) -> str:
+    """A text about a loss with its name in brackets: ``test error (MSE)``."""
+    label = loss_label(entries)
+    return f"{text} ({label})" if label else text
+
+
+def scale_of(entries: Iterable[EntryView]) -> str:
+    """Whose standard deviation ``Prediction.target_std`` is: the targets', or the training outputs'."""
+    unknown = any(v.task is not None and v.task.objective.minimizer is None for v in entries)
+    return "training outputs’" if unknown else "targets’"
 
 
 def array(tensor: Tensor) -> Array:
@@ -127,6 +159,10 @@ def term_names(entries: Iterable[EntryView]) -> list[str]:
             seen |= dict.fromkeys(view.explanation.terms)
     order = {name: rank for rank, name in enumerate(MEANINGS)}
     return sorted(seen, key=lambda name: order.get(name, len(order)))
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 def present(values: Iterable[float | None]) -> list[float]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from whichmin.decision import Decision
 from whichmin.report.entry_view import Array, EntryView
-from whichmin.report.numbers import number, percent
+from whichmin.report.numbers import MISSING, number, percent
 from whichmin.report.thumbnails import thumbnail
+from whichmin.task import Task
 
 SOURCES = {
     "trained": "trained networks",
@@ -34,6 +36,7 @@ class Point:
         cells: per entry the text of its output and the class that it decides for.
         strip: per entry the place on a strip, from 0 to 100, and the class; empty for several outputs.
         middle: the threshold's place on that strip.
+        position: which of the row's class numbers it is; None where rows have one.
     """
 
     index: int
@@ -43,6 +46,7 @@ class Point:
     cells: tuple[tuple[str, int], ...]
     strip: tuple[tuple[float, int], ...]
     middle: float
+    position: int | None = None
 
 
 @dataclass(frozen=True)
@@ -79,14 +83,15 @@ def flips(entries: Sequence[EntryView]) -> Flips | None:
         return None
     task = members[0].task
     rule = Decision.of(task) if task is not None else Decision(0.0, True)
-    outputs = np.stack([view.outputs[source] for view in members])
-    decided = rule.labels(outputs)
+    tests = np.stack([view.outputs[source] for view in members])
+    outputs, decided = rule.by_position(tests), rule.labels(tests)
     contested = np.flatnonzero((decided != decided[0]).any(axis=0))
     spread = outputs.std(axis=0).sum(axis=1)
     order = sorted(contested, key=lambda i: (max(Counter(decided[:, i].tolist()).values()), -spread[i], i))
     scale = _Scale.over(outputs[:, order[:SHOWN]], rule.threshold)
-    points = tuple(_point(int(i), members, outputs[:, i], decided[:, i], scale) for i in order[:SHOWN])
-    text = _sentences(source, members, decided, len(contested), rule)
+    points = tuple(_point(int(i), task, rule, outputs[:, i], decided[:, i], scale) for i in order[:SHOWN])
+    how = "the largest output" if outputs.shape[-1] > 1 else f"the side of {number(rule.threshold)}"
+    text = _sentences(source, members, decided, how, rule)
     return Flips(text, tuple(view.label for view in members), points, len(contested))
 
 
@@ -100,11 +105,8 @@ def _comparable(entries: Sequence[EntryView]) -> tuple[str | None, list[EntryVie
     return None, []
 
 
-def _sentences(
-    source: str, members: Sequence[EntryView], decided: NDArray[np.int64], contested: int, rule: Decision
-) -> str:
-    n = decided.shape[1]
-    how = "the largest output" if members[0].outputs[source].shape[1] > 1 else f"the side of {number(rule.threshold)}"
+def _sentences(source: str, members: Sequence[EntryView], decided: NDArray[np.int64], how: str, rule: Decision) -> str:
+    n, contested = decided.shape[1], int((decided != decided[0]).any(axis=0).sum())
     text = f"Deciding by {how}, the {len(members)} {SOURCES[source]} "
     if not contested:
         text += f"agree on every one of the {n:,} test points: none would be flipped."
@@ -135,26 +137,40 @@ def _foreseen(source: str, members: Sequence[EntryView], decided: NDArray[np.int
     return ""
 
 
-def _point(i: int, members: Sequence[EntryView], outputs: Array, decided: NDArray[np.int64], scale: _Scale) -> Point:
+def _point(
+    i: int, task: Task | None, rule: Decision, outputs: Array, decided: NDArray[np.int64], scale: _Scale
+) -> Point:
     """One row of the table; ``outputs`` is (entries, C)."""
-    view = next((v for v in members if v.target is not None), None)
-    task, single = members[0].task, outputs.shape[1] == 1
-    target = None
-    if view is not None and view.target is not None:
-        row = view.target[i]
-        target = f"{float(row[0]):g}".replace("-", "−") if single else f"class {int(row.argmax())}"
+    single, (row, position) = outputs.shape[1] == 1, divmod(i, rule.positions)
+    labels = _labels(task, outputs.shape[1])
     counts = sorted(Counter(decided.tolist()).items())
-    names = {0: "below", 1: "above"} if single else {c: f"class {c}" for c, _ in counts}
+    names = {0: "below", 1: "above"} if single else {c: f"class {labels[c]}" for c, _ in counts}
     strip = [(scale(float(o[0])), int(d)) for o, d in zip(outputs, decided, strict=True)]
     return Point(
-        index=i,
-        image=thumbnail(task.X_test[i]) if task is not None and task.X_test is not None else None,
-        target=target,
+        index=row,
+        image=thumbnail(task.X_test[row]) if task is not None and task.X_test is not None else None,
+        target=None if task is None else _target(i, task, rule),
         votes=", ".join(f"{count} {names[c]}" for c, count in counts),
         cells=tuple(
-            (number(float(o[0])) if single else f"{int(d)} ({number(float(o[d]))})", int(d))
+            (number(float(o[0])) if single else f"{labels[int(d)]} ({number(float(o[d]))})", int(d))
             for o, d in zip(outputs, decided, strict=True)
         ),
         strip=tuple(strip) if single else (),
         middle=scale(scale.threshold),
+        position=None if rule.positions == 1 else position,
     )
+
+
+def _labels(task: Task | None, outputs: int) -> tuple[Any, ...]:
+    """What the classes of several outputs are called: the task's labels, or their numbers."""
+    return tuple(range(outputs)) if task is None or task.classes is None else tuple(task.classes)
+
+
+def _target(i: int, task: Task, rule: Decision) -> str | None:
+    """A test point's target as text; None where it is not known."""
+    if task.y_test is None:
+        return None
+    target = rule.by_position(task.encoded(task.y_test))[i]
+    if len(target) == 1:
+        return f"{float(target[0]):g}".replace("-", "−")
+    return f"class {_labels(task, len(target))[int(target.argmax())]}" if target.any() else MISSING

@@ -50,6 +50,11 @@ def percent(fraction: float) -> str:
     return text.replace("-", "−") + "\u00a0%"
 
 
+def accuracy(fraction: float) -> str:
+    """The part of points that is decided rightly, as a percentage to three digits: 99.6 % is not all of them."""
+    return f"{number(100.0 * fraction)}\u00a0%"
+
+
 def duration(seconds: float) -> str:
     """Seconds as milliseconds, seconds, minutes or hours, to two figures."""
     if not math.isfinite(seconds):

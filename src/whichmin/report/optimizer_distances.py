@@ -53,9 +53,8 @@ class OptimizerDistances:
             return ""
         size, i, j = max(pairs)
         verb = "are" if self.trained is not None else "are predicted to be"
-        text = (
-            f"{self.names[i]} and {self.names[j]} {verb} {number(size, 2)} apart (root mean square on the test points)"
-        )
+        apart = f"{number(size, 2)} apart (root mean square of outputs on the test points)"
+        text = f"{self.names[i]} and {self.names[j]} {verb} {apart}"
         if len(pairs) > 1:
             text = f"Furthest from each other, {text}"
         also = self.predicted[i][j] if self.trained is not None and self.predicted is not None else None

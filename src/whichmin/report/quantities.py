@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from whichmin.decision import Decision
 from whichmin.dynamics.prediction import Prediction
-from whichmin.report.entry_view import EntryView, array, by_optimizer, mse, present, term_names
+from whichmin.report.entry_view import EntryView, by_optimizer, labelled, mse, present, scale_of, term_names
 from whichmin.report.numbers import mean_sd, number
 
 #: What the table calls each kind of outputs.
@@ -71,9 +70,10 @@ class Group:
 def summary(entries: Sequence[EntryView]) -> list[Group]:
     """The groups of the table that have something to show."""
     groups = [
-        _group("Test error (mean square)", entries, _test_error(entries)),
+        _group(labelled("Test error", entries), entries, _test_error(entries)),
+        _group("Accuracy", entries, _accuracy(entries)),
         _group("Distance of prediction to trained network on test points (mean square)", entries, _differences()),
-        _group("Training", entries, _training()),
+        _group("Training", entries, _training(entries)),
         _group("Seconds", entries, _seconds()),
         _group("Mean square of each term", entries, _terms(entries)),
     ]
@@ -83,13 +83,13 @@ def summary(entries: Sequence[EntryView]) -> list[Group]:
 def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
     """The certificates and the number of linearizations."""
     rows: dict[str, Callable[[EntryView], float | None]] = {
-        "training error at the one-shot parameters (mean square)": lambda v: (
+        labelled("training loss at the one-shot parameters", entries): lambda v: (
             v.linearized and v.linearized.certificate and v.linearized.certificate.train_loss
         ),
         "test deviation from the linearized prediction (mean square)": lambda v: (
             v.linearized and v.linearized.certificate and v.linearized.certificate.test_deviation
         ),
-        "the same, root mean square over the targets’ standard deviation": relative_deviation,
+        f"the same, root mean square over the {scale_of(entries)} standard deviation": relative_deviation,
         "linearizations along the path": lambda v: v.relinearized and int(v.relinearized.intervals),
     }
     group = _group("Certificate", entries, rows)
@@ -97,7 +97,7 @@ def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
 
 
 def relative_deviation(view: EntryView) -> float | None:
-    """The root mean square test deviation of the certificate over the standard deviation of the targets."""
+    """The root mean square test deviation of the certificate over ``Prediction.target_std``."""
     if view.linearized is None or view.linearized.certificate is None or not view.linearized.target_std > 0:
         return None
     return float(np.sqrt(view.linearized.certificate.test_deviation)) / view.linearized.target_std
@@ -120,18 +120,24 @@ def _test_error(entries: Sequence[EntryView]) -> _Rows:
         errors = view.partial_errors(names[:1]) if names else None
         return None if errors is None else float(errors[0])
 
-    def wrong(view: EntryView) -> float | None:
-        if view.target is None or "trained" not in view.outputs or view.task is None:
-            return None
-        rule = Decision.of(view.task)
-        if not rule.classes:
-            return None
-        return int((rule.labels(view.outputs["trained"]) != rule.labels(view.target)).sum())
-
-    rows: _Rows = {text: (lambda v, k=key: v.test_mse(k)) for key, text in NAMES.items()}
+    rows: _Rows = {text: (lambda v, k=key: v.test_error(k)) for key, text in NAMES.items()}
     if names:
         rows[f"the {names[0]} alone"] = first
-    return rows | {"test points that the trained network decides wrongly (number)": wrong}
+    return rows
+
+
+def _accuracy(entries: Sequence[EntryView]) -> _Rows:
+    """Of the outputs, and of the sums of the terms so far."""
+    names = term_names(entries)
+
+    def up_to(view: EntryView, count: int) -> float | None:
+        values = view.partial_accuracies(names[:count])
+        return None if values is None else float(values[-1])
+
+    rows: _Rows = {text: (lambda v, k=key: v.accuracy(k)) for key, text in NAMES.items()}
+    for count, name in enumerate(names[:-1], 1):
+        rows[f"the {name} alone" if count == 1 else f"the terms up to {name}"] = lambda v, n=count: up_to(v, n)
+    return rows
 
 
 def _differences() -> _Rows:
@@ -147,17 +153,17 @@ def _estimate(prediction: Prediction | None) -> float | None:
     return None if prediction is None else float(prediction.error) ** 2
 
 
-def _training() -> _Rows:
+def _training(entries: Sequence[EntryView]) -> _Rows:
     return {
-        "training error at the end (mean square)": train_mse,
+        labelled("training loss at the end", entries): train_loss,
         "steps": lambda v: v.run and int(v.run.steps),
         "learning rate": lambda v: v.run.learning_rate if v.run else v.prediction and v.prediction.learning_rate,
     }
 
 
-def train_mse(view: EntryView) -> float | None:
-    """The training mean square error of the trained network."""
-    return None if view.run is None else mse(array(view.run.train), array(view.run.task.y))
+def train_loss(view: EntryView) -> float | None:
+    """The training loss of the trained network."""
+    return None if view.run is None else view.run.task.loss.value(view.run.train.double(), view.run.task.y)
 
 
 def _seconds() -> _Rows:

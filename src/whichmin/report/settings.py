@@ -52,6 +52,7 @@ def _facts(entries: Sequence[EntryView]) -> Iterator[tuple[str, str]]:
         yield "training points", _range(t.n for t in tasks)
         yield "test points", _range(t.n_test for t in tasks)
         yield "outputs", _range(t.outputs for t in tasks)
+        yield "loss", ", ".join(dict.fromkeys(repr(t.loss) for t in tasks))
     if runs:
         yield "optimizer", ", ".join(dict.fromkeys(r.optimizer for r in runs))
     rates = [x.learning_rate for x in runs or predictions]

@@ -58,7 +58,7 @@ def compare(
             :class:`whichmin.Recipe` with batches and a scheduler.
         seeds: how many initializations. p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6.
         train: whether to train each for real as well; the effect is then also that of the trained networks.
-        until: training mean square error to stop at, as for ``predict`` and ``train``; None: no such aim.
+        until: training loss to stop at, as for ``predict`` and ``train``; None: no such aim.
         steps: at most so many; None: any number, and 100,000 where networks are trained.
         tol: of the predictions, as for ``predict``.
         level: of the test of each pair, and 1 − level the coverage of the confidence intervals over seeds.

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.decision import Decision
@@ -97,18 +98,36 @@ class Comparison(Result):
 
     @property
     def test_error(self) -> dict[str, Estimate] | None:
-        """Mean square test error by choice, of trained networks where there are any; None without test targets."""
-        return self.test_error_of(self.predicted if self.trained is None else self.trained)
+        """The task's loss on the test set by choice, as trained or else as predicted; None without test targets."""
+        return self.test_error_of(self.best_outputs)
 
     def test_error_of(self, outputs: dict[str, Tensor]) -> dict[str, Estimate] | None:
         """The same of ``predicted`` or ``trained``."""
-        if self.task.y_test is None:
-            return None
-        y = self.task.y_test.double()
-        return {
-            name: Estimate.of((test.double() - y).square().flatten(1).mean(dim=1).cpu().numpy(), self.level)
-            for name, test in outputs.items()
-        }
+        return None if self.task.y_test is None else self._over_seeds(outputs, self.task.test_loss)
+
+    @property
+    def accuracy(self) -> dict[str, Estimate] | None:
+        """The part of the test points that is decided rightly, likewise; None where test targets are no classes."""
+        return self.accuracy_of(self.best_outputs)
+
+    def accuracy_of(self, outputs: dict[str, Tensor]) -> dict[str, Estimate] | None:
+        """The same of ``predicted`` or ``trained``."""
+        known = self.task.y_test is not None and Decision.of(self.task).classes
+        found = self._over_seeds(outputs, self.task.accuracy) if known else None
+        return None if found is None else {name: one.within(0.0, 1.0) for name, one in found.items()}
+
+    @property
+    def best_outputs(self) -> dict[str, Tensor]:
+        """``trained``, or ``predicted`` where nothing was trained."""
+        return self.predicted if self.trained is None else self.trained
+
+    def _over_seeds(self, outputs: dict[str, Tensor], of: Callable[[Tensor], float]) -> dict[str, Estimate]:
+        """A number of test outputs, (n_test, C), by choice; over the seeds that have them."""
+
+        def values(tests: Tensor) -> NDArray[np.float64]:
+            return np.array([of(test.double()) for test in tests if bool(torch.isfinite(test).all())])
+
+        return {name: Estimate.of(values(tests), self.level) for name, tests in outputs.items()}
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Pair]:

@@ -44,6 +44,10 @@ class Estimate:
         half = float(stdtrit(len(values) - 1, 1 - level / 2) * values.std(ddof=1) / math.sqrt(len(values)))
         return cls(mean, mean - half, mean + half)
 
+    def within(self, low: float, high: float) -> Estimate:
+        """With bounds that are no further out than what is possible."""
+        return Estimate(self.mean, *(float(np.clip(bound, low, high)) for bound in (self.low, self.high)))
+
 
 @dataclass(frozen=True)
 class Effect:

@@ -9,7 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from whichmin.decision import Decision
 from whichmin.results import Result, by_point
+from whichmin.task import Task
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,19 +22,19 @@ class SeedSpread(Result):
     targets.
 
     Attributes:
+        task: the data.
         test: predicted test outputs, (n, n_test, C).
-        y_test: test targets, (n_test, C), or None.
         error: estimated root mean square error of each prediction, (n,), float64, in the units of the outputs.
         labels: the class that each network decides for, (n, n_test), int64: for one output the side of the middle of
-            the two target values (of 0 where there are not two), for several the largest output.
+            the two target values (of 0 where there are not two, or outputs are logits), for several the largest output.
         seconds: what it took.
         notes: what the predictions remarked, each with its seed.
     """
 
     kind: ClassVar[str] = "seeds"
 
+    task: Task
     test: Tensor
-    y_test: Tensor | None
     error: Tensor
     labels: Tensor
     seconds: float
@@ -61,12 +63,20 @@ class SeedSpread(Result):
 
     @property
     def test_error(self) -> Tensor | None:
-        """Mean square test error of each seed, (n,), float64; None without test targets."""
-        if self.y_test is None:
+        """The task's loss on the test set of each seed, (n,), float64; None without test targets."""
+        if self.task.y_test is None:
             return None
-        return (self.test.double() - self.y_test.double()).square().flatten(1).mean(dim=1)
+        return torch.tensor([self.task.test_loss(test.double()) for test in self.test], dtype=torch.float64)
+
+    @property
+    def accuracy(self) -> Tensor | None:
+        """The part of the test points that each seed decides rightly, (n,), float64; None where none are classes."""
+        if self.task.y_test is None or not Decision.of(self.task).classes:
+            return None
+        return torch.tensor([self.task.accuracy(test) for test in self.test], dtype=torch.float64)
 
     def _columns(self) -> Mapping[str, Any]:
         columns = {"mean": self.mean, "seed_std": self.seed_std, "majority": self.majority}
         columns["flip_probability"] = self.flip_probability
-        return by_point(columns if self.y_test is None else columns | {"target": self.y_test})
+        y = self.task.y_test
+        return by_point(columns if y is None else columns | {"target": self.task.encoded(y)})

@@ -88,8 +88,8 @@ def seeds(
         notes += [f"seed {number}: {note}" for note in prediction.notes]
     test = torch.stack(tests)
     return SeedSpread(
+        task,
         test,
-        task.y_test,
         torch.tensor(errors, dtype=torch.float64),
         torch.from_numpy(Decision.of(task).labels(test)),
         time.perf_counter() - started,

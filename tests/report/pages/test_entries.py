@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
-from oracles.builders import N_TEST, make_entry, make_prediction, make_task
+from oracles.builders import N_TEST, make_classes, make_entry, make_prediction, make_task
 from oracles.pages import Page
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.errors import InputError, OutputError
@@ -95,8 +96,23 @@ def test_the_finding_is_computed(full, three):
     share = np.mean([f["change"]["initialization"] for f in frames]) / total
     finding = re.search(r'<p class="finding">(.*?)</p>', full.source, flags=re.DOTALL)[1].replace("\u00a0", " ")
     assert f"{100 * share:.0f} % of the test error was put there by the initialization" in finding
-    assert "after 3,017 steps (mean of 3)" in finding
+    assert "in 3,017 steps (mean of 3)" in finding
     assert "found in 0.1 s instead of 4.5 s" in finding
+
+
+def test_class_numbers_are_judged_by_their_loss():
+    entries = [make_entry(seed, task=make_classes()) for seed in range(2)]
+    got = page(*entries)
+    assert got.faults == []
+    assert "training loss (cross-entropy)" in got.source
+    assert "test error (cross-entropy) of the sum so far" in got.source
+    assert "of the training outputs’ standard deviation" in got.words.replace("\u00a0", " ")
+    values = {float(v) for v in got.values if v}
+    for e in entries:
+        y = e.run.task.y_test
+        assert any(math.isclose(float(cross_entropy(e.run.test.double(), y)), v) for v in values)
+        assert float((e.run.test.argmax(1) == y).double().mean()) in values
+        assert set(e.explanation.test_error()["accuracy"]) <= values
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -104,7 +120,7 @@ def test_a_run_that_stopped_short_says_so():
     whole = make_entry()
     run = dataclasses.replace(whole.run, converged=False, reason="steps reached")
     got = page(dataclasses.replace(whole, run=run))
-    assert "Training stopped at" in got.words
+    assert "Training left the MSE at" in got.words
     assert "short of 1.0×10⁻⁵" in got.words
     assert "steps reached" in got.words
 
@@ -254,6 +270,7 @@ def test_configuration_is_not_repeated():
         "training points",
         "test points",
         "outputs",
+        "loss",
         "steps predicted",
     ]
     assert "<dd>1e-5</dd>" in asked

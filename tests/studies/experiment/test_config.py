@@ -6,7 +6,7 @@ import json
 import pytest
 
 from whichmin.errors import ConfigError
-from whichmin.studies.experiment.config import Experiment, read_config
+from whichmin.studies.experiment.config import LOSSES, Experiment, read_config
 
 BAD = {
     "data": (3, "a name"),
@@ -14,6 +14,7 @@ BAD = {
     "n_train": (0, "a whole number, 1 or more"),
     "n_test": (2.5, "a whole number, 1 or more"),
     "data_seed": (-1, "a whole number, 0 or more"),
+    "loss": ("mean", "'mse' or 'cross-entropy' or 'binary-cross-entropy' or 'huber' or"),
     "network": ("mpl", "'mlp' or 'cnn'"),
     "hidden": ((0,), "a list of widths"),
     "parametrization": ("mup", "'ntk' or 'standard'"),
@@ -25,7 +26,7 @@ BAD = {
     "batch_size": (0, "a whole number of rows, 1 or more"),
     "seed": (-1, "a whole number, 0 or more"),
     "lr": ("good", "'best' or a positive number"),
-    "until": (float("nan"), "a positive number"),
+    "until": (float("nan"), "a number"),
     "steps": (0, "a whole number, 1 or more"),
     "tol": (-1e-2, "a positive number"),
     "dtype": ("float16", "'float32' or 'float64'"),
@@ -48,6 +49,13 @@ def test_bad_values_are_named(name):
 def test_classes_are_a_list_or_all():
     with pytest.raises(ConfigError, match="classes is 'some'; expected a list such as"):
         Experiment(classes="some")
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_until_is_small_where_the_loss_is_least_at_the_targets(loss):
+    without = ("cross-entropy", "binary-cross-entropy", "poisson")
+    assert Experiment(loss=loss).until == (None if loss in without else 1e-5)
+    assert Experiment(loss=loss, until=1).until == 1.0
 
 
 def test_unknown_key_names_the_closest():

@@ -1,4 +1,4 @@
-"""Training error against steps, predicted and real."""
+"""Training loss against steps, predicted and real."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from whichmin.dynamics.prediction import Curve
 from whichmin.report.axes import WIDTH, legend, logarithmic, plain, thin
 from whichmin.report.drawing import PageFigure, register
-from whichmin.report.entry_view import Array, EntryView, array, by_optimizer
+from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled
 from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED, TRAINED, styled
 from whichmin.training.run import Run
 
@@ -38,9 +38,9 @@ def curves_figure(entries: Sequence[EntryView]) -> Figure | None:
         return None
     column[-1].set(xlabel="steps")
     if alone:
-        column[0].set(ylabel="training error (mean square)")
+        column[0].set(ylabel=labelled("training loss", entries))
     else:
-        figure.supylabel("training error (mean square)", fontsize=9.5, color=INK)
+        figure.supylabel(labelled("training loss", entries), fontsize=9.5, color=INK)
     legend(column[0], len(names))
     return figure
 
@@ -51,16 +51,16 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
     for view in entries:
         lines = {}
         if view.run is not None:
-            losses = array(view.run.losses)
-            lines["trained"] = (array(view.run.loss_steps), losses, TRAINED, "-", 2.2, 0.55 * alpha)
+            real = array(view.run.losses)
+            lines["trained"] = (array(view.run.loss_steps), real, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
             ("linearized", view.linearized, LINEARIZED, (0, (4, 2))),
             ("along the path", view.relinearized, RELINEARIZED, "-"),
         ):
             if p is not None:
                 lines[name] = (*_in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
-        for name, (steps, mse, colour, dash, width, opacity) in lines.items():
-            x, y = thin(steps, mse, POINTS // len(entries))
+        for name, (steps, losses, colour, dash, width, opacity) in lines.items():
+            x, y = thin(steps, losses, POINTS // len(entries))
             if len(x):
                 label = name if name not in drawn else None
                 ax.plot(x, y, color=colour, linestyle=dash, linewidth=width, alpha=opacity, label=label)
@@ -69,20 +69,20 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
 
 def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
     """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
-    steps, mse = array(curve.steps), array(curve.losses)
+    steps, losses = array(curve.steps), array(curve.losses)
     if not len(steps):
-        return steps, mse
+        return steps, losses
     if run is not None:
-        losses = array(run.losses)
-        last, floor = 3 * max(1, run.steps), 0.01 * losses[losses > 0].min(initial=np.inf)
+        real = array(run.losses)
+        last, floor = 3 * max(1, run.steps), 0.01 * real[real > 0].min(initial=np.inf)
     else:
-        last, floor = np.inf, 1e-8 * mse.max()
-    visible = (steps <= last) & (mse >= (floor if np.isfinite(floor) else 0))
-    return steps[visible], mse[visible]
+        last, floor = np.inf, 1e-8 * losses.max()
+    visible = (steps <= last) & (losses >= (floor if np.isfinite(floor) else 0))
+    return steps[visible], losses[visible]
 
 
 def _caption(entries: Sequence[EntryView]) -> str:
-    text = "Training error against steps, both axes logarithmic."
+    text = "Training loss against steps, both axes logarithmic."
     if any(v.run is not None for v in entries):
         text += (
             " A coloured line on the dark one is a prediction that got the course of training right, not only its end."
@@ -92,5 +92,5 @@ def _caption(entries: Sequence[EntryView]) -> str:
 
 
 register(
-    PageFigure("curves", "entries", "training", 1, curves_figure, lambda _: "Training error against steps", _caption)
+    PageFigure("curves", "entries", "training", 1, curves_figure, lambda _: "Training loss against steps", _caption)
 )

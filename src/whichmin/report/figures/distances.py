@@ -41,7 +41,7 @@ def distances_figure(comparison: Comparison) -> Figure | None:
     ax.set_yticks(at, [plain(f"{one} – {other}") for one, other in names])
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.set_xlim(left=0)
-    ax.set_xlabel("root mean square distance")
+    ax.set_xlabel("root mean square distance of outputs")
     ax.grid(axis="x")
     legend(ax, 3)
     return figure

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from whichmin.decision import Decision
 from whichmin.infinite.predict import InfinitePrediction
 from whichmin.report.axes import spread_out
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array
-from whichmin.report.palette import BLUE, MUTED
+from whichmin.report.palette import BLUE, INK, MUTED
 from whichmin.report.panel import panel
 from whichmin.studies.seed_spread import SeedSpread
 
@@ -23,14 +26,30 @@ _CAPTION = (
 )
 
 
-def draw_outputs(ax: Axes, outputs: tuple[Array, Array]) -> None:
-    """Means and standard deviations, (M,) each, in ascending order of the means."""
-    mean, std = outputs
+_MARGINS = (
+    "By how much the output of the true class exceeds all others at each test point, in ascending order: the mean over "
+    "initializations, and one standard deviation to either side. Below zero the decision is wrong; where the bar "
+    "crosses zero, it is the seed’s."
+)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Means and standard deviations, (M,) each, and what they are of."""
+
+    mean: Array
+    std: Array
+    of: str = "outputs at test points"
+
+
+def draw_outputs(ax: Axes, drawn: _Drawn) -> None:
+    """In ascending order of the means."""
+    mean, std = drawn.mean, drawn.std
     order = np.argsort(mean)
     order = order[np.sort(spread_out(len(order), POINTS))]
     at = np.arange(len(order))
     ax.errorbar(at, mean[order], std[order], fmt="o", color=BLUE, ecolor=MUTED, markersize=2.4, linewidth=0.7)
-    ax.set(xlabel="outputs at test points, ascending", ylabel="mean ± standard deviation")
+    ax.set(xlabel=f"{drawn.of}, ascending", ylabel="mean ± standard deviation")
     ax.grid(axis="y")
 
 
@@ -38,19 +57,34 @@ _outputs_panel = panel(draw_outputs)
 
 
 def seeds_figure(spread: SeedSpread) -> Figure:
-    """Of predicted seeds."""
-    return _outputs_panel((_flat(spread.mean), _flat(spread.seed_std)))
+    """Of predicted seeds: margins of the true class, or outputs where there are no such."""
+    if not _has_margins(spread):
+        return _outputs_panel(_Drawn(_flat(spread.mean), _flat(spread.seed_std)))
+    assert spread.task.y_test is not None
+    margins = Decision.of(spread.task).margins(spread.task, spread.test, spread.task.y_test)
+    figure = _outputs_panel(_Drawn(margins.mean(axis=0), margins.std(axis=0, ddof=1), "margins at test points"))
+    figure.axes[0].axhline(0, color=INK, linewidth=0.8)
+    return figure
+
+
+def _has_margins(spread: SeedSpread) -> bool:
+    decision = Decision.of(spread.task)
+    return spread.task.y_test is not None and decision.classes and spread.task.outputs > decision.positions
 
 
 def infinite_figure(prediction: InfinitePrediction) -> Figure:
     """Of infinitely wide networks."""
     std = prediction.std[:, None].expand_as(prediction.mean)
-    return _outputs_panel((_flat(prediction.mean), _flat(std)))
+    return _outputs_panel(_Drawn(_flat(prediction.mean), _flat(std)))
 
 
 def _flat(values: Tensor) -> Array:
     return values.detach().double().cpu().numpy().ravel()
 
 
-register(PageFigure("outputs", "seeds", "outputs", 1, seeds_figure, lambda _: _CAPTION, lambda _: _CAPTION))
+def _caption(spread: SeedSpread) -> str:
+    return _MARGINS if _has_margins(spread) else _CAPTION
+
+
+register(PageFigure("outputs", "seeds", "outputs", 1, seeds_figure, _caption, _caption))
 register(PageFigure("outputs", "infinite", "outputs", 1, infinite_figure, lambda _: _CAPTION, lambda _: _CAPTION))

@@ -110,18 +110,26 @@ def _caption(entries: Sequence[EntryView]) -> str:
             f" The effective rank, exp of the entropy of the normalized eigenvalues, is {mean_sd(ranks)} of "
             f"{number(sizes[0])}."
         )
-    return " ".join([text, *(_limit_sentence(name, s) for name, s in stabilities(entries).items())])
+    sure = all(v.task is None or v.task.loss.is_quadratic for v in entries)
+    return " ".join([text, *(_limit_sentence(name, s, sure) for name, s in stabilities(entries).items())])
 
 
-def _limit_sentence(name: str, stability: Stability) -> str:
-    """Up to which learning rate an optimizer is stable, and where the one that was used stands."""
+def _limit_sentence(name: str, stability: Stability, sure: bool) -> str:
+    """Up to which learning rate an optimizer is stable, and where the one that was used stands.
+
+    Args:
+        name: of the optimizer.
+        stability: its limit.
+        sure: whether the loss has the same curvature everywhere; else the limit is that of the largest curvature.
+    """
     text = (
-        f"{name or stability.optimizer} is stable up to a learning rate of {number(stability.limit)}; the one used is "
-        f"{percent(stability.fraction)} of that."
+        f"{name or stability.optimizer} is stable {'' if sure else 'at least '}up to a learning rate of "
+        f"{number(stability.limit)}; the one used is {percent(stability.fraction)} of that."
     )
     if stability.fraction >= NEAR:
         line = "its red line" if name else "the red line"
-        text += f" With it, eigenvalues above {number(stability.largest_eigenvalue)}, {line}, would diverge."
+        beyond = f"eigenvalues above {number(stability.largest_eigenvalue)}, {line}"
+        text += f" With it, {beyond}, {'would' if sure else 'may'} diverge."
     return text
 
 

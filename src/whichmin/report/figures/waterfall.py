@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from whichmin.report.axes import WIDTH, plain, rows_height
 from whichmin.report.drawing import PageFigure, register
-from whichmin.report.entry_view import EntryView, term_names
+from whichmin.report.entry_view import EntryView, labelled, term_names
 from whichmin.report.numbers import number, percent, signed
 from whichmin.report.palette import GREEN, INK, MUTED, RED, SKY, styled
 
@@ -53,10 +53,10 @@ def draw_waterfall(ax: Axes, entries: Sequence[EntryView], names: Sequence[str])
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     ax.invert_yaxis()
-    ax.set_xlim(0, max(1.05 * float(partial.max()), 1e-300))
+    ax.set_xlim(min(0.0, 1.05 * float(partial.min())), max(1.05 * float(partial.max()), 1e-300))
     ax.xaxis.set_major_locator(MaxNLocator(4))
     ax.grid(axis="x")
-    ax.set_xlabel("test error (mean square) of the sum so far")
+    ax.set_xlabel(f"{labelled('test error', entries)} of the sum so far")
 
 
 def _draw_dots(ax: Axes, partial: np.ndarray) -> None:

@@ -44,6 +44,8 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
                     for (one, other), pair in by_size(comparison)
                 ],
             },
+            "loss": comparison.task.loss.label,
+            "classes": comparison.accuracy is not None,
             "trained": comparison.trained is not None,
             "matrix": _matrix(comparison) if len(comparison.names) > FEW else None,
             "figures": sections_of("comparison", comparison),
@@ -59,7 +61,7 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
 def _asked(comparison: Comparison) -> list[tuple[str, str]]:
     task = comparison.task
     facts: dict[str, Any] = {"seeds": comparison.seeds, "training points": task.n, "test points": task.n_test}
-    facts |= {"trained": comparison.trained is not None, "level": comparison.level}
+    facts |= {"loss": repr(task.loss), "trained": comparison.trained is not None, "level": comparison.level}
     return [(name, text_of(value)) for name, value in (facts | comparison.settings).items()]
 
 

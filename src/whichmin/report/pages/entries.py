@@ -76,6 +76,7 @@ def entries_page(
             "optimizers": [(name, len(part)) for name, part in groups.items()],
             "distances": distances,
             "groups": summary(views),
+            "classes": any(view.accuracy(kind) is not None for view in views for kind in view.outputs),
             "own": None if table is None else cells_of(table),
             "figures": sections_of("entries", views),
             "terms": _term_sections(views),

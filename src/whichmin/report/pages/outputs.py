@@ -11,7 +11,7 @@ from whichmin.linear.flow import LinearFlow
 from whichmin.linear.sweep import WidthSweep
 from whichmin.report.figures import sections_of
 from whichmin.report.linear import sweep_finding
-from whichmin.report.numbers import mean_sd, number, percent
+from whichmin.report.numbers import accuracy, mean_sd, number, percent
 from whichmin.report.page import render
 from whichmin.report.pages.linear import fits_table, sweep_settings
 from whichmin.report.settings import text_of
@@ -35,8 +35,10 @@ def seeds_page(spread: SeedSpread, title: str | None = None) -> str:
         f"differs from the majority in {percent(float(flips.mean()))} of the cases.",
     ]
     if errors is not None:
-        finding.append(f"The test error is {mean_sd(errors.tolist())}.")
-    asked = [("seeds", str(len(spread.test))), ("test points", str(len(flips)))]
+        right = spread.accuracy
+        rightly = "" if right is None else f", the accuracy {accuracy(float(right.mean()))}"
+        finding.append(f"The test error ({spread.task.loss.label}) is {mean_sd(errors.tolist())}{rightly}.")
+    asked = [("seeds", str(len(spread.test))), ("loss", repr(spread.task.loss)), ("test points", str(len(flips)))]
     return _page(spread, "seeds", title or "How much of the minimizer is the seed’s?", finding, asked, spread.notes)
 
 

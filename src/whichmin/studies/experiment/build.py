@@ -18,7 +18,7 @@ from torch import nn
 from whichmin.data import load
 from whichmin.errors import ConfigError
 from whichmin.networks import CNN, MLP
-from whichmin.studies.experiment.config import Experiment
+from whichmin.studies.experiment.config import LOSSES, Experiment
 from whichmin.studies.experiment.optimizers import NamedOptimizer
 from whichmin.task import Task
 
@@ -54,6 +54,7 @@ def build_task(experiment: Experiment) -> Task:
         seed=experiment.data_seed,
         flat=False if experiment.network == "cnn" else None,
         dtype=getattr(torch, experiment.dtype),
+        loss=getattr(nn, LOSSES[experiment.loss])(),
     )
     return task.to(device)
 

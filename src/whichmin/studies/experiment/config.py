@@ -16,13 +16,27 @@ from typing import Any
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.optimizers import named_optimizers
 
+#: The losses by name, and what torch calls each.
+LOSSES = {
+    "mse": "MSELoss",
+    "cross-entropy": "CrossEntropyLoss",
+    "binary-cross-entropy": "BCEWithLogitsLoss",
+    "huber": "HuberLoss",
+    "smooth-l1": "SmoothL1Loss",
+    "poisson": "PoissonNLLLoss",
+    "gaussian": "GaussianNLLLoss",
+}
+#: Those whose lowest value is 0, at outputs that are the targets: training can aim at a small one.
+LEAST_AT_TARGETS = ("mse", "huber", "smooth-l1", "gaussian")
+_UNTIL = 1e-5
 _CHOICES = {
+    "loss": tuple(LOSSES),
     "network": ("mlp", "cnn"),
     "parametrization": ("ntk", "standard"),
     "dtype": ("float32", "float64"),
 }
 _COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "seed": 0}
-_POSITIVE = ("scale", "until", "tol")
+_POSITIVE = ("scale", "tol")
 _HIDDEN = {"mlp": (2048,), "cnn": (64, 64, 64)}
 #: What describes whichmin's own networks, and therefore says nothing about a network of the caller's.
 _OWN_NETWORK = ("network", "hidden", "parametrization", "activation", "bias", "scale")
@@ -38,6 +52,9 @@ class Experiment:
         n_train: the number of training points.
         n_test: the number of test points.
         data_seed: of the draw of both.
+        loss: what training minimizes: "mse", "cross-entropy", "binary-cross-entropy", "huber", "smooth-l1", "poisson"
+            or "gaussian", torch's losses with their default settings. It says how classes become targets too, see
+            :func:`whichmin.data.load`.
         network: "mlp" or "cnn".
         hidden: the widths of the hidden layers, or the channels of the convolutions; None: (2048,), (64, 64, 64).
         parametrization: "ntk" or "standard".
@@ -54,7 +71,8 @@ class Experiment:
             gradient descent "best": the rate at which the slowest mode falls fastest.
         batch_size: rows per step; None, or ``n_train`` and more: all of them.
         seed: of the order of the batches.
-        until: the training mean square error to stop at.
+        until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
+            at the targets; no such aim for the others, so that ``steps`` is needed.
         steps: at most so many; None: any number.
         tol: of the followed path, relative to the targets' standard deviation.
         dtype: "float32" or "float64".
@@ -70,6 +88,7 @@ class Experiment:
     n_train: int = 100
     n_test: int = 100
     data_seed: int = 0
+    loss: str = "mse"
     network: str = "mlp"
     hidden: tuple[int, ...] | None = None
     parametrization: str = "ntk"
@@ -82,7 +101,7 @@ class Experiment:
     lr: Any = None
     batch_size: int | None = None
     seed: int = 0
-    until: float = 1e-5
+    until: float | None = None
     steps: int | None = None
     tol: float = 1e-2
     dtype: str = "float32"
@@ -123,6 +142,10 @@ class Experiment:
         rates = tuple(named.lr for named in optimizers)
         object.__setattr__(self, "optimizer", optimizers)
         object.__setattr__(self, "lr", rates[0] if len(set(rates)) == 1 else rates)
+        until = _UNTIL if self.until is None and self.loss in LEAST_AT_TARGETS else self.until
+        if until is not None:
+            self._require("until", _is_number(until), "a number")
+            object.__setattr__(self, "until", float(until))
         size = self.batch_size
         self._require("batch_size", size is None or _is_int(size, 1), "a whole number of rows, 1 or more")
         if size is None or size >= self.n_train:
@@ -219,5 +242,9 @@ def _is_int(value: object, least: int | None) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def _is_positive(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > 0
+    return isinstance(value, int | float) and _is_number(value) and value > 0

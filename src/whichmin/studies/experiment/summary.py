@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
+from whichmin.decision import Decision
 from whichmin.decomposition.explanation import MEANINGS
 from whichmin.studies.experiment.entry import Entry
 from whichmin.task import Task
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from whichmin.dynamics.prediction import Prediction
+    from whichmin.training.run import Run
 
 Quantity = Callable[[Entry], float]
 
@@ -27,11 +28,13 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
     With entries of several optimizers a mean and an sd of each, ``"adam, mean"`` and ``"adam, sd"``, in their place.
     A row of NaN is an entry that failed.
 
-    Columns: ``learning_rate``; ``steps_trained``, ``steps_predicted``; ``test_mse_trained``, ``test_mse_linearized``,
-    ``test_mse_relinearized``; ``mse_to_trained_linearized`` and ``mse_to_trained_relinearized``, the mean square on the
-    test points of the prediction minus the trained network, each with ``estimated_…``, what the prediction said it
-    would be; ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and
-    their ratio ``speedup``.
+    Columns: ``learning_rate``; ``steps_trained``, ``steps_predicted``; ``test_loss_trained``, ``test_loss_linearized``,
+    ``test_loss_relinearized``, the task's loss on the test set; where targets are classes ``accuracy_trained``,
+    ``accuracy_linearized``, ``accuracy_relinearized``, the part of the test points that is decided rightly;
+    ``mse_to_trained_linearized`` and ``mse_to_trained_relinearized``, the mean square on the test points of the
+    prediction's outputs minus the trained network's, each with ``estimated_…``, what the prediction said it would be;
+    ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and their ratio
+    ``speedup``.
 
     Args:
         entries: such as :func:`whichmin.studies.experiment.run` returns.
@@ -61,33 +64,37 @@ def optimizers(entries: Sequence[Entry]) -> list[str]:
 
 
 def quantities(entries: Sequence[Entry]) -> dict[str, Quantity]:
-    """The columns of the table by name; a share for every term that any entry has."""
+    """The columns of the table by name: accuracies where there are classes, a share for every term of any entry."""
     present = {name for e in entries if e.explanation is not None for name in e.explanation.terms}
     terms = [name for name in MEANINGS if name in present] + sorted(present - set(MEANINGS))
-    return _FIXED | {f"share_{name}": _share(name) for name in terms} | _SECONDS
+    shares = {f"share_{name}": _share(name) for name in terms}
+    return _STEPS | _LOSSES | (_ACCURACIES if _any_classes(entries) else {}) | _DISTANCES | shares | _SECONDS
+
+
+def _any_classes(entries: Sequence[Entry]) -> bool:
+    tasks = [task for e in entries if (task := _task(e)) is not None]
+    return any(task.y_test is not None and Decision.of(task).classes for task in tasks)
 
 
 def _task(entry: Entry) -> Task | None:
     return entry.explanation.task if entry.explanation is not None else None
 
 
-def _mse(output: Tensor | None, entry: Entry) -> float:
+def _loss(of: Run | Prediction | None, entry: Entry) -> float:
     task = _task(entry)
-    return _mean_square(output, None if task is None else task.y_test)
+    return math.nan if of is None or of.test is None or task is None else task.test_loss(of.test.double())
 
 
-def _mean_square(one: Tensor | None, other: Tensor | None) -> float:
-    if one is None or other is None:
-        return math.nan
-    return float((one.double().cpu() - other.double().cpu()).square().mean())
-
-
-def _output(prediction: Prediction | None) -> Tensor | None:
-    return None if prediction is None else prediction.test
+def _accuracy(of: Run | Prediction | None, entry: Entry) -> float:
+    task = _task(entry)
+    return math.nan if of is None or of.test is None or task is None else task.accuracy(of.test)
 
 
 def _mse_to_trained(prediction: Prediction | None, entry: Entry) -> float:
-    return math.nan if entry.run is None else _mean_square(_output(prediction), entry.run.test)
+    one, other = (None if part is None else part.test for part in (prediction, entry.run))
+    if one is None or other is None:
+        return math.nan
+    return float((one.double().cpu() - other.double().cpu()).square().mean())
 
 
 def _steps(prediction: Prediction | None) -> float:
@@ -111,13 +118,22 @@ def _speedup(entry: Entry) -> float:
     return entry.run.seconds / entry.relinearized.seconds
 
 
-_FIXED: dict[str, Quantity] = {
+_STEPS: dict[str, Quantity] = {
     "learning_rate": lambda e: math.nan if e.linearized is None else e.linearized.learning_rate,
     "steps_trained": lambda e: math.nan if e.run is None else float(e.run.steps),
     "steps_predicted": lambda e: _steps(e.relinearized),
-    "test_mse_trained": lambda e: math.nan if e.run is None else _mse(e.run.test, e),
-    "test_mse_linearized": lambda e: _mse(_output(e.linearized), e),
-    "test_mse_relinearized": lambda e: _mse(_output(e.relinearized), e),
+}
+_LOSSES: dict[str, Quantity] = {
+    "test_loss_trained": lambda e: _loss(e.run, e),
+    "test_loss_linearized": lambda e: _loss(e.linearized, e),
+    "test_loss_relinearized": lambda e: _loss(e.relinearized, e),
+}
+_ACCURACIES: dict[str, Quantity] = {
+    "accuracy_trained": lambda e: _accuracy(e.run, e),
+    "accuracy_linearized": lambda e: _accuracy(e.linearized, e),
+    "accuracy_relinearized": lambda e: _accuracy(e.relinearized, e),
+}
+_DISTANCES: dict[str, Quantity] = {
     "mse_to_trained_linearized": lambda e: _mse_to_trained(e.linearized, e),
     "estimated_linearized": lambda e: _estimate(e.linearized),
     "mse_to_trained_relinearized": lambda e: _mse_to_trained(e.relinearized, e),
