@@ -307,10 +307,10 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
     masks_of(parameters)
     generator = torch.Generator().manual_seed(len(X))
     rows = torch.randperm(len(X), generator=generator)[:SAMPLED].tolist()
-    before = _random_states(X.device)
+    before = random_states(X.device)
     whole = whole and len(X) <= EXACT and sum(p.numel() for p in parameters.values()) <= SMALL
     sample = capture(model, parameters, X if whole else X[rows])
-    if _random_states(X.device) != before:
+    if random_states(X.device) != before:
         raise ModelError(
             f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
             "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
@@ -329,7 +329,7 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
     return Examination(model, X, parameters, rows, sample, whole)
 
 
-def _random_states(device: torch.device) -> tuple[object, ...]:
+def random_states(device: torch.device) -> tuple[object, ...]:
     """The states of all random generators that a model may draw from."""
     states: list[object] = [torch.get_rng_state().numpy().tobytes(), random.getstate()]
     if device.type == "cuda":

@@ -204,7 +204,7 @@ def factorize(
         dtype = torch.promote_types(dtype, p.dtype)
     by_parameter = {n: [_of_type(f, dtype) for f in factors] for n, factors in arranged.by_parameter.items()}
     masks = masks_of(parameters)
-    formed = _formed(captured, by_parameter, parameters, masks)
+    formed = formed_gradients(captured, by_parameter, parameters, masks)
     if captured.opaque:
         opaque = {n: p for n, p in parameters.items() if n in captured.opaque}
         gradients_of = per_example_gradients(model, opaque, X, one_by_one=route.one_by_one)
@@ -399,7 +399,7 @@ def _permuted(use: Use, g: Tensor, axes: int, by_rows: Arrangement) -> Factor | 
     return Factor(there, gradient)
 
 
-def _formed(
+def formed_gradients(
     captured: Captured,
     by_parameter: dict[str, list[Factor]],
     parameters: Mapping[str, nn.Parameter],
