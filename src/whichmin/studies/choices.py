@@ -10,7 +10,7 @@ from torch import nn
 from whichmin.errors import InputError
 from whichmin.recipe.build import OptimizerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.examine import trainable
+from whichmin.tangent.model import trainable
 from whichmin.task import Task
 
 Choices = Mapping[str, Recipe | OptimizerFactory] | Sequence[tuple[str, Recipe | OptimizerFactory]]
