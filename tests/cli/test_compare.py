@@ -30,7 +30,9 @@ def test_a_table_and_a_report(cli, tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_one_object_with_batches_and_training(cli, tmp_path):
-    code, out, err = cli("compare", *SMALL, *TWO, "--batch-size", "none,5", "--train", "--out", "there", "--json")
+    code, out, err = cli(
+        "compare", *SMALL, *TWO, "--steps", "30", "--batch-size", "none,5", "--train", "--out", "there", "--json"
+    )
     assert code == 0, err
     said = json.loads(out)
     assert list(said["test_error"]) == ["predicted", "trained"]
@@ -45,9 +47,9 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_choice_that_diverges_fails_alone(cli):
-    code, out, err = cli("compare", *SMALL, "--optimizer", "sgd,sgd:lr=1e4,adagrad:lr=0.03")
+    code, out, err = cli("compare", *SMALL, "--steps", "40", "--optimizer", "sgd,sgd:lr=100,adagrad:lr=0.03")
     assert code == 1, err
-    assert "sgd lr=10000, seed 0 could not be predicted: lr = 10000 diverges" in " ".join(out.split())
+    assert "sgd lr=100, seed 0 could not be predicted: lr = 100 diverges" in " ".join(out.split())
     assert "Failed as well: seed 1." in " ".join(out.split())
     assert "sgd lr=best – adagrad" in out
 

@@ -48,8 +48,7 @@ def total(terms):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("course", COURSES)
-@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize(("course", "outputs"), [("full", 3), ("batches", 1), ("batches", 3), ("scheduled", 1)])
 def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
     model, task = problem("over", outputs)
     factory, names = CASES[name]
@@ -194,9 +193,7 @@ def test_weight_decay_by_hand():
 @pytest.mark.parametrize(
     ("factory", "seed"),
     [
-        (sgd(0.2), 0),
         (sgd(0.2), 1),
-        (partial(torch.optim.SGD, lr=0.03, momentum=0.8), 0),
         (partial(torch.optim.SGD, lr=0.03, momentum=0.8, nesterov=True), 1),
         (partial(HigherMomentum, lr=0.04, betas=(0.5, 0.1)), 0),
     ],

@@ -68,6 +68,7 @@ def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_table_of_choices(trained):
     comparison = make_comparison(trained)
@@ -86,6 +87,7 @@ def test_the_table_of_choices(trained):
     assert ("test error, trained" in rows[0]) is trained
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_table_of_pairs(trained):
     comparison = make_comparison(trained)
@@ -125,6 +127,7 @@ def test_many_choices_have_a_matrix():
     assert "Distances" not in Page(comparison_page(make_comparison())).source.split("<style>")[1].split("</style>")[1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_was_asked():
     page = Page(comparison_page(make_comparison()))
     assert page.sections == ["asked", "choices", "pairs", "failed", "notes"]
