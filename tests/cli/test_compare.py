@@ -11,7 +11,7 @@ from oracles.comparisons import comparison
 from whichmin.report.comparison import by_size, finding, interval
 from whichmin.report.numbers import number, percent
 
-SMALL = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
+SMALL = ["--hidden", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
 TWO = ["--optimizer", "sgd,adagrad:lr=0.03"]
 
 
@@ -147,7 +147,7 @@ def test_options_reach_the_question(cli, answered, tmp_path):
     ("tokens", "said"),
     [
         (["--optimizer", "sgd,adma"], "optimizer 'adma' is not known; did you mean"),
-        (["--optimizer", "sgd"], "got 1 choice; expected"),
+        (["--optimizer", "sgd"], "got 1 recipe; expected"),
         (
             ["--optimizer", "sgd,adam", "--batch-size", "some"],
             "--batch-size is 'some'; expected sizes such as none,10",
@@ -155,7 +155,7 @@ def test_options_reach_the_question(cli, answered, tmp_path):
         (["--optimizer", "sgd,adam", "--batch-size", "0"], "batch_size is 0"),
         (["--seeds", "1"], "a single seed where their differences are asked for"),
         (["--level", "2"], "level is 2.0; expected a number between 0 and 1"),
-        (["--width", "wide"], "--hidden is 'wide'; expected widths"),
+        (["--hidden", "wide"], "--hidden is 'wide'; expected widths"),
         (["--data", "digist"], "there is no data set 'digist'"),
     ],
 )

@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+import torch
 
 from oracles import linear_networks
 
@@ -72,12 +73,17 @@ def test_no_sweep(cli, monkeypatch):
 
 @pytest.mark.usefixtures("undrawn")
 def test_options_reach_the_study(cli, answered):
-    code, _, err = cli("linear", *SMALL, *SWEEP, "--exponent", "0.4", "--seed", "3")
+    code, _, err = cli("linear", *SMALL, *SWEEP, "--exponent", "0.4", "--network-seed", "3")
     assert code == 0, err
-    assert cli("linear", "--data", "digits", "--n-train", "3", "--widths", "none")[0] == 0
-    (X, Y, options), (digits, labels, _) = answered
+    for seed in ("0", "1"):
+        tokens = ["--data", "digits", "--n-train", "3", "--data-seed", seed, "--widths", "none"]
+        assert cli("linear", *tokens)[0] == 0
+    (X, Y, options), (digits, labels, plain), (drawn, *_) = answered
+    assert plain["network_seed"] == 0
+    assert not torch.equal(digits, drawn), "of another seed"
     assert (X.shape, Y.shape) == ((4, 9), (4, 2))
-    expected = {"width": 40, "exponent": 0.4, "seed": 3, "seeds": 2, "widths": [20, 40, 80], "exponents": [0.4, 0.5]}
+    expected = {"width": 40, "exponent": 0.4, "network_seed": 3, "seeds": 2}
+    expected |= {"widths": [20, 40, 80], "exponents": [0.4, 0.5]}
     assert {name: options[name] for name in expected} == expected
     assert (digits.shape, labels.shape) == ((3, 64), (3, 10))
     assert float(digits.max()) == 1.0

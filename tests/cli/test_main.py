@@ -47,7 +47,7 @@ def test_every_field_of_an_experiment_has_an_option():
     ("tokens", "said"),
     [
         (["explode"], 'Unknown command "explode"'),
-        (["explain", "--wdith", "3"], "Unknown option: --wdith. Did you mean --width?"),
+        (["explain", "--hiden", "3"], "Unknown option: --hiden. Did you mean --hidden?"),
         (["explain", "--seeds", "many"], 'unable to convert "many" into int'),
         (["explain", "--hidden", "wide"], "--hidden is 'wide'; expected widths"),
         (["explain", "--lr", "fast"], "--lr is 'fast'; expected 'best' or a positive number"),
@@ -99,7 +99,7 @@ def test_work_that_fails_is_one(cli, monkeypatch):
         raise TrainingError("the loss is not finite at step 3", state={}, step=3, losses=[])
 
     monkeypatch.setattr("whichmin.studies.experiment.runner.train", fail)
-    code, out, err = cli("explain", "--width", "8", "--n-train", "4", "--n-test", "4", "--until", "1e-1")
+    code, out, err = cli("explain", "--hidden", "8", "--n-train", "4", "--n-test", "4", "--until", "1e-1")
     assert code == 1
     assert out == ""
     assert "whichmin: error: the loss is not finite at step 3" in err

@@ -51,7 +51,7 @@ def test_the_finding_of_too_few_seeds():
 
 
 def test_the_finding_where_nothing_can_be_compared():
-    assert "No two of these choices can be compared" in finding(make_comparison(seeds=1))
+    assert "No two of these recipes can be compared" in finding(make_comparison(seeds=1))
 
 
 def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
@@ -74,9 +74,9 @@ def test_the_table_of_choices(trained):
     comparison = make_comparison(trained)
     page = Page(comparison_page(comparison))
     rows = page.table("Ways to train")
-    assert [row["choice"] for row in rows] == ["gd", "adam", "batches"]
+    assert [row["recipe"] for row in rows] == ["gd", "adam", "batches"]
     for row in rows:
-        name = row["choice"]
+        name = row["recipe"]
         known = torch.isfinite(comparison.errors[name])
         assert row["error of the prediction"] == number(float(comparison.errors[name][known].mean()))
         assert row["steps, predicted"] == number(float(round(float(comparison.steps[name][known].mean()))))
@@ -130,7 +130,7 @@ def test_many_choices_have_a_matrix():
 @pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_was_asked():
     page = Page(comparison_page(make_comparison()))
-    assert page.sections == ["asked", "choices", "pairs", "failed", "notes"]
+    assert page.sections == ["asked", "recipes", "pairs", "failed", "notes"]
     assert "batches, seed 6 could not be predicted: it diverged" in page.words
     for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
         assert words in page.words

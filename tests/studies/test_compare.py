@@ -87,7 +87,7 @@ def test_predicted_effects_are_those_of_trained_networks():
 def test_one_that_diverges_leaves_the_others():
     choices = {"gd": SGD, "wild": partial(torch.optim.SGD, lr=1e3), "adagrad": ADAGRAD}
     found = wm.compare(network, problem(), choices, 2, until=1e-2, train=True)
-    said = [(f.choice, f.seed, f.kind) for f in found.failures]
+    said = [(f.recipe, f.seed, f.kind) for f in found.failures]
     assert said == [("wild", s, kind) for s in range(2) for kind in ("predicted", "trained")]
     assert "lr = 1000 diverges" in str(found.failures[0])
     assert found.pairs["gd", "wild"].best is None
@@ -149,13 +149,13 @@ def test_saved(found, tmp_path):
 @pytest.mark.parametrize(
     ("choices", "said"),
     [
-        ([("a", SGD), ("a", ADAGRAD)], "two choices named 'a'"),
-        ({"a": SGD}, "got 1 choice; expected"),
-        ({}, "got 0 choices; expected"),
+        ([("a", SGD), ("a", ADAGRAD)], "two recipes named 'a'"),
+        ({"a": SGD}, "got 1 recipe; expected"),
+        ({}, "got 0 recipes; expected"),
         ([SGD, ADAGRAD], "not names with factories"),
-        (SGD, "the choices are functools.partial"),
-        ("sgd,adam", "the choices are 'sgd,adam'"),
-        ({"a": SGD, "b": wm.Recipe(SGD, 0)}, "choice 'b': batch_size is 0"),
+        (SGD, "the recipes are functools.partial"),
+        ("sgd,adam", "the recipes are 'sgd,adam'"),
+        ({"a": SGD, "b": wm.Recipe(SGD, 0)}, "recipe 'b': batch_size is 0"),
     ],
 )
 def test_choices_that_cannot_be_used(choices, said):
@@ -166,10 +166,10 @@ def test_choices_that_cannot_be_used(choices, said):
 @pytest.mark.parametrize(
     ("bad", "said"),
     [
-        (torch.optim.SGD(network(0).parameters(), lr=0.1), "choice 'b': got a built SGD; expected a factory"),
-        (network(0), "choice 'b': got a network, MLP; expected an optimizer factory"),
-        (partial(torch.optim.SGD, lr=-1), "choice 'b': the optimizer factory failed"),
-        (torch.optim.LBFGS, "choice 'b': .*closure"),
+        (torch.optim.SGD(network(0).parameters(), lr=0.1), "recipe 'b': got a built SGD; expected a factory"),
+        (network(0), "recipe 'b': got a network, MLP; expected an optimizer factory"),
+        (partial(torch.optim.SGD, lr=-1), "recipe 'b': the optimizer factory failed"),
+        (torch.optim.LBFGS, "recipe 'b': .*closure"),
     ],
     ids=["built", "network", "fails", "closure"],
 )
