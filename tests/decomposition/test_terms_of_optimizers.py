@@ -67,10 +67,10 @@ def test_the_terms_add_up_to_the_trained_network(name, course, outputs):
 @pytest.mark.parametrize("name", CASES)
 def test_a_relinearized_path_in_place_of_training(name):
     model, task = mlp_problem((4, 40), 8)
-    found = wm.explain(model, task, CASES[name][0], until=None, steps=80, train=False)
+    found = wm.explain(model, task, CASES[name][0], until=None, steps=40, train=False)
     assert distance(found.total, found.relinearized.test) < 1e-11
     assert set(found.terms) == BASE | CASES[name][1]
-    trained = wm.explain(model, task, CASES[name][0], until=None, steps=80)
+    trained = wm.explain(model, task, CASES[name][0], until=None, steps=40)
     for term in ("interpolant", "initialization"):
         assert distance(found.terms[term], trained.terms[term]) < 1e-11
     assert rms(found.total, trained.total) < 3e-2
@@ -90,7 +90,7 @@ def test_example_one_of_the_paper():
     model, whole = mlp_problem((4, 12), 6)
     task = wm.Task(whole.X[:1], whole.y[:1], whole.X_test)
     factory = partial(torch.optim.Adagrad, lr=0.05, eps=1e-30)
-    lazy = wm.predict(model, task, factory, steps=1500, relinearize="never")
+    lazy = wm.predict(model, task, factory, steps=1000, relinearize="never")
     terms = lazy.terms
     assert distance(lazy.train, task.y) < 1e-10
     expected = wm.minimizers.adagrad_one_point(model, task.X, task.y, task.X_test)

@@ -21,7 +21,7 @@ RULES = {
 
 @pytest.mark.parametrize(
     ("activation", "name"),
-    [("relu", "descent"), ("relu", "heavy ball"), ("tanh", "nesterov"), ("tanh", "higher momentum")],
+    [("relu", "descent"), ("tanh", "heavy ball"), ("tanh", "nesterov"), ("tanh", "higher momentum")],
 )
 def test_losses_on_the_way(name, activation):
     model, task = mlp_problem((4, 200), 8, n_test=40, activation=activation)

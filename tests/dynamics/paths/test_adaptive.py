@@ -86,7 +86,7 @@ def test_the_curve_is_that_of_training_step_by_step():
     assert len(steps) > 30
 
 
-@pytest.mark.parametrize("stop", [5, 20, 29, 43])
+@pytest.mark.parametrize("stop", [5, 29])
 def test_it_stops_at_the_first_step_below_until(stop):
     """Also among those made for real, and in the middle of what would be an interval."""
     model, task = mlp_problem((4, 60), 10)
@@ -150,14 +150,14 @@ def test_the_first_steps_are_made_for_real(name, steps):
 
 @EVERY
 def test_intervals_of_a_step_are_training_itself(name):
-    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, steps=40)
-    found = followed(name, 60, 0, steps=40, relinearize=200)
-    assert found.intervals == 40 - 12 + 1
+    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, steps=25)
+    found = followed(name, 60, 0, steps=25, relinearize=200)
+    assert found.intervals == 25 - 12 + 1
     assert distance(found.test, run.test) < 1e-10
     assert found.error < 1e-2 * rms(run.test, 0 * run.test)
 
 
-@EVERY
+@pytest.mark.parametrize("name", ["adagrad", "adamw"])
 def test_several_outputs(name):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
     run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=100)
@@ -165,11 +165,10 @@ def test_several_outputs(name):
     assert rms(found.test, run.test) < 1e-2 * found.target_std
 
 
-@EVERY
-@pytest.mark.parametrize("relinearize", ["auto", 8])
+@pytest.mark.parametrize(("name", "relinearize"), [*((name, "auto") for name in OPTIMIZERS), ("adamw", 8)])
 def test_the_terms_add_up(name, relinearize):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, relinearize=relinearize)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=100, relinearize=relinearize)
     assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-10
     assert {"interpolant", "initialization", "unconverged"} < set(found.terms)
 
@@ -191,7 +190,7 @@ def test_other_settings_have_no_rule(name):
     assert rule_of(STEPWISE[name]([torch.nn.Parameter(torch.ones(2))])) is None
 
 
-@pytest.mark.parametrize("name", ["amsgrad", "momentum", "decayed adagrad", "adafactor"])
+@pytest.mark.parametrize("name", ["amsgrad", "decayed adagrad", "adafactor"])
 def test_other_settings_go_step_by_step(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
     run = wm.train(model, task, STEPWISE[name], until=None, steps=80)
