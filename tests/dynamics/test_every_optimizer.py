@@ -53,19 +53,19 @@ def test_every_optimizer_of_torch_is_here():
 @EVERY
 @pytest.mark.parametrize(("course", "outputs"), [("full", 3), ("scheduled", 1), ("both", 3)])
 def test_the_linearized_run_is_the_optimizer_on_the_linearized_network(case, course, outputs):
-    agrees(Linear.of(*network_for(case, outputs)), case, COURSES[course])
+    agrees(Linear.of_case(case, outputs), case, COURSES[course])
 
 
 @EVERY
 def test_snapshots_and_single_steps(case):
-    course = "batches"
-    model, task = network_for(case, 1)
-    linear = Linear.of(model, task)
+    course = COURSES["batches"]
+    linear = Linear.of_case(case, 1)
+    model, task = linear.model, linear.task
     steps = [0, 1, 2, 7]
-    found = wm.predict(model, task, case.factory, steps=steps, relinearize="never", **COURSES[course])
+    found = wm.predict(model, task, case.factory, steps=steps, relinearize="never", **course)
     assert found.test.shape == (len(steps), task.n_test, 1)
     for k, s in enumerate(steps):
-        values = linear.train(case, s, COURSES[course])
+        values = linear.train(case, s, course)
         assert distance(found.test[k], linear.outputs(values, test=True)) < 1e-10
         assert distance(found.train[k], linear.outputs(values)) < 1e-10
 
@@ -73,18 +73,18 @@ def test_snapshots_and_single_steps(case):
 @EVERY
 def test_until_stops_where_training_stops(case):
     """Where an epoch, of two batches, starts."""
-    course = "batches"
-    model, task = network_for(case, 3)
-    linear = Linear.of(model, task)
+    course = COURSES["batches"]
+    linear = Linear.of_case(case, 3)
+    model, task = linear.model, linear.task
     errors = {}
     for s in range(0, 9, 2):
-        outputs = linear.outputs(linear.train(case, s, COURSES[course]))
+        outputs = linear.outputs(linear.train(case, s, course))
         errors[s] = float((outputs - task.y).square().mean())
     until = errors[6] * (1 + 1e-9)
     expected = next(s for s, e in errors.items() if e < until)
-    found = wm.predict(model, task, case.factory, until=until, relinearize="never", **COURSES[course])
+    found = wm.predict(model, task, case.factory, until=until, relinearize="never", **course)
     assert found.steps == expected > 0
-    assert distance(found.test, linear.outputs(linear.train(case, expected, COURSES[course]), test=True)) < 1e-10
+    assert distance(found.test, linear.outputs(linear.train(case, expected, course), test=True)) < 1e-10
 
 
 def _courses_of(case):
