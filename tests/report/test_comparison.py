@@ -70,7 +70,7 @@ def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
 
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_table_of_choices(trained):
+def test_the_table_of_recipes(trained):
     comparison = make_comparison(trained)
     page = Page(comparison_page(comparison))
     rows = page.table("Ways to train")
@@ -115,7 +115,7 @@ def test_pairs_stand_by_the_size_that_they_share():
     assert len(set(sizes)) == len(sizes)
 
 
-def test_many_choices_have_a_matrix():
+def test_many_recipes_have_a_matrix():
     comparison = make_comparison(shifts=APART)
     page = Page(comparison_page(comparison))
     page.assert_stands_alone()
@@ -138,7 +138,7 @@ def test_what_failed_and_what_was_asked():
     assert "of 3 pairs without a difference, about 0.05 × 3" in page.words
 
 
-def test_failures_of_a_choice_are_told_once():
+def test_failures_of_a_recipe_are_told_once():
     failures = tuple(
         Failure(*of, "it diverged") for of in (("a", 0, "trained"), ("a", 2, "trained"), ("b", 1, "trained"))
     )
@@ -151,6 +151,14 @@ def test_failures_of_a_choice_are_told_once():
         "seeds 2, 3."
         in failure_sentences(dataclasses.replace(comparison, failures=(*failures, Failure("a", 3, "trained", ""))))[0]
     )
+
+
+def test_failures_of_a_recipe_are_told_by_kind():
+    failures = tuple(Failure("a", 0, kind, "it diverged") for kind in ("predicted", "trained"))
+    assert failure_sentences(dataclasses.replace(make_comparison(), failures=failures)) == [
+        "a, seed 0 could not be predicted: it diverged",
+        "a, seed 0 could not be trained: it diverged",
+    ]
 
 
 def test_intervals():
