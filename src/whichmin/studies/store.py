@@ -61,7 +61,8 @@ class Subject:
     def of(cls, model: nn.Module, task: Task) -> Subject | Unknown:
         """The data by their values, the network by its parameters, buffers and what it computes."""
         tensors = {"X": task.X, "y": task.y, "X_test": task.X_test, "y_test": task.y_test}
-        data = {name: None if t is None else digest([t]) for name, t in tensors.items()}
+        data: dict[str, Any] = {name: None if t is None else digest([t]) for name, t in tensors.items()}
+        data["loss"] = _loss(task)
         state = {name: digest([t]) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
         try:
             computed = signature(model, task)
@@ -82,6 +83,19 @@ class Subject:
         versions = {"whichmin": __version__, "torch": torch.__version__}
         values = {"kind": kind, "versions": versions, "recipe": described, "settings": dict(settings)}
         return Question(json.loads(json.dumps(self.values | values)))
+
+
+def _loss(task: Task) -> list[Any]:
+    """What the loss is called, and what it does to a few outputs."""
+    outputs = torch.randn(task.n, task.outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    r = outputs.reshape(-1).numpy() - task.objective.origin
+    value, gradient = task.objective.value_and_gradient(r)
+    return [
+        repr(task.loss),
+        f"{value:.9g}",
+        digest([torch.from_numpy(gradient).float()]),
+        list(map(str, task.classes or ())),
+    ]
 
 
 def signature(model: nn.Module, task: Task) -> str:
