@@ -34,8 +34,8 @@ class Task:
         y: training targets, (N,) or (N, C), finite; stored as (N, C), a floating-point type. For
             ``torch.nn.CrossEntropyLoss`` integers are class numbers, stored as (N,) int64, or (N, positions) for
             networks whose outputs are (N, positions, C); floating-point numbers are probabilities, (N, C). With the
-            mean square error integers of three or more values that come again and again, as class numbers do, are refused:
-            pass that loss, or a target for each class, or amounts as floating-point numbers.
+            mean square error integers of three or more values that come again and again, as class numbers do, are
+            refused: pass that loss, or a target for each class, or amounts as floating-point numbers.
         X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
             predicted.
         y_test: test targets, (N_test,) or (N_test, C); none means that no test error is known.
@@ -85,9 +85,7 @@ class Task:
                 )
         classes = None if y.is_floating_point() else _classes(self.classes, loss, {"y": y, "y_test": y_test})
         if classes is None and self.classes is not None:
-            raise DataError(
-                f"classes are those of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out."
-            )
+            raise DataError(f"classes are of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out.")
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test, "loss": loss, "classes": classes}
         for name, value in arrays.items():
             object.__setattr__(self, name, value)
