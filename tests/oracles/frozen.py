@@ -101,7 +101,7 @@ class Frozen:
 
     @property
     def objective(self) -> Objective:
-        return MeanSquaredError().objective(torch.zeros(7, 1, dtype=torch.float64))
+        return MeanSquaredError().objective(torch.zeros(7, 1, dtype=torch.float64), 1)
 
     def residual(self, theta: Tensor) -> Tensor:
         return self.r0 + self.J @ (theta - self.theta)
