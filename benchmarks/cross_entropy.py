@@ -7,8 +7,8 @@ adam      Adam, lr 1e-3, full batches: 3/8 and all ten classes to a loss of 1e-2
 batches   momentum .9 in batches of 20: 3/8 and all ten classes, at the greater width
 
 The distance is the root mean square of the differences of test outputs, over the standard deviation of the trained
-network's; ``labels`` counts test points of other labels; ``faster`` is training's time over the prediction's, each timed
-in this run; ``path`` is the same of a path that is forced.
+network's; ``labels`` counts test points of other labels; ``faster`` is training's time over the prediction's, each
+timed in this run; ``path`` is the same of a path that is forced.
 """
 
 from __future__ import annotations
