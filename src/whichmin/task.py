@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from whichmin.arrays import as_tensor, is_frame
 from whichmin.errors import DataError
+from whichmin.inputs import (
+    AnyInputs,
+    Inputs,
+    Output,
+    as_inputs,
+    described,
+    moved,
+    named_tensors,
+    row_groups,
+    tensors_of,
+)
 from whichmin.losses import Loss, MeanSquaredError, loss_of
 
 #: Integers of at most so many values, or of any number that are 0, 1, 2, …, are taken for class numbers.
@@ -20,52 +33,67 @@ class Task:
     """Training inputs and targets, and test inputs with or without targets.
 
     Each is a tensor, an array, lists of numbers, or a data frame or series of numbers, which becomes torch's default
-    floating-point type.
+    floating-point type. Inputs may also be several of these: a mapping, of keyword arguments of the model, or a tuple,
+    of positional ones; each has the rows along axis 0. They are stored as :class:`whichmin.inputs.Inputs`, which is
+    indexed by rows like a tensor (``task.X[:3]``), and by name (``task.X["input_ids"]``).
 
     Args:
         X: training inputs, (N, …), finite.
-        y: training targets, (N,) or (N, C), finite; stored as (N, C), a floating-point type. Integers of three or more
+        y: training targets, (N,), (N, C) or (N, …), finite; stored as (N, C), a floating-point type, where the axes of
+            a row are flattened; the model's outputs are flattened alike. Integers of three or more
             values that come again and again, as class numbers do, are refused: pass a target for each class, or amounts
             as floating-point numbers.
         X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
             predicted.
-        y_test: test targets, (N_test,) or (N_test, C); none means that no test error is known.
+        y_test: test targets, in the form of ``y``; none means that no test error is known.
         loss: what training minimizes: ``torch.nn.MSELoss()``, L = (1/(N·C)) Σ (f − y)², also where nothing is said;
             stored as a :class:`whichmin.losses.Loss`.
+        output: which output is meant where the model returns more than a tensor: the name of a key or an attribute, or
+            a function of what it returns, which makes a tensor (N, …) of it. ``logits`` is found by itself. With an
+            output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
+
+    Attributes:
+        row_shape: the axes of a row's targets as they were given, (…): their product is C.
 
     Raises:
-        InputError: another loss.
+        InputError: another loss, or an output that is neither a name nor a function.
         DataError: an array that is empty, sparse, complex, not of numbers (the message names the columns), not finite
-            (it names the array and the first such row), or of a length or shape that does not match; class numbers.
+            (it names the array and the first such row), or of a length or shape that does not match; class numbers;
+            inputs whose numbers of rows differ, or that have other names than the training inputs.
     """
 
-    X: Tensor
+    X: AnyInputs
     y: Tensor
-    X_test: Tensor | None = None
+    X_test: AnyInputs | None = None
     y_test: Tensor | None = None
     loss: Loss = field(default_factory=MeanSquaredError)
+    output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
+    row_shape: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
-        X = _inputs(self.X, "X")
-        y = _targets(self.y, "y", len(X), "X", X)
+        output = Output.of(self.output)
+        X = _inputs(self.X, "X", output)
+        y, row_shape = _targets(self.y, "y", len(X), "X", X)
         _check_amounts(self.y, y)
         _check_index(self.X, self.y, "X", "y")
-        X_test = None if self.X_test is None else _inputs(self.X_test, "X_test")
+        X_test = None if self.X_test is None else _inputs(self.X_test, "X_test", output)
         y_test = None
         if X_test is not None:
             _same_rows(X, X_test)
         if self.y_test is not None:
             if X_test is None:
                 raise DataError("got y_test without X_test: pass the test inputs that these targets belong to.")
-            y_test = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test)
+            y_test, test_shape = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test)
             _check_index(self.X_test, self.y_test, "X_test", "y_test")
+            if len(row_shape) > 1 and len(test_shape) > 1 and row_shape != test_shape:
+                raise DataError(f"a row of y_test has shape {test_shape} and one of y {row_shape}: encode both alike.")
             if y_test.shape[1] != y.shape[1]:
                 raise DataError(
                     f"y_test has {y_test.shape[1]} outputs per row and y has {y.shape[1]}: encode both alike."
                 )
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
-        for name, value in (arrays | {"loss": loss_of(self.loss)}).items():
+        for name, value in (arrays | {"loss": loss_of(self.loss), "row_shape": row_shape}).items():
             object.__setattr__(self, name, value)
 
     @property
@@ -85,10 +113,8 @@ class Task:
 
     def contradiction(self) -> tuple[int, int] | None:
         """Two training rows of identical inputs with different targets, or None. Costs a sort of the rows."""
-        flat = self.X.reshape(self.n, -1)
-        _, group = torch.unique(flat, dim=0, return_inverse=True)
         first: dict[int, int] = {}
-        for row, g in enumerate(group.tolist()):
+        for row, g in enumerate(row_groups(self.X).tolist()):
             other = first.setdefault(g, row)
             if other != row and not torch.equal(self.y[other], self.y[row]):
                 return other, row
@@ -97,22 +123,30 @@ class Task:
     def to(self, *args: object, **kwargs: object) -> Task:
         """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 
-        def move(t: Tensor | None) -> Tensor | None:
-            if t is None:
-                return None
-            moved = t.to(*args, **kwargs)  # type: ignore[call-overload]
-            return moved if t.is_floating_point() else moved.to(t.dtype)
+        def move(t: AnyInputs | None) -> Any:
+            return None if t is None else moved(t, *args, **kwargs)
 
-        return Task(move(self.X), move(self.y), move(self.X_test), move(self.y_test), self.loss)  # type: ignore[arg-type]
+        y, y_test = (None if t is None else t.reshape(len(t), *self.row_shape) for t in (self.y, self.y_test))
+        return replace(self, X=move(self.X), y=move(y), X_test=move(self.X_test), y_test=move(y_test))
 
 
-def _inputs(value: object, name: str) -> Tensor:
+def _inputs(value: object, name: str, output: Output | None) -> AnyInputs:
+    X = as_inputs(value, name, output)
+    if isinstance(X, Inputs):
+        for label, tensor in named_tensors(X, name).items():
+            _check(tensor, label)
+            if tensor.device != X.device:
+                raise DataError(f"{label} is on {tensor.device} and others on {X.device}: move them to one device.")
+        return X
     X = _tensor(value, name)
     return X.to(torch.get_default_dtype()) if is_frame(value) else X
 
 
 def _tensor(value: object, name: str) -> Tensor:
-    tensor = as_tensor(value, name)
+    return _check(as_tensor(value, name), name)
+
+
+def _check(tensor: Tensor, name: str) -> Tensor:
     if tensor.ndim == 0:
         raise DataError(f"{name} is a single number; expected one row per example, shape (N, …).")
     if tensor.numel() == 0:
@@ -128,16 +162,17 @@ def _tensor(value: object, name: str) -> Tensor:
     return tensor
 
 
-def _targets(value: object, name: str, n: int, inputs: str, X: Tensor) -> Tensor:
+def _targets(value: object, name: str, n: int, inputs: str, X: AnyInputs) -> tuple[Tensor, tuple[int, ...]]:
+    """The targets as (n, C), and the axes of a row."""
     y = _tensor(value, name)
+    row_shape = tuple(y.shape[1:])
     if len(y) != n:
         raise DataError(f"{name} has {len(y)} rows and {inputs} has {n}: one target per input is expected.")
-    if y.ndim > 2:
-        raise DataError(f"{name} has shape {tuple(y.shape)}; expected (N,) or (N, C).")
     y = y.reshape(len(y), -1)
     if not y.is_floating_point():
-        y = y.to(X.dtype if X.is_floating_point() else torch.get_default_dtype())
-    return y
+        types = (t.dtype for t in tensors_of(X) if t.is_floating_point())
+        y = y.to(next(types, torch.get_default_dtype()))
+    return y, row_shape
 
 
 def _check_amounts(given: object, y: Tensor) -> None:
@@ -170,13 +205,22 @@ def _check_index(X: object, y: object, x_name: str, y_name: str) -> None:
         )
 
 
-def _same_rows(X: Tensor, X_test: Tensor) -> None:
-    if X.shape[1:] != X_test.shape[1:]:
-        raise DataError(
-            f"the rows of X_test have shape {tuple(X_test.shape[1:])} and those of X {tuple(X.shape[1:])}: "
-            "preprocess both alike."
-        )
-    if X.dtype != X_test.dtype:
-        raise DataError(f"X is {X.dtype} and X_test {X_test.dtype}: convert one, for example X_test.to(X.dtype).")
-    if X.device != X_test.device:
-        raise DataError(f"X is on {X.device} and X_test on {X_test.device}: move them to one device.")
+def _same_rows(X: AnyInputs, X_test: AnyInputs) -> None:
+    tests, trains = named_tensors(X_test, "X_test"), named_tensors(X, "X")
+    if {label.removeprefix("X_test") for label in tests} != {label.removeprefix("X") for label in trains}:
+        raise DataError(f"X_test is {described(X_test)} and X is {described(X)}: pass the same arguments for both.")
+    for label, train in trains.items():
+        test_label = f"X_test{label.removeprefix('X')}"
+        test = tests[test_label]
+        if train.shape[1:] != test.shape[1:]:
+            raise DataError(
+                f"the rows of {test_label} have shape {tuple(test.shape[1:])} and those of {label} "
+                f"{tuple(train.shape[1:])}: preprocess both alike."
+            )
+        if train.dtype != test.dtype:
+            raise DataError(
+                f"{label} is {train.dtype} and {test_label} {test.dtype}: convert one, for example "
+                f"{test_label}.to({label}.dtype)."
+            )
+        if train.device != test.device:
+            raise DataError(f"{label} is on {train.device} and {test_label} on {test.device}: move them to one device.")

@@ -15,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import DataError, ModelError
+from whichmin.errors import ModelError
+from whichmin.inputs import AnyInputs, Inputs, is_floating, tensors_of
 from whichmin.tangent.factors import Arranged, Captured, Route, arrange, capture, factorize
 from whichmin.tangent.features import Metric
 from whichmin.tangent.hooks import masks_of
+from whichmin.tangent.ignored import check_all_matter
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.tangent.rows import EXACT
 
@@ -52,7 +54,7 @@ class Examination:
     """
 
     model: nn.Module
-    X: Tensor
+    X: AnyInputs
     parameters: dict[str, nn.Parameter]
     rows: list[int]
     sample: Captured
@@ -174,7 +176,7 @@ class Examination:
         types = {p.dtype for p in self.parameters.values()} | {self.sample.outputs.dtype}
         if self.sample.autocast:
             types.add(torch.bfloat16)
-        types |= {self.X.dtype} if self.X.is_floating_point() else set()
+        types |= {t.dtype for t in tensors_of(self.X) if t.is_floating_point()}
         return max(torch.finfo(t).eps for t in types)
 
     def agrees(self, K: Tensor, metric: Metric | None = None, other: Examination | None = None) -> bool:
@@ -288,19 +290,27 @@ def by_first_right_route(
     return result
 
 
-def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: bool = False) -> Examination:
+def examine(
+    model: nn.Module,
+    X: AnyInputs,
+    *,
+    outputs: int | None = None,
+    row_shape: tuple[int, ...] | None = None,
+    whole: bool = False,
+) -> Examination:
     """Check a model on inputs, by a forward pass on a few rows of them.
 
     Args:
         model: the network.
         X: the inputs, (n, …), at least one row.
         outputs: how many outputs a row must have; None for any number.
+        row_shape: the axes of a row's targets; None for any. Where either has a single axis it is taken as flattened.
         whole: whether the pass may be one over all rows of small inputs, whose uses of parameters are then known.
 
     Raises:
         ModelError: BatchNorm in training mode, active dropout or other randomness, no trainable parameters, integers
-            that nothing looks up, outputs that are not finite, not (n,) or (n, C), or of another number than the
-            targets.
+            that nothing looks up, outputs that are not finite, not (n, …), or of another number or other axes than
+            the targets; an argument that the model ignores.
     """
     check_modules(model)
     parameters = trainable(model)
@@ -315,10 +325,10 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
             f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
             "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
         )
-    if not (X.is_floating_point() or sample.reads_integers):
+    if not (is_floating(X) or sample.reads_integers):
         raise ModelError(
-            f"X is {X.dtype} and the network {type(model).__name__} has no embedding that looks integers up: pass "
-            "X.float() (and scale it, pixels by 1/255)."
+            f"X is {tensors_of(X)[0].dtype} and the network {type(model).__name__} has no embedding that looks "
+            "integers up: pass X.float() (and scale it, pixels by 1/255)."
         )
     finite(sample.outputs, "X")
     if outputs is not None and sample.outputs.shape[1] != outputs:
@@ -326,7 +336,20 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
             f"the model has {sample.outputs.shape[1]} outputs per row and the targets have {outputs}: change the last "
             "layer or encode the targets alike."
         )
+    if row_shape is not None and _differ(sample.row_shape, row_shape):
+        raise ModelError(
+            f"the model returns {sample.row_shape} for a row and its targets are {row_shape}: move the axes of one, "
+            "such as y.movedim(-1, 1), or Task(…, output=lambda out: out.movedim(1, -1))."
+        )
+    if isinstance(X, Inputs) and len(tensors_of(X)) > 1:
+        check_all_matter(model, X, rows)
     return Examination(model, X, parameters, rows, sample, whole)
+
+
+def _differ(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two arrays of as many numbers have other axes, those of size one and arrays of a single axis aside."""
+    a, b = (tuple(size for size in shape if size != 1) for shape in (a, b))
+    return a != b and len(a) > 1 and len(b) > 1
 
 
 def _random_states(device: torch.device) -> tuple[object, ...]:
@@ -366,22 +389,6 @@ def check_modules(model: nn.Module) -> None:
                 f"layer {name!r} ({kind}) is random in training mode: call model.eval(), or set p=0, to get a network "
                 "that is a function."
             )
-
-
-def check_array(name: str, x: Tensor) -> None:
-    """Refuse inputs that are empty or not finite.
-
-    Raises:
-        DataError: which, with the first such row.
-    """
-    if isinstance(x, Tensor) and x.layout is not torch.strided:
-        raise DataError(f"{name} is sparse ({x.layout}); expected dense rows: {name}.to_dense().")
-    if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise DataError(f"{name} is {got}; expected a tensor of at least one row, (n, …).")
-    if x.is_floating_point() and not math.isfinite(float(x.abs().max())):
-        row = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).nonzero()[0, 0])
-        raise DataError(f"{name} holds NaN or infinity, first in row {row}: drop or impute those rows.")
 
 
 def metric_weights(metric: Metric | None, parameters: Mapping[str, Tensor]) -> dict[str, Tensor | float] | None:

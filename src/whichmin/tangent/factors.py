@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import per_example_gradients
 from whichmin.tangent.cached_layer import CachedCall
 from whichmin.tangent.capture import Capture, Derived
@@ -66,6 +67,7 @@ class Captured:
         derived: tensors computed from parameters that some use meets.
         reads_integers: whether integers were looked up (see ``Capture``).
         autocast: whether the model itself switches autocast on (see ``Capture``).
+        row_shape: of a row's outputs as the model returns them (see ``Capture``).
     """
 
     outputs: Tensor
@@ -75,6 +77,7 @@ class Captured:
     derived: dict[str, Derived]
     reads_integers: bool
     autocast: bool
+    row_shape: tuple[int, ...]
 
     @property
     def woven(self) -> frozenset[str]:
@@ -141,7 +144,7 @@ class Factors:
 def capture(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     form: Collection[str] = (),
     cached: Mapping[str, CachedCall] | None = None,
 ) -> Captured:
@@ -153,7 +156,14 @@ def capture(
             mode = Capture(parameters, copy_views=True, cached=cached)
             outputs = evaluate(model, X, mode.call)
     captured = Captured(
-        outputs, tuple(mode.uses), frozenset(), frozenset(), mode.derived, mode.reads_integers, mode.autocast
+        outputs,
+        tuple(mode.uses),
+        frozenset(),
+        frozenset(),
+        mode.derived,
+        mode.reads_integers,
+        mode.autocast,
+        mode.row_shape,
     )
     if mode.silent:
         captured = replace(captured, silent=captured.parameters_of(mode.silent))
@@ -174,7 +184,7 @@ def give_up(captured: Captured, names: Collection[str]) -> Captured:
 def factorize(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     route: Route = BY_LAYERS,
     cached: Mapping[str, CachedCall] | None = None,
     arranged: Arranged | None = None,
