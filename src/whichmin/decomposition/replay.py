@@ -95,8 +95,8 @@ def _rows(task: Task, loader: Iterable[Any], steps: int) -> list[Tensor]:
                 f"a tensor of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
             )
             raise InputError(
-                f"batch {k} of the loader holds {got}; expected inputs of shape {described(task.X, _of_rows)}, as (x, y) "
-                "or x."
+                f"batch {k} of the loader holds {got}; expected inputs of shape {described(task.X, _of_rows)}, "
+                "as (x, y) or x."
             )
         numbers = [where.get(values) for values in row_bytes(x)]
         if None in numbers:
