@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.arrays import as_tensor, is_frame
+from whichmin.datasets import draw
 from whichmin.errors import DataError
+from whichmin.frames import split_frame
 from whichmin.inputs import (
     AnyInputs,
     Inputs,
@@ -23,6 +25,9 @@ from whichmin.inputs import (
     tensors_of,
 )
 from whichmin.losses import Loss, MeanSquaredError, loss_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Integers of at most so many values, or of any number that are 0, 1, 2, …, are taken for class numbers.
 MOST_CLASSES = 20
@@ -51,6 +56,7 @@ class Task:
         output: which output is meant where the model returns more than a tensor: the name of a key or an attribute, or
             a function of what it returns, which makes a tensor (N, …) of it. ``logits`` is found by itself. With an
             output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
+        classes: the labels by class number, where targets are class numbers that stand for labels.
 
     Attributes:
         row_shape: the axes of a row's targets as they were given, (…): their product is C.
@@ -68,6 +74,7 @@ class Task:
     y_test: Tensor | None = None
     loss: Loss = field(default_factory=MeanSquaredError)
     output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
+    classes: tuple[Any, ...] = ()
     row_shape: tuple[int, ...] = field(default=(), init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -95,6 +102,88 @@ class Task:
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
         for name, value in (arrays | {"loss": loss_of(self.loss), "row_shape": row_shape}).items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,
+        test: Any = None,
+        *,
+        n_train: int | None = None,
+        n_test: int | None = None,
+        seed: int = 0,
+        inputs: str | Sequence[str] | None = None,
+        target: str | None = None,
+        loss: Any = None,
+        output: str | Callable[[Any], Any] | None = None,
+    ) -> Task:
+        """A task from data sets of torch, or of Hugging Face: ``Task.from_dataset(train, test, n_train=200)``.
+
+        A data set has items by number: pairs (x, y), (x1, x2, …, y) for several inputs, or mappings, whose keys are
+        keyword arguments of the model. Of a ``DataLoader`` its data set is read, all rows in one batch of its
+        ``collate_fn``, which may pad them.
+
+        Args:
+            train: the data set to train on.
+            test: the one to test on; None to keep ``n_test`` rows of ``train`` for that.
+            n_train: how many rows to train on, drawn at random; None for all.
+            n_test: how many rows to test on; None for all of ``test``.
+            seed: of the draw.
+            inputs: of items that are mappings: the keys of the model's arguments, or a single key, whose values are
+                then a plain tensor; None for all but the target.
+            target: of items that are mappings: the key of the target; None for ``labels``, ``label`` or ``target``.
+            loss: as for a task.
+            output: as for a task.
+
+        Raises:
+            DataError: no map-style data set, fewer rows than are asked for, items of another form, keys that they do
+                not have (the message lists those they have), text, rows of different shapes.
+        """
+        rows, tested = draw(train, test, n_train, n_test, seed, inputs, target)
+        X_test, y_test = (None, None) if tested is None else (tested.X, tested.y)
+        return cls(rows.X, rows.y, X_test, y_test, loss=loss, output=output)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        target: Hashable,
+        *,
+        test: float | None = 0.3,
+        standardize: bool = True,
+        seed: int = 0,
+        loss: Any = None,
+        output: str | Callable[[Any], Any] | None = None,
+    ) -> Task:
+        """A task from a data frame of pandas: ``Task.from_frame(frame, target="price")``.
+
+        Columns of numbers are standardized, those of text or categories become a column of zeros and ones for each
+        category (through scikit-learn, fitted on the training rows; a category that they do not have is zero in all).
+        Numbers come first, in the order of their columns.
+
+        Args:
+            frame: rows of examples, without missing values.
+            target: the column of targets. Numbers stay as they are, whole ones become floating-point numbers unless
+                the loss is one of class numbers. Labels, as text or categories, become class numbers 0, 1, … in their
+                categories' order or else that of the alphabet; ``classes`` has the labels.
+            test: the share of rows to test on, drawn at random, and of each class alike; None or 0 for none.
+            standardize: whether columns of numbers get mean 0 and standard deviation 1, over the training rows.
+            seed: of the draw.
+            loss: as for a task; for labels ``torch.nn.CrossEntropyLoss()`` unless told.
+            output: as for a task.
+
+        Raises:
+            DataError: no such column (the message lists those there are), columns that are neither numbers nor text
+                nor categories, missing or infinite values (it says in which columns, how many), a share of test rows
+                that leaves a class out, a class with a single row.
+        """
+        split = split_frame(frame, target, test, standardize, seed)
+        if split.classes and loss is None:
+            loss = nn.CrossEntropyLoss()
+        y, y_test = split.y, split.y_test
+        if not isinstance(loss, nn.CrossEntropyLoss):
+            y, y_test = (t if t is None else t.to(torch.get_default_dtype()) for t in (y, y_test))
+        return cls(split.X, y, split.X_test, y_test, loss=loss, output=output, classes=split.classes)  # type: ignore[arg-type]
 
     @property
     def n(self) -> int:
