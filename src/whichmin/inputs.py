@@ -321,6 +321,12 @@ def row_bytes(X: AnyInputs) -> list[bytes]:
     return [b"".join(t[i].numpy().tobytes() for t in tensors) for i in range(len(X))]
 
 
+def output_of(X: AnyInputs) -> str | Callable[[Any], Any] | None:
+    """Which output is meant, as users write it; None where it is found by itself, or was a function that is lost."""
+    output = X.output if isinstance(X, Inputs) else None
+    return None if output is None else output.function if output.name is None else output.name
+
+
 def argument_names(X: AnyInputs) -> frozenset[str]:
     """The names of keyword arguments; none where the inputs are positional."""
     return frozenset(X.tensors if isinstance(X, Inputs) and isinstance(X.tensors, dict) else ())

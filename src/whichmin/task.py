@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from whichmin.inputs import (
     described,
     moved,
     named_tensors,
+    output_of,
     row_groups,
     tensors_of,
 )
@@ -57,9 +59,8 @@ class Task:
             a function of what it returns, which makes a tensor (N, …) of it. ``logits`` is found by itself. With an
             output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
         classes: the labels by class number, where targets are class numbers that stand for labels.
-
-    Attributes:
-        row_shape: the axes of a row's targets as they were given, (…): their product is C.
+        row_shape: the axes of a row's targets before they were flattened, where ``y`` is flat already; else taken from
+            it.
 
     Raises:
         InputError: another loss, or an output that is neither a name nor a function.
@@ -75,7 +76,7 @@ class Task:
     loss: Loss = field(default_factory=MeanSquaredError)
     output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
     classes: tuple[Any, ...] = ()
-    row_shape: tuple[int, ...] = field(default=(), init=False, repr=False)
+    row_shape: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
@@ -99,8 +100,11 @@ class Task:
                 raise DataError(
                     f"y_test has {y_test.shape[1]} outputs per row and y has {y.shape[1]}: encode both alike."
                 )
+        if len(row_shape) < 2 and math.prod(self.row_shape) == y.shape[1]:
+            row_shape = self.row_shape
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
-        for name, value in (arrays | {"loss": loss_of(self.loss), "row_shape": row_shape}).items():
+        rest = {"loss": loss_of(self.loss), "output": output_of(X), "row_shape": row_shape}
+        for name, value in (arrays | rest).items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -215,8 +219,8 @@ class Task:
         def move(t: AnyInputs | None) -> Any:
             return None if t is None else moved(t, *args, **kwargs)
 
-        y, y_test = (None if t is None else t.reshape(len(t), *self.row_shape) for t in (self.y, self.y_test))
-        return replace(self, X=move(self.X), y=move(y), X_test=move(self.X_test), y_test=move(y_test))
+        arrays = {name: move(getattr(self, name)) for name in ("X", "y", "X_test", "y_test")}
+        return replace(self, **arrays)
 
 
 def _inputs(value: object, name: str, output: Output | None) -> AnyInputs:
