@@ -24,9 +24,9 @@ from typing import Any
 
 import torch
 from _environment import store
-from minimizers import mean_square, of_size_one
 
 import whichmin as wm
+from minimizers import mean_square, of_size_one
 from whichmin.optimizers import HigherMomentum, Nesterov
 
 O = torch.optim  # noqa: E741
