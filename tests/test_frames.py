@@ -91,6 +91,15 @@ def test_a_category_that_was_not_trained_on_is_zero_in_all_columns():
     raise AssertionError("no seed put the only b into the test rows")
 
 
+def test_so_many_rows_of_each():
+    task = wm.Task.from_frame(table(), "price", n_train=10, n_test=5)
+    assert (task.n, task.n_test) == (10, 5)
+    assert wm.Task.from_frame(table(), "price", test=0.25, n_train=10).n_test == 10
+    bare = split_frame(table(), "kind", None, True, 0, 12)
+    assert bare.X_test is None
+    assert torch.bincount(bare.y).tolist() == [8, 4], "of each class alike"
+
+
 def test_the_split_is_the_seeds():
     first, again, other = (wm.Task.from_frame(table(), "price", seed=s) for s in (0, 0, 1))
     assert torch.equal(first.X, again.X)
@@ -132,7 +141,7 @@ def spoiled(column, value, rows=(3, 5)):
         (table().assign(z=1j), {}, "column 'z' holds complex128"),
         (table(), {"test": 1.0}, r"test is 1.0; expected the share of rows to test on, from 0 to below 1"),
         (table(), {"test": "half"}, "test is 'half'; expected the share"),
-        (table(), {"test": 0.001}, "test = 0.001 of 40 rows leaves 40 to train on and 0 to test on"),
+        (table(), {"test": 0.001}, "test = 0.001 of 40 rows leave 40 to train on and 0 to test on"),
         (table().assign(kind="flat"), {"target": "kind"}, "all rows of the target 'kind' are 'flat'"),
         (
             table().assign(kind=["hut", *["flat"] * 39]),
@@ -142,12 +151,12 @@ def spoiled(column, value, rows=(3, 5)):
         (
             table(),
             {"target": "kind", "test": 0.03},
-            "leaves 1 test rows for 2 classes, so that some are left out",
+            "1 rows to test on and 2 classes, so that some are left out",
         ),
         (
             table().assign(kind=["hut", "hut", *["flat"] * 38]),
             {"target": "kind", "test": 0.1},
-            r"test = 0.1 leaves the classes 'hut' out of the test rows: they have few rows",
+            "the classes 'hut' have too few rows to be among the 4 test rows",
         ),
     ],
 )

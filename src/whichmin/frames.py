@@ -40,7 +40,15 @@ class Split:
     classes: tuple[Any, ...]
 
 
-def split_frame(frame: Any, target: Hashable, test: float | None, standardize: bool, seed: int) -> Split:
+def split_frame(
+    frame: Any,
+    target: Hashable,
+    test: float | None,
+    standardize: bool,
+    seed: int,
+    n_train: int | None = None,
+    n_test: int | None = None,
+) -> Split:
     """Encode a frame and split its rows at random; everything is fitted on the training rows.
 
     Args:
@@ -50,6 +58,8 @@ def split_frame(frame: Any, target: Hashable, test: float | None, standardize: b
             as equal as can be. None or 0 for none.
         standardize: whether columns of numbers get mean 0 and standard deviation 1.
         seed: of the split.
+        n_train: how many of the rows to train on; None for all that are not tested on.
+        n_test: how many rows to test on, in place of the share; None for the share.
 
     Raises:
         DataError: no such column, columns that are neither numbers nor categories, missing or infinite values, a class
@@ -60,7 +70,7 @@ def split_frame(frame: Any, target: Hashable, test: float | None, standardize: b
     at = list(table.columns).index(target)
     _check_values(table, kinds)
     y, classes = _labels(table.iloc[:, at], str(target)) if kinds.pop(at) == "category" else (None, ())
-    rows = _rows(len(table), test, seed, y, classes)
+    rows = _rows(_sizes(len(table), test, n_train, n_test), len(table), seed, y, classes)
     numbers, categories = ([i for i, kind in kinds.items() if kind == wanted] for wanted in ("number", "category"))
     parts = _numbers(table.iloc[:, numbers], rows, standardize), _one_hot(table.iloc[:, categories], rows)
     X = [torch.from_numpy(np.hstack(pair)).to(torch.get_default_dtype()) for pair in zip(*parts, strict=True)]
@@ -147,40 +157,45 @@ def _amounts(column: pd.Series) -> Tensor:
     return torch.from_numpy(column.to_numpy(np.int64).copy())
 
 
+def _sizes(n: int, test: float | None, n_train: int | None, n_test: int | None) -> tuple[int, int]:
+    """How many rows to train on and to test on."""
+    share = 0.0 if test is None else test
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
+        raise DataError(f"test is {test!r}; expected the share of rows to test on, from 0 to below 1, or None.")
+    tested = round(share * n) if n_test is None else n_test
+    trained = n - tested if n_train is None else n_train
+    if (share > 0 and n_test is None and tested == 0) or trained < 1 or tested < 0 or trained + tested > n:
+        how = f"test = {share:g}" if n_test is None else f"n_test = {n_test}"
+        how += "" if n_train is None else f" and n_train = {n_train}"
+        raise DataError(f"{how} of {n} rows leave {trained} to train on and {tested} to test on: change the share.")
+    return trained, tested
+
+
 def _rows(
-    n: int, test: float | None, seed: int, y: NDArray[np.int64] | None, classes: Sequence[Any]
+    sizes: tuple[int, int], n: int, seed: int, y: NDArray[np.int64] | None, classes: Sequence[Any]
 ) -> list[NDArray[np.int64]]:
     """The training rows and the test rows, in their order; the former alone where there is no test."""
-    share = _share(test)
-    if share == 0:
+    n_train, n_test = sizes
+    if n_train == n:
         return [np.arange(n)]
-    n_test = round(share * n)
-    if not 0 < n_test < n:
-        raise DataError(f"test = {share:g} of {n} rows leaves {n - n_test} to train on and {n_test} to test on.")
     if y is not None:
-        _check_classes(y, classes, n_test, share)
+        _check_classes(y, classes, sizes)
     from sklearn.model_selection import train_test_split
 
-    parts = train_test_split(np.arange(n), test_size=n_test, random_state=seed, stratify=y)
-    for part, what in zip(parts, ("training", "test"), strict=True):
+    whole, train, test = np.arange(n), n_train, n_test or n - n_train
+    parts = train_test_split(whole, train_size=train, test_size=test, random_state=seed, stratify=y)
+    parts = parts if n_test else parts[:1]
+    for part, what in zip(parts, ("training", "test"), strict=False):
         out = [] if y is None else [c for k, c in enumerate(classes) if k not in y[part]]
         if out:
             raise DataError(
-                f"test = {share:g} leaves the classes {_listed(out)} out of the {what} rows: they have few rows. Take "
-                "another share, or drop or join small classes."
+                f"the classes {_listed(out)} have too few rows to be among the {len(part)} {what} rows: change the "
+                "share of test rows, or drop or join small classes."
             )
     return [np.sort(part) for part in parts]
 
 
-def _share(test: Any) -> float:
-    if test is None:
-        return 0.0
-    if isinstance(test, bool) or not isinstance(test, int | float) or not 0 <= test < 1:
-        raise DataError(f"test is {test!r}; expected the share of rows to test on, from 0 to below 1, or None.")
-    return float(test)
-
-
-def _check_classes(y: NDArray[np.int64], classes: Sequence[Any], n_test: int, share: float) -> None:
+def _check_classes(y: NDArray[np.int64], classes: Sequence[Any], sizes: tuple[int, int]) -> None:
     counts = np.bincount(y, minlength=len(classes))
     single = [c for c, k in zip(classes, counts, strict=True) if k == 1]
     if single:
@@ -188,11 +203,11 @@ def _check_classes(y: NDArray[np.int64], classes: Sequence[Any], n_test: int, sh
             f"the classes {_listed(single)} have a single row each, which cannot be both trained and tested on: drop "
             "or join them, or leave out the test, test=None."
         )
-    for count, what in ((n_test, "test"), (len(y) - n_test, "training")):
-        if count < len(classes):
+    for count, what in zip(sizes, ("train", "test"), strict=True):
+        if 0 < count < len(classes):
             raise DataError(
-                f"test = {share:g} of {len(y)} rows leaves {count} {what} rows for {len(classes)} classes, so that "
-                f"some are left out: {'raise' if what == 'test' else 'lower'} it."
+                f"there are {count} rows to {what} on and {len(classes)} classes, so that some are left out: "
+                f"{'raise' if what == 'test' else 'lower'} the share of test rows."
             )
 
 

@@ -156,6 +156,8 @@ class Task:
         test: float | None = 0.3,
         standardize: bool = True,
         seed: int = 0,
+        n_train: int | None = None,
+        n_test: int | None = None,
         loss: Any = None,
         output: str | Callable[[Any], Any] | None = None,
     ) -> Task:
@@ -173,6 +175,8 @@ class Task:
             test: the share of rows to test on, drawn at random, and of each class alike; None or 0 for none.
             standardize: whether columns of numbers get mean 0 and standard deviation 1, over the training rows.
             seed: of the draw.
+            n_train: how many rows to train on; None for all that are not tested on.
+            n_test: how many rows to test on, in place of ``test``; None for that share.
             loss: as for a task; for labels ``torch.nn.CrossEntropyLoss()`` unless told.
             output: as for a task.
 
@@ -181,7 +185,7 @@ class Task:
                 nor categories, missing or infinite values (it says in which columns, how many), a share of test rows
                 that leaves a class out, a class with a single row.
         """
-        split = split_frame(frame, target, test, standardize, seed)
+        split = split_frame(frame, target, test, standardize, seed, n_train, n_test)
         if split.classes and loss is None:
             loss = nn.CrossEntropyLoss()
         y, y_test = split.y, split.y_test

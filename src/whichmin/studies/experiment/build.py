@@ -53,6 +53,9 @@ def build_task(experiment: Experiment) -> Task:
         n_train=experiment.n_train,
         n_test=experiment.n_test,
         seed=experiment.data_seed,
+        target=experiment.target,
+        test=experiment.test,
+        standardize=experiment.standardize,
         flat=False if experiment.network == "cnn" else None,
         dtype=getattr(torch, experiment.dtype),
     )
