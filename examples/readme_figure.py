@@ -88,14 +88,14 @@ def _waterfall(axes: Axes, explained: wm.Explanation, theme: str) -> None:
     rows = list(explained.test_error().itertuples(index=False))
     names = [NAMES.get(row.term, row.term) for row in rows]
     for i, row in enumerate(rows):
-        before = row.mse - row.change
+        before = row.loss - row.change
         color = muted if i == 0 else (worse if row.change > 0 else better)
         axes.barh(i, row.change, left=before, color=color, height=0.6)
-        text = f"{row.mse:.4f}" if i == 0 else f"{row.change:+.4f}".replace("-", "−")
-        axes.annotate(text, (max(row.mse, before), i), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.barh(len(rows), rows[-1].mse, color=ink, height=0.6)
-    end = (rows[-1].mse, len(rows))
-    axes.annotate(f"{rows[-1].mse:.4f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
+        text = f"{row.loss:.4f}" if i == 0 else f"{row.change:+.4f}".replace("-", "−")
+        axes.annotate(text, (max(row.loss, before), i), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.barh(len(rows), rows[-1].loss, color=ink, height=0.6)
+    end = (rows[-1].loss, len(rows))
+    axes.annotate(f"{rows[-1].loss:.4f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_yticks(range(len(rows) + 1), [*names, "trained network"])
     axes.invert_yaxis()
     axes.margins(x=0.15)

@@ -51,7 +51,7 @@ def main(width: int = 1024, epochs: int = 300) -> None:
 
     print(recorder.reason)
     for snapshot in recorder.snapshots[::4]:
-        print(f"  step {snapshot.step:4}: training MSE {snapshot.mse:.2g}, lr {snapshot.lr[0]:.2g}")
+        print(f"  step {snapshot.step:4}: training loss {snapshot.loss:.2g}, lr {snapshot.lr[0]:.2g}")
     explained = wm.explain(recorder)
     model.eval()
     assert torch.allclose(explained.total, model(task.X_test).double(), atol=1e-5)

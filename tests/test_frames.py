@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,7 +34,7 @@ def table(n=N, seed=0):
 def test_numbers_are_standardized_and_categories_get_a_column_each_on_the_training_rows():
     frame = table().drop(columns="kind")
     task = wm.Task.from_frame(frame, target="price", test=0.3, seed=1)
-    assert (task.n, task.n_test, task.outputs, task.classes) == (28, 12, 1, ())
+    assert (task.n, task.n_test, task.outputs, task.classes) == (28, 12, 1, None)
     assert task.X.dtype == task.y.dtype == torch.float32
     prices = torch.tensor(frame["price"].to_numpy(), dtype=torch.float32)
     rows = [int((prices == y).nonzero()[0, 0]) for y in task.y[:, 0]]
@@ -73,6 +75,31 @@ def test_labels_become_class_numbers(dtype):
     assert sorted(labels) == sorted(frame["kind"])
     share = (frame["kind"] == "villa").mean()
     assert abs(float(split.y_test.double().mean()) - share) < 0.06, "of each class alike"
+
+
+def test_a_task_of_labels_is_one_of_classes():
+    task = wm.Task.from_frame(table(), "kind")
+    assert task.classes == ("flat", "villa")
+    assert (task.y.dtype, task.y.shape, task.outputs) == (torch.int64, (28,), 2)
+    assert repr(task.loss).startswith("CrossEntropyLoss")
+    logistic = wm.Task.from_frame(table(), "kind", loss=torch.nn.BCEWithLogitsLoss())
+    assert torch.equal(logistic.y[:, 0], task.y.float())
+    whole = wm.Task.from_frame(table().assign(floor=np.arange(N) % 3), "floor", loss=torch.nn.CrossEntropyLoss())
+    assert (whole.y.dtype, whole.outputs) == (torch.int64, 3)
+
+
+def test_a_table_of_labels_is_predicted_and_explained():
+    frame = table(60).assign(kind=lambda t: np.where(t["area"] > 80, "villa", "flat"))
+    task = wm.Task.from_frame(frame, "kind", seed=1)
+    model = wm.networks.MLP((task.X.shape[1], 64, 2), seed=0)
+    optimizer = partial(torch.optim.SGD, lr=0.5)
+    run = wm.train(model, task, optimizer, steps=40, until=None)
+    predicted = wm.predict(model, task, optimizer, steps=40, relinearize="path", tol=1e-3)
+    moved = (run.test - wm.Tangent(model).f0(task.X_test)).square().mean().sqrt()
+    assert (predicted.test - run.test).square().mean().sqrt() < 0.05 * moved
+    assert task.accuracy(run.test) > 0.8
+    explained = wm.explain(run)
+    torch.testing.assert_close(sum(explained.terms.values()), run.test.double(), rtol=1e-4, atol=1e-4)
 
 
 def test_categories_keep_their_order():
@@ -142,6 +169,11 @@ def spoiled(column, value, rows=(3, 5)):
         (table(), {"test": 1.0}, r"test is 1.0; expected the share of rows to test on, from 0 to below 1"),
         (table(), {"test": "half"}, "test is 'half'; expected the share"),
         (table(), {"test": 0.001}, "test = 0.001 of 40 rows leave 40 to train on and 0 to test on"),
+        (
+            table().assign(kind=np.resize(["a", "b", "c"], N)),
+            {"target": "kind", "loss": torch.nn.MSELoss()},
+            r"the target 'kind' holds 3 labels, and MSELoss\(\) takes amounts: leave loss out, or pass",
+        ),
         (table().assign(kind="flat"), {"target": "kind"}, "all rows of the target 'kind' are 'flat'"),
         (
             table().assign(kind=["hut", *["flat"] * 39]),

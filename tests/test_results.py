@@ -84,8 +84,8 @@ CASES: dict[type[Result], Case] = {
         lambda: wm.predict(network(), problem(), SGD, steps=20, relinearize="never"),
         [*POINTS, "predicted", *LINEAR_TERMS],
     ),
-    wm.Run: Case(lambda: wm.train(network(), problem(), SGD, until=None, steps=7), ["step", "mse"]),
-    Recording: Case(recorded, ["step", "mse", "lr"]),
+    wm.Run: Case(lambda: wm.train(network(), problem(), SGD, until=None, steps=7), ["step", "loss"]),
+    Recording: Case(recorded, ["step", "loss", "lr"]),
     wm.Explanation: Case(
         lambda: wm.explain(wm.train(network(), problem(), SGD, until=None, steps=7)),
         [*POINTS, *LINEAR_TERMS, "curvature", "drift", "total", "target"],

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
+from whichmin.losses.elementwise import BinaryCrossEntropy
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -29,13 +31,39 @@ class Decision:
 
     @classmethod
     def of(cls, task: Task) -> Decision:
-        """The rule that the training targets of a task suggest."""
+        """The rule that the loss and the training targets of a task suggest."""
+        if task.classes is not None:
+            return cls(0.0, True)
         y = task.y.detach().double().cpu().numpy()
         values = np.unique(y)
         if y.shape[1] > 1:
             top = y == y.max(axis=1, keepdims=True)
             return cls(0.0, bool(len(values) == 2 and (top.sum(axis=1) == 1).all()))
-        return cls(float(values.mean()), True) if len(values) == 2 else cls(0.0, False)
+        if len(values) != 2:
+            return cls(0.0, False)
+        is_logit = isinstance(task.loss, BinaryCrossEntropy)
+        return cls(0.0 if is_logit else float(values.mean()), True)
+
+    def right(self, task: Task, outputs: Tensor, y: Tensor) -> NDArray[np.bool_]:
+        """Whether each row decides for the class of its target.
+
+        Args:
+            task: whose targets they are.
+            outputs: (n, C).
+            y: ``task.y`` or ``task.y_test``.
+
+        Returns:
+            (n,), or for class numbers of several positions (n·positions,); those that the loss ignores are left out.
+        """
+        if task.classes is not None:
+            decided = self.labels(outputs.reshape(-1, len(task.classes)))
+            numbers = y.reshape(-1).cpu().numpy()
+            return (decided == numbers)[numbers >= 0]
+        target = y.double().cpu()
+        if target.shape[1] > 1:
+            return self.labels(outputs) == target.numpy().argmax(axis=-1)
+        low, high = float(task.y.min()), float(task.y.max())
+        return self.labels(outputs) == (target[:, 0].numpy() > (low + high) / 2)
 
     def labels(self, outputs: Tensor | NDArray[np.float64]) -> NDArray[np.int64]:
         """The class that each row decides for.

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.losses import Loss, loss_of
+from whichmin.losses import Loss
+from whichmin.losses.recognize import LOSSES
 
 #: Metadata of a dataclass field that is not saved, such as a network: ``field(default=None, metadata=NOT_SAVED)``.
 NOT_SAVED: Mapping[str, Any] = {"saved": False}
@@ -60,7 +61,7 @@ def pack(value: Any, name: str, into: Packed) -> Any:
             )
         }
     if isinstance(value, Loss):
-        return {"loss": type(value.module()).__name__}
+        return {"loss": [type(value).__name__, _settings(value)]}
     if hasattr(value, "save"):
         return {"result": _put(into.results, name, value)}
     if isinstance(value, Mapping):
@@ -98,7 +99,8 @@ def unpack(packed: Any, hint: Any, arrays: Mapping[str, Tensor], part: Callable[
     if kind == "array":
         return arrays[content].numpy()
     if kind == "loss":
-        return loss_of(getattr(torch.nn, content)())
+        name, settings = content
+        return LOSSES[name](**{k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()})
     if kind == "result":
         return part(_class_in(hint), content)
     if kind == "mapping":
@@ -107,6 +109,11 @@ def unpack(packed: Any, hint: Any, arrays: Mapping[str, Tensor], part: Callable[
         items = [unpack(item, hint, arrays, part) for item in content]
         return items if kind == "list" else tuple(items)
     return unpack_fields(content, _class_in(hint), arrays, part)
+
+
+def _settings(loss: Loss) -> dict[str, Any]:
+    """What makes a loss again; of a user's function its name."""
+    return {f.name: getattr(loss, f.name) for f in dataclasses.fields(loss) if f.name != "function"}  # type: ignore[arg-type]
 
 
 def unpack_fields(

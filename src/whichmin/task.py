@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 
 from whichmin.arrays import as_tensor, is_frame
 from whichmin.datasets import draw
-from whichmin.errors import DataError
+from whichmin.decision import Decision
+from whichmin.errors import DataError, InputError
 from whichmin.frames import split_frame
 from whichmin.inputs import (
     AnyInputs,
@@ -26,7 +28,9 @@ from whichmin.inputs import (
     row_groups,
     tensors_of,
 )
-from whichmin.losses import Loss, MeanSquaredError, loss_of
+from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
+from whichmin.losses.cross_entropy import CrossEntropy
+from whichmin.losses.general import General
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,26 +51,34 @@ class Task:
     Args:
         X: training inputs, (N, …), finite.
         y: training targets, (N,), (N, C) or (N, …), finite; stored as (N, C), a floating-point type, where the axes of
-            a row are flattened; the model's outputs are flattened alike. Integers of three or more
-            values that come again and again, as class numbers do, are refused: pass a target for each class, or amounts
-            as floating-point numbers.
+            a row are flattened; the model's outputs are flattened alike. For ``torch.nn.CrossEntropyLoss`` integers are
+            class numbers, stored as (N,) int64, or (N, positions) for networks whose outputs are (N, positions, C);
+            floating-point numbers are probabilities, (N, C). With the mean square error integers of three or more
+            values that come again and again, as class numbers do, are refused: pass that loss, or a target for each
+            class, or amounts as floating-point numbers.
         X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
             predicted.
         y_test: test targets, in the form of ``y``; none means that no test error is known.
         loss: what training minimizes: ``torch.nn.MSELoss()``, L = (1/(N·C)) Σ (f − y)², also where nothing is said;
-            stored as a :class:`whichmin.losses.Loss`.
+            ``CrossEntropyLoss``, ``BCEWithLogitsLoss``, ``HuberLoss``, ``SmoothL1Loss``, ``PoissonNLLLoss``,
+            ``GaussianNLLLoss`` (of variance 1, or that of ``partial(GaussianNLLLoss(), var=…)``), each with their
+            settings; or any function of outputs (n, C) and targets that is a mean or a sum over rows. Stored as a
+            :class:`whichmin.losses.Loss`.
+        classes: the classes that class numbers are of: their number, or their labels; by default as many as the largest
+            class number, or the loss's weights, say. Stored as a tuple of labels; None without class numbers.
         output: which output is meant where the model returns more than a tensor: the name of a key or an attribute, or
             a function of what it returns, which makes a tensor (N, …) of it. ``logits`` is found by itself. With an
             output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
-        classes: the labels by class number, where targets are class numbers that stand for labels.
         row_shape: the axes of a row's targets before they were flattened, where ``y`` is flat already; else taken from
             it.
 
     Raises:
-        InputError: another loss, or an output that is neither a name nor a function.
+        InputError: a loss that mixes rows, is not finite or has no gradient; an output that is neither a name nor a
+            function.
         DataError: an array that is empty, sparse, complex, not of numbers (the message names the columns), not finite
-            (it names the array and the first such row), or of a length or shape that does not match; class numbers;
-            inputs whose numbers of rows differ, or that have other names than the training inputs.
+            (it names the array and the first such row), or of a length or shape that does not match; class numbers
+            outside of the classes, or where the loss takes amounts; probabilities that do not add up to one; inputs
+            whose numbers of rows differ, or that have other names than the training inputs.
     """
 
     X: AnyInputs
@@ -74,16 +86,17 @@ class Task:
     X_test: AnyInputs | None = None
     y_test: Tensor | None = None
     loss: Loss = field(default_factory=MeanSquaredError)
+    classes: Sequence[Any] | None = None
     output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
-    classes: tuple[Any, ...] = ()
     row_shape: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
-        output = Output.of(self.output)
+        loss, output = loss_of(self.loss), Output.of(self.output)
         X = _inputs(self.X, "X", output)
-        y, row_shape = _targets(self.y, "y", len(X), "X", X)
-        _check_amounts(self.y, y)
+        y, row_shape = _targets(self.y, "y", len(X), "X", X, loss)
+        if loss.is_quadratic:
+            _check_amounts(self.y, y)
         _check_index(self.X, self.y, "X", "y")
         X_test = None if self.X_test is None else _inputs(self.X_test, "X_test", output)
         y_test = None
@@ -92,20 +105,29 @@ class Task:
         if self.y_test is not None:
             if X_test is None:
                 raise DataError("got y_test without X_test: pass the test inputs that these targets belong to.")
-            y_test, test_shape = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test)
+            y_test, test_shape = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test, loss)
             _check_index(self.X_test, self.y_test, "X_test", "y_test")
             if len(row_shape) > 1 and len(test_shape) > 1 and row_shape != test_shape:
                 raise DataError(f"a row of y_test has shape {test_shape} and one of y {row_shape}: encode both alike.")
-            if y_test.shape[1] != y.shape[1]:
+            if y_test.shape[1:] != y.shape[1:] or y_test.is_floating_point() != y.is_floating_point():
                 raise DataError(
-                    f"y_test has {y_test.shape[1]} outputs per row and y has {y.shape[1]}: encode both alike."
+                    f"y_test has rows of shape {tuple(y_test.shape[1:])}, {y_test.dtype}, and y of "
+                    f"{tuple(y.shape[1:])}, {y.dtype}: encode both alike."
                 )
-        if len(row_shape) < 2 and math.prod(self.row_shape) == y.shape[1]:
+        classes = None if y.is_floating_point() else _classes(self.classes, loss, {"y": y, "y_test": y_test})
+        if classes is None and self.classes is not None:
+            raise DataError(
+                f"classes are those of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out."
+            )
+        if len(row_shape) < 2 and math.prod(self.row_shape) == y[0].numel():
             row_shape = self.row_shape
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
-        rest = {"loss": loss_of(self.loss), "output": output_of(X), "row_shape": row_shape}
+        rest = {"loss": loss, "classes": classes, "output": output_of(X), "row_shape": row_shape}
         for name, value in (arrays | rest).items():
             object.__setattr__(self, name, value)
+        _check_weights(loss, self.outputs if classes is None else len(classes))
+        if isinstance(loss, General) and loss.function is not None:
+            loss.check_rows(y, self.outputs)
 
     @classmethod
     def from_dataset(
@@ -177,7 +199,8 @@ class Task:
             seed: of the draw.
             n_train: how many rows to train on; None for all that are not tested on.
             n_test: how many rows to test on, in place of ``test``; None for that share.
-            loss: as for a task; for labels ``torch.nn.CrossEntropyLoss()`` unless told.
+            loss: as for a task; for labels ``torch.nn.CrossEntropyLoss()`` unless told. For one that takes no class
+                numbers, such as ``BCEWithLogitsLoss``, two labels become 0 and 1.
             output: as for a task.
 
         Raises:
@@ -186,12 +209,17 @@ class Task:
                 that leaves a class out, a class with a single row.
         """
         split = split_frame(frame, target, test, standardize, seed, n_train, n_test)
-        if split.classes and loss is None:
-            loss = nn.CrossEntropyLoss()
-        y, y_test = split.y, split.y_test
-        if not isinstance(loss, nn.CrossEntropyLoss):
+        found = loss_of(nn.CrossEntropyLoss() if split.classes and loss is None else loss)
+        y, y_test, classes = split.y, split.y_test, split.classes or None
+        if not found.takes_classes:
+            if len(split.classes) > 2:
+                raise DataError(
+                    f"the target {target!r} holds {len(split.classes)} labels, and {found!r} takes amounts: leave loss "
+                    "out, or pass torch.nn.CrossEntropyLoss()."
+                )
             y, y_test = (t if t is None else t.to(torch.get_default_dtype()) for t in (y, y_test))
-        return cls(split.X, y, split.X_test, y_test, loss=loss, output=output, classes=split.classes)  # type: ignore[arg-type]
+            classes = None
+        return cls(split.X, y, split.X_test, y_test, loss=found, classes=classes, output=output)  # type: ignore[arg-type]
 
     @property
     def n(self) -> int:
@@ -206,7 +234,64 @@ class Task:
     @property
     def outputs(self) -> int:
         """The number of outputs per point, C."""
-        return self.y.shape[1]
+        if self.classes is None:
+            return self.y.shape[1]
+        return len(self.classes) * (self.y.numel() // self.n)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The axes of a row of outputs: those of its targets, with the classes last where these are class numbers."""
+        return self.row_shape if self.classes is None else (*self.row_shape, len(self.classes))
+
+    @cached_property
+    def objective(self) -> Objective:
+        """The loss on the training set, as it is followed in function space."""
+        return self.loss.objective(self.y, self.outputs)
+
+    def encoded(self, y: Tensor) -> Tensor:
+        """Targets as a number for each output, (n, C): of class numbers 1 for the class and 0 for all others.
+
+        Args:
+            y: ``y`` or ``y_test``.
+        """
+        if self.classes is None:
+            return y
+        counted = y.clamp(min=0)  # a class number that the loss ignores
+        hot = torch.nn.functional.one_hot(counted, len(self.classes)) * (y == counted).unsqueeze(-1)
+        return hot.reshape(len(y), -1).to(torch.get_default_dtype())
+
+    def test_loss(self, outputs: Tensor) -> float:
+        """The loss of test outputs, (n_test, C), against ``y_test``; not a number without test targets."""
+        return math.nan if self.y_test is None else self.loss.value(outputs.to(self.y_test.device), self.y_test)
+
+    def accuracy(self, outputs: Tensor) -> float:
+        """The part of the test points at which outputs, (n_test, C), decide for the class of ``y_test``.
+
+        Not a number without test targets, or where targets are no classes (:class:`whichmin.decision.Decision`).
+        """
+        decision = Decision.of(self)
+        if self.y_test is None or not decision.classes:
+            return math.nan
+        return float(decision.right(self, outputs, self.y_test).mean())
+
+    def check_until(self, until: float | None) -> None:
+        """Refuse a training loss that no outputs have.
+
+        Raises:
+            InputError: says what the lowest one is.
+        """
+        if until is None:
+            return
+        is_number = isinstance(until, int | float) and math.isfinite(until)
+        lowest = self.objective.lowest
+        if is_number and until > lowest:
+            return
+        if lowest == 0 or not math.isfinite(lowest):
+            raise InputError(f"until is {until}; expected a positive training {self.loss.label}, such as 1e-5.")
+        raise InputError(
+            f"until is {until}; expected a training {self.loss.label} above {lowest:.4g}: no outputs have a lower "
+            f"{self.loss!r} on these targets."
+        )
 
     def contradiction(self) -> tuple[int, int] | None:
         """Two training rows of identical inputs with different targets, or None. Costs a sort of the rows."""
@@ -259,17 +344,55 @@ def _check(tensor: Tensor, name: str) -> Tensor:
     return tensor
 
 
-def _targets(value: object, name: str, n: int, inputs: str, X: AnyInputs) -> tuple[Tensor, tuple[int, ...]]:
-    """The targets as (n, C), and the axes of a row."""
+def _targets(value: object, name: str, n: int, inputs: str, X: AnyInputs, loss: Loss) -> tuple[Tensor, tuple[int, ...]]:
+    """The targets as they are stored, and the axes of a row."""
     y = _tensor(value, name)
     row_shape = tuple(y.shape[1:])
     if len(y) != n:
         raise DataError(f"{name} has {len(y)} rows and {inputs} has {n}: one target per input is expected.")
+    is_class = loss.takes_classes and not y.is_floating_point()
     y = y.reshape(len(y), -1)
-    if not y.is_floating_point():
+    if is_class:
+        y = y.long()
+        y = y[:, 0] if y.shape[1] == 1 else y
+    elif not y.is_floating_point():
         types = (t.dtype for t in tensors_of(X) if t.is_floating_point())
         y = y.to(next(types, torch.get_default_dtype()))
+    loss.check(y, name)
     return y, row_shape
+
+
+def _classes(given: object, loss: Loss, numbers: dict[str, Tensor | None]) -> tuple[Any, ...]:
+    """The labels of all classes, where class numbers are within them."""
+    weights = loss.weight if isinstance(loss, CrossEntropy) else None
+    labels: tuple[Any, ...]
+    if given is None:
+        largest = max(int(y.max()) for y in numbers.values() if y is not None)
+        labels = tuple(range(max(largest + 1, 2) if weights is None else len(weights)))
+    else:
+        labels = tuple(range(given)) if isinstance(given, int) else tuple(given)  # type: ignore[arg-type]
+    ignored = loss.ignored if isinstance(loss, CrossEntropy) else -100
+    for name, y in numbers.items():
+        if y is None:
+            continue
+        bad = ((y < 0) & (y != ignored)) | (y >= len(labels))
+        if bool(bad.any()):
+            row = int(bad.reshape(len(y), -1).any(dim=1).nonzero()[0, 0])
+            raise DataError(
+                f"{name} has class number {int(y[bad][0])} in row {row}; expected 0 to {len(labels) - 1}, for "
+                f"{len(labels)} classes. Count classes from 0, or pass classes= with all of them."
+            )
+    return labels
+
+
+def _check_weights(loss: Loss, outputs: int) -> None:
+    """Refuse weights of another number of classes or outputs."""
+    for name in ("weight", "positive", "variance"):
+        values = getattr(loss, name, None)
+        if isinstance(values, tuple) and len(values) != outputs:
+            raise DataError(
+                f"the loss {loss!r} has {len(values)} numbers for {name}; expected {outputs}, one for each output."
+            )
 
 
 def _check_amounts(given: object, y: Tensor) -> None:
@@ -288,8 +411,9 @@ def _check_amounts(given: object, y: Tensor) -> None:
     numbers = "torch.as_tensor(y).long()" if is_counted else "torch.unique(torch.as_tensor(y), return_inverse=True)[1]"
     raise DataError(
         f"y holds the integers {listed}: {k} different ones in {len(y)} rows, which the mean square error takes for "
-        f"amounts. For classes pass a target for each, y = 2.0 * torch.nn.functional.one_hot({numbers}) - 1, with as "
-        "many outputs of the network; if they are amounts, torch.as_tensor(y).float()."
+        f"amounts. For classes pass loss=torch.nn.CrossEntropyLoss() with y = {numbers}, or a target for each, "
+        f"y = 2.0 * torch.nn.functional.one_hot({numbers}) - 1, with as many outputs of the network; if they are "
+        "amounts, torch.as_tensor(y).float()."
     )
 
 

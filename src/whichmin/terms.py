@@ -44,7 +44,7 @@ class Interpolator:
 def linearized_terms(
     plain: Interpolator,
     *,
-    y: Tensor,
+    y: Tensor | None,
     f0: Tensor,
     f0_test: Tensor,
     train: Tensor,
@@ -58,17 +58,18 @@ def linearized_terms(
     With A = K(x', X) K⁺, and A_D = K_D(x', X) K_D⁺ in the optimizer's metric D:
 
     ==============  ==========================================================================================
-    interpolant     A Y
+    interpolant     A Y, or A f(X) without Y
     initialization  f₀(x') − A f₀(X)
     geometry        (A_D − A) (f(X) − f₀(X)); with ``in_metric``
     decay           d(x') − A_D d(X), d what weight decay moved the outputs by; with ``decay``, A without metric
-    unconverged     A (f(X) − Y)
+    unconverged     A (f(X) − Y); with Y
     history         the rest of the test outputs: metrics before the last one; with ``test``
     ==============  ==========================================================================================
 
     Args:
         plain: A.
-        y: the targets Y, (N·C,), float64 and on the CPU as all that follow.
+        y: the outputs Y at which the loss is least, the targets of the mean square error, (N·C,), float64 and on the
+            CPU as all that follow; None where there are none or many, as of cross-entropy.
         f0: f₀(X), (N·C,).
         f0_test: f₀(x'), (n·C,).
         train: f(X), the linearized network's training outputs, (N·C,).
@@ -82,12 +83,13 @@ def linearized_terms(
         The terms, (n·C,) each, in the order of ``LINEARIZED_TERMS``.
     """
     carried = plain if in_metric is None else in_metric
-    terms = {"interpolant": plain(y), "initialization": f0_test - plain(f0)}
+    terms = {"interpolant": plain(train if y is None else y), "initialization": f0_test - plain(f0)}
     if in_metric is not None:
         terms["geometry"] = in_metric(train - f0) - plain(train - f0)
     if decay is not None:
         terms["decay"] = decay[1] - carried(decay[0])
-    terms["unconverged"] = plain(train - y)
+    if y is not None:
+        terms["unconverged"] = plain(train - y)
     if test is not None:
         assert remainder in LINEARIZED_TERMS
         others = [term for name, term in terms.items() if name != remainder]

@@ -30,10 +30,10 @@ def test_the_waterfall_of_the_test_error(found):
     for row, term in enumerate(found.terms.values()):
         partial = partial + term
         mse = float((partial - target).square().mean())
-        assert frame.mse[row] == pytest.approx(mse, rel=1e-12)
+        assert frame.loss[row] == pytest.approx(mse, rel=1e-12)
         assert frame.change[row] == pytest.approx(mse - before, rel=1e-10)
         before = mse
-    assert frame.mse.iloc[-1] == pytest.approx(float((found.run.test - target).square().mean()), rel=1e-9)
+    assert frame.loss.iloc[-1] == pytest.approx(float((found.run.test - target).square().mean()), rel=1e-9)
 
 
 def test_without_test_targets_there_is_no_test_error():

@@ -174,7 +174,7 @@ def test_a_replay_that_ends_at_the_same_minimizer_is_not_the_loop():
             optimizer.zero_grad()
             (1.3 * nn.functional.mse_loss(model(task.X), task.y)).backward()
             optimizer.step()
-    assert recorder.snapshots[-1].mse < 1e-8 * recorder.snapshots[0].mse
+    assert recorder.snapshots[-1].loss < 1e-8 * recorder.snapshots[0].loss
     with pytest.raises(ResultError, match=r"the replay is not the loop: after 1 of 1500 steps"):
         wm.explain(recorder, loader=[task.X])
 

@@ -32,7 +32,7 @@ def agrees(linear, case, course, steps=STEPS):
     for name, value in values.items():
         assert distance(found.parameters()[name], value) < 1e-10, name
     assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
-    assert float(found.curve.mse[-1]) == pytest.approx(float((train - linear.task.y).square().mean()), rel=1e-8)
+    assert float(found.curve.losses[-1]) == pytest.approx(float((train - linear.task.y).square().mean()), rel=1e-8)
     return found
 
 

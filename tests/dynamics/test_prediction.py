@@ -58,7 +58,7 @@ def test_saved_and_loaded_is_the_same(arguments, with_test, tmp_path):
     assert torch.equal(loaded.test, saved.test) if with_test else loaded.test is None
     assert torch.equal(torch.as_tensor(loaded.steps), torch.as_tensor(saved.steps))
     assert torch.equal(loaded.curve.steps, saved.curve.steps)
-    assert torch.equal(loaded.curve.mse, saved.curve.mse)
+    assert torch.equal(loaded.curve.losses, saved.curve.losses)
     assert list(loaded.terms) == list(saved.terms)
     assert all(torch.equal(t, loaded.terms[k]) for k, t in saved.terms.items())
     for name in ("learning_rate", "flow", "method", "intervals", "error", "target_std", "max_lr", "seconds", "notes"):

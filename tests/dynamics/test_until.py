@@ -42,8 +42,8 @@ def test_the_predicted_loss_is_below(relinearize):
     model, task = mlp_problem((4, 30), 10)
     found = wm.predict(model, task, sgd(0.1), until=5e-2, relinearize=relinearize)
     assert mse(found.train, task) < 5e-2
-    assert float(found.curve.mse[-1]) < 5e-2
-    assert float(found.curve.mse[0]) == pytest.approx(mse(model(task.X).detach(), task))
+    assert float(found.curve.losses[-1]) < 5e-2
+    assert float(found.curve.losses[0]) == pytest.approx(mse(model(task.X).detach(), task))
 
 
 @METHODS

@@ -84,7 +84,7 @@ def test_explaining_a_path_is_explaining_the_run():
     for name, term in real.terms.items():
         assert rms(path.terms[name], term) < 0.05, name
     assert rms(real.total, real.run.test.double()) < 1e-6
-    real_error, path_error = (e.test_error().mse.iloc[-1] for e in (real, path))
+    real_error, path_error = (e.test_error().loss.iloc[-1] for e in (real, path))
     assert path_error == pytest.approx(real_error, abs=0.02)
 
 

@@ -175,7 +175,7 @@ def test_the_table_says_each_number_from_where_it_belongs():
             "trained network": rms(e.run.test, target) ** 2,
             "predicted, linearized": rms(e.linearized.test, target) ** 2,
             "predicted, along the path": rms(e.relinearized.test, target) ** 2,
-            "the interpolant alone": e.explanation.test_error()["mse"][0],
+            "the interpolant alone": e.explanation.test_error()["loss"][0],
             "linearized, measured": rms(e.linearized.test, e.run.test) ** 2,
             "linearized, estimated without training": 0.06**2,
             "along the path, measured": rms(e.relinearized.test, e.run.test) ** 2,
@@ -250,7 +250,7 @@ def test_where_none_is_contested_none_is_foreseen():
 @pytest.mark.usefixtures("undrawn")
 def test_what_the_terms_do_is_a_mean_over_entries():
     entries = [make_entry(seed) for seed in range(3)]
-    errors = [e.explanation.test_error()["mse"] for e in entries]
+    errors = [e.explanation.test_error()["loss"] for e in entries]
     first, second, *_, last = (fmean(column) for column in zip(*errors, strict=True))
     names, means = mean_waterfall(entry_views(entries))
     assert names == list(entries[0].explanation.terms)

@@ -62,7 +62,7 @@ def test_of_several_step_counts_the_last_is_shown():
 def test_partial_errors_are_those_of_partial_sums(outputs):
     whole = make_entry(outputs=outputs)
     (view,) = entry_views([whole])
-    np.testing.assert_allclose(view.partial_errors(term_names([view])), whole.explanation.test_error()["mse"])
+    np.testing.assert_allclose(view.partial_errors(term_names([view])), whole.explanation.test_error()["loss"])
 
 
 def test_what_does_not_belong_together_has_no_difference():

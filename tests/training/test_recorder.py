@@ -137,7 +137,7 @@ def test_what_is_kept_of_a_noisy_loop():
         assert torch.equal(original(task.X_test), recorder.snapshots[at].test)
         assert torch.equal(copied(task.X_test), recorder.snapshots[at].test)
     for snapshot in recorder.snapshots:
-        assert snapshot.mse == pytest.approx(float(nn.functional.mse_loss(snapshot.train, task.y)))
+        assert snapshot.loss == pytest.approx(float(nn.functional.mse_loss(snapshot.train, task.y)))
         assert not snapshot.train.requires_grad
 
 
@@ -401,7 +401,7 @@ def test_divergence_does_not_stop_the_loop():
     model, task = problem("over")
     recorder = recorded(model, task, torch.optim.SGD(model.parameters(), lr=1e3), 400)
     assert recorder.steps == 400
-    assert not math.isfinite(recorder.snapshots[-1].mse)
+    assert not math.isfinite(recorder.snapshots[-1].loss)
 
 
 def test_saved_and_loaded(tmp_path):
@@ -416,7 +416,7 @@ def test_saved_and_loaded(tmp_path):
         assert before.keys() == after.keys()
         assert all(torch.equal(v, after[k]) for k, v in before.items())
     for a, b in zip(recorder.snapshots, loaded.snapshots, strict=True):
-        assert (a.step, a.mse, a.lr) == (b.step, b.mse, b.lr)
+        assert (a.step, a.loss, a.lr) == (b.step, b.loss, b.lr)
         assert torch.equal(a.train, b.train)
         assert torch.equal(a.test, b.test)
     assert loaded.run().optimizer == "Adam"

@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from whichmin.data.pool import Examples, Pool
 from whichmin.data.select import choose
 from whichmin.data.table import TABLES, table_task
 from whichmin.errors import DataError
+from whichmin.losses import Loss, loss_of
+from whichmin.losses.elementwise import BinaryCrossEntropy
 from whichmin.task import Task
 
 #: The environment variable that says where the folders of the named data sets are.
@@ -57,11 +60,13 @@ def load(
     standardize: bool = True,
     flat: bool | None = None,
     dtype: torch.dtype = torch.float32,
+    loss: Any = None,
 ) -> Task:
     """A task from a data set: a seeded draw of examples, as balanced over the classes as possible.
 
     Two classes become the targets −1 (the first of ``classes``) and +1, shape (N, 1); C > 2 classes become one-hot
-    rows minus 1/C, shape (N, C), so that every row sums to 0. Pixels are scaled to [0, 1]. The draw is one seeded order
+    rows minus 1/C, shape (N, C), so that every row sums to 0; for ``torch.nn.CrossEntropyLoss`` and functions class
+    numbers, for ``BCEWithLogitsLoss`` 0 and 1. Pixels are scaled to [0, 1]. The draw is one seeded order
     per data set: training examples from its front and test examples from its back, disjoint always.
 
     Args:
@@ -80,6 +85,7 @@ def load(
         flat: whether images are flattened; by default digits and IDX images are ((N, 64), (N, 784)), and CIFAR-10's
             are not ((N, 3, 32, 32)). False keeps (N, channels, height, width).
         dtype: of inputs and targets.
+        loss: as for :class:`whichmin.Task`.
 
     Returns:
         The task. In an ``.npz`` file integer y are classes and other y are kept as they are; uint8 X are pixels.
@@ -91,8 +97,10 @@ def load(
     if (n_train is not None and n_train < 1) or (n_test is not None and n_test < 0):
         raise DataError(f"n_train is {n_train} and n_test {n_test}; expected n_train ≥ 1 and n_test ≥ 0.")
     path = Path(name_or_path).expanduser()
-    if path.suffix.lower() in TABLES and path.exists():
-        return table_task(path, target, classes, test, standardize, seed, n_train, n_test).to(dtype)
+    if path.suffix.lower() in TABLES:
+        if not path.exists():
+            raise DataError(_unknown(os.fspath(name_or_path)))
+        return table_task(path, target, classes, test, standardize, seed, n_train, n_test, loss).to(dtype)
     if target is not None:
         raise DataError(
             f"target is {target!r}, a column of a table, and {os.fspath(name_or_path)} is none: leave it out."
@@ -101,11 +109,14 @@ def load(
     pool = _pool(name_or_path)
     drawn, tested, labels = choose(pool, classes, n_train, n_test, seed)
     flat = pool.flat if flat is None else flat
-    X, y = _inputs(drawn, pool, flat, dtype), _targets(drawn, labels, dtype)
+    loss = loss_of(loss)
+    X, y = _inputs(drawn, pool, flat, dtype), _targets(drawn, labels, dtype, loss)
     assert y is not None, "every reader supplies training targets"
+    classes = labels if labels and not y.is_floating_point() else None
     if n_test == 0:
-        return Task(X, y)
-    return Task(X, y, _inputs(tested, pool, flat, dtype), _targets(tested, labels, dtype))
+        return Task(X, y, loss=loss, classes=classes)
+    X_test, y_test = _inputs(tested, pool, flat, dtype), _targets(tested, labels, dtype, loss)
+    return Task(X, y, X_test, y_test, loss, classes)
 
 
 def _pool(name_or_path: str | os.PathLike[str]) -> Pool:
@@ -173,10 +184,14 @@ def _inputs(part: Examples, pool: Pool, flat: bool, dtype: torch.dtype) -> Tenso
     return X.flatten(1) if flat else X
 
 
-def _targets(part: Examples, labels: tuple[int, ...], dtype: torch.dtype) -> Tensor | None:
+def _targets(part: Examples, labels: tuple[int, ...], dtype: torch.dtype, loss: Loss) -> Tensor | None:
     if part.y is None or not labels:
         return None if part.y is None else part.y.to(dtype)
     hot = part.y[:, None] == torch.tensor(labels)
+    if loss.takes_classes:
+        return hot.to(torch.int8).argmax(1)
+    if isinstance(loss, BinaryCrossEntropy):
+        return hot[:, 1:].to(dtype) if len(labels) == 2 else hot.to(dtype)
     if len(labels) == 2:
         return hot[:, 1:].to(dtype) * 2 - 1
     return hot.to(dtype) - 1 / len(labels)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import DataError
 from whichmin.task import Task
@@ -25,6 +25,7 @@ def table_task(
     seed: int,
     n_train: int | None,
     n_test: int | None,
+    loss: Any = None,
 ) -> Task:
     """The task of a table, as :meth:`whichmin.Task.from_frame` makes it.
 
@@ -37,6 +38,7 @@ def table_task(
         seed: of the split.
         n_train: how many rows to train on; None for all that are not tested on.
         n_test: how many rows to test on; None for the share.
+        loss: as for a task.
 
     Raises:
         DataError: no target, an unreadable file, or a table that makes no task.
@@ -50,7 +52,16 @@ def table_task(
         )
     if classes is not None and target in frame.columns:
         frame = _of_classes(frame, target, classes, path)
-    return Task.from_frame(frame, target, test=test, standardize=standardize, seed=seed, n_train=n_train, n_test=n_test)
+    return Task.from_frame(
+        frame,
+        target,
+        test=test,
+        standardize=standardize,
+        seed=seed,
+        n_train=n_train,
+        n_test=n_test,
+        loss=loss,
+    )
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -81,8 +81,9 @@ class Explanation(Result):
         """The test error of the partial sums, term by term: a waterfall.
 
         Returns:
-            One row per term: ``term``, ``mse`` (test mean square error of the sum of the terms up to this one) and
-            ``change`` (its difference to the row before; the first row's is its own mse).
+            One row per term: ``term``, ``loss`` (the task's loss on the test set, of the sum of the terms up to this
+            one), ``change`` (its difference to the row before; the first row's is its own loss) and, where targets are
+            classes, ``accuracy`` of that sum.
 
         Raises:
             ResultError: the task has no y_test.
@@ -91,14 +92,16 @@ class Explanation(Result):
 
         if self.task.y_test is None:
             raise ResultError("no test error without test targets: pass a Task with y_test.")
-        target, partial, rows, before = self.task.y_test.double(), 0.0, [], 0.0
+        partial, rows, before = torch.zeros(()), [], 0.0
         for name, term in self.terms.items():
             partial = partial + term.double()
-            mse = float((partial - target).square().mean())
-            rows.append({"term": name, "mse": mse, "change": mse - before})
-            before = mse
-        return pd.DataFrame(rows)
+            loss = self.task.test_loss(partial)
+            rows.append({"term": name, "loss": loss, "change": loss - before, "accuracy": self.task.accuracy(partial)})
+            before = loss
+        frame = pd.DataFrame(rows)
+        return frame.dropna(axis="columns", how="all")
 
     def _columns(self) -> Mapping[str, Any]:
-        target = {} if self.task.y_test is None else {"target": self.task.y_test}
+        y = self.task.y_test
+        target = {} if y is None else {"target": self.task.encoded(y)}
         return by_point(self.terms | {"total": self.total} | target)

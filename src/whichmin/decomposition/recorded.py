@@ -33,10 +33,10 @@ def explain_recorder(recorder: Recording) -> Explanation:
     optimizer's last metric D; f₀ and f_T the outputs before and after the loop, Y the targets:
 
     ==============  =============================================================================================
-    interpolant     A Y
+    interpolant     A Y; A f_T(X) for losses that are not least at one vector of outputs, as cross-entropy
     initialization  f₀(x') − A f₀(X)
     geometry        (A_D − A) (f_T(X) − f₀(X)); left out where D is not known, as for plain SGD, where it is 0
-    unconverged     A (f_T(X) − Y): what the training residual that is left would still change
+    unconverged     A (f_T(X) − Y), where there is Y: what the training residual that is left would still change
     curvature       f(θ_T, s₀)(x') − [f₀(x') + J₀(x')(θ_T − θ₀)], with the buffers s₀ before the loop
     trajectory      J₀(x')(θ_T − θ₀) − A_D (f_T(X) − f₀(X)), with A for A_D where D is not known
     statistics      f_T(x') − f(θ_T, s₀)(x'); left out where no buffer moved, or none that matters
@@ -74,7 +74,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
     if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):
         raise ResultError(f"the outputs at the end are not finite, there is nothing to explain: {run.reason}")
     tangent = Tangent(model)
-    f0, f0_test, y = flat(tangent.f0(task.X)), flat(tangent.f0(task.X_test)), flat(task.y)
+    f0, f0_test, least = flat(tangent.f0(task.X)), flat(tangent.f0(task.X_test)), task.objective.minimizer
+    y = None if least is None else torch.from_numpy(least)
     moved = {name: run.final[name].to(p) - p for name, p in tangent.parameters.items()}
     straight = f0_test + flat(tangent.jvp(task.X_test, moved))
     plain, in_metric = _interpolator(model, task), None
@@ -119,7 +120,7 @@ def _is_positive(metric: Mapping[str, Tensor]) -> bool:
 
 def _limit(model: nn.Module, task: Task, steps: int) -> Prediction:
     """The linearized theory's limit; after so many steps where the targets have none."""
-    last = math.inf if task.contradiction() is None else steps
+    last = math.inf if task.objective.minimizer is not None and task.contradiction() is None else steps
     return predict(model, task, partial(_sgd, lr="best"), steps=last, relinearize="never")
 
 

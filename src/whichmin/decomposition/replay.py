@@ -54,7 +54,7 @@ def _check_same(recorder: Recording, recipe: Recipe, rows: list[Tensor]) -> None
     """Make the loop's steps on a copy of its network, and compare where snapshots were taken."""
     task, steps, network = recorder.task, recorder.steps, recorder.initial_model
     optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
-    scheduler, loss = recipe.build_scheduler(optimizer), task.loss.module()
+    scheduler, loss = recipe.build_scheduler(optimizer), task.loss
     recorded = {s.step: s for s in recorder.snapshots}
     moved = root_mean_square(recorder.snapshots[-1].train - recorder.snapshots[0].train)
     for step in range(steps + 1):
@@ -63,7 +63,8 @@ def _check_same(recorder: Recording, recipe: Recipe, rows: list[Tensor]) -> None
         if step == steps:
             return
         optimizer.zero_grad()
-        loss(evaluate(network, task.X[rows[step]]), task.y[rows[step]]).backward()
+        outputs = evaluate(network, task.X[rows[step]])
+        loss(outputs, task.y[rows[step]]).backward()
         take_step(optimizer)
         if scheduler is not None:
             scheduler.step()
@@ -75,7 +76,7 @@ def _compare(network: nn.Module, task: Task, there: Tensor, step: int, steps: in
     if not apart <= SAME * moved:
         raise ResultError(
             f"the replay is not the loop: after {step} of {steps} steps their training outputs are {apart:.2g} apart, "
-            f"and all of the loop moved them by {moved:.2g}. A replay makes a step of torch.nn.MSELoss() per batch; "
+            f"and all of the loop moved them by {moved:.2g}. A replay makes a step of {task.loss!r} per batch; "
             "gradients that are accumulated or clipped, another loss, dropout or other batches, such as of a "
             "generator that was not seeded anew, end elsewhere. Explain it without the loader."
         )

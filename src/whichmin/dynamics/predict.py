@@ -91,6 +91,7 @@ def predict(
     started = time.perf_counter()
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     times, several = _check_times(steps, until, flow)
+    task.check_until(until)
     _check_relinearize(relinearize, tol)
     if budget is not None and not budget > 0:
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
@@ -113,11 +114,8 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
         )
     if not flow and any(math.isfinite(s) and s != int(s) for s in times):
         raise InputError(f"steps is {steps!r}; gradient descent makes whole steps. Pass integers, or flow=True.")
-    if until is not None:
-        if not (isinstance(until, int | float) and math.isfinite(until) and until > 0):
-            raise InputError(f"until is {until}; expected a positive training mean square error, such as 1e-5.")
-        if several:
-            raise InputError("got both a sequence of steps and until: ask for one of them.")
+    if until is not None and several:
+        raise InputError("got both a sequence of steps and until: ask for one of them.")
     return times, several
 
 

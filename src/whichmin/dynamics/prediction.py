@@ -19,25 +19,25 @@ class Certificate:
     """The network evaluated at its one-shot predicted parameters θ* = θ₀ + Jᵀc: how lazy is it?
 
     Attributes:
-        train_mse: mean square of f(θ*, X) − Y.
+        train_loss: the training loss of f(θ*, X).
         test_deviation: mean square, over test points and outputs, of f(θ*, x') minus the linearized prediction.
     """
 
-    train_mse: float
+    train_loss: float
     test_deviation: float
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A training curve: mean square training error against the number of steps.
+    """A training curve: the training loss against the number of steps.
 
     Attributes:
         steps: (T,), float64.
-        mse: (T,), float64.
+        losses: (T,), float64.
     """
 
     steps: Tensor
-    mse: Tensor
+    losses: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,8 @@ class Prediction(Result):
             difference to a path of fewer intervals. 0 by real training, where nothing is approximated: where training
             is chaotic, another machine's rounding leads it elsewhere all the same. Infinite, with a note, where nothing
             is known.
-        target_std: the standard deviation of the targets, which ``tol`` is relative to.
+        target_std: the standard deviation of the targets, which ``tol`` is relative to; with a loss that is not least
+            at one vector of outputs, as cross-entropy, that of the predicted training outputs.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
+import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
@@ -65,11 +66,12 @@ def prepare(
     started = time.perf_counter()
     features, spectrum = network.start()
     seconds = time.perf_counter() - started
-    objective = task.loss.objective(task.y)
+    objective = task.objective
     recipe = resolve_best_rate(recipe, spectrum, objective.gamma)
     optimizer = recipe.build(network.parameters.values())
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)
+    _check_end(task, optimizer, times, until)
     if network.merged and not (isinstance(rule, LinearRule) and not rule.weight_decay):
         raise OptimizerError(
             f"{type(optimizer).__name__} moves parameters that share memory once for each of them, which is not "
@@ -107,12 +109,30 @@ def _in_function_space(
     problem: Problem, rule: LinearRule, only_linearized: bool, require_stable: bool
 ) -> FunctionSpacePredictor:
     linearization = Linearization.of(problem.network, rule, problem.objective, problem.features, problem.spectrum)
-    if require_stable:
+    if require_stable and problem.objective.loss.is_quadratic:
         _check_stable(rule, float(linearization.spectrum.eigenvalues[0]), problem.objective.gamma, problem.goal.steps)
     end = _end(problem, linearization, only_linearized)
     if not only_linearized and math.isfinite(end):
         linearization.train(end)  # recursions find out here whether they diverge
     return FunctionSpacePredictor(replace(problem, rule=rule), rule, linearization, end)
+
+
+def _check_end(task: Task, optimizer: torch.optim.Optimizer, times: tuple[float, ...], until: float | None) -> None:
+    """Refuse a training loss that no outputs have, and the limit of infinitely many steps where there is none."""
+    task.check_until(until)
+    decays = any(group.get("weight_decay") for group in optimizer.param_groups)
+    if until is not None or math.isfinite(times[-1]) or task.objective.is_bounded or decays:
+        return
+    known = "whether it has a minimizer is not known"
+    if math.isfinite(task.objective.lowest):
+        known = (
+            "outputs grow for ever. Gradient descent, with or without momentum and batches, tends in direction to "
+            "whichmin.minimizers.max_margin(K, K_test, y)"
+        )
+    raise InputError(
+        f"steps is infinite, and {task.loss!r} has no finite minimizer on these targets: {known}. Pass a number of "
+        "steps, or until= a training loss."
+    )
 
 
 def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) -> None:
@@ -138,7 +158,9 @@ def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) 
 def _check_targets(problem: Problem) -> None:
     """Refuse targets that no network fits where they are to be fitted."""
     task, goal = problem.network.task, problem.goal
-    if problem.network.size < task.y.numel() or (goal.until is None and not math.isinf(goal.steps)):
+    if task.objective.minimizer is None or problem.network.size < task.n * task.outputs:
+        return
+    if goal.until is None and not math.isinf(goal.steps):
         return
     pair = task.contradiction()
     if pair is not None:
@@ -155,7 +177,7 @@ def _end(problem: Problem, linearization: Linearization, only_linearized: bool) 
     _check_targets(problem)
     if goal.until is None:
         return goal.steps
-    t = linearization.time_below(goal.until)
+    t = linearization.time_below(goal.until, goal.steps)
     if math.isinf(t) and math.isinf(goal.steps) and only_linearized:
         raise SingularKernelError(
             f"until = {goal.until:g} is never reached: the linearized training {problem.loss_label} stays above "

@@ -106,6 +106,11 @@ def predict(
     """
     if task.X_test is None:
         raise DataError("the task has no test inputs: pass X_test to Task, for example the training inputs again.")
+    if not task.loss.is_quadratic:
+        raise InputError(
+            "the ensemble of infinitely wide networks is known for the mean square error, and the task has "
+            f"{task.loss!r}: pass a Task with loss=torch.nn.MSELoss(), or predict networks of a finite width."
+        )
     _check_times(lr, steps, flow)
     kernels = describe(network) if isinstance(network, nn.Module) else network
     X, X_test = _points(task)
@@ -147,7 +152,7 @@ def _points(task: Task) -> tuple[Tensor, Tensor]:
 
 def _spectrum(ntk: Tensor, task: Task) -> Spectrum:
     """Of the tangent kernel per output, (N, N), with γ of all N·C training outputs."""
-    return decompose(_double(ntk), task.loss.curvature(task.y.numel()), rounding_unit(ntk.dtype))
+    return decompose(_double(ntk), task.objective.gamma, rounding_unit(ntk.dtype))
 
 
 def _double(values: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -37,18 +39,56 @@ def rounding_unit(dtype: torch.dtype) -> float:
 class Spectrum:
     """K = Q Λ Qᵀ in float64, and what follows from it for gradient descent on a quadratic loss.
 
+    The decomposition is made when it is first asked for; products with K need none.
+
     Attributes:
-        eigenvalues: Λ, (N·C,), descending, on the CPU; those that count as zero
-            (:func:`rank_cutoff`) are exactly zero.
-        vectors: Q, (N·C, N·C), on the CPU, a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``.
-        gamma: γ of the loss, ∂L/∂f = γ (f − y): gradient descent multiplies a mode by 1 − lr·γ·λ a step.
-        discarded: the largest magnitude among the eigenvalues set to zero; 0 where there were none.
+        of: K, (N·C, N·C), float64, symmetric up to rounding, not zero.
+        gamma: γ of the loss, ∂L/∂f = γ (f − y): gradient descent multiplies a mode by 1 − lr·γ·λ a step. Of other
+            losses the largest curvature.
+        eps: the rounding unit of the type that K was computed in.
     """
 
-    eigenvalues: Tensor
-    vectors: Tensor = field(repr=False)
+    of: Tensor = field(repr=False)
     gamma: float
-    discarded: float
+    eps: float
+
+    @property
+    def eigenvalues(self) -> Tensor:
+        """Λ, (N·C,), descending, on the CPU; those that count as zero (:func:`rank_cutoff`) are exactly zero."""
+        return self._decomposition[0]
+
+    @property
+    def vectors(self) -> Tensor:
+        """Q, (N·C, N·C), on the CPU, a column per eigenvalue, rows ordered as ``outputs.reshape(-1)``."""
+        return self._decomposition[1]
+
+    @property
+    def discarded(self) -> float:
+        """The largest magnitude among the eigenvalues set to zero; 0 where there were none."""
+        return self._decomposition[2]
+
+    @cached_property
+    def _decomposition(self) -> tuple[Tensor, Tensor, float]:
+        """Eigenvalues, vectors and what is discarded.
+
+        Raises:
+            InputError: the matrix is not positive semidefinite.
+        """
+        values, vectors = torch.linalg.eigh((self.of + self.of.T) / 2)
+        if float(values[0]) < -1e3 * self.eps * float(values[-1].abs()) or float(values[-1]) <= 0:
+            raise InputError(
+                f"the kernel is not positive semidefinite: its smallest eigenvalue is {float(values[0]):.3g}, its "
+                f"largest {float(values[-1]):.3g}. Pass K(X, X) of one set of inputs."
+            )
+        values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu()
+        small = values <= rank_cutoff(float(values[0]), self.eps)
+        discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
+        return torch.where(small, torch.zeros_like(values), values), vectors, discarded
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float64]:
+        """K as it was given, (N·C, N·C)."""
+        return self.of.cpu().numpy()
 
     def rotate(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """Qᵀv for rows v, (…, N·C)."""
@@ -60,7 +100,7 @@ class Spectrum:
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v, (N·C,)."""
-        return self.rotate_back(self.eigenvalues.numpy() * self.rotate(v))
+        return self.matrix @ v
 
     def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K⁺v, (N·C,), with eigenvalues that are zero left out."""
@@ -93,7 +133,7 @@ class Spectrum:
 
     @property
     def kernel(self) -> NDArray[np.float64]:
-        """K, (N·C, N·C)."""
+        """K without the modes that count as zero, (N·C, N·C)."""
         Q = self.vectors.numpy()
         return (Q * self.eigenvalues.numpy()) @ Q.T
 
@@ -118,13 +158,13 @@ class Spectrum:
     @property
     def max_lr(self) -> float:
         """2/(γ λ_max): gradient descent on the linearized network converges below it."""
-        return 2.0 / (self.gamma * float(self.eigenvalues[0]))
+        return 2.0 / (self.gamma * float(self.eigenvalues[0])) if self.gamma else math.inf
 
     @property
     def best_lr(self) -> float:
         """2/(γ (λ_max + λ_min)), λ_min the smallest that is not zero: the slowest mode falls fastest."""
         positive = self.eigenvalues[self.eigenvalues > 0]
-        return 2.0 / (self.gamma * float(positive[0] + positive[-1]))
+        return 2.0 / (self.gamma * float(positive[0] + positive[-1])) if self.gamma else math.inf
 
 
 def spectrum(K: Tensor) -> Spectrum:
@@ -157,6 +197,8 @@ def spectrum(K: Tensor) -> Spectrum:
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
     """As :func:`spectrum`, for a matrix and with what follows from the loss and from the kernel's type given.
 
+    It is decomposed at once, and refused where it is not positive semidefinite.
+
     Args:
         matrix: K, (N·C, N·C), float64.
         gamma: γ of the loss.
@@ -165,15 +207,17 @@ def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
     Raises:
         InputError: the matrix is zero or not positive semidefinite.
     """
+    decomposed = undecomposed(matrix, gamma, eps)
+    _ = decomposed.eigenvalues
+    return decomposed
+
+
+def undecomposed(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
+    """As :func:`decompose`, for those who may need no more than products with K.
+
+    Raises:
+        InputError: the matrix is zero.
+    """
     if float(matrix.abs().max()) == 0:
         raise InputError("the kernel is zero: no trainable parameter moves the outputs on these inputs.")
-    values, vectors = torch.linalg.eigh((matrix + matrix.T) / 2)
-    if float(values[0]) < -1e3 * eps * float(values[-1].abs()) or float(values[-1]) <= 0:
-        raise InputError(
-            f"the kernel is not positive semidefinite: its smallest eigenvalue is {float(values[0]):.3g}, its largest "
-            f"{float(values[-1]):.3g}. Pass K(X, X) of one set of inputs."
-        )
-    values, vectors = values.flip(0).cpu(), vectors.flip(1).cpu()
-    small = values <= rank_cutoff(float(values[0]), eps)
-    discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
-    return Spectrum(torch.where(small, torch.zeros_like(values), values), vectors, gamma, discarded)
+    return Spectrum(matrix, gamma, eps)

@@ -37,7 +37,7 @@ def stalled(
     """
     lowest, since = losses[0], 0
     for i, value in enumerate(losses):
-        if value < (1 - FALL) * lowest:
+        if value < lowest - FALL * abs(lowest):
             lowest, since = value, i
     if steps[-1] - steps[since] < max(STEPS, SHARE * steps[-1]):
         return None
@@ -61,14 +61,14 @@ def _cause(
         return f"Weight decay ({decay:g}) holds the training error up: set weight_decay=0, or raise until."
     if all(b < 1e-2 * a for a, b in zip(first, last, strict=True)):
         return f"The scheduler has lowered the learning rate from {first[0]:.3g} to {last[0]:.3g}: let it fall later."
-    count, wanted = sum(p.numel() for group in optimizer.param_groups for p in group["params"]), task.y.numel()
+    count, wanted = sum(p.numel() for group in optimizer.param_groups for p in group["params"]), task.n * task.outputs
     if count < wanted:
         return (
             f"The network has {count} trainable parameters for {wanted} targets and may not be able to fit them: "
             "take a larger one, or raise until."
         )
     low, high = min(window), max(window)
-    if high > 1.01 * low:
+    if high > low + 0.01 * abs(low):
         return (
             f"Since then it moved between {low:.3g} and {high:.3g} at a learning rate of {last[0]:.3g}, as it does "
             "where the rate is too large to settle: lower it, or let a scheduler."

@@ -41,7 +41,7 @@ class Loop:
         watch: called with the number of steps made before each next one and at the end; a reason to stop, or None.
 
     Attributes:
-        losses: the training mean square errors that were measured.
+        losses: the training losses that were measured.
         measured: the step of each.
         done: steps made.
         interrupted: whether Ctrl-C ended the loop.
@@ -87,12 +87,12 @@ class Loop:
             bar.close()
 
     def _full(self, bar: Any) -> str:
-        y, criterion = self.task.y, self.task.loss.module()
+        y, criterion = self.task.y, self.task.loss
         for step in range(self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
             self.optimizer.zero_grad()
-            loss = criterion(self._outputs(self.task.X, y), y)
+            loss = criterion(self._outputs(self.task.X), y)
             reason = self._look(step, loss.item(), bar)
             if reason is not None:
                 return reason
@@ -100,7 +100,7 @@ class Loop:
         raise AssertionError("the last step ends the loop")
 
     def _batches(self, bar: Any, rows: int) -> str:
-        X, y, criterion = self.task.X, self.task.y, self.task.loss.module()
+        X, y, criterion = self.task.X, self.task.y, self.task.loss
         order: Iterator[Tensor] = batch_order(self.task.n, rows, self.seed)
         epoch = steps_per_epoch(self.task.n, rows)
         for step in range(self.limit + 1):
@@ -113,7 +113,7 @@ class Loop:
             self.optimizer.zero_grad()
             at = next(order)
             X_batch, y_batch = X[at.to(X.device)], y[at.to(y.device)]
-            self._step(criterion(self._outputs(X_batch, y_batch), y_batch), bar)
+            self._step(criterion(self._outputs(X_batch), y_batch), bar)
         raise AssertionError("the last step ends the loop")
 
     def _stop(self, reason: str) -> str:
@@ -136,7 +136,7 @@ class Loop:
         if step == 0 or step - self._kept[0] >= KEEP_EVERY:
             self._check_parameters(step)
             self._kept = (step, state_of(self.network))
-            bar.set_postfix_str(f"mse {value:.2e}", refresh=False)
+            bar.set_postfix_str(f"{self.task.loss.label} {value:.2e}", refresh=False)
         return None
 
     def _step(self, loss: Tensor, bar: Any) -> None:
@@ -153,10 +153,10 @@ class Loop:
 
     def _error(self) -> float:
         with torch.no_grad():
-            return float(self.task.loss.module()(self._outputs(self.task.X, self.task.y), self.task.y))
+            return float(self.task.loss(self._outputs(self.task.X), self.task.y))
 
-    def _outputs(self, X: AnyInputs, y: Tensor) -> Tensor:
-        return forward(self.network, X).reshape(y.shape)
+    def _outputs(self, X: AnyInputs) -> Tensor:
+        return forward(self.network, X)
 
     def _at_limit(self) -> str:
         ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"

@@ -84,7 +84,7 @@ def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
     """The certificates and the number of linearizations."""
     rows: dict[str, Callable[[EntryView], float | None]] = {
         "training error at the one-shot parameters (mean square)": lambda v: (
-            v.linearized and v.linearized.certificate and v.linearized.certificate.train_mse
+            v.linearized and v.linearized.certificate and v.linearized.certificate.train_loss
         ),
         "test deviation from the linearized prediction (mean square)": lambda v: (
             v.linearized and v.linearized.certificate and v.linearized.certificate.test_deviation

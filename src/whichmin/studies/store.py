@@ -61,8 +61,11 @@ class Subject:
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Subject | Unknown:
         """The data by their values, the network by its parameters, buffers and what it computes."""
-        data = {name: None if X is None else _of_inputs(X) for name, X in (("X", task.X), ("X_test", task.X_test))}
+        data: dict[str, Any] = {
+            name: None if X is None else _of_inputs(X) for name, X in (("X", task.X), ("X_test", task.X_test))
+        }
         data |= {name: None if t is None else digest([t]) for name, t in (("y", task.y), ("y_test", task.y_test))}
+        data["loss"] = _loss(task)
         state = {name: digest([t]) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
         try:
             computed = signature(model, task)
@@ -89,6 +92,19 @@ def _of_inputs(X: AnyInputs) -> str:
     """A hash of all tensors and their names; which output is taken shows in what the network computes."""
     names = list(named_tensors(X, ""))
     return digest(tensors_of(X), *(names if len(names) > 1 else ()))
+
+
+def _loss(task: Task) -> list[Any]:
+    """What the loss is called, and what it does to a few outputs."""
+    outputs = torch.randn(task.n, task.outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    r = outputs.reshape(-1).numpy() - task.objective.origin
+    value, gradient = task.objective.value_and_gradient(r)
+    return [
+        repr(task.loss),
+        f"{value:.9g}",
+        digest([torch.from_numpy(gradient).float()]),
+        list(map(str, task.classes or ())),
+    ]
 
 
 def signature(model: nn.Module, task: Task) -> str:

@@ -95,7 +95,7 @@ class Recorder(Recording):
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
-            examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.row_shape).check_rows()
+            examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.output_shape).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._blueprint = Blueprint.of(optimizer, self._named)
@@ -125,8 +125,11 @@ class Recorder(Recording):
                 raise
         finally:
             self._interrupted = isinstance(error, KeyboardInterrupt)
-            self._reason = _why(error, self.steps, self._snapshots[-1], self._step is not None) + lost
+            self._reason = _why(error, self.steps, self._ended_at(), self._step is not None) + lost
             self._named, self._step = {}, None
+
+    def _ended_at(self) -> str:
+        return f"a training {self.task.loss.label} of {self._snapshots[-1].loss:.3g}"
 
     def _before(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         call = sys._getframe(1)
@@ -213,9 +216,9 @@ class Recorder(Recording):
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}
             train = outputs(task.X)
             test = None if task.X_test is None else outputs(task.X_test)
-            mse = float(task.loss.module()(train, task.y))
+            loss = float(task.loss(train, task.y))
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
-        return Snapshot(self._calls - int(self._skipped), train, test, mse, rates)
+        return Snapshot(self._calls - int(self._skipped), train, test, loss, rates)
 
     def _check_same(self, model: nn.Module) -> None:
         now = dict(model.named_parameters())
@@ -289,8 +292,8 @@ def _moved_note(moved: list[str], initial: Mapping[str, Tensor]) -> str:
     return text
 
 
-def _why(error: BaseException | None, steps: int, last: Snapshot, inside: bool) -> str:
-    after = f"after {steps} steps, at a training MSE of {last.mse:.3g}"
+def _why(error: BaseException | None, steps: int, at: str, inside: bool) -> str:
+    after = f"after {steps} steps, at {at}"
     if error is None:
         return f"the loop ended {after}." if steps else "the loop ended without a step."
     half = ", in the middle of a step, so that some parameters may have made it and others not" if inside else ""

@@ -28,14 +28,14 @@ class Snapshot:
         step: how many optimizer steps had been made.
         train: training outputs, (N, C).
         test: test outputs, (N_test, C); None without test inputs.
-        mse: the training mean square error.
+        loss: the training loss.
         lr: the learning rate of each parameter group in the step that led here.
     """
 
     step: int
     train: Tensor = field(repr=False)
     test: Tensor | None = field(repr=False)
-    mse: float
+    loss: float
     lr: tuple[float, ...]
 
 
@@ -59,7 +59,7 @@ class _Content:
 class Recording(Result):
     """What was recorded: filled by a :class:`whichmin.Recorder`, or read from disk.
 
-    ``to_frame`` has one row per snapshot: ``step``, ``mse`` and ``lr``, that of the first parameter group.
+    ``to_frame`` has one row per snapshot: ``step``, ``loss`` and ``lr``, that of the first parameter group.
 
     Args:
         task: the data at which the network was looked at.
@@ -94,7 +94,9 @@ class Recording(Result):
         first, last = self._snapshots[0], self._snapshots[-1]
         label = self.task.loss.label
         end = "" if self._phase == "done" else ", recording"
-        lines = [f"{self._optimizer_name}, {self.steps} steps, training {label} {first.mse:.3g} to {last.mse:.3g}{end}"]
+        lines = [
+            f"{self._optimizer_name}, {self.steps} steps, training {label} {first.loss:.3g} to {last.loss:.3g}{end}"
+        ]
         return "\n  ".join([f"<{type(self).__name__} of {lines[0]}", *(f"note: {n}" for n in self._notes)]) + ">"
 
     @property
@@ -167,7 +169,7 @@ class Recording(Result):
             train=last.train,
             test=last.test,
             steps=self.steps,
-            losses=torch.tensor([s.mse for s in self._snapshots], dtype=torch.float64),
+            losses=torch.tensor([s.loss for s in self._snapshots], dtype=torch.float64),
             converged=False,
             interrupted=self._interrupted,
             reason=self._reason,
@@ -199,7 +201,7 @@ class Recording(Result):
 
     def _columns(self) -> Mapping[str, Any]:
         rates = [s.lr[0] if s.lr else float("nan") for s in self.snapshots]
-        return {"step": [s.step for s in self.snapshots], "mse": [s.mse for s in self.snapshots], "lr": rates}
+        return {"step": [s.step for s in self.snapshots], "loss": [s.loss for s in self.snapshots], "lr": rates}
 
     def _content(self) -> _Content:
         return _Content(

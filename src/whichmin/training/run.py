@@ -20,21 +20,21 @@ from whichmin.task import Task
 class Run(Result):
     """A network that was really trained.
 
-    ``to_frame`` has one row per training error that was measured: ``step`` and ``mse``.
+    ``to_frame`` has one row per training loss that was measured: ``step`` and ``loss``.
 
     Attributes:
         task: what it was trained on.
         train: training outputs at the end, (N, C).
         test: test outputs at the end, (N_test, C); None without test inputs.
         steps: how many optimizer steps were made.
-        losses: (measured,) float64: training mean square errors, over all of X: in full batches before each step and at
-            the end, steps + 1 of them; with mini-batches at the start of each epoch and at the end.
+        losses: (measured,) float64: training losses, over all of X: in full batches before each step and at the end,
+            steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
         interrupted: whether Ctrl-C ended training before its end.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
-        until: the training mean square error that was aimed at.
+        until: the training loss that was aimed at.
         seconds: what training took.
         initial: θ₀, a state dict.
         final: θ_T, a state dict.
@@ -93,4 +93,4 @@ class Run(Result):
         return network
 
     def _columns(self) -> Mapping[str, Any]:
-        return {"step": self.loss_steps, "mse": self.losses}
+        return {"step": self.loss_steps, "loss": self.losses}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -40,7 +41,7 @@ def train(
     scheduler: SchedulerFactory | None = None,
     progress: bool = False,
 ) -> Run:
-    """Train a copy of the model with ``torch.nn.MSELoss()``, in full batches or mini-batches.
+    """Train a copy of the model with the task's loss, in full batches or mini-batches.
 
     A step's loss is that of its batch; ``until`` and the losses of the run are about all of the training data.
 
@@ -49,8 +50,8 @@ def train(
         task: the data.
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
-        until: stop before the step at which the training mean square error is below this; None trains to ``steps``.
-            With mini-batches the error is measured at the start of every epoch, and looked at there.
+        until: stop before the step at which the training loss is below this; None trains to ``steps``. With
+            mini-batches the loss is measured at the start of every epoch, and looked at there.
         steps: stop after so many steps; 100,000 unless told.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
@@ -73,7 +74,8 @@ def train(
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
             a group with lr = 0; a scheduler that needs a metric.
     """
-    limit = _check_limits(until, steps)
+    limit = _check_limits(steps)
+    task.check_until(until)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     rows = recipe.check(task.n)
     check_modules(model)
@@ -81,16 +83,15 @@ def train(
     network = private_copy(model)
     check_independent(network, model, task.X)
     if recipe.wants_best_rate:
-        recipe = resolve_best_rate(
-            recipe, spectrum(tangent_kernel(network, task.X)), task.loss.curvature(task.y.numel())
-        )
+        gamma = task.objective.gamma
+        recipe = resolve_best_rate(recipe, replace(spectrum(tangent_kernel(network, task.X)), gamma=gamma), gamma)
     parameters = trainable(network)
     built = recipe.build(parameters.values())
     check_optimizer(built, parameters)
     learning_rate = float(built.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
-    examine(network, task.X, outputs=task.outputs, row_shape=task.row_shape).check_rows()
+    examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
     loop = Loop(network, task, built, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)
@@ -122,9 +123,7 @@ def train(
     )
 
 
-def _check_limits(until: float | None, steps: int | None) -> int:
-    if until is not None and not (math.isfinite(until) and until > 0):
-        raise InputError(f"until is {until}; expected a positive training loss, or None.")
+def _check_limits(steps: int | None) -> int:
     limit = MAX_STEPS if steps is None else steps
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
         raise InputError(f"steps is {steps}; expected a whole number of steps.")

@@ -54,7 +54,7 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
         assert 0.2 < found.relative_error / truths[-1] < 5, "the estimate is right within a factor"
         assert truths[-1] < 3 * tol
         assert found.intervals < STEPS / 4
-        assert float(found.curve.mse[-1]) == pytest.approx(float(run.losses[-1]), rel=20 * tol)
+        assert float(found.curve.losses[-1]) == pytest.approx(float(run.losses[-1]), rel=20 * tol)
     assert truths[1] < truths[0]
     lazy = followed(name, width, seed, relinearize="never")
     turned = 0.7 if name == "rmsprop" else 0.3  # whose network hardly turns in so few steps
@@ -84,7 +84,7 @@ def test_the_curve_is_that_of_training_step_by_step():
     curve = wm.predict(model, task, optimizer, steps=50, tol=1e-3, relinearize="path").curve
     steps = curve.steps.long()
     falls = losses[steps[1:] - 1] - losses[steps[1:]]
-    assert float(((curve.mse - losses[steps])[1:].abs() / falls).max()) < 0.1
+    assert float(((curve.losses - losses[steps])[1:].abs() / falls).max()) < 0.1
     assert len(steps) > 30
 
 
@@ -102,7 +102,7 @@ def test_it_stops_at_the_first_step_below_until(stop):
 def test_a_path_that_takes_too_many_intervals_is_given_up(monkeypatch, tol):
     monkeypatch.setattr("whichmin.dynamics.paths.adaptive_predictor.MOST_INTERVALS", 3)
     found = followed("adam", 60, 0, tol=tol)
-    loss = float(found.curve.mse[-1])
+    loss = float(found.curve.losses[-1])
     assert found.notes[-1] == f"the path was given up after 3 intervals, at a training MSE of {loss:.3g}."
     assert found.error == math.inf
     assert found.steps < STEPS

@@ -185,7 +185,7 @@ def test_the_error_of_the_losses_of_one_linearization_is_that_at_the_end():
     """Between the network at the predicted parameters and the linearized network; of a single time none is told."""
     model, task = mlp_problem((4, 30), 10)
     outcome = predictor_of(model, task, steps=(0.0, 3.0, 60.0)).linearized()
-    theirs, ours = outcome.certificate.train_mse, outcome.curve[-1][1]
+    theirs, ours = outcome.certificate.train_loss, outcome.curve[-1][1]
     assert outcome.loss_error == pytest.approx(abs(theirs - ours) / theirs, rel=1e-9)
     assert outcome.loss_error > 1e-2
     assert predictor_of(model, task, steps=(60.0,)).linearized().loss_error == 0.0
@@ -247,7 +247,7 @@ def test_every_number_of_intervals_is_training(name, course):
             assert distance(found.train[k], snapshot.train) < 1e-12
             assert distance(found.test[k], snapshot.test) < 1e-12
         assert distance(flat(found.parameters(), model), flat(run.final, model)) < 1e-12
-        curve = dict(zip(found.curve.steps.tolist(), found.curve.mse.tolist(), strict=True))
+        curve = dict(zip(found.curve.steps.tolist(), found.curve.losses.tolist(), strict=True))
         assert {0.0, 24.0} <= curve.keys()
         known = curve.keys() & losses.keys()
         assert len(known) >= (5 if "batch_size" not in COURSES[course] else 3)
@@ -335,7 +335,7 @@ def test_a_number_of_intervals_that_ends_above_until_is_noted():
     ends = []
     for count in (2, 10**6):
         found = wm.predict(model, task, sgd(0.05), until=3e-3, steps=20_000, relinearize=count)
-        loss = float(found.curve.mse[-1])
+        loss = float(found.curve.losses[-1])
         ends.append(loss < 1.05 * 3e-3)
         short = f"the path ends at a training MSE of {loss:.3g}, above until = 0.003."
         assert found.notes == (() if ends[-1] else (short,))
@@ -350,7 +350,7 @@ def test_the_number_of_steps_to_a_loss():
         found = wm.predict(model, task, sgd(0.05), until=until, relinearize="path")
         assert found.intervals > 1
         assert found.steps == pytest.approx(run.steps, rel=0.03, abs=1)
-        assert float(found.curve.mse[-1]) < 1.05 * until
+        assert float(found.curve.losses[-1]) < 1.05 * until
 
 
 def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):

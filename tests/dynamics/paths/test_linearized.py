@@ -134,12 +134,12 @@ def test_the_certificate_is_the_network_at_the_predicted_parameters():
     moved = wm.networks.MLP([4, 12, 3], activation="tanh", bias=True, bias_std=1.0, dtype=torch.float64)
     nn.utils.vector_to_parameters(dense.theta + delta, moved.parameters())
     with torch.no_grad():
-        train_mse = float((moved(task.X) - task.y).square().mean())
+        train_loss = float((moved(task.X) - task.y).square().mean())
         deviation = float((moved(task.X_test).reshape(-1) - dense.outputs(delta)[1]).square().mean())
     assert deviation > 1e-4, "a lazy network would not tell the certificate from zero"
     for steps in (50, [1, 20, 50]):  # of the last step
         certificate = lazy(model, task, sgd(0.2), steps=steps).certificate
-        assert certificate.train_mse == pytest.approx(train_mse, rel=1e-10)
+        assert certificate.train_loss == pytest.approx(train_loss, rel=1e-10)
         assert certificate.test_deviation == pytest.approx(deviation, rel=1e-10)
 
 
@@ -168,7 +168,7 @@ def test_the_curve_is_the_training_error_at_its_steps():
     assert bool((curve.steps.diff() > 0).all())
     for k in range(0, len(curve.steps), 7):
         train = dense.outputs(dense.descend(0.2, int(curve.steps[k])))[0]
-        assert float(curve.mse[k]) == pytest.approx(float((train - dense.y).square().mean()), rel=1e-9)
+        assert float(curve.losses[k]) == pytest.approx(float((train - dense.y).square().mean()), rel=1e-9)
 
 
 def test_frozen_parameters_do_not_move():

@@ -64,7 +64,7 @@ def test_it_is_training(name, aim):
     assert all(torch.equal(v, run.final[n]) for n, v in predicted.parameters().items())
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
     assert predicted.curve.steps[-1] == run.steps
-    assert float(predicted.curve.mse[-1]) == pytest.approx(float(run.losses[-1]))
+    assert float(predicted.curve.losses[-1]) == pytest.approx(float(run.losses[-1]))
     torch.testing.assert_close(sum(predicted.terms.values()), predicted.test)
     assert any("above until" in note for note in predicted.notes) is (
         aim.get("until") is not None and not run.converged

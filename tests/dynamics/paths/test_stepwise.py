@@ -65,7 +65,7 @@ def test_every_number_of_intervals_is_training(optimizer, course):
             assert distance(found.test[k], snapshot.test) < 1e-11
         assert distance(flat(found.parameters(), model), flat(run.final, model)) < 1e-11
         assert found.curve.steps.tolist() == sorted(set(found.curve.steps.tolist()))
-        curve = dict(zip(found.curve.steps.tolist(), found.curve.mse.tolist(), strict=True))
+        curve = dict(zip(found.curve.steps.tolist(), found.curve.losses.tolist(), strict=True))
         assert losses.keys() <= curve.keys()
         assert all(curve[k] == pytest.approx(loss, rel=1e-9) for k, loss in losses.items())
         assert found.error < 1e-11
@@ -132,16 +132,16 @@ def test_a_number_of_intervals_is_about_that_many():
 def test_where_a_run_without_an_end_ends_is_noted(monkeypatch):
     model, task = linear_network()
     settled = wm.predict(model, task, groups, relinearize="never")
-    first = float(settled.curve.mse[0])
-    loss = float(settled.curve.mse[-1])
-    assert loss < 1e-9 * first <= float(settled.curve.mse[-2])
+    first = float(settled.curve.losses[0])
+    loss = float(settled.curve.losses[-1])
+    assert loss < 1e-9 * first <= float(settled.curve.losses[-2])
     (note,) = settled.notes
     assert note.startswith(f"ended at a training MSE of {loss:.2g} after {settled.steps:.0f} steps")
     reached = wm.predict(model, task, groups, until=1e-3, relinearize="never")
     assert reached.notes == ()
     monkeypatch.setattr("whichmin.dynamics.paths.stepwise.LONGEST", 20)
     short = wm.predict(model, task, groups, until=1e-8, relinearize="never")
-    loss = float(short.curve.mse[-1])
+    loss = float(short.curve.losses[-1])
     assert short.steps == 20
     assert any(f"came to a training MSE of {loss:.3g} in 20 steps, above 1e-08" in note for note in short.notes)
 
@@ -197,7 +197,7 @@ def test_the_error_of_a_linearized_run_is_that_of_its_certificate_or_of_a_coarse
     once = wm.predict(model, task, groups, steps=1, relinearize="never")  # the path is training itself
     assert once.error == pytest.approx(rms(once.model()(task.X_test).detach(), once.test), rel=1e-9)
     assert certified == pytest.approx(math.sqrt(found.certificate.test_deviation), rel=1e-9)
-    assert found.certificate.train_mse == pytest.approx(rms(found.model()(task.X).detach(), task.y) ** 2, rel=1e-9)
+    assert found.certificate.train_loss == pytest.approx(rms(found.model()(task.X).detach(), task.y) ** 2, rel=1e-9)
 
 
 def test_a_path_without_a_run_of_as_many_steps_tells_what_the_way_does_not_matter_to():

@@ -167,7 +167,7 @@ def test_each_curve_is_its_own():
 def test_bars_begin_where_the_one_before_ends():
     entries = [make_entry(seed) for seed in range(3)]
     (ax,) = waterfall_figure(entry_views(entries)).axes
-    partial = np.array([e.explanation.test_error()["mse"] for e in entries])
+    partial = np.array([e.explanation.test_error()["loss"] for e in entries])
     ends = partial.mean(axis=0)
     starts = [0.0, *ends[:-1], 0.0]
     for bar, start, end in zip(ax.patches, starts, [*ends, ends[-1]], strict=True):
@@ -186,7 +186,7 @@ def test_bars_begin_where_the_one_before_ends():
 def test_some_bars_are_of_the_entries_that_are_explained():
     entries = [make_entry(0), make_entry(1), dataclasses.replace(make_entry(2), explanation=None)]
     (ax,) = waterfall_figure(entry_views(entries)).axes
-    ends = np.mean([e.explanation.test_error()["mse"] for e in entries[:2]], axis=0)
+    ends = np.mean([e.explanation.test_error()["loss"] for e in entries[:2]], axis=0)
     assert ax.patches[-1].get_width() == pytest.approx(ends[-1])
     assert "Bars are means over 2 entries" in Page(entries_page(entries)).words
 

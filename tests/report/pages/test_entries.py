@@ -91,7 +91,7 @@ def test_the_table_holds_the_numbers_of_the_entries(full, three):
 
 def test_the_finding_is_computed(full, three):
     frames = [e.explanation.test_error().set_index("term") for e in three]
-    total = np.mean([f["mse"].iloc[-1] for f in frames])
+    total = np.mean([f["loss"].iloc[-1] for f in frames])
     share = np.mean([f["change"]["initialization"] for f in frames]) / total
     finding = re.search(r'<p class="finding">(.*?)</p>', full.source, flags=re.DOTALL)[1].replace("\u00a0", " ")
     assert f"{100 * share:.0f} % of the test error was put there by the initialization" in finding

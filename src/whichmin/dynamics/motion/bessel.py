@@ -8,7 +8,7 @@ import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.search import FOREVER
-from whichmin.losses import Array, mean_square
+from whichmin.losses import Array
 
 #: The search for the first time below a training loss gives up after this many small steps of time.
 LONGEST = 200_000
@@ -80,7 +80,7 @@ class BesselMotion(Motion):
 
     def loss(self, t: float) -> float:
         """Mode by mode."""
-        return mean_square(np.where(self._positive, self._modes(t)[0], self._x))
+        return self.start.objective.value(np.where(self._positive, self._modes(t)[0], self._x))
 
     def weights(self, t: float) -> Array:
         """What the state vector s does without forces: s τ^{−r}, which moves θ on."""
@@ -104,9 +104,9 @@ class BesselMotion(Motion):
             moved = np.where(self._omega * tau < 1e-3, -self._x * w, moved)
         return self.start.spectrum.rotate_back(np.stack([moved * inverse, (-v - phi[1, 1] * s) * inverse]))
 
-    def first_below(self, until: float) -> float:
+    def first_below(self, until: float, most: float = math.inf) -> float:
         """In small steps of time, then by bisection: the loss oscillates."""
-        if mean_square(np.where(self._positive, 0.0, self._x)) >= until:
+        if self.start.objective.value(np.where(self._positive, 0.0, self._x)) >= until:
             return math.inf
         step = 0.2 / (self._root * float(self._omega[self._positive].max()))
         t = 0.0

@@ -8,7 +8,7 @@ import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.search import FOREVER
-from whichmin.losses import Array, mean_square
+from whichmin.losses import Array
 
 #: The search for the first step below a training loss looks at this many steps together.
 BLOCK = 128
@@ -132,7 +132,7 @@ class ClosedFormMotion(Motion):
 
     def loss(self, t: float) -> float:
         """Mode by mode."""
-        return mean_square(self._residual(self._state(t)))
+        return self.start.objective.value(self._residual(self._state(t)))
 
     def coefficients(self, t: float) -> Array:
         """From the modes."""
@@ -147,9 +147,9 @@ class ClosedFormMotion(Motion):
         steps = int(min(t, FOREVER)) - self._offset
         return np.linalg.matrix_power(self._A, steps) @ self._first_phi
 
-    def first_below(self, until: float) -> float:
+    def first_below(self, until: float, most: float = math.inf) -> float:
         """All steps are looked at, many together: with momentum the loss does not fall all the time."""
-        floor = mean_square(np.where(self._values > 0, 0.0, self._residual(self._x0)))
+        floor = self.start.objective.value(np.where(self._values > 0, 0.0, self._residual(self._x0)))
         if floor >= until:
             return math.inf
         if self._offset and self.loss(1) < until:
@@ -171,7 +171,7 @@ class ClosedFormMotion(Motion):
         x, scanned = self._x0, 0
         while scanned < LONGEST:
             r = np.matmul(rows, x[:, :, None])[:, :, 0]
-            below = np.flatnonzero(np.einsum("nl,nl->l", r, r) < until * len(r))
+            below = np.flatnonzero(np.einsum("nl,nl->l", r, r) < 2.0 * until / self.start.objective.gamma)
             if len(below):
                 t = self._offset + unit * (scanned + int(below[0]) + 1)
                 return t if self._G is None else self._refined(t - unit, t, until)

@@ -8,7 +8,7 @@ import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.search import first_time
-from whichmin.losses import Array, mean_square
+from whichmin.losses import Array
 
 
 class GradientMotion(Motion):
@@ -38,15 +38,15 @@ class GradientMotion(Motion):
         return -self.start.spectrum.rotate_back(self._modes.coefficient(t) * self._q)[None]
 
     def loss(self, t: float) -> float:
-        """The mean square of m(t)∘q."""
-        return mean_square(self._modes.residual(t) * self._q)
+        """That of m(t)∘q."""
+        return self.start.objective.value(self._modes.residual(t) * self._q)
 
     def displacement(self, t: float) -> float:
         """(cᵀKc)^{1/2}."""
         c = self._modes.coefficient(t) * self._q
         return math.sqrt(float(np.dot(c * c, self._eigenvalues)))
 
-    def first_below(self, until: float) -> float:
+    def first_below(self, until: float, most: float = math.inf) -> float:
         """By bisection: the loss falls all the time."""
         return first_time(lambda t: self.loss(t) < until, self._flow)
 

@@ -83,8 +83,13 @@ class Motion(ABC):
         return self.start.objective.value(self.residual(t))
 
     @abstractmethod
-    def first_below(self, until: float) -> float:
-        """The first time > 0 at which training that stops below ``until`` would stop; infinity if never."""
+    def first_below(self, until: float, most: float = math.inf) -> float:
+        """The first time > 0 at which training that stops below ``until`` would stop; infinity if never.
+
+        Args:
+            until: a training loss.
+            most: later times may be infinity.
+        """
 
     def displacement(self, t: float) -> float:
         """‖θ(t) − θ(0)‖, without what weight decay takes off θ(0)."""
@@ -103,7 +108,7 @@ class Motion(ABC):
         """
         last = end
         if math.isinf(end):
-            last = min(self.first_below(1e-6 * self.loss(0)), FAR)
+            last = min(self.first_below(1e-6 * self.loss(0), FAR), FAR)
         times = np.unique(np.round(np.geomspace(1.0, max(last, 1.0), SAMPLES))) if last >= SAMPLES else np.array([])
         if not len(times):
             times = np.arange(1.0, last + 1.0) if last == int(last) else np.linspace(last / SAMPLES, last, SAMPLES)
@@ -115,6 +120,24 @@ class Motion(ABC):
             lengths.append(length)
             before, swung = c, phi
         return times, np.array(lengths)
+
+    def first_travelled(self, length: float, end: float, until: float | None) -> float:
+        """The first time, up to ``end``, at which the trajectory is so long or the loss below ``until``, about.
+
+        Times grow by a tenth from one look to the next, so that no later steps than twice as many are made.
+        """
+        t, travelled = 0.0, 0.0
+        before, swung = np.zeros(len(self.start.residual)), np.zeros(len(self.start.gram))
+        while t < min(end, FAR):
+            t = min(end, t + max(1.0, math.floor(0.1 * t)))
+            c, phi = self.coefficients(t)[0], self.weights(t)[0, 1:]
+            travelled += self._size(c - before, phi - swung)
+            before, swung = c, phi
+            if until is not None and self.loss(t) < until:
+                return min(t, self.first_below(until, t))
+            if travelled >= length:
+                return t
+        return t
 
     def first_moved(self, distance: float, end: float, flow: bool) -> float:
         """The first time, up to ``end``, at which the parameters have moved so far."""

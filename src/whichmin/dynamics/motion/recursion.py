@@ -2,7 +2,7 @@
 
 A step is, with J frozen, C ← A C + B g, Φ ← A Φ, with g = ∂L/∂f on the rows of its batch and 0 elsewhere, and
 r = r(0) − J S₀(0) + (Φ J S(0))₀ + K C₀. No network is looked at. A step costs N·C·|b| multiplications, and N·C for full
-batches of a quadratic loss, whose steps are made mode by mode.
+batches of a quadratic loss, whose steps are made mode by mode; (N·C)² for full batches of other losses.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whichmin.dynamics.motion.edge import driven_share
-from whichmin.dynamics.motion.motion import Motion, Start
+from whichmin.dynamics.motion.motion import FAR, Motion, Start
 from whichmin.errors import DivergenceError
-from whichmin.losses import Array, mean_square
+from whichmin.losses import Array
 
 #: The states that are kept hold at most this many numbers; those between are made again.
 MEMORY = 2**22
@@ -63,28 +63,32 @@ class RecursionMotion(Motion):
     ) -> None:
         super().__init__(start)
         self._rule, self._batch, self._eval_every, self._limit_of = step, batch, eval_every, limit
-        self._values = start.spectrum.eigenvalues.numpy()
         self._shares: tuple[float, Array | None] = (math.inf, None)
-        self._in_modes = batch is None and start.objective.loss.is_quadratic
+        is_quadratic = start.objective.loss.is_quadratic
+        self._in_modes = batch is None and is_quadratic
         residual, self._pushed = start.residual, start.pushed
         if self._in_modes:
             residual, self._pushed = start.spectrum.rotate(residual), start.spectrum.rotate(start.pushed)
         else:
-            self._K = np.ascontiguousarray(start.spectrum.kernel)
+            self._K = np.ascontiguousarray(start.spectrum.kernel if is_quadratic else start.spectrum.matrix)
         self._base = residual - self._pushed[0]
         self._from_rest = not start.pushed.any()
         m = len(start.pushed)
         self._now: State = (np.zeros_like(start.pushed), np.eye(m))
-        self._steps_made, self._stride = 0, 1 if self._in_modes else KEEP_EVERY_BATCH
+        self._steps_made, self._stride = 0, KEEP_EVERY_BATCH if batch is not None and is_quadratic else 1
         self._kept: list[State] = [_copy(self._now)]
         self._most = max(64, MEMORY // start.pushed.size)
         self._losses = [start.objective.value(start.residual)]
+
+    @property
+    def _values(self) -> Array:
+        return self.start.spectrum.eigenvalues.numpy()
 
     def _share(self, k: int) -> Array | None:
         """By what each mode's gradient is multiplied in step number k; None for nothing."""
         limit = self._limit_of(k)
         if limit != self._shares[0]:
-            self._shares = (limit, driven_share(self._values, limit))
+            self._shares = (limit, driven_share(self._values, limit) if math.isfinite(limit) else None)
         return self._shares[1]
 
     def _residual(self, state: State) -> Array:
@@ -98,12 +102,41 @@ class RecursionMotion(Motion):
 
     def _run(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
         """Steps number first, …, last − 1 from here (counted from the start of the interval)."""
-        make = self._run_in_modes if self._in_modes else self._run_in_batches
+        if self._in_modes:
+            return self._run_in_modes(state, first, last, losses)
+        make = self._run_whole if self._batch is None else self._run_in_batches
         return make(state, first, last, losses)
 
+    def _run_whole(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
+        """Full batches of a loss that is not quadratic."""
+        offset, objective, rule, K, base = int(self.start.steps), self.start.objective, self._rule, self._K, self._base
+        C, phi = state
+        _, g = objective.value_and_gradient(self._residual(state))
+        stride, at_rest = self._stride, self._from_rest
+        is_plain = at_rest and len(C) == 1  # gradient descent: A is one
+        for k in range(first, last):
+            A, B = rule(offset + k)
+            if is_plain:
+                C[0] += B[0] * g
+            else:
+                C = A.dot(C)
+                C += np.multiply.outer(B, g)
+                phi = A.dot(phi)
+            r = K.dot(C[0])
+            r += base
+            if not at_rest:
+                r += phi[0].dot(self._pushed)
+            loss, g = objective.value_and_gradient(r)
+            if losses is not None:
+                losses.append(loss)
+                if not (k + 1) % stride:
+                    stride = self._keep((C, phi))
+        return C, phi
+
     def _run_in_modes(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        offset, rule, at_rest, size = int(self.start.steps), self._rule, self._from_rest, len(self._base)
+        offset, rule, at_rest = int(self.start.steps), self._rule, self._from_rest
         values, base, gamma, pushed = self._values, self._base, self.start.objective.gamma, self._pushed
+        of_square = gamma / 2.0
         C, phi = state
         r, stride = self._residual(state), self._stride
         for k in range(first, last):
@@ -117,7 +150,7 @@ class RecursionMotion(Motion):
             if not at_rest:
                 r += phi[0].dot(pushed)
             if losses is not None:
-                losses.append(r.dot(r) / size)
+                losses.append(of_square * r.dot(r))
                 if not (k + 1) % stride:
                     stride = self._keep((C, phi))
         return C, phi
@@ -162,9 +195,10 @@ class RecursionMotion(Motion):
             with np.errstate(over="ignore", invalid="ignore"):
                 self._now = self._run(self._now, self._steps_made, upto, self._losses)
             self._steps_made = upto
-            now = self._losses[-1]
-            if not math.isfinite(now) or now > DIVERGED * (self._losses[0] + 1e-300):
-                gone = next(k for k, e in enumerate(self._losses) if not e <= DIVERGED * (self._losses[0] + 1e-300))
+            now, excess = self._losses[-1], self.start.objective.excess
+            most = DIVERGED * (abs(excess(self._losses[0])) + 1e-300)
+            if not excess(now) <= most:
+                gone = next(k for k, e in enumerate(self._losses) if not excess(e) <= most)
                 label = self.start.objective.loss.label
                 raise DivergenceError(
                     f"training diverges: after {int(self.start.steps) + gone} steps the predicted training {label} is "
@@ -173,9 +207,11 @@ class RecursionMotion(Motion):
                 )
 
     def _state(self, t: float) -> State:
-        if math.isinf(t) and self.start.objective.loss.is_quadratic and not self.start.pushed[0].any():
+        if math.isinf(t) and self.start.objective.is_bounded and not self.start.pushed[0].any():
             return self._limit
-        t = LONGEST if math.isinf(t) else int(t)
+        if math.isinf(t):
+            t = LONGEST if self.start.objective.is_bounded or self.start.pushed[0].any() else FAR
+        t = int(t)
         if t > self._steps_made:
             self._settle(t)
         if t >= self._steps_made:
@@ -196,8 +232,10 @@ class RecursionMotion(Motion):
         C = np.zeros_like(start.pushed)
         if self._in_modes:
             C[0] = -left / np.where(self._values > 0, self._values, np.inf)
-        else:
+        elif start.objective.loss.is_quadratic:
             C[0] = -start.spectrum.solve(left)
+        else:
+            C[0] = start.objective.limit(left, self._K)
         return C, phi
 
     def _settle(self, t: int) -> None:
@@ -206,7 +244,9 @@ class RecursionMotion(Motion):
             before = self._losses[-1]
             self._reach(min(t, self._steps_made + CHECK_EVERY))
             after = self._losses[-1]
-            if t == LONGEST and (after <= 1e-20 * (self._losses[0] + 1e-300) or abs(before - after) <= 1e-12 * after):
+            excess = self.start.objective.excess
+            is_fitted = excess(after) <= 1e-20 * (excess(self._losses[0]) + 1e-300)
+            if t == LONGEST and (is_fitted or abs(before - after) <= 1e-12 * abs(after)):
                 return
 
     def residual(self, t: float) -> Array:
@@ -227,13 +267,13 @@ class RecursionMotion(Motion):
         """As kept, or by making the steps."""
         return self._losses[int(t)] if t <= self._steps_made else super().loss(t)
 
-    def first_below(self, until: float) -> float:
+    def first_below(self, until: float, most: float = math.inf) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
         offset, checked, start = int(self.start.steps), 0, self.start
         if start.objective.loss.is_quadratic and not start.pushed[0].any():
             # Without weight decay nothing moves what the kernel does not see.
             unseen = np.where(self._values > 0, 0.0, start.spectrum.rotate(start.residual))
-            if mean_square(unseen) >= until:
+            if start.objective.value(unseen) >= until:
                 return math.inf
         while True:
             for t in range(checked + 1, self._steps_made + 1):
@@ -241,7 +281,9 @@ class RecursionMotion(Motion):
                     return float(t)
             checked = self._steps_made
             before = self._losses[max(checked - CHECK_EVERY, 0)]
-            if checked >= LONGEST or (checked > 4 * CHECK_EVERY and abs(self._losses[-1] - before) <= 1e-9 * before):
+            if checked >= min(most, LONGEST) or (
+                checked > 4 * CHECK_EVERY and abs(self._losses[-1] - before) <= 1e-9 * abs(before)
+            ):
                 return math.inf
             self._reach(checked + SEARCHED)
 

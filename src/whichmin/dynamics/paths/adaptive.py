@@ -1,8 +1,8 @@
 """AdaGrad, RMSprop, Adam and AdamW in full batches, followed through a finite network by a few linearizations.
 
 Over an interval the tangent features J are frozen, and so is the shape of the preconditioner D, taken where it is
-expected in the middle of the interval; its size goes on with the gradients. The residual then moves in the Krylov space
-of K_D = J D Jᵀ, whose products K_D v are one vector-Jacobian and one Jacobian-vector product each: K_D is never formed.
+expected in the middle of the interval; its size goes on with the gradients. The outputs then move in a small space of
+K_D = J D Jᵀ, whose products K_D v are one vector-Jacobian and one Jacobian-vector product each: K_D is never formed.
 The second moments gain their Σ g² by Gauss rules of few nodes. The preconditioner changes by a bounded factor while the
 number of steps doubles, so that intervals grow with the steps interval.
 
@@ -13,14 +13,15 @@ the next interval, and added up along the path it is the estimated error. Interv
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.paths.krylov import KrylovSpace, Trajectory, lanczos_basis
+from whichmin.dynamics.paths.krylov import KrylovSpace, Moving, Space, Trajectory, gradient_space, lanczos_basis
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -42,7 +43,7 @@ TOO_FAR = 8.0
 KINKS = 1.8
 #: The Gauss rule for the Σ g² of half an interval has this many nodes.
 NODES = 2
-#: The Krylov space may leave this error, in units of the jump that is allowed.
+#: The space that the outputs move in may leave this error, in units of the jump that is allowed.
 NEGLIGIBLE = 0.05
 #: A training loss of more than this many times the first one counts as divergence.
 DIVERGED = 1e3
@@ -111,7 +112,7 @@ class AdaptivePath:
         network.put(start.position)
         self.network, self.rule = network, rule
         self._growth, self._jump, self._turn = growth, JUMP * aim, TURN * aim
-        self._objective, self.gamma = objective, objective.gamma
+        self._objective = objective
         self.steps, self.intervals, self.products = start.steps, 0, 0
         self.curve = list(start.curve)
         features = network.features()
@@ -120,7 +121,7 @@ class AdaptivePath:
         self._m = None if start.m is None else _copy(self._coordinates.take(start.m))
         self._v = _copy(self._coordinates.take(start.v))
         self._missed = {name: torch.zeros_like(v) for name, v in self._v.items()}
-        self._before = self._missed
+        self._before = _copy(self._missed)
         self._lag = {name: torch.zeros_like(v) for name, v in self._v.items()}
         self._first = self._residual()
         self._last: Trajectory | None = None
@@ -139,8 +140,8 @@ class AdaptivePath:
         """
         longest = math.inf
         while not (self.steps >= goal.steps or goal.is_reached(self.loss, self.steps)):
-            first = self.curve[0][1] + 1e-30
-            if self.intervals >= most or not math.isfinite(self.loss) or self.loss > DIVERGED * first:
+            first, now = self._objective.excess(self.curve[0][1]), self._objective.excess(self.loss)
+            if self.intervals >= most or not now <= DIVERGED * (abs(first) + 1e-30):
                 return False
             n = max(1, math.ceil(min(goal.steps - self.steps, self._growth * self.steps, longest)))
             interval = self._next_interval(n, goal.until)
@@ -156,13 +157,19 @@ class AdaptivePath:
         """What the outputs are off by, (n·C,), as estimated from how J and D changed within the intervals.
 
         Later intervals undo what that does to the training outputs, as far as they go: in each mode of K the part of
-        the residual that is gone. Nothing undoes what the last one does.
+        the residual that is gone. Nothing undoes what the last one does. Where the loss is not quadratic, as much goes
+        of what an interval missed as goes of the root of the gradient from its end on: a change of the outputs obeys
+        the equation of the gradient, whose large modes go first.
         """
         network = self.network
         features_test = network.features(network.X)
         moved = flat(features_test.push(self._coordinates.whole(self._missed, network.parameters)))
         spectrum = network.spectrum(self._features)
-        back = spectrum.suppressed(self._push(self._before), self._first, self._residual())
+        if self._objective.loss.is_quadratic:
+            back = spectrum.suppressed(self._push(self._before), self._first, self._residual())
+        else:
+            gone = {name: missed - self._before[name] for name, missed in self._missed.items()}
+            back = -spectrum.solve(self._push(gone))
         cross = features_test.gram(self._features).double().cpu()
         return moved + cross @ torch.from_numpy(back)
 
@@ -182,8 +189,11 @@ class AdaptivePath:
         rule, r = self.rule, self._residual()
         while True:
             D, v_mid = self._middle(r, n)
-            space, starts = self._space(D, r, n)
-            trajectory = space.run(rule, self.steps, n, *starts, _total(self._v), v_mid, until)
+            moving = self._moving(D, r)
+            run = partial(
+                Space.run, rule=rule, done=self.steps, n=n, moving=moving, v=_total(self._v), v_mid=v_mid, until=until
+            )
+            trajectory = run(self._space(D, moving, n, run))
             interval = self._with_misses(trajectory, D, v_mid)
             if interval.turn <= TOO_FAR * self._turn or trajectory.steps <= 1 or not math.isfinite(interval.turn):
                 return interval
@@ -244,41 +254,48 @@ class AdaptivePath:
         features in it, for where J only begins D of the old ones is without bound; and what is lacking in the second
         moments, ``lag``, makes the D of all that follows too large or too small.
         """
-        self._before = _copy(self._missed)
+        if self._objective.loss.is_quadratic:
+            self._before = _copy(self._missed)
         trajectory, rule = interval.trajectory, self.rule
         gained = trajectory.steps if rule.beta2 is None else 1.0 - rule.beta2**trajectory.steps
         kept = 1.0 if rule.beta2 is None else rule.beta2**trajectory.steps
         turned = 0.5 * KINKS * (trajectory.steps - 1) / trajectory.steps  # the first step is right
         square = gained / trajectory.rates**2
+        sizes = [float(np.linalg.norm(trajectory.gradients[k])) for k in (0, -1)]
+        left = math.sqrt(min(sizes[1] / max(sizes[0], 1e-300), 1.0))
         for name, missed in self._missed.items():
+            was = missed.clone()
             v, new, old, lag = interval.v[name], after[name], interval.moved[name], self._lag[name]
             right = _inverse_root((v + lag).clamp_(min=0), interval.second, rule.eps)
             used = _inverse_root(v, interval.second, rule.eps)
             missed.add_(torch.minimum(right, 2 * used).sub_(used).mul_(old), alpha=interval.scale)
             D = _inverse_root(v.addcmul(new, new, value=square), interval.second, rule.eps)
             missed.add_(D.mul_(new - old), alpha=turned * interval.scale).add_(interval.missed[name])
+            if not self._objective.loss.is_quadratic:
+                self._before[name].mul_(left).add_(missed).sub_(was)
             lag.mul_(kept).addcmul_(new, new, value=turned * square).addcmul_(old, old, value=-turned * square)
 
     def _middle(self, r: Array, n: int) -> tuple[dict[str, Tensor], float]:
         """D where it is expected in the middle step of the interval, and the corrected sum of the second moments there.
 
-        The residual is expected to go on as in the Krylov space of the last interval.
+        The outputs are expected to go on as in the space of the last interval.
         """
-        rule, half = self.rule, (n + 1) / 2
+        rule, half, g = self.rule, (n + 1) / 2, self._objective.gradient(r)
         times, weights, kept = rule.nodes(half, NODES)
-        residuals = [r] * len(times)
+        gradients = [g] * len(times)
         if self._last is not None:
             space = self._last.space
-            rho = space.basis @ r
-            mu = space.gamma * space.matrix @ rho if rule.beta1 else np.zeros_like(rho)
+            mu = space.image(g) if rule.beta1 else np.zeros_like(r)
             total = _total(self._v)
             now = total / self._second(self.steps)
-            trajectory = space.run(rule, self.steps, math.ceil(half), rho, mu, np.zeros_like(rho), total, now, None)
-            if np.isfinite(trajectory.losses[-1]) and trajectory.losses[-1] <= 4 * trajectory.losses[0]:
-                rest = r - rho @ space.basis
-                residuals = [trajectory.during(t) + rest for t in times]
+            moving = Moving(r, mu, np.zeros_like(r))
+            trajectory = space.run(rule, self.steps, math.ceil(half), moving, total, now, None)
+            first, last = (self._objective.excess(float(trajectory.losses[k])) for k in (0, -1))
+            if np.isfinite(last) and last <= 4 * first:
+                rest = g - (space.basis @ g) @ space.basis
+                gradients = [trajectory.during(t) + rest for t in times]
         middle = {name: v * kept for name, v in self._v.items()}
-        self._add_squares(middle, residuals, weights)
+        self._add_squares(middle, gradients, weights)
         second = self._second(self.steps + half)
         return {name: _inverse_root(v, second, rule.eps) for name, v in middle.items()}, _total(middle) / second
 
@@ -293,22 +310,25 @@ class AdaptivePath:
         self._add_squares(after, [trajectory.during(begin + t) for t in times], weights)
         return after
 
-    def _add_squares(self, moments: dict[str, Tensor], residuals: Sequence[Array], weights: Array) -> None:
-        """Moments += Σ w (γ Jᵀ r)²."""
-        same = all(r is residuals[0] for r in residuals)
-        pairs = [(residuals[0], float(weights.sum()))] if same else zip(residuals, weights.tolist(), strict=True)
-        for r, w in pairs:
-            for name, g in self._pull(self.gamma * r).items():
+    def _add_squares(self, moments: dict[str, Tensor], gradients: Sequence[Array], weights: Array) -> None:
+        """Moments += Σ w (Jᵀ g)²."""
+        same = all(g is gradients[0] for g in gradients)
+        pairs = [(gradients[0], float(weights.sum()))] if same else zip(gradients, weights.tolist(), strict=True)
+        for gradient, w in pairs:
+            for name, g in self._pull(gradient).items():
                 moments[name].addcmul_(g, g, value=w)
 
-    def _space(self, D: Mapping[str, Tensor], r: Array, n: int) -> tuple[KrylovSpace, tuple[Array, Array, Array]]:
-        """The Krylov space of K_D that the residual moves in, and r, J D m and Jθ in it."""
-        rule = self.rule
+    def _moving(self, D: Mapping[str, Tensor], r: Array) -> Moving:
         mu = pull = np.zeros_like(r)
         if self._m is not None:
             mu = self._push({k: D[k] * m for k, m in self._m.items()})
-        if rule.decay:
+        if self.rule.decay:
             pull = self._push(self._coordinates.take(self.network.values()))
+        return Moving(r, mu, pull)
+
+    def _space(self, D: Mapping[str, Tensor], moving: Moving, n: int, run: Callable[[Space], Trajectory]) -> Space:
+        """What the outputs move in for n steps."""
+        rule, objective, r = self.rule, self._objective, moving.r
 
         def apply(v: Array) -> Array:
             pulled = self._pull(v)
@@ -317,16 +337,18 @@ class AdaptivePath:
             self.products += 1
             return self._push(pulled)
 
-        negligible = NEGLIGIBLE * min(self._jump, 1.0) * math.sqrt(len(r))
-        B, H = lanczos_basis(
-            apply, (r, mu, pull), rule.lr * self.gamma * n, negligible if math.isfinite(self._jump) else 0.0
-        )
+        negligible = NEGLIGIBLE * min(self._jump, 1.0) * math.sqrt(len(r)) if math.isfinite(self._jump) else 0.0
         K = self._features.gram().double().cpu().numpy()
-        largest = float(np.linalg.eigvalsh(H)[-1])
-        if self.edge is None and rule.lr * self.gamma * largest > SLACK * rule.largest_product:
+        space: Space
+        if objective.loss.is_quadratic:
+            starts = (r, moving.mu, moving.pull)
+            B, H = lanczos_basis(apply, starts, rule.lr * objective.gamma * n, negligible)
+            space = KrylovSpace(B, H, B @ K @ B.T, objective)
+        else:
+            space = gradient_space(apply, objective, moving, K, run, negligible)
+        if self.edge is None and rule.lr * space.steepness(r) > SLACK * rule.largest_product:
             self.edge = float(self.steps)
-        space = KrylovSpace(B, H, self.gamma**2 * (B @ K @ B.T), self.gamma)
-        return space, (B @ r, B @ mu, B @ pull)
+        return space
 
 
 def _inverse_root(v: Tensor, second: float, eps: float) -> Tensor:

@@ -6,6 +6,8 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 
+import torch
+
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
 from whichmin.dynamics.paths.linearized import flat
@@ -41,14 +43,14 @@ class AdaptivePredictor(StepwisePredictor):
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
-        real, goal, accepted = patience.real, self.bounded, tol * self.problem.target_std
+        real, goal = patience.real, self.bounded
         if relinearize == "never":
             path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)
             return self._compared(self.linearized(), path)
         if real is None:
             try:
                 outcome = self._along(relinearize, tol, patience)
-                if _edge_matters(outcome, accepted):  # nobody knows where real training goes from there
+                if self._edge_matters(outcome, tol):  # nobody knows where real training goes from there
                     outcome = replace(outcome, error=math.inf, notes=(*outcome.notes, UNKNOWN))
                 return outcome
             except BudgetError:
@@ -59,7 +61,8 @@ class AdaptivePredictor(StepwisePredictor):
             return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
-            if outcome.error <= accepted and not _edge_matters(outcome, accepted):
+            is_accepted = outcome.error <= tol * self.problem.scale(outcome.train[-1])
+            if is_accepted and not self._edge_matters(outcome, tol):
                 return outcome
         return real.run(patience, or_part=True)
 
@@ -70,13 +73,32 @@ class AdaptivePredictor(StepwisePredictor):
             end = goal.steps if goal.until is None else self._path_from(start, 1.0, math.inf, patience).steps
             growth = (max(end, EXACT_STEPS + 1.0) / EXACT_STEPS) ** (1.0 / relinearize) - 1.0
             return self._judged_from(start, max(growth, SMALLEST_GROWTH), math.inf, patience)
-        accepted = tol * self.problem.target_std
+        accepted = tol * self._scale(start, patience)
 
         def aimed(aim: float, _: Attempt | None = None) -> Outcome:
             return self._judged_from(start, FASTEST * math.sqrt(aim / accepted), aim, patience)
 
         controller = AimedError(accepted, MOST_INTERVALS // 2, start.steps)
         return refine(aimed, controller, Attempt(accepted, aimed(accepted))).outcome
+
+    def _scale(self, start: WarmStart, patience: Patience) -> float:
+        """What the tolerance is relative to, from a coarse path where the targets do not tell."""
+        if self.problem.objective.minimizer is not None:
+            return self.problem.scale(torch.empty(0))
+        return self.problem.scale(self._path_from(start, FASTEST, math.inf, patience).train[-1])
+
+    def _edge_matters(self, outcome: Outcome, tol: float) -> bool:
+        """Whether a path came to the edge of stability while its loss was much more than the accepted error's.
+
+        RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
+        """
+        if outcome.edge is None:
+            return False
+        objective, accepted = self.problem.objective, tol * self.problem.scale(outcome.train[-1])
+        left = [objective.excess(loss) for step, loss in outcome.curve if step >= outcome.edge]
+        return (
+            not left or not left[0] <= 0.5 * objective.gamma * len(objective.origin) * (LARGE_RESIDUAL * accepted) ** 2
+        )
 
     def _warm_start(self, origin: Position) -> WarmStart:
         network = self.network
@@ -116,14 +138,3 @@ class AdaptivePredictor(StepwisePredictor):
             f"lr = {self._rule.lr:.4g}: real training oscillates at the edge of stability there, and the error is more "
             "than what is estimated."
         )
-
-
-def _edge_matters(outcome: Outcome, accepted: float) -> bool:
-    """Whether a path came to the edge of stability while its residual was much larger than the error that is accepted.
-
-    RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
-    """
-    if outcome.edge is None:
-        return False
-    left = [loss for step, loss in outcome.curve if step >= outcome.edge]
-    return not left or math.sqrt(left[0]) > LARGE_RESIDUAL * accepted

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 import torch
 
+from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
-from whichmin.losses import Objective
+from whichmin.losses import Array, Objective
 from whichmin.tangent.features import Features, Metric
 
 #: A largest eigenvalue of up to this many times the limit of stability counts as within it.
@@ -18,6 +24,10 @@ CLOSE = 0.98
 FAR_FROM_EDGE = 0.5
 #: The largest eigenvalue is brought back to this part of the limit of stability.
 BELOW_EDGE = 0.99
+#: Below so many outputs the largest eigenvalue is taken from all of them.
+SMALL = 12
+#: Its relative precision otherwise.
+PRECISION = 1e-3
 #: So many Newton steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
 
@@ -27,16 +37,55 @@ def largest_eigenvalue(features: Features, metric: Metric | None = None) -> floa
     return float(torch.linalg.eigvalsh(features.gram(metric=metric).double())[-1])
 
 
-def is_close(limit: float, before: float, features: Features, metric: Metric | None = None) -> bool:
-    """Whether the largest eigenvalue of a kernel is, or was before, close to the limit of stability.
+def steepness(spectrum: Spectrum, objective: Objective, features: Features, enough: float = 0.0) -> float:
+    """λ_max of K ∂²L/∂f²/γ, the eigenvalue that the limit of stability is about; λ_max of K where L is quadratic.
+
+    Args:
+        spectrum: of K(X, X), in the rule's metric.
+        objective: the loss on the training set.
+        features: of the training set where K was taken.
+        enough: where it is below this, some bound of it below this will do.
+    """
+    if objective.loss.is_quadratic:
+        return float(spectrum.eigenvalues[0])
+    if not objective.gamma:
+        return 0.0
+    bound = float(np.abs(spectrum.matrix).sum(axis=1).max())
+    if bound <= enough:
+        return bound
+    K, r = spectrum.matrix, flat(features.outputs).numpy() - objective.origin
+    if len(r) < SMALL:
+        dense = np.stack([K @ objective.curve(r, e) for e in np.eye(len(r))])
+        return float(np.abs(np.linalg.eigvals(dense)).max()) / objective.gamma
+    return _largest(lambda v: K @ objective.curve(r, v), len(r)) / objective.gamma
+
+
+def _largest(product: Callable[[Array], Array], n: int) -> float:
+    """The largest eigenvalue of an operator, by ARPACK; infinity where it does not converge."""
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigs  # is slow to import
+
+    operator: Any = LinearOperator
+    start = np.ones(n) + np.arange(n) / n
+    of = operator((n, n), matvec=lambda v: product(np.asarray(v).reshape(-1)), dtype=np.float64)
+    find: Any = eigs
+    try:
+        return float(np.abs(find(of, k=1, tol=PRECISION, return_eigenvectors=False, v0=start)).max())
+    except ArpackNoConvergence:
+        return math.inf
+
+
+def is_close(limit: float, before: float, after: Callable[[], float]) -> bool:
+    """Whether the steepness is, or was before, close to the limit of stability.
 
     Args:
         limit: the largest stable eigenvalue.
-        before: λ_max of an earlier kernel; where that is far from the limit, the later one is not looked at.
-        features: of the training set where the network stands.
-        metric: D of a rule that moves by D Jᵀ; None for the identity.
+        before: the steepness at an earlier point; where that is far from the limit, the later one is not looked at.
+            Infinite where it is not known.
+        after: that at a later one.
     """
-    return before > FAR_FROM_EDGE * limit and max(before, largest_eigenvalue(features, metric)) > CLOSE * limit
+    if before <= FAR_FROM_EDGE * limit:
+        return False
+    return after() > CLOSE * limit or CLOSE * limit < before < math.inf
 
 
 def back_to_the_edge(
@@ -62,13 +111,16 @@ def back_to_the_edge(
         steps: how many steps were made.
         features: of the training set there.
         metric: D of a rule that moves by D Jᵀ; None for the identity.
-        project: whether to move the network; else only to see whether it is beyond the edge.
+        project: whether to move the network; else only to see whether it is beyond the edge. Where the loss is not
+            quadratic it is not moved.
 
     Returns:
         The features and the spectrum where the network stands then, and whether its kernel had outgrown the rate.
     """
     limit = rule.largest_stable(steps, objective.gamma)
     spectrum, beyond = network.spectrum(features, metric), False
+    if not objective.loss.is_quadratic:
+        return features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK
     for _ in range(EDGE_STEPS):
         largest = float(spectrum.eigenvalues[0])
         if largest <= limit * SLACK:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import cached_property
 
 from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
-from whichmin.dynamics.paths.edge import is_close
+from whichmin.dynamics.paths.edge import is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
@@ -41,6 +42,8 @@ NOTHING_ALIKE = (
 NEARLY = 1.05
 #: The slope of a loss at the end is taken from this part of the steps on.
 SHORTLY = 0.9
+#: Extrapolated steps are off by about this part of what the extrapolation changed.
+EXTRAPOLATED = 0.4
 #: A network that is nearer to its linearization than this part of the targets' standard deviation is linear.
 LINEAR = 1e-4
 
@@ -59,6 +62,11 @@ class FunctionSpacePredictor(Predictor):
         super().__init__(problem)
         self.rule, self.linearization, self.end = rule, linearization, end
 
+    @cached_property
+    def scale(self) -> float:
+        """What tolerances are relative to."""
+        return self.problem.scale(self.linearization.train(self.end))
+
     def convergence(self) -> Convergence | None:
         """That of the rule, on the kernel in its metric."""
         return self.rule.convergence(self.linearization.spectrum, self.problem.objective.gamma)
@@ -73,7 +81,7 @@ class FunctionSpacePredictor(Predictor):
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""
         outcome = self.linearized()
-        controller = IntervalCount(tol * self.problem.target_std, LOSS_TOLERANCE, MOST_INTERVALS)
+        controller = IntervalCount(tol * self.scale, LOSS_TOLERANCE, MOST_INTERVALS)
         if relinearize == "never" or self.end <= 0:
             return outcome
         try:
@@ -133,7 +141,7 @@ class FunctionSpacePredictor(Predictor):
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
         (error, loss), notes = self._one_shot_errors(features, c, step, train[-1], test[-1]), ()
-        if not error <= MEANINGLESS * (self.problem.target_std + root_mean_square(test[-1])):
+        if not error <= MEANINGLESS * (self.scale + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
         is_close, steps_error = self._is_close(features), self._steps_error(loss)
         network.put(self.problem.origin)
@@ -146,7 +154,7 @@ class FunctionSpacePredictor(Predictor):
 
     def _lingers(self, outcome: Outcome) -> bool:
         """Whether real training may go another way at the edge of stability, which only a linear network cannot."""
-        return (outcome.edge is not None or outcome.is_close) and outcome.error > LINEAR * self.problem.target_std
+        return (outcome.edge is not None or outcome.is_close) and outcome.error > LINEAR * self.scale
 
     def _is_close(self, features: Features) -> bool:
         """Whether the kernel at θ₀ or where the network stands is close to the limit of stability."""
@@ -154,14 +162,23 @@ class FunctionSpacePredictor(Predictor):
         if self.rule.flow or not math.isfinite(self.end):
             return False
         limit = self.rule.largest_stable(0, self.problem.objective.gamma)
-        return is_close(limit, float(theory.spectrum.eigenvalues[0]), features, theory.metric)
+        objective, before = self.problem.objective, steepness(theory.spectrum, self.problem.objective, theory.features)
+
+        def after() -> float:
+            if objective.loss.is_quadratic:
+                return largest_eigenvalue(features, theory.metric)
+            return steepness(self.network.spectrum(features, theory.metric), objective, features)
+
+        return is_close(limit, before, after)
 
     def _steps_error(self, loss: float) -> float:
         """How far off the number of steps to a training loss is, relative to itself, where the loss there is this."""
         theory, goal, end = self.linearization, self.problem.goal, self.end
         if goal.until is None or not 0 < end < goal.steps:
             return 0.0
-        before, there = theory.loss(math.floor(SHORTLY * end)), theory.loss(end)
+        excess = self.problem.objective.excess
+        before, there = excess(theory.loss(math.floor(SHORTLY * end))), excess(theory.loss(end))
+        loss = excess(loss)
         if not before > there > 0 or not loss > 0:
             return 0.0
         slope = math.log(before / there) / (1.0 - math.floor(SHORTLY * end) / end)
@@ -173,8 +190,9 @@ class FunctionSpacePredictor(Predictor):
 
     def _loss_error(self, one: list[Tensor], other: list[Tensor]) -> float:
         """How far apart the training losses of two predictions are, relative to themselves; below a floor, to that."""
-        floor = SMALLEST_LOSS * self.problem.target_std**2
-        pairs = [[self._loss(f) for f in pair] for pair in zip(one, other, strict=True)]
+        objective = self.problem.objective
+        floor = SMALLEST_LOSS * (self.scale**2 if objective.loss.is_quadratic else 1.0)
+        pairs = [[objective.excess(self._loss(f)) for f in pair] for pair in zip(one, other, strict=True)]
         off = max(abs(a - b) / max(a, floor) for a, b in pairs)
         return off if math.isfinite(off) else math.inf
 
@@ -227,7 +245,7 @@ class FunctionSpacePredictor(Predictor):
         if outcome.error > controller.accepted:
             notes.append(
                 f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
-                f"deviation {self.problem.target_std:.3g} {far}"
+                f"deviation {self.scale:.3g} {far}"
             )
         if outcome.loss_error > controller.accepted_loss:
             notes.append(
@@ -269,10 +287,33 @@ class FunctionSpacePredictor(Predictor):
         error, loss_error = root_mean_square(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
         if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
             loss_error = self._loss_error(outcome.train, coarse.train) / between
-        steps_error = 0.0
-        if self.problem.goal.until is not None and outcome.steps > 0 and math.isfinite(outcome.steps):
-            steps_error = abs(outcome.steps - coarse.steps) / outcome.steps / between
-        return replace(outcome, error=error, loss_error=loss_error, steps_error=steps_error)
+        outcome = replace(outcome, error=error, loss_error=loss_error)
+        if self.problem.goal.until is None or not 0 < outcome.steps < math.inf:
+            return outcome
+        if self.problem.objective.loss.is_quadratic:
+            return replace(outcome, steps_error=abs(outcome.steps - coarse.steps) / outcome.steps / between)
+        return self._with_extrapolated_steps(outcome, coarse)
+
+    def _with_extrapolated_steps(self, outcome: Outcome, coarse: Outcome) -> Outcome:
+        """With the number of steps to a loss where those of two paths lead to, and its curve to there.
+
+        Where what a path misses is not taken back at once, its steps are off like 1/n, in one direction: the kernel
+        grows within the intervals.
+        """
+        ratio, goal = outcome.intervals / max(coarse.intervals, 1), self.problem.goal
+        steps = outcome.steps - (coarse.measured_steps - outcome.steps) / max(ratio - 1.0, 1.0)
+        every = goal.eval_every
+        steps = max(every * round(steps / every), 1.0) if not goal.flow else max(steps, outcome.steps / 2)
+        if coarse.method == "linearized" or not outcome.steps / 2 <= steps < goal.steps:
+            return replace(outcome, steps_error=abs(outcome.steps - coarse.measured_steps) / outcome.steps)
+        part = steps / outcome.steps
+        return replace(
+            outcome,
+            steps=steps,
+            measured_steps=outcome.steps,
+            steps_error=EXTRAPOLATED * abs(1.0 - 1.0 / part),
+            curve=[(k * part, loss) for k, loss in outcome.curve],
+        )
 
     def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:
         """With an error no smaller than what keeping to the edge of stability made of the path.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -110,7 +111,7 @@ class Linearization:
             decay = taken * self.theta[0], taken * self.theta[1]
         return linearized_terms(
             self.plain,
-            y=torch.from_numpy(self.objective.origin),
+            y=None if self.objective.minimizer is None else torch.from_numpy(self.objective.minimizer),
             f0=self.f0,
             f0_test=self.f0_test,
             train=self.train(t),
@@ -121,7 +122,12 @@ class Linearization:
         )
 
     def floor(self) -> float:
-        """The training loss that no number of steps gets below: that of the residual outside K's range."""
+        """The training loss that no number of steps gets below: that of the residual outside K's range.
+
+        Of a loss that is not quadratic the lowest that any outputs have.
+        """
+        if not self.objective.loss.is_quadratic:
+            return self.objective.lowest
         q = self.spectrum.rotate(self.motion.start.residual)
         outside = np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, q)
         return self.objective.value(self.spectrum.rotate_back(outside))
@@ -130,22 +136,31 @@ class Linearization:
         """The coefficients by which training until t takes a change of the residual back, (N·C,).
 
         Where steps differ, so that all of them would have to be made again, as much as it took of the residual itself.
+        Where the loss is not quadratic, by training from there again.
         """
         start = self.motion.start
+        if not self.objective.loss.is_quadratic:
+            return torch.from_numpy(self.rule.correction(self.motion, change.numpy(), t))
         if not self.rule.is_closed:
             left = self.motion.residual(t)
             return torch.from_numpy(self.spectrum.suppressed(change.numpy(), start.residual, left))
         begin = Start.at_rest(self.spectrum, self.objective, change.numpy(), self.rule.state_vectors)
         return torch.from_numpy(self.rule.motion(begin).coefficients(t)[0])
 
-    def time_below(self, until: float) -> float:
-        """The first time with a training loss below ``until``; 0 if it is there, infinity if never."""
-        return 0.0 if self.loss(0) < until else self.motion.first_below(until)
+    def time_below(self, until: float, most: float = math.inf) -> float:
+        """The first time with a training loss below ``until``; 0 if it is there, infinity if never.
+
+        Args:
+            until: a training loss.
+            most: later times may be infinity.
+        """
+        return 0.0 if self.loss(0) < until else self.motion.first_below(until, most)
 
     def curve_times(self, t: float) -> list[float]:
         """Times at which to draw the training curve up to time t."""
         if t == float("inf"):
-            t = self.time_below(1e-12 * self.loss(0) + self.floor()) if self.rule.is_closed else DRAWN
+            is_closed = self.rule.is_closed and self.objective.loss.is_quadratic
+            t = self.time_below(1e-12 * self.loss(0) + self.floor()) if is_closed else DRAWN
         return drawn_times(min(t, 2.0**60))
 
 

@@ -80,6 +80,7 @@ class Outcome:
         error: the estimated root mean square error of the last ``test``; infinity where it is not known.
         loss_error: that of the training losses at several times, relative to themselves; 0 for a single time.
         steps_error: that of the number of steps to a training loss, relative to itself; 0 for a given number.
+        measured_steps: the steps that the path itself came to, where ``steps`` is extrapolated from several paths.
         is_close: whether the kernel came close to the learning rate's limit of stability.
         unknowable: the part of ``error`` that no finer path would take away.
         curve: (step, training loss) pairs.
@@ -101,8 +102,14 @@ class Outcome:
     loss_error: float = 0.0
     unknowable: float = 0.0
     steps_error: float = 0.0
+    measured_steps: float = math.nan
     is_close: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
     certificate: Certificate | None = None
     run: LinearizedRun | None = None
+
+    def __post_init__(self) -> None:
+        """Nothing is extrapolated unless it is said."""
+        if math.isnan(self.measured_steps):
+            object.__setattr__(self, "measured_steps", self.steps)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.inputs import AnyInputs, moved
 from whichmin.kernels.layout import matrix_rows
-from whichmin.kernels.spectrum import Spectrum, decompose
+from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
 from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
@@ -86,7 +86,7 @@ class MovingNetwork:
             MemoryPlanError: the kernel of the training set does not fit.
         """
         X, C = self.task.X, self.task.outputs
-        examination = examine(self.model, X, outputs=C, row_shape=self.task.row_shape)
+        examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
 
         def attempt(route: Route) -> tuple[Features, Tensor] | None:
@@ -115,7 +115,7 @@ class MovingNetwork:
         return at_test.agrees(few.gram(features)[:, sampled], other=examination)
 
     def _plan(self, examination: Examination) -> None:
-        n, C = self.task.y.shape
+        n, C = self.task.n, self.task.outputs
         outputs = examination.sample.outputs
         kernels, parameters = 5 * (n * C) ** 2 * 8, 6 * self.size * outputs.element_size()
         n_bytes = n * examination.bytes_per_row(self._route.form) + kernels + parameters
@@ -139,7 +139,8 @@ class MovingNetwork:
         return self._decompose(features.gram(metric=metric))
 
     def _decompose(self, K: Tensor) -> Spectrum:
-        return decompose(finite(K, "the kernel").double(), self.task.loss.curvature(len(K)), torch.finfo(K.dtype).eps)
+        make = decompose if self.task.loss.is_quadratic else undecomposed
+        return make(finite(K, "the kernel").double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
 
     def shift(self, direction: Direction, by: float) -> None:
         """θ ← θ + by·direction. Features taken before no longer pull back, unless θ is put back first."""

@@ -162,7 +162,7 @@ class Predictor(ABC):
             method=outcome.method,
             intervals=outcome.intervals,
             error=outcome.error,
-            target_std=problem.target_std,
+            target_std=problem.scale(outcome.train[-1]),
             terms={name: term.reshape(-1, task.outputs) for name, term in terms.items()},
             certificate=outcome.certificate,
             eigenvalues=problem.spectrum.eigenvalues,

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.rule import Rule
@@ -48,9 +51,15 @@ class Problem:
         """The loss's name in messages."""
         return self.objective.loss.label
 
-    @property
-    def target_std(self) -> float:
-        """The standard deviation of the targets, which tolerances are relative to."""
-        y = self.network.task.y.double()
+    def scale(self, train: Tensor) -> float:
+        """What tolerances are relative to: the standard deviation of the targets.
+
+        Where the loss is not least at one vector of outputs, as cross-entropy, that of the training outputs.
+
+        Args:
+            train: training outputs at the end, (N·C,).
+        """
+        least, outputs = self.objective.minimizer, self.network.task.outputs
+        y = (train.double() if least is None else torch.from_numpy(least)).reshape(-1, outputs)
         std = float(y.std(dim=0, correction=0).square().mean().sqrt())
         return std or float(y.abs().max()) or 1.0

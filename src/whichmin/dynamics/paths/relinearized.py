@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.paths.edge import back_to_the_edge, is_close
+from whichmin.dynamics.paths.edge import FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -114,9 +114,10 @@ def follow(
         now = path.loss
         if patience is not None:
             patience.check(path.steps, now, first)
-        if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
+        excess = problem.objective.excess
+        if not excess(now) <= DIVERGED * (abs(excess(first)) + 1e-30):
             return path
-        if _has_arrived(path, problem.goal, first, before):
+        if _has_arrived(path, problem.goal, excess(first), excess(before), excess(now)):
             path.arrived, path.is_close = True, follower.is_close(path)
             return path
         before = now
@@ -124,11 +125,12 @@ def follow(
     return path
 
 
-def _has_arrived(path: Path, goal: Goal, first: float, before: float) -> bool:
+def _has_arrived(path: Path, goal: Goal, first: float, before: float, now: float) -> bool:
+    """Whether a path ends here; losses are counted from the lowest one."""
     if goal.is_reached(path.loss, path.steps) or path.at_loss:
         return True
     if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
-        return path.loss <= FITTED * first or path.loss > STALLED * before
+        return now <= FITTED * first or now > STALLED * before
     return path.steps >= goal.steps
 
 
@@ -161,7 +163,13 @@ class _Follower:
         if not math.isfinite(path.steps):
             return False
         limit = self.rule.largest_stable(path.steps, self.objective.gamma)
-        return is_close(limit, float(path.spectrum.eigenvalues[0]), path.features, self.metric)
+        if not self.objective.loss.is_quadratic:
+            at_end = self.network.spectrum(path.features, self.metric)
+            return is_close(
+                limit, math.inf, lambda: steepness(at_end, self.objective, path.features, FAR_FROM_EDGE * limit)
+            )
+        before = float(path.spectrum.eigenvalues[0])
+        return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
 
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
@@ -175,7 +183,7 @@ class _Follower:
         path.steps += t
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
-            if t > 1:  # a single step is training itself
+            if t > 1 and self.objective.loss.is_quadratic:  # a single step is training itself
                 self._undo_jump(path, self._residual(before), motion.residual(t), 1.0 - 1.0 / t)
         path.curve.append((path.steps, self.loss(path.features)))
 
@@ -205,8 +213,10 @@ class _Follower:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
         goal = self.goal
         end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
+        if stride is not None and not self.objective.loss.is_quadratic:
+            return motion.first_travelled(stride, end, goal.until)
         if goal.until is not None:
-            end = min(end, motion.first_below(goal.until))
+            end = min(end, motion.first_below(goal.until, end))
         if self.rule.state_vectors and end > 1:
             times, lengths = motion.travelled(end)
             share = lengths[-1] / max(left, 1) if stride is None else stride

@@ -62,10 +62,11 @@ class StepwisePredictor(Predictor):
     @cached_property
     def bounded(self) -> Goal:
         """The goal with an end that a run can reach step by step."""
-        goal, first = self.problem.goal, self.network.task.loss.value(self.features.outputs, self.network.task.y)
+        goal, objective = self.problem.goal, self.problem.objective
         if math.isfinite(goal.steps):
             return goal
-        until = CONVERGED * first if goal.until is None else goal.until
+        first = objective.value(flat(self.features.outputs).numpy() - objective.origin)
+        until = first + (CONVERGED - 1.0) * objective.excess(first) if goal.until is None else goal.until
         return replace(goal, times=(*goal.times[:-1], LONGEST), until=until)
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
@@ -87,14 +88,15 @@ class StepwisePredictor(Predictor):
         if isinstance(relinearize, int):
             growth = (max(linearized.steps, 2) / 2.0) ** (1.0 / relinearize) - 1.0
             return self._judged(max(growth, SMALLEST_GROWTH), linearized, patience)
-        controller = GrowthFactor(tol * self.problem.target_std)
+        scale = self.problem.scale(linearized.train[-1])
+        controller = GrowthFactor(tol * scale)
         first = Attempt(controller.FIRST, self._judged(controller.FIRST, linearized, patience))
         outcome = refine(lambda growth, _: self._judged(growth, linearized, patience), controller, first).outcome
         if outcome.error <= controller.accepted:
             return outcome
         note = (
             f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
-            f"deviation {self.problem.target_std:.3g} with {outcome.intervals} intervals: train it for real with "
+            f"deviation {scale:.3g} with {outcome.intervals} intervals: train it for real with "
             "whichmin.train."
         )
         return replace(outcome, notes=(*outcome.notes, note))
@@ -222,14 +224,14 @@ class StepwisePredictor(Predictor):
         """Without a run those that its way does not matter to; with it all, which add up to its test outputs."""
         features, test_features, network = self.features, self.test_features, self.network
         network.put(self.problem.origin)
-        in_metric, decay = None, None
+        in_metric, decay, least = None, None, self.problem.objective.minimizer
         if run is not None and run.metric is not None:
             in_metric = self._interpolator(run.metric)
         if run is not None and run.decay is not None:
             decay = flat(features.push(run.decay)), flat(test_features.push(run.decay))
         return linearized_terms(
             self._interpolator(None),
-            y=flat(network.task.y),
+            y=None if least is None else torch.from_numpy(least),
             f0=flat(features.outputs),
             f0_test=flat(test_features.outputs),
             train=train,

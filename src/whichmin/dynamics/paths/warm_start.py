@@ -38,11 +38,11 @@ class WarmStart:
 
 def warm_start(network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, goal: Goal) -> WarmStart:
     """At most ``EXACT_STEPS`` steps of the optimizer itself, which holds the network's parameters, on the network."""
-    task, criterion = network.task, network.task.loss.module()
+    task = network.task
     curve: list[tuple[float, float]] = []
     while True:
         with torch.enable_grad():
-            loss = criterion(forward(network.model, task.X).reshape(task.y.shape), task.y)
+            loss = task.loss(forward(network.model, task.X), task.y)
         curve.append((float(len(curve)), float(loss.detach())))
         if len(curve) > min(goal.steps, EXACT_STEPS) or goal.is_reached(curve[-1][1], curve[-1][0]):
             break

@@ -100,7 +100,8 @@ class WeightSpace:
                 now = self.network.task.loss.value(outputs, self.network.task.y)
                 first = now if first is None else first
                 yield self.steps, now
-                if not math.isfinite(now) or now > DIVERGED * (first + 1e-30):
+                excess = self.network.task.objective.excess
+                if not excess(now) <= DIVERGED * (abs(excess(first)) + 1e-30):
                     raise DivergenceError(
                         f"{type(self.optimizer).__name__} diverges on the linearized network: after {self.steps} steps "
                         f"its training {self.network.task.loss.label} is {now:.3g}. Lower the learning rate.",

@@ -22,6 +22,10 @@ class GradientDescent(LinearRule):
         """1 and −lr."""
         return np.eye(1), np.array([-lr])
 
+    def generator(self, t: float) -> tuple[Array, Array]:
+        """0 and −lr."""
+        return np.zeros((1, 1)), np.array([-self.lr])
+
     @cached_property
     def _largest_product(self) -> float:
         return 2.0

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from whichmin.dynamics.motion.closed_form import ClosedFormMotion
 from whichmin.dynamics.motion.edge import driven_share
+from whichmin.dynamics.motion.integrated import IntegratedFlow
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
 from whichmin.dynamics.rules.rule import Convergence, Rule
@@ -66,6 +67,10 @@ class LinearRule(Rule, ABC):
     @abstractmethod
     def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
         """A, (1 + state vectors, 1 + state vectors), and B, (1 + state vectors,), of step k, without weight decay."""
+
+    def generator(self, t: float) -> tuple[Array, Array]:
+        """A and B of the flow dS/dt = A S + B g at time t."""
+        return self.step(0)
 
     def step(self, k: int) -> tuple[Array, Array]:
         """A and B of step number k from 0 with its learning rate and weight decay."""
@@ -156,6 +161,17 @@ class LinearRule(Rule, ABC):
         eigenvalues = np.linalg.eigvals(steps)
         return np.exp(eigenvalues.real).max(1) if self.flow else np.abs(eigenvalues).max(1)
 
+    def correction(self, motion: Motion, change: Array, t: float) -> Array:
+        """The coefficients by which training until t takes a change of the residual at the start back, (N·C,).
+
+        Args:
+            motion: of this rule, without the change.
+            change: of the residual at its start, (N·C,).
+            t: the time.
+        """
+        changed = self.motion(replace(motion.start, residual=motion.start.residual + change))
+        return np.asarray(changed.coefficients(t)[0] - motion.coefficients(t)[0])
+
     def motion(self, start: Start) -> Motion:
         """The motion from there, in closed form where every step is the same, else step by step."""
         gamma = start.objective.gamma
@@ -165,6 +181,10 @@ class LinearRule(Rule, ABC):
             before = None if self.flow or start.steps >= self.constant_from_step else self.step(0)
             A, B = self.step(self.constant_from_step)
             return ClosedFormMotion(start, A, B, first=before, share=share, flow=self.flow)
+        if self.flow:
+            return IntegratedFlow(start, self.generator)
+        if not start.objective.loss.is_quadratic:  # beyond its limit of stability it may well train
+            return RecursionMotion(start, self._steps(), self.schedule.batches, eval_every=self.schedule.eval_every)
         constant = None if self.schedule.lr is not None else self.largest_stable(0, gamma)
         return RecursionMotion(
             start,

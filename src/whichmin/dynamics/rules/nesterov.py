@@ -42,6 +42,13 @@ class ScheduledNesterov(LinearRule):
         mu = (k + 1.0) / (k + 1.0 + self.r)
         return np.array([[1.0, mu], [0.0, mu]]), np.array([-lr * (1.0 + mu), -lr * mu])
 
+    def generator(self, t: float) -> tuple[Array, Array]:
+        """Of the flow; at its start ṡ = ∇L/(r + 1), the limit of ∇L − (r/τ) s."""
+        root = math.sqrt(self.lr)
+        tau = root * t
+        damping, driving = (self.r / tau, 1.0) if tau > 0 else (0.0, 1.0 / (self.r + 1.0))
+        return np.array([[0.0, -root], [0.0, -root * damping]]), np.array([0.0, root * driving])
+
     def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
         """Of the flow sublinear, t^{−r}; of discrete steps linear in the end, 1 − lr·γ·λ_min a step.
 

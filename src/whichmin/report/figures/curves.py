@@ -69,7 +69,7 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
 
 def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
     """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
-    steps, mse = array(curve.steps), array(curve.mse)
+    steps, mse = array(curve.steps), array(curve.losses)
     if not len(steps):
         return steps, mse
     if run is not None:
