@@ -81,7 +81,7 @@ def test_a_task_of_labels_is_one_of_classes():
     task = wm.Task.from_frame(table(), "kind")
     assert task.classes == ("flat", "villa")
     assert (task.y.dtype, task.y.shape, task.outputs) == (torch.int64, (28,), 2)
-    assert repr(task.loss).startswith("CrossEntropyLoss")
+    assert task.loss.takes_classes
     logistic = wm.Task.from_frame(table(), "kind", loss=torch.nn.BCEWithLogitsLoss())
     assert torch.equal(logistic.y[:, 0], task.y.float())
     whole = wm.Task.from_frame(table().assign(floor=np.arange(N) % 3), "floor", loss=torch.nn.CrossEntropyLoss())
@@ -172,7 +172,7 @@ def spoiled(column, value, rows=(3, 5)):
         (
             table().assign(kind=np.resize(["a", "b", "c"], N)),
             {"target": "kind", "loss": torch.nn.MSELoss()},
-            r"the target 'kind' holds 3 labels, and MSELoss\(\) takes amounts: leave loss out, or pass",
+            r"the target 'kind' holds 3 labels, and .* takes amounts: leave loss out, or pass",
         ),
         (table().assign(kind="flat"), {"target": "kind"}, "all rows of the target 'kind' are 'flat'"),
         (
