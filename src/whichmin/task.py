@@ -116,9 +116,7 @@ class Task:
                 )
         classes = None if y.is_floating_point() else _classes(self.classes, loss, {"y": y, "y_test": y_test})
         if classes is None and self.classes is not None:
-            raise DataError(
-                f"classes are those of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out."
-            )
+            raise DataError(f"classes are of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out.")
         if len(row_shape) < 2 and math.prod(self.row_shape) == y[0].numel():
             row_shape = self.row_shape
         arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}

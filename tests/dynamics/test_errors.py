@@ -36,7 +36,7 @@ from whichmin.tangent import memory
         ({"steps": 1.5}, r"steps is 1.5; gradient descent makes whole steps.*flow=True"),
         ({"steps": [1, 2.5]}, "whole steps"),
         ({"steps": "many"}, "steps is 'many'"),
-        ({"steps": None}, "steps is None"),
+        ({"steps": [2, None]}, "steps is "),
         ({"until": 0}, "until is 0; expected a positive"),
         ({"until": -1e-3}, "until is -0.001"),
         ({"until": math.inf}, "until is inf"),

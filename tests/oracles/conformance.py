@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -129,10 +129,17 @@ class Linear:
     task: wm.Task
     J: dict[str, Tensor]
     J_test: dict[str, Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss
 
     @classmethod
-    def of(cls, model: nn.Module, task: wm.Task) -> Linear:
-        return cls(model, task, plain_jacobian(model, task.X), plain_jacobian(model, task.X_test))
+    def of_case(cls, case: Case, outputs: int) -> Linear:
+        """That of :func:`network_for`."""
+        return cls(*network_for(case, outputs), *_jacobians(case.matrices_only, outputs))
+
+    @classmethod
+    def of(cls, model: nn.Module, task: wm.Task, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Linear:
+        features = plain_jacobian(model, task.X), plain_jacobian(model, task.X_test)
+        return cls(model, task, *features, loss or nn.functional.mse_loss)
 
     def outputs(self, values: dict[str, Tensor], test: bool = False) -> Tensor:
         J, X = (self.J_test, self.task.X_test) if test else (self.J, self.task.X)
@@ -151,11 +158,18 @@ class Linear:
         order = batch_order(self.task.n, course.get("batch_size"), course.get("seed", 0))
         for _ in range(steps):
             rows = next(order)
-            r = (self.outputs({n: v.detach() for n, v in values.items()}) - self.task.y)[rows]
-            seed = r * (2.0 / r.numel())
+            f = self.outputs({n: v.detach() for n, v in values.items()})[rows].requires_grad_()
+            (seed,) = torch.autograd.grad(self.loss(f, self.task.y[rows]), f)
             for name, value in values.items():
                 value.grad = torch.einsum("nc,nc...->...", seed, self.J[name][rows]).contiguous()
             optimizer.step()
             if scheduler is not None:
                 scheduler.step()
         return {n: v.detach() for n, v in values.items()}
+
+
+@cache
+def _jacobians(matrices_only: bool, outputs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of the network of a case; nobody may change them."""
+    model, task = network_for(Case("", torch.optim.SGD, matrices_only), outputs)
+    return plain_jacobian(model, task.X), plain_jacobian(model, task.X_test)

@@ -58,7 +58,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
     from whichmin.studies.experiment.optimizers import labels
 
     factories = zip(labels(experiment.optimizer), map(build_optimizer, experiment.optimizer), strict=True)
-    choices = [
+    recipes = [
         (
             name if len(sizes) == 1 else f"{name}, {'full batch' if size is None else f'batch {size}'}",
             Recipe(factory, size, experiment.seed),
@@ -71,7 +71,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
         return compare(
             lambda seed: build_network(experiment, task, seed),
             task,
-            choices,
+            recipes,
             experiment.seeds,
             train=experiment.train,
             until=experiment.until,

@@ -20,11 +20,12 @@ def linear(
     test: Annotated[float, Parameter(help="Of a table: the share of its rows that are left out.")] = 0.3,
     standardize: Annotated[bool, Parameter(help="Of a table: numbers get mean 0 and standard deviation 1.")] = True,
     n_train: Annotated[int, Parameter(help="Training points.")] = 10,
+    data_seed: Annotated[int, Parameter(help="Seed of the draw of them.")] = 0,
     inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
     outputs: Annotated[int, Parameter(help="Outputs of random data.")] = 3,
     width: Annotated[int, Parameter(help="Hidden units of the network looked at in detail.")] = 200,
     exponent: Annotated[float, Parameter(help="a of its initialization N(0, h^-2a).")] = 0.5,
-    seed: Annotated[int, Parameter(help="Seed of that network and of random data.")] = 0,
+    network_seed: Annotated[int, Parameter(help="Seed of that network.")] = 0,
     widths: Annotated[str, Parameter(help="Widths of the sweep, or none.")] = "100,200,400,800,1600,3200,6400",
     exponents: Annotated[str, Parameter(help="Exponents a of the sweep.")] = "0.3,0.35,0.4,0.5",
     seeds: Annotated[int, Parameter(help="Networks per width and exponent.")] = 20,
@@ -41,13 +42,13 @@ def linear(
     from whichmin.linear.study import study
 
     table = {"target": target, "test": test, "standardize": standardize}
-    X, Y = _problem(data, n_train, inputs, outputs, seed, table)
+    X, Y = _problem(data, n_train, inputs, outputs, data_seed, table)
     answer = study(
         X,
         Y,
         width=width,
         exponent=exponent,
-        seed=seed,
+        network_seed=network_seed,
         widths=heights,
         exponents=powers,
         seeds=seeds,

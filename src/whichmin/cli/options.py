@@ -29,7 +29,6 @@ def _rates() -> str:
 
 
 _RATES = _rates()
-_HIDDEN_NAMES = ("--hidden", "--width")
 _HIDDEN_HELP = "Widths of the hidden layers, such as 600,600; for a cnn the channels."
 _OPTIMIZER_HELP = (
     "What trains; several separated by commas are compared: sgd,adam,adagrad. Settings follow a colon: "
@@ -40,10 +39,10 @@ _COUNTED = "100; of a table all rows"
 _TOL_HELP = "Tolerance of the prediction, relative to the targets' standard deviation."
 
 
-def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
+def _option(field: str, text: str, default: str | None = None) -> Parameter:
     """An option of an experiment's field; its help ends with the experiment's own default."""
     shown = str(_DEFAULTS[field]) if default is None else default
-    return Parameter(name=names or None, help=f"{text} [default: {shown}]", show_default=False)
+    return Parameter(help=f"{text} [default: {shown}]", show_default=False)
 
 
 @Parameter(name="*")
@@ -74,7 +73,7 @@ class Question:
     network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
     hidden: Annotated[
         str | None,
-        _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="2048; for a cnn 64,64,64"),
+        _option("hidden", _HIDDEN_HELP, default="2048; for a cnn 64,64,64"),
     ] = None
     parametrization: Annotated[str | None, _option("parametrization", "ntk or standard.")] = None
     activation: Annotated[str | None, _option("activation", "relu, leaky_relu, erf, tanh, gelu or linear.")] = None
@@ -158,9 +157,7 @@ def _compared(field: str, text: str) -> Parameter:
 class Comparing(Question):
     """Options of a comparison: those of an experiment, with several batch sizes and some defaults of its own."""
 
-    hidden: Annotated[
-        str | None, _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="512; for a cnn 64,64,64")
-    ] = None
+    hidden: Annotated[str | None, _option("hidden", _HIDDEN_HELP, default="512; for a cnn 64,64,64")] = None
     seeds: Annotated[int | None, _compared("seeds", "How many initializations; 6 at least for the default level.")] = (
         None
     )

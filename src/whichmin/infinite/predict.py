@@ -73,7 +73,7 @@ def predict(
     task: Task,
     lr: float | None = None,
     *,
-    steps: float = math.inf,
+    steps: float | None = None,
     flow: bool = False,
 ) -> InfinitePrediction:
     """The mean and covariance, over initializations, of networks trained by full-batch gradient descent.
@@ -91,7 +91,7 @@ def predict(
         network: a :class:`FullyConnected` or another object with ``ntk`` and ``nngp``, or a model for :func:`describe`.
         task: with test inputs.
         lr: the learning rate; needed for a finite number of steps, and checked for stability where given, but for flow.
-        steps: an integer, or with ``flow=True`` any number of 0 or more; the limit by default.
+        steps: an integer, or with ``flow=True`` any number of 0 or more; None (or ``math.inf``) for the limit.
         flow: gradient flow at time lr·steps.
 
     Returns:
@@ -111,6 +111,7 @@ def predict(
             "the ensemble of infinitely wide networks is known for the mean square error, and the task has "
             f"{task.loss!r}: pass a Task with loss=torch.nn.MSELoss(), or predict networks of a finite width."
         )
+    steps = math.inf if steps is None else steps
     _check_times(lr, steps, flow)
     kernels = describe(network) if isinstance(network, nn.Module) else network
     X, X_test = _points(task)

@@ -12,22 +12,20 @@ from torch import Tensor, nn
 from whichmin.errors import InputError
 from whichmin.inputs import InputsLike, pair_of_inputs
 from whichmin.kernels.layout import to_matrix
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.compress import compressed, merged
 from whichmin.tangent.context import own_context
 from whichmin.tangent.contract import contract
 from whichmin.tangent.copying import in_single_precision, without_shared_memory
-from whichmin.tangent.examine import (
-    Examination,
-    by_first_right_route,
-    check_modules,
-    examine,
-    metric_weights,
-)
-from whichmin.tangent.factors import Factors, Route, factorize
-from whichmin.tangent.features import Metric
+from whichmin.tangent.examination import Examination
+from whichmin.tangent.examine import examine
+from whichmin.tangent.factors import Factors, factorize
+from whichmin.tangent.fallback import by_first_right_route
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.memory import available_bytes, require, size
+from whichmin.tangent.metric import Metric, metric_weights
 from whichmin.tangent.model import finite
+from whichmin.tangent.route import Route
 
 logger = logging.getLogger(__name__)
 

@@ -11,10 +11,10 @@ from whichmin.errors import ModelError
 from whichmin.inputs import InputsLike, as_inputs
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.tangent.autograd import jvp, leaves_of
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import merge_shared, private_copy
-from whichmin.tangent.examine import check_modules
-from whichmin.tangent.features import Metric
+from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
 
 

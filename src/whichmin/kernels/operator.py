@@ -11,10 +11,11 @@ from whichmin.errors import InputError
 from whichmin.inputs import AnyInputs, InputsLike, pair_of_inputs
 from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import without_shared_memory
-from whichmin.tangent.examine import check_modules, examine, metric_weights
-from whichmin.tangent.features import Metric
+from whichmin.tangent.examine import examine
+from whichmin.tangent.metric import Metric, metric_weights
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator

@@ -39,11 +39,11 @@ def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
     return weights[0].T, weights[1], X.flatten(1), task.y
 
 
-def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
+def layers(model: nn.Module, X: Tensor) -> list[Tensor]:
     """The weights W_1 … W_L of a module that computes W_L ⋯ W_1 x, checked on the inputs X and on random ones.
 
     Args:
-        module: linear layers without biases.
+        model: linear layers without biases.
         X: inputs, (N, …).
 
     Returns:
@@ -54,9 +54,9 @@ def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
             outputs that are not the product of the weights: an activation, a factor, a skip connection, layers used in
             another order.
     """
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"got a {type(module).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")
-    named = list(module.named_parameters())
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"got a {type(model).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")
+    named = list(model.named_parameters())
     other = [f"{name} {tuple(p.shape)}" for name, p in named if p.ndim != 2]
     if other:
         raise ModelError(
@@ -65,7 +65,7 @@ def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
         )
     weights = [p.detach() for _, p in named]
     _checks.chain(weights)
-    _verify(module, weights, X)
+    _verify(model, weights, X)
     return weights
 
 

@@ -19,7 +19,7 @@ RANGE = 600.0
 SUM = 1e-4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CrossEntropy(Loss):
     """``torch.nn.CrossEntropyLoss()``: L = −(1/D) Σ_i Σ_c T_ic log softmax(f_i)_c.
 

@@ -17,7 +17,7 @@ from whichmin.losses.loss import Array, Loss, Objective, Reduction, check_range,
 PerOutput = float | tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Elementwise(Loss):
     """L = (1/D) Σ ℓ(f, y) over outputs, D their number, or 1 for a sum. Each loss gives ℓ and its derivatives in f.
 
@@ -101,7 +101,7 @@ def _sigmoid(f: Array) -> Array:
     return 0.5 * (1.0 + np.tanh(0.5 * f))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class BinaryCrossEntropy(Elementwise):
     """``torch.nn.BCEWithLogitsLoss()``: ℓ = w [(1 − y) f + (1 − y + p y) log(1 + e^{−f})], y from 0 to 1.
 
@@ -114,6 +114,11 @@ class BinaryCrossEntropy(Elementwise):
 
     weight: PerOutput | None = None
     positive: PerOutput | None = None
+
+    @property
+    def name(self) -> str:
+        """``BCEWithLogitsLoss``."""
+        return "BCEWithLogitsLoss"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Torch's own."""
@@ -162,7 +167,7 @@ class BinaryCrossEntropy(Elementwise):
             return np.log(_column_values(self.positive, column) * y) - np.log(1.0 - y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Huber(Elementwise):
     """``torch.nn.HuberLoss``, and with ``smooth`` ``torch.nn.SmoothL1Loss``, which is divided by δ.
 
@@ -183,6 +188,11 @@ class Huber(Elementwise):
         if self.smooth:
             return functional.smooth_l1_loss(outputs, targets, reduction=self.reduction, beta=self.delta)
         return functional.huber_loss(outputs, targets, reduction=self.reduction, delta=self.delta)
+
+    @property
+    def name(self) -> str:
+        """``SmoothL1Loss`` where it is divided."""
+        return "SmoothL1Loss" if self.smooth else "HuberLoss"
 
     @property
     def _scale(self) -> float:
@@ -206,7 +216,7 @@ class Huber(Elementwise):
         return self._scale
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Poisson(Elementwise):
     """``torch.nn.PoissonNLLLoss()`` with ``log_input``: ℓ = e^f − y f, y ≥ 0.
 
@@ -217,6 +227,11 @@ class Poisson(Elementwise):
     label = "Poisson loss"
 
     full: bool = False
+
+    @property
+    def name(self) -> str:
+        """``PoissonNLLLoss``."""
+        return "PoissonNLLLoss"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Torch's own."""
@@ -255,7 +270,7 @@ class Poisson(Elementwise):
             return np.log(y)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Gaussian(Elementwise):
     """``torch.nn.GaussianNLLLoss()`` with a fixed variance v: ℓ = ((f − y)²/v + log v)/2.
 
@@ -268,6 +283,11 @@ class Gaussian(Elementwise):
 
     variance: PerOutput = 1.0
     full: bool = False
+
+    @property
+    def name(self) -> str:
+        """``GaussianNLLLoss``."""
+        return "GaussianNLLLoss"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Torch's own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ SAME = 1e-6
 PRODUCTS = 30
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class General(Loss):
     """A loss of the user's own, such as ``lambda f, y: (f - y).abs().mean()``.
 
@@ -32,14 +32,22 @@ class General(Loss):
 
     Attributes:
         function: (f, y) → scalar; f is (n, C), y as the task holds it.
-        name: what it is called.
+        called: its name.
     """
 
     takes_classes = True
     label = "loss"
 
-    name: str
-    function: Callable[[Tensor, Tensor], Tensor] | None = field(default=None, repr=False)
+    called: str
+    function: Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __repr__(self) -> str:
+        return self.called
+
+    @property
+    def name(self) -> str:
+        """As it is called."""
+        return self.called
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The function's value.
@@ -49,19 +57,21 @@ class General(Loss):
             ResultError: it was loaded with a saved result, which holds no functions.
         """
         if self.function is None:
-            raise ResultError(f"a loaded task holds no loss {self.name}: make the Task again with loss={self.name}.")
+            raise ResultError(
+                f"a loaded task holds no loss {self.called}: make the Task again with loss={self.called}."
+            )
         try:
             value: Any = self.function(outputs, targets)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise InputError(
-                f"the loss {self.name} fails on outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}, "
+                f"the loss {self.called} fails on outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}, "
                 f"{targets.dtype}: {error}"
             ) from error
         if not isinstance(value, Tensor) or value.numel() != 1:
             got = (
                 f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
             )
-            raise InputError(f"the loss {self.name} gives {got}; expected a scalar tensor: add .mean().")
+            raise InputError(f"the loss {self.called} gives {got}; expected a scalar tensor: add .mean().")
         return value.reshape(())
 
     def objective(self, targets: Tensor, outputs: int) -> Objective:
@@ -87,9 +97,11 @@ class General(Loss):
             gradient = torch.autograd.grad(whole, moving, allow_unused=True)[0] if whole.requires_grad else None
             whole = whole.detach()
         if not bool(torch.isfinite(whole)):
-            raise InputError(f"the loss {self.name} is {float(whole)} on outputs of about 1; expected a finite number.")
+            raise InputError(
+                f"the loss {self.called} is {float(whole)} on outputs of about 1; expected a finite number."
+            )
         if gradient is None:
-            raise InputError(f"the loss {self.name} has no gradient: compute it with torch from the outputs.")
+            raise InputError(f"the loss {self.called} has no gradient: compute it with torch from the outputs.")
         with torch.no_grad():
             rows = torch.stack([self(f[i : i + 1], y[i : i + 1]) for i in range(len(y))])
             pairs = [(i, j, self(f[[i, j]], y[[i, j]])) for i, j in itertools.combinations(range(len(y)), 2)]
@@ -100,7 +112,7 @@ class General(Loss):
             if max(apart) <= SAME * (float(rows.abs().max()) + float(whole.abs())):
                 return
         raise InputError(
-            f"the loss {self.name} is neither the mean nor the sum of the losses of its rows: on {len(y)} rows it is "
+            f"the loss {self.called} is neither the mean nor the sum of the losses of its rows: on {len(y)} rows it is "
             f"{float(whole):.6g}, their mean is {float(rows.mean()):.6g}. A loss that mixes rows has no per-row "
             "gradient; take one that adds up over rows."
         )

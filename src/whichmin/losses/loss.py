@@ -8,9 +8,10 @@ that r is the residual and keeps its digits when it is small.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -35,6 +36,16 @@ class Loss(ABC):
     is_quadratic: ClassVar[bool] = False
     takes_classes: ClassVar[bool] = False
     label: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        """What torch calls it."""
+        return f"{type(self).__name__}Loss"
+
+    def __repr__(self) -> str:
+        fields: Any = dataclasses.fields(self)  # type: ignore[arg-type]
+        settings = [f"{f.name}={getattr(self, f.name)!r}" for f in fields if getattr(self, f.name) != f.default]
+        return f"{self.name}({', '.join(settings)})"
 
     @abstractmethod
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from whichmin.losses.loss import Array, Loss, Objective, Reduction, count_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class MeanSquaredError(Loss):
     """``torch.nn.MSELoss()``: L = (1/n·C) Σ (f − y)², ∂L/∂f = γ (f − y) with γ = 2/(n·C); a sum has γ = 2."""
 
@@ -20,6 +20,11 @@ class MeanSquaredError(Loss):
     label = "MSE"
 
     reduction: Reduction = "mean"
+
+    @property
+    def name(self) -> str:
+        """``MSELoss``."""
+        return "MSELoss"
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The mean square of f − y."""

@@ -25,7 +25,7 @@ from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
 from whichmin.storage import load_folder, located, save_folder
 from whichmin.tangent.copying import moved_copy
-from whichmin.tangent.examine import evaluate, trainable
+from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 
 T = TypeVar("T")

@@ -15,9 +15,10 @@ from whichmin.errors import InputError, ModelError, OptimizerError, WhichminErro
 from whichmin.inputs import AnyInputs
 from whichmin.optimizers.metric import last_metric
 from whichmin.tangent.autograd import call
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import private_copy
-from whichmin.tangent.examine import check_modules, examine
+from whichmin.tangent.examine import examine
 from whichmin.tangent.model import trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint

@@ -109,16 +109,18 @@ class Linearization:
         if self.theta is not None:
             taken = self.kept(t) - 1.0
             decay = taken * self.theta[0], taken * self.theta[1]
+        least = self.objective.minimizer
+        remainder = "interpolant" if least is None else "unconverged"
         return linearized_terms(
             self.plain,
-            y=None if self.objective.minimizer is None else torch.from_numpy(self.objective.minimizer),
+            y=None if least is None else torch.from_numpy(least),
             f0=self.f0,
             f0_test=self.f0_test,
             train=self.train(t),
             in_metric=None if self.metric is None else Interpolator(self.cross, self.spectrum),
             decay=decay,
             test=self.test(t),
-            remainder="unconverged" if self.metric is None else "geometry",
+            remainder=remainder if self.metric is None else "geometry",
         )
 
     def floor(self) -> float:

@@ -15,13 +15,17 @@ from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.examine import Examination, by_first_right_route, check_modules, examine
-from whichmin.tangent.factors import Route
-from whichmin.tangent.features import Features, Metric, features_of
+from whichmin.tangent.examination import Examination
+from whichmin.tangent.examine import examine
+from whichmin.tangent.fallback import by_first_right_route
+from whichmin.tangent.features import Features, features_of
 from whichmin.tangent.memory import require
+from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
+from whichmin.tangent.route import Route
 from whichmin.task import Task
 
 logger = logging.getLogger(__name__)

@@ -90,7 +90,7 @@ class LinearRule(Rule, ABC):
 
     def limit(self, largest: float, gamma: float) -> float:
         """The learning rate from which the mode of the largest eigenvalue no longer converges."""
-        return math.inf if self.flow else self._largest_product / (gamma * largest)
+        return math.inf if self.flow or not gamma else self._largest_product / (gamma * largest)
 
     @cached_property
     def _largest_product(self) -> float:
@@ -120,7 +120,7 @@ class LinearRule(Rule, ABC):
     def largest_stable(self, k: float, gamma: float) -> float:
         """The eigenvalue at the limit of stability of step number k."""
         rate = self.rate(k)
-        if rate == 0.0:
+        if rate == 0.0 or not gamma:
             return math.inf
         momentum = None if self.schedule.momentum is None else self.schedule.momentum(int(k))
         if momentum is None or self.flow:

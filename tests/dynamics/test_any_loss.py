@@ -1,0 +1,209 @@
+"""Every loss: the linearized prediction against the optimizer on the linearized network, paths against training."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import whichmin as wm
+from oracles.conformance import CASES, COURSES, Linear
+from oracles.linear_rules import distance, mlp_problem
+from oracles.losses import KINDS, numbers
+from whichmin.errors import InputError
+
+NAMED = {case.name: case for case in CASES}
+RULES = ["SGD", "SGD1", "Nesterov", "HigherMomentum1", "Preconditioned", "Adam", "Adagrad"]
+STEPS = 13
+SGD = partial(torch.optim.SGD, lr=0.05)
+EVERY = pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+
+
+def network(outputs=3, width=9):
+    return mlp_problem((4, width), 7, outputs, seed=0, bias=True, bias_std=1.0)[0]
+
+
+def agrees(kind, case, course):
+    model, task = network(), kind.task()
+    linear = Linear.of(model, task, kind.torch)
+    found = wm.predict(model, task, case.factory, steps=STEPS, relinearize="never", **course)
+    values = linear.train(case, STEPS, course)
+    train, test = linear.outputs(values), linear.outputs(values, test=True)
+    assert distance(train, linear.outputs({})) > 1e-4
+    assert distance(found.train, train) < 1e-10
+    assert distance(found.test, test) < 1e-10
+    for name, value in values.items():
+        assert distance(found.parameters()[name], value) < 1e-10, name
+    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
+    assert float(found.curve.losses[-1]) == pytest.approx(float(kind.torch(train, task.y)), rel=1e-8)
+
+
+@EVERY
+@pytest.mark.parametrize("course", COURSES)
+def test_gradient_descent_is_exact_on_the_linearized_network(kind, course):
+    agrees(kind, NAMED["SGD"], COURSES[course])
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("course", ["full", "both"])
+@pytest.mark.parametrize("loss", ["classes weighted", "logistic"])
+def test_every_rule_is_exact_on_the_linearized_network(name, course, loss):
+    agrees(KINDS[loss], NAMED[name], COURSES[course])
+
+
+@EVERY
+def test_a_path_ends_where_training_does(kind):
+    model, task = network(width=64), kind.task()
+    rate = 0.2 / ((task.objective.gamma or 1.0) * 20.0)
+    optimizer = partial(torch.optim.SGD, lr=rate)
+    run = wm.train(model, task, optimizer, until=None, steps=60)
+    coarse, fine = (wm.predict(model, task, optimizer, steps=60, relinearize=n) for n in (4, 16))
+    moved = distance(run.test, model(task.X_test).detach())
+    off = [distance(p.test, run.test) for p in (coarse, fine)]
+    assert off[1] < 0.02 * moved
+    assert off[1] < 0.5 * off[0]
+    assert fine.error > 0.2 * float((fine.test - run.test).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.AdamW])
+@pytest.mark.parametrize("loss", ["classes", "logistic", "huber"])
+def test_an_adaptive_path_ends_where_training_does(optimizer, loss):
+    model, task = network(width=64), KINDS[loss].task()
+    factory = partial(optimizer, lr=3e-3)
+    run = wm.train(model, task, factory, until=None, steps=80)
+    found = wm.predict(model, task, factory, steps=80, relinearize="path", tol=5e-3)
+    assert found.method == "relinearized"
+    assert found.intervals < 60
+    moved = distance(run.test, model(task.X_test).detach())
+    off = distance(found.test, run.test)
+    assert off < 0.03 * moved
+    assert found.error > 0.2 * float((found.test - run.test).square().mean().sqrt())
+
+
+def test_steps_to_a_loss_are_those_of_training():
+    model, task = network(width=128), KINDS["classes"].task()
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    run = wm.train(model, task, optimizer, until=0.02)
+    found = wm.predict(model, task, optimizer, until=0.02, relinearize="path")
+    assert run.steps > 100
+    assert found.steps == pytest.approx(run.steps, rel=0.02)
+    assert float(found.curve.steps[-1]) == pytest.approx(found.steps)
+    assert distance(found.test, run.test) < 0.02 * float(run.test.std())
+
+
+@pytest.mark.parametrize("loss", [k for k, kind in KINDS.items() if kind.minimizer])
+def test_the_limit_is_where_many_steps_lead(loss):
+    model, task = network(width=40), KINDS[loss].task(n=4)
+    optimizer = partial(torch.optim.SGD, lr=0.5 / (task.objective.gamma * 30.0))
+    late, limit = (wm.predict(model, task, optimizer, steps=s, relinearize="never") for s in (200_000, math.inf))
+    assert distance(limit.train, late.train) < 1e-3
+    assert distance(limit.test, late.test) < 1e-3
+    value = task.objective.value(limit.train.reshape(-1).numpy() - task.objective.origin)
+    assert value == pytest.approx(task.objective.lowest, abs=1e-9)
+
+
+@pytest.mark.parametrize("loss", [k for k, kind in KINDS.items() if not kind.minimizer])
+def test_without_a_finite_minimizer_there_is_no_limit(loss):
+    known = "max_margin" if "function" not in loss and loss != "absolute" else "not known"
+    with pytest.raises(InputError, match=known):
+        wm.predict(network(), KINDS[loss].task(), SGD)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_the_flow_is_the_limit_of_small_steps(momentum):
+    model, task = network(), KINDS["classes"].task()
+    time, small = 3.0, 2e-4
+
+    def heavy(lr, flow):  # the friction b = (1 − μ)/√lr is that of the flow
+        mu = momentum if flow else 1 - (1 - momentum) * math.sqrt(lr / 0.1)
+        return partial(torch.optim.SGD, lr=lr, momentum=mu if momentum else 0.0)
+
+    flow = wm.predict(model, task, heavy(0.1, True), steps=time / 0.1, flow=True, relinearize="never")
+    steps = round(time / 0.1 * math.sqrt(0.1 / small)) if momentum else round(time / small)
+    descent = wm.predict(model, task, heavy(small, False), steps=steps, relinearize="never")
+    assert distance(flow.train, descent.train) < (5e-2 if momentum else 2e-3)
+
+
+def test_what_is_said_of_class_numbers():
+    task = KINDS["classes"].task()
+    model = network()
+    run = wm.train(model, task, SGD, until=None, steps=200)
+    explained = wm.explain(run)
+    assert "unconverged" not in explained.terms
+    assert distance(explained.total, run.test) < 1e-12
+    rows = explained.test_error()
+    assert list(rows.columns) == ["term", "loss", "change", "accuracy"]
+    assert rows["loss"].iloc[-1] == pytest.approx(float(nn.CrossEntropyLoss()(run.test, task.y_test)), rel=1e-9)
+    right = (run.test.argmax(1) == task.y_test).double().mean()
+    assert rows["accuracy"].iloc[-1] == pytest.approx(float(right))
+    assert explained.to_frame()["target"].sum() == task.n_test
+
+
+def test_partial_sums_are_judged_by_the_loss():
+    task = KINDS["logistic"].task(outputs=1)
+    run = wm.train(network(1), task, SGD, until=None, steps=50)
+    explained = wm.explain(run)
+    first = next(iter(explained.terms.values()))
+    rows = explained.test_error()
+    assert rows["loss"][0] == pytest.approx(float(nn.BCEWithLogitsLoss()(first.double(), task.y_test)), rel=1e-12)
+    assert rows["accuracy"][0] == pytest.approx(float(((first > 0) == (task.y_test > 0.5)).double().mean()))
+    assert np.cumsum(rows["change"]).iloc[-1] == pytest.approx(rows["loss"].iloc[-1])
+
+
+def test_a_recorded_loop_of_cross_entropy_is_measured_by_it():
+    task, model = KINDS["classes"].task(), network(width=32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(40):
+            optimizer.zero_grad()
+            nn.CrossEntropyLoss()(model(task.X), task.y).backward()
+            optimizer.step()
+    assert not any("loss" in note for note in recorder.notes)
+    last = recorder.snapshots[-1]
+    assert last.loss == pytest.approx(float(nn.CrossEntropyLoss()(last.train, task.y)))
+    explained = wm.explain(recorder)
+    assert distance(explained.total, last.test) < 1e-12
+    replayed = wm.explain(recorder, loader=[(task.X, task.y)] * 40)
+    assert distance(replayed.total, last.test) < 1e-9
+    assert "history" in replayed.terms or "drift" in replayed.terms
+
+
+def test_a_loop_of_another_loss_is_remarked():
+    task, model = KINDS["classes"].task(), network(width=32)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            nn.functional.mse_loss(model(task.X), task.encoded(task.y).double()).backward()
+            optimizer.step()
+    assert any("loss" in note for note in recorder.notes)
+
+
+def test_results_keep_the_loss(tmp_path):
+    for name, kind in KINDS.items():
+        task = kind.task()
+        run = wm.train(network(), task, partial(torch.optim.SGD, lr=1e-3), until=None, steps=2)
+        run.save(tmp_path / name)
+        loaded = wm.Run.load(tmp_path / name)
+        assert repr(loaded.task.loss) == repr(task.loss)
+        assert loaded.task.classes == task.classes
+        if "function" not in name and name != "absolute":
+            assert loaded.task.loss == task.loss
+            assert loaded.task.objective.gamma == task.objective.gamma
+
+
+def test_compare_and_seeds_judge_by_the_loss():
+    g = torch.Generator().manual_seed(0)
+    X, X_test = (torch.randn(n, 4, generator=g, dtype=torch.float64) for n in (8, 12))
+    task = wm.Task(X, numbers(8, 3, g), X_test, numbers(12, 3, g), nn.CrossEntropyLoss())
+    make = lambda seed: mlp_problem((4, 32), 7, 3, seed=seed)[0]  # noqa: E731
+    found = wm.compare(
+        make, task, {"gd": SGD, "adam": partial(torch.optim.Adam, lr=1e-3)}, seeds=3, until=None, steps=40
+    )
+    assert found.to_frame() is not None
+    spread = wm.seeds(make, task, SGD, seeds=3, steps=40)
+    assert spread.test.shape == (3, 12, 3)
