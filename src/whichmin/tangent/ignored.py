@@ -12,12 +12,16 @@ from whichmin.inputs import Inputs, moved, named_tensors
 from whichmin.tangent.copying import moved_copy
 from whichmin.tangent.model import evaluate
 
+#: How many rows are tried before an input is said to be ignored.
+MOST = 64
+
 
 def check_all_matter(model: nn.Module, X: Inputs, rows: list[int]) -> None:
     """Refuse inputs of which one has no say in the outputs.
 
-    Its values at a few rows are replaced. Where that changes nothing it is tried again on a copy with other parameters,
-    since all outputs are zero where an output layer is, and with values of which a model may not know what to do.
+    Its values at a few rows are replaced. Where that changes nothing it is tried again at more rows, where others
+    inputs may let it pass, on a copy with other parameters, since all outputs are zero where an output layer is, and with
+    values of which a model may not know what to do.
 
     Args:
         model: the network.
@@ -33,8 +37,9 @@ def check_all_matter(model: nn.Module, X: Inputs, rows: list[int]) -> None:
     if not names:
         return
     copy, there = moved_copy(model).cpu(), moved(X, "cpu")
+    more = list(range(min(len(X), MOST)))
     for label in names:
-        if not _matters(copy, there, rows, label, bold=True):
+        if not _matters(copy, there, more, label, bold=True):
             raise ModelError(
                 f"the outputs of {type(model).__name__} do not change with {label}: it ignores this argument. Leave it "
                 "out of X, or look how the model's forward spells it."
