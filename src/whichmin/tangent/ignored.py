@@ -19,9 +19,9 @@ MOST = 64
 def check_all_matter(model: nn.Module, X: Inputs, rows: list[int]) -> None:
     """Refuse inputs of which one has no say in the outputs.
 
-    Its values at a few rows are replaced. Where that changes nothing it is tried again at more rows, where others
-    inputs may let it pass, on a copy with other parameters, since all outputs are zero where an output layer is, and with
-    values of which a model may not know what to do.
+    Its values at a few rows are replaced. Where that changes nothing it is tried again at more rows, where other inputs
+    may let it pass; on a copy with other parameters, since outputs are zero where an output layer is; and with values
+    of which a model may not know what to do.
 
     Args:
         model: the network.
