@@ -17,6 +17,7 @@ from whichmin.dynamics.rules.adagrad import AdaGrad
 from whichmin.dynamics.rules.adam import Adam
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.dynamics.rules.rmsprop import RMSprop
+from whichmin.losses import MeanSquaredError
 
 OPTIMIZERS = {
     "adagrad": partial(torch.optim.Adagrad, lr=0.02),
@@ -280,7 +281,8 @@ def test_a_path_of_a_step_or_two_ends():
 def test_an_edge_matters_while_much_is_left_to_be_fitted(edge, accepted, matters):
     curve = [(0.0, 1.0), (10.0, 0.5), (25.0, 0.25), (30.0, 0.01)]
     outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=edge)
-    assert _edge_matters(outcome, accepted) is matters
+    objective = MeanSquaredError().objective(torch.zeros(4, 1), 1)
+    assert _edge_matters(outcome, accepted, objective) is matters
 
 
 @pytest.mark.parametrize(("lr", "is_known"), [(1e-3, True), (3e-2, False)])

@@ -140,7 +140,7 @@ def test_one_interval_is_compared_with_the_linearization(of_known_order):
 def test_auto_divides_until_the_error_is_accepted(of_known_order, accepted):
     """Each path is compared with the one before, whatever their ratio: errors of one direction come out too small."""
     predictor, followed, start = of_known_order
-    outcome = predictor.predict("path", accepted / predictor.problem.target_std)
+    outcome = predictor.predict("path", accepted / predictor.problem.scale(torch.empty(0)))
     counts = [n for n, _ in followed]
     assert outcome.intervals == counts[-1]
     assert outcome.error <= accepted
