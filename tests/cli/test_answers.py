@@ -158,3 +158,67 @@ def test_the_default_question(cli):
     code, out, err = cli("explain", "--seeds", "1", "--until", "1e-2")
     assert code == 0, err
     assert "interpolant" in out
+
+
+@pytest.fixture
+def homes(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    area, price = torch.randn(30, generator=generator), torch.randn(30, generator=generator)
+    rows = [f"{a:.4f},{'ab'[i % 2]},{p:.4f}" for i, (a, p) in enumerate(zip(area, price, strict=True))]
+    path = tmp_path / "homes.csv"
+    path.write_text("\n".join(["area,city,price", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ["explain", "predict"])
+def test_a_table_is_asked_about(cli, tmp_path, homes, command):
+    out = tmp_path / command
+    asked = (
+        "--target",
+        "price",
+        "--test",
+        "0.2",
+        "--hidden",
+        "32",
+        "--seeds",
+        "1",
+        "--until",
+        "0.5",
+        "--out",
+        str(out),
+    )
+    code, said, err = cli(command, "--data", str(homes), *asked, "--json")
+    assert code == 0, err
+    config = json.loads(said)["config"]
+    assert (config["target"], config["test"], config["standardize"], config["n_train"]) == ("price", 0.2, True, None)
+    _, plain, _ = cli(command, "--data", str(homes), *asked, "--no-standardize", "--json")
+    assert json.loads(plain)["config"]["standardize"] is False
+    code, said, _ = cli(command, "--data", str(homes), *asked)
+    assert said.splitlines()[0].startswith(f"{homes} · other training and 20% as test points · mlp 32")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (
+            ["--data", "HOMES"],
+            "HOMES is a table: say which column is the target, target='price' or --target; its",
+        ),
+        (
+            ["--data", "HOMES", "--target", "prize"],
+            "no column 'prize'; its columns are 'area', 'city', 'price'. Did",
+        ),
+        (
+            ["--target", "price"],
+            "target is 'price', a column of a table, and data is 'digits': pass a .csv",
+        ),
+        (
+            ["--data", "HOMES", "--target", "price", "--test", "1.5"],
+            "test is 1.5; expected a share of the rows",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_asked_about(cli, homes, tokens, message):
+    code, _, err = cli("predict", *(str(homes) if token == "HOMES" else token for token in tokens))
+    assert code == 2
+    assert message.replace("HOMES", str(homes)) in err

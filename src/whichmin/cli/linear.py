@@ -16,6 +16,9 @@ from whichmin.errors import ConfigError
 def linear(
     *,
     data: Annotated[str | None, Parameter(help="digits, mnist or a path; random data without.")] = None,
+    target: Annotated[str | None, Parameter(help="Of a table, .csv or .parquet: the column of targets.")] = None,
+    test: Annotated[float, Parameter(help="Of a table: the share of its rows that are left out.")] = 0.3,
+    standardize: Annotated[bool, Parameter(help="Of a table: numbers get mean 0 and standard deviation 1.")] = True,
     n_train: Annotated[int, Parameter(help="Training points.")] = 10,
     data_seed: Annotated[int, Parameter(help="Seed of the draw of them.")] = 0,
     inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
@@ -38,7 +41,8 @@ def linear(
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
     from whichmin.linear.study import study
 
-    X, Y = _problem(data, n_train, inputs, outputs, data_seed)
+    table = {"target": target, "test": test, "standardize": standardize}
+    X, Y = _problem(data, n_train, inputs, outputs, data_seed, table)
     answer = study(
         X,
         Y,
@@ -60,7 +64,9 @@ def linear(
     return 0
 
 
-def _problem(data: str | None, n_train: int, inputs: int, outputs: int, seed: int) -> tuple[Any, Any]:
+def _problem(
+    data: str | None, n_train: int, inputs: int, outputs: int, seed: int, table: dict[str, Any]
+) -> tuple[Any, Any]:
     import torch
 
     if data is None:
@@ -73,7 +79,7 @@ def _problem(data: str | None, n_train: int, inputs: int, outputs: int, seed: in
         return example(n_train, inputs, outputs, seed=seed)
     from whichmin.data.load import load
 
-    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64)
+    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64, **table)
     return task.X, task.y
 
 

@@ -35,6 +35,7 @@ _OPTIMIZER_HELP = (
     f"sgd:momentum=0.9,nesterov=true,adam:betas=0.9/0.99. Names: {', '.join(known())}; or your own, "
     "package.module:Class."
 )
+_COUNTED = "100; of a table all rows"
 _TOL_HELP = "Tolerance of the prediction, relative to the targets' standard deviation."
 
 
@@ -51,13 +52,23 @@ class Question:
 
     data: Annotated[
         str | None,
-        _option("data", "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file."),
+        _option(
+            "data",
+            "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file, a table as .csv "
+            "or .parquet.",
+        ),
+    ] = None
+    target: Annotated[str | None, _option("target", "Of a table: the column of targets.", default="none")] = None
+    test: Annotated[float | None, _option("test", "Of a table: the share of its rows to test on.")] = None
+    standardize: Annotated[
+        bool | None,
+        _option("standardize", "Of a table: whether numbers get mean 0 and standard deviation 1.", default="yes"),
     ] = None
     classes: Annotated[
         str | None, _option("classes", "The classes to tell apart, such as 3,8; or all.", default="0,1")
     ] = None
-    n_train: Annotated[int | None, _option("n_train", "Training points.")] = None
-    n_test: Annotated[int | None, _option("n_test", "Test points.")] = None
+    n_train: Annotated[int | None, _option("n_train", "Training points.", default=_COUNTED)] = None
+    n_test: Annotated[int | None, _option("n_test", "Test points.", default=_COUNTED)] = None
     data_seed: Annotated[int | None, _option("data_seed", "Seed of the draw of both.")] = None
     network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
     hidden: Annotated[

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
+from whichmin.inputs import single_tensor
 from whichmin.kernels.spectrum import Spectrum, decompose, rounding_unit
 from whichmin.results import Result, by_point
 from whichmin.task import Task
@@ -113,12 +114,13 @@ def predict(
     steps = math.inf if steps is None else steps
     _check_times(lr, steps, flow)
     kernels = describe(network) if isinstance(network, nn.Module) else network
-    spectrum = _spectrum(kernels.ntk(task.X), task)
+    X, X_test = _points(task)
+    spectrum = _spectrum(kernels.ntk(X), task)
     if lr is not None and not flow and lr >= spectrum.max_lr:
         limit = spectrum.max_lr
         raise DivergenceError(f"lr is {lr:g} and gradient descent converges below {limit:.6g}: lower it.", limit)
     learned = _learned(spectrum.gamma * spectrum.eigenvalues, lr, steps, flow)
-    gain = Interpolator(_double(kernels.ntk(task.X_test, task.X)), spectrum).filtered(learned)
+    gain = Interpolator(_double(kernels.ntk(X_test, X)), spectrum).filtered(learned)
     return _ensemble(kernels, task, spectrum, learned, gain, steps=steps, flow=flow, time=_time(lr, steps))
 
 
@@ -126,10 +128,10 @@ def _ensemble(
     kernels: Kernels, task: Task, spectrum: Spectrum, learned: Tensor, gain: Tensor, **settings: Any
 ) -> InfinitePrediction:
     """The moments of f(x') = f₀(x') + A (Y − f₀(X)) over initializations; ``gain`` is A, ``learned`` 1 − M by mode."""
-    assert task.X_test is not None
+    X, X_test = _points(task)
     y = _double(task.y)
-    cross = gain @ _double(kernels.nngp(task.X, task.X_test))
-    covariance = _double(kernels.nngp(task.X_test)) + gain @ _double(kernels.nngp(task.X)) @ gain.mT - cross - cross.mT
+    cross = gain @ _double(kernels.nngp(X, X_test))
+    covariance = _double(kernels.nngp(X_test)) + gain @ _double(kernels.nngp(X)) @ gain.mT - cross - cross.mT
     missed = torch.linalg.vector_norm(y - spectrum.project(y)) / torch.linalg.vector_norm(y).clamp(min=1e-300)
     Q = spectrum.vectors
     return InfinitePrediction(
@@ -140,6 +142,13 @@ def _ensemble(
         unreached=float(missed),
         **settings,
     )
+
+
+def _points(task: Task) -> tuple[Tensor, Tensor]:
+    """The training and the test inputs."""
+    assert task.X_test is not None
+    what = "an infinitely wide network"
+    return single_tensor(task.X, what), single_tensor(task.X_test, what)
 
 
 def _spectrum(ntk: Tensor, task: Task) -> Spectrum:

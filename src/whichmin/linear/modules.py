@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError
+from whichmin.inputs import single_tensor
 from whichmin.linear import _checks
 from whichmin.task import Task
 
@@ -28,13 +29,14 @@ def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
     """
     if not isinstance(task, Task):
         raise DataError(f"got a model and a {type(task).__name__}; expected a whichmin.Task after a model.")
-    weights = layers(model, task.X)
+    X = single_tensor(task.X, "a linear network")
+    weights = layers(model, X)
     if len(weights) != 2:
         raise ModelError(
             f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
             "For other depths see deep_flow and deep_imbalances."
         )
-    return weights[0].T, weights[1], task.X.flatten(1), task.y
+    return weights[0].T, weights[1], X.flatten(1), task.y
 
 
 def layers(model: nn.Module, X: Tensor) -> list[Tensor]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.cached_layer import CachedCall
 from whichmin.tangent.capture import Capture, Derived
 from whichmin.tangent.layers.base import Use
@@ -26,6 +27,7 @@ class Captured:
         derived: tensors computed from parameters that some use meets.
         reads_integers: whether integers were looked up (see ``Capture``).
         autocast: whether the model itself switches autocast on (see ``Capture``).
+        row_shape: of a row's outputs as the model returns them (see ``Capture``).
     """
 
     outputs: Tensor
@@ -35,6 +37,7 @@ class Captured:
     derived: dict[str, Derived]
     reads_integers: bool
     autocast: bool
+    row_shape: tuple[int, ...]
 
     @property
     def woven(self) -> frozenset[str]:
@@ -56,7 +59,7 @@ class Captured:
 def capture(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     form: Collection[str] = (),
     cached: Mapping[str, CachedCall] | None = None,
 ) -> Captured:
@@ -68,7 +71,14 @@ def capture(
             mode = Capture(parameters, copy_views=True, cached=cached)
             outputs = evaluate(model, X, mode.call)
     captured = Captured(
-        outputs, tuple(mode.uses), frozenset(), frozenset(), mode.derived, mode.reads_integers, mode.autocast
+        outputs,
+        tuple(mode.uses),
+        frozenset(),
+        frozenset(),
+        mode.derived,
+        mode.reads_integers,
+        mode.autocast,
+        mode.row_shape,
     )
     if mode.silent:
         captured = replace(captured, silent=captured.parameters_of(mode.silent))

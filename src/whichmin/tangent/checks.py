@@ -1,13 +1,10 @@
-"""Modules and inputs that have no tangent kernel, refused before anything is run."""
+"""Modules that have no tangent kernel, refused before anything is run."""
 
 from __future__ import annotations
 
-import math
+from torch import nn
 
-import torch
-from torch import Tensor, nn
-
-from whichmin.errors import DataError, ModelError
+from whichmin.errors import ModelError
 
 _BATCH_NORMS = (nn.modules.batchnorm._BatchNorm,)
 _DROPOUTS = (nn.modules.dropout._DropoutNd, nn.RReLU)
@@ -34,19 +31,3 @@ def check_modules(model: nn.Module) -> None:
                 f"layer {name!r} ({kind}) is random in training mode: call model.eval(), or set p=0, to get a network "
                 "that is a function."
             )
-
-
-def check_array(name: str, x: Tensor) -> None:
-    """Refuse inputs that are empty or not finite.
-
-    Raises:
-        DataError: which, with the first such row.
-    """
-    if isinstance(x, Tensor) and x.layout is not torch.strided:
-        raise DataError(f"{name} is sparse ({x.layout}); expected dense rows: {name}.to_dense().")
-    if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
-        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
-        raise DataError(f"{name} is {got}; expected a tensor of at least one row, (n, …).")
-    if x.is_floating_point() and not math.isfinite(float(x.abs().max())):
-        row = int((~torch.isfinite(x)).reshape(len(x), -1).any(1).nonzero()[0, 0])
-        raise DataError(f"{name} holds NaN or infinity, first in row {row}: drop or impute those rows.")

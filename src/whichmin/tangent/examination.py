@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ModelError
+from whichmin.inputs import AnyInputs, tensors_of
 from whichmin.tangent.arrange import Arranged, arrange
 from whichmin.tangent.captured import Captured
 from whichmin.tangent.factors import factorize
@@ -36,7 +37,7 @@ class Examination:
     """
 
     model: nn.Module
-    X: Tensor
+    X: AnyInputs
     parameters: dict[str, nn.Parameter]
     rows: list[int]
     sample: Captured
@@ -158,7 +159,7 @@ class Examination:
         types = {p.dtype for p in self.parameters.values()} | {self.sample.outputs.dtype}
         if self.sample.autocast:
             types.add(torch.bfloat16)
-        types |= {self.X.dtype} if self.X.is_floating_point() else set()
+        types |= {t.dtype for t in tensors_of(self.X) if t.is_floating_point()}
         return max(torch.finfo(t).eps for t in types)
 
     def agrees(self, K: Tensor, metric: Metric | None = None, other: Examination | None = None) -> bool:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whichmin.errors import ModelError
+from whichmin.inputs import AnyInputs, Inputs, is_floating, tensors_of
 from whichmin.tangent.captured import capture
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.examination import SAMPLED, Examination
 from whichmin.tangent.hooks import masks_of
+from whichmin.tangent.ignored import check_all_matter
 from whichmin.tangent.model import finite, trainable
 from whichmin.tangent.randomness import random_states
 from whichmin.tangent.rows import EXACT
@@ -18,19 +20,27 @@ from whichmin.tangent.rows import EXACT
 SMALL = 2**20
 
 
-def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: bool = False) -> Examination:
+def examine(
+    model: nn.Module,
+    X: AnyInputs,
+    *,
+    outputs: int | None = None,
+    row_shape: tuple[int, ...] | None = None,
+    whole: bool = False,
+) -> Examination:
     """Check a model on inputs, by a forward pass on a few rows of them.
 
     Args:
         model: the network.
         X: the inputs, (n, …), at least one row.
         outputs: how many outputs a row must have; None for any number.
+        row_shape: the axes of a row's targets; None for any. Where either has a single axis it is taken as flattened.
         whole: whether the pass may be one over all rows of small inputs, whose uses of parameters are then known.
 
     Raises:
         ModelError: BatchNorm in training mode, active dropout or other randomness, no trainable parameters, integers
-            that nothing looks up, outputs that are not finite, not (n,) or (n, C), or of another number than the
-            targets.
+            that nothing looks up, outputs that are not finite, not (n, …), or of another number or other axes than
+            the targets; an argument that the model ignores.
     """
     check_modules(model)
     parameters = trainable(model)
@@ -45,10 +55,10 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
             f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
             "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
         )
-    if not (X.is_floating_point() or sample.reads_integers):
+    if not (is_floating(X) or sample.reads_integers):
         raise ModelError(
-            f"X is {X.dtype} and the network {type(model).__name__} has no embedding that looks integers up: pass "
-            "X.float() (and scale it, pixels by 1/255)."
+            f"X is {tensors_of(X)[0].dtype} and the network {type(model).__name__} has no embedding that looks "
+            "integers up: pass X.float() (and scale it, pixels by 1/255)."
         )
     finite(sample.outputs, "X")
     if outputs is not None and sample.outputs.shape[1] != outputs:
@@ -56,4 +66,17 @@ def examine(model: nn.Module, X: Tensor, *, outputs: int | None = None, whole: b
             f"the model has {sample.outputs.shape[1]} outputs per row and the targets have {outputs}: change the last "
             "layer or encode the targets alike."
         )
+    if row_shape is not None and _differ(sample.row_shape, row_shape):
+        raise ModelError(
+            f"the model returns {sample.row_shape} for a row and its targets are {row_shape}: move the axes of one, "
+            "such as y.movedim(-1, 1), or Task(…, output=lambda out: out.movedim(1, -1))."
+        )
+    if isinstance(X, Inputs) and len(tensors_of(X)) > 1:
+        check_all_matter(model, X, rows)
     return Examination(model, X, parameters, rows, sample, whole)
+
+
+def _differ(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    """Whether two arrays of as many numbers have other axes, those of size one and arrays of a single axis aside."""
+    a, b = (tuple(size for size in shape if size != 1) for shape in (a, b))
+    return a != b and len(a) > 1 and len(b) > 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.arrange import Arranged, arrange
 from whichmin.tangent.autograd import per_example_gradients
 from whichmin.tangent.cached_layer import CachedCall
@@ -49,7 +50,7 @@ class Factors:
 def factorize(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     route: Route = BY_LAYERS,
     cached: Mapping[str, CachedCall] | None = None,
     arranged: Arranged | None = None,

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
 from whichmin.tangent.contract import contract
@@ -45,7 +46,7 @@ class Features:
         self,
         model: nn.Module,
         parameters: Mapping[str, nn.Parameter],
-        X: Tensor,
+        X: AnyInputs,
         factors: Factors,
         cached: CachedLayers | None = None,
         calls: Mapping[str, CachedCall] | None = None,
@@ -218,7 +219,7 @@ class Features:
 def features_of(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     *,
     route: Route = BY_LAYERS,
     cached: CachedLayers | None = None,
