@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from html import escape
 from pathlib import Path
 
 # Beside other workers a test uses one core, also in the processes that it starts; set before torch and numpy are read.
@@ -33,13 +32,12 @@ def data_folder() -> Path:
 
 
 @pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For tests of a report's words: titles stand in place of the drawings, which take most of the time."""
+def undrawn() -> Iterator[None]:
+    """For tests of a report's words: titles and texts stand in place of the drawings, which take most of the time."""
+    from oracles.pages import without_drawings
 
-    def titled(_, name: str, title: str) -> str:
-        return f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title>'
-
-    monkeypatch.setattr("whichmin.report.drawing.inline_svg", lambda *args: titled(*args) + "</svg>")
+    with without_drawings():
+        yield
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -84,7 +84,7 @@ def test_quickstart(monkeypatch, tmp_path, capsys):
 
 
 def test_own_network(capsys):
-    example("own_network").main(n=16, until=1e-2)
+    example("own_network").main(n=8, until=3e-2)
     said = capsys.readouterr().out
     assert said.count("steps of training") == 2
     for line in re.findall(r"(\S+) from the prediction", said):
@@ -92,7 +92,7 @@ def test_own_network(capsys):
 
 
 def test_gradient_flow(capsys):
-    example("gradient_flow").main(widths=(64, 1024), n=20, intervals=12)
+    example("gradient_flow").main(widths=(64, 1024), n=12, intervals=8)
     rows = [line.split("|")[1:] for line in capsys.readouterr().out.splitlines()[2:]]
     narrow, wide = ([float(cell) for cell in row] for row in rows)
     assert narrow == sorted(narrow)
@@ -109,15 +109,18 @@ def test_one_point_adagrad(capsys):
 
 
 def test_underparameterized(capsys):
-    example("underparameterized").main(steps=7000)
+    """Two of the four optimizers, which are those of ``tests/integration/test_underparameterized.py``."""
+    module = example("underparameterized")
+    assert set(module.OPTIMIZERS) == {"SGD", "momentum", "AdaGrad", "Adam"}
+    module.OPTIMIZERS = {name: module.OPTIMIZERS[name] for name in ("momentum", "Adam")}
+    module.main(steps=7000)
     over, under = capsys.readouterr().out.split("120 training points")
     assert "note: underparameterized: 60 parameters for 120 training outputs" in under
     far, near = (dict(re.findall(r"(\S+) +ends (\S+) from the prediction", part)) for part in (over, under))
-    assert set(far) == set(near) == {"SGD", "momentum", "AdaGrad", "Adam"}
+    assert set(far) == set(near) == set(module.OPTIMIZERS)
     assert max(float(d) for d in near.values()) < 1e-6
     assert float(far["momentum"]) < 1e-6
-    assert float(far["SGD"]) < 0.1
-    assert min(float(far["AdaGrad"]), float(far["Adam"])) > 0.3
+    assert float(far["Adam"]) > 0.3
 
 
 def test_readme_figure(tmp_path):

@@ -7,7 +7,7 @@ import importlib
 import math
 import pkgutil
 from collections.abc import Callable, Mapping
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 import whichmin as wm
 from oracles.builders import make_comparison, make_entry
+from oracles.linear_networks import study
 from oracles.pages import Page
 from whichmin import linear
 from whichmin.errors import OutputError, ResultError
@@ -51,11 +52,6 @@ def recorded() -> wm.Recorder:
             torch.nn.functional.mse_loss(model(task.X), task.y).backward()
             optimizer.step()
     return recorder
-
-
-@cache
-def study() -> linear.LinearStudy:
-    return linear.study(*linear.example(3, 6, 2), width=20, widths=(20, 40), exponents=(0.4, 0.5), seeds=2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -246,6 +242,7 @@ def test_its_report_is_one_file_with_a_title(case, tmp_path):
         result.report(tmp_path)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_loaded_result_is_shown_alike(case, shown, tmp_path):
     _, result = case
     result.save(tmp_path / "result")

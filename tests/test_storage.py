@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -65,24 +63,23 @@ def test_what_is_not_a_result_is_not_overwritten(tmp_path):
     assert content(tmp_path / "empty")[1] == [1.0]
 
 
-#: Saves a run over another; ``os.kill`` after so many renames, of a result that holds others.
-KILLED = """
-import os, signal, sys, pathlib, torch, whichmin as wm
-from functools import partial
-renames, rename = [], pathlib.Path.rename
-def counted(self, target):
-    moved = rename(self, target)
-    if self.parent == pathlib.Path(sys.argv[1]):
-        renames.append(target)
-        if len(renames) == int(sys.argv[2]):
-            os.kill(os.getpid(), signal.SIGKILL)
-    return moved
-loaded = wm.Explanation.load(sys.argv[1] + "/result")
-for term in loaded.terms.values():
-    term.zero_()
-pathlib.Path.rename = counted
-loaded.save(sys.argv[1] + "/result")
-"""
+def save_and_be_killed(folder, stop):
+    """Save an explanation over another one, and end this process after so many renames."""
+    renames, rename = [], Path.rename
+
+    def counted(self, target):
+        moved = rename(self, target)
+        if self.parent == folder:
+            renames.append(target)
+            if len(renames) == stop:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return moved
+
+    loaded = wm.Explanation.load(folder / "result")
+    for term in loaded.terms.values():
+        term.zero_()
+    Path.rename = counted
+    loaded.save(folder / "result")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +93,13 @@ def explained() -> wm.Explanation:
 @pytest.mark.parametrize(("stop", "old"), [(1, True), (2, False)])
 def test_a_process_that_is_killed_between_the_renames_loses_nothing(tmp_path, explained, stop, old):
     explained.save(tmp_path / "result")
-    command = [sys.executable, "-c", KILLED, str(tmp_path), str(stop)]
-    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        try:
+            save_and_be_killed(tmp_path, stop)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert (tmp_path / "result").exists() is not old
     loaded = wm.Explanation.load(tmp_path / "result")
     assert loaded.run.steps == loaded.prediction.steps == 3, "the results within are there too"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 import whichmin as wm
-from whichmin.errors import DataError
+from whichmin.errors import DataError, InputError
 
 X, X_TEST = torch.randn(6, 3), torch.randn(4, 3)
 Y, Y_TEST = torch.randn(6), torch.randn(4)
@@ -104,7 +104,10 @@ def test_values_that_are_not_finite(name, value):
         ((X, Y, X_TEST, Y_TEST[:0]), "y_test is empty"),
         ((X, Y[:5]), "y has 5 rows and X has 6: one target per input"),
         ((X, Y, X_TEST, Y), "y_test has 6 rows and X_test has 4"),
-        ((X, torch.zeros(6, 2, 2)), r"y has shape \(6, 2, 2\); expected \(N,\) or \(N, C\)"),
+        (
+            (X, torch.zeros(6, 2, 3), X_TEST, torch.zeros(4, 3, 2)),
+            r"a row of y_test has shape \(3, 2\) and one of y \(2",
+        ),
         ((X, Y, X_TEST, torch.zeros(4, 2)), "y_test has rows of shape .2,., torch.float32, and y of .1,."),
         ((X, Y, torch.randn(4, 2)), r"rows of X_test have shape \(2,\) and those of X \(3,\)"),
         ((X, Y, torch.randn(4)), r"rows of X_test have shape \(\) and those of X \(3,\)"),
@@ -119,7 +122,20 @@ def test_values_that_are_not_finite(name, value):
         (([[1.0, 2.0], [1.0]], [1.0, 2.0]), "X is a list that torch.as_tensor cannot read.*nested lists of one length"),
         (([np.ones(2), np.ones(3)], [1.0, 2.0]), "X is a list of arrays that numpy.stack cannot join"),
         (([X[0], X[0, :2]], [1.0, 2.0]), "X is a list of tensors that torch.stack cannot join"),
-        (({"a": X}, Y), "X is a dict that torch.as_tensor cannot read"),
+        (({}, Y), "X is an empty mapping; expected tensors by the names of the model's arguments"),
+        (({"a": X, 1: X}, Y), "X has the key 1; expected names of arguments of the model"),
+        (({"a": X, "b": X[:5]}, Y), r"X\['b'\] has 5 rows and X\['a'\] has 6: rows run along axis 0 of each"),
+        (((X, X[:5]), Y), r"X\[1\] has 5 rows and X\[0\] has 6"),
+        (({"a": X, "b": None}, Y), r"X\['b'\] is None; expected a tensor with the rows along axis 0"),
+        (({"a": X, "b": "text"}, Y), r"X\['b'\] is 'text'; expected a tensor"),
+        (((X, 3), Y), r"X\[1\] is 3; expected a tensor with the rows along axis 0"),
+        (({"a": X, "b": torch.tensor(1.0)}, Y), r"X\['b'\] is a single number; expected a tensor with the rows"),
+        (({"a": X, "b": spoiled(X, 2, float("nan"))}, Y), r"X\['b'\] holds NaN or infinity in 1 of 6 rows, first in"),
+        (({"a": X, "b": X.long().to("meta")}, Y), r"X\['b'\] is on meta and others on cpu: move them to one device"),
+        (({"a": X}, Y, {"b": X_TEST}), r"X_test is b \(4, 3\), .* and X is a \(6, 3\), .*: pass the same arguments"),
+        (({"a": X}, Y, X_TEST), r"X_test is \(4, 3\), .* and X is a \(6, 3\)"),
+        (({"a": X}, Y, {"a": X_TEST[:, :2]}), r"rows of X_test\['a'\] have shape \(2,\) and those of X\['a'\] \(3,\)"),
+        (({"a": X}, Y, {"a": X_TEST.double()}), r"X\['a'\] is torch.float32 and X_test\['a'\] torch.float64"),
         ((np.array([{}] * 6), Y), r"X is an array of objects \(dict\); expected numbers"),
         (("pixels", Y), "X is a str that torch.as_tensor cannot read"),
         ((X, [None] * 6), "y is a list that torch.as_tensor cannot read"),
@@ -129,6 +145,42 @@ def test_values_that_are_not_finite(name, value):
 def test_arrays_that_do_not_fit(arrays, message):
     with pytest.raises(DataError, match=message):
         wm.Task(*arrays)
+
+
+def test_several_inputs_by_name_or_by_position():
+    ids, test_ids = torch.arange(6)[:, None], torch.arange(4)[:, None]
+    named = wm.Task({"x": X, "ids": ids}, Y, {"ids": test_ids, "x": X_TEST}, Y_TEST)
+    assert (named.n, named.n_test, named.outputs) == (6, 4, 1)
+    assert torch.equal(named.X["x"], X)
+    assert torch.equal(named.X[[4, 1]]["ids"], ids[[4, 1]])
+    double = named.to(torch.float64)
+    assert double.X["x"].dtype == double.X_test["x"].dtype == double.y.dtype == torch.float64
+    assert double.X["ids"].dtype == torch.int64, "numbers that are looked up stay whole"
+    positional = wm.Task((X.numpy(), ids), Y)
+    assert torch.equal(positional.X.tensors[0], X)
+    assert torch.equal(positional.X[2:4].tensors[1], ids[2:4])
+    with pytest.raises(InputError, match=r"there is no input 'mask': the inputs are x \(6, 3\)"):
+        named.X["mask"]
+
+
+def test_rows_of_several_inputs_are_equal_where_all_are():
+    a, b = torch.tensor([[0.0], [0.0], [1.0], [0.0]]), torch.tensor([5, 6, 5, 5])
+    assert wm.Task({"a": a, "b": b}, torch.tensor([1.0, 2.0, 3.0, 1.0])).contradiction() is None
+    assert wm.Task({"a": a, "b": b}, torch.tensor([1.0, 2.0, 3.0, 4.0])).contradiction() == (0, 3)
+
+
+def test_targets_of_several_axes_are_flattened():
+    y = torch.randn(6, 2, 3)
+    task = wm.Task(X, y, X_TEST, torch.zeros(4, 6))
+    assert (task.outputs, task.row_shape) == (6, (2, 3))
+    assert torch.equal(task.y, y.reshape(6, 6))
+    assert task.to(torch.float64).row_shape == (2, 3)
+
+
+@pytest.mark.parametrize("output", [3, ["logits"]])
+def test_an_output_is_a_name_or_a_function(output):
+    with pytest.raises(InputError, match="expected the name of a key or attribute of what the model returns"):
+        wm.Task(X, Y, output=output)
 
 
 def test_a_contradiction_is_two_equal_rows_with_other_targets():

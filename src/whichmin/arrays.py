@@ -29,7 +29,8 @@ def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Ten
             integers and booleans alone are int64 and bool.
 
     Raises:
-        DataError: sparse or complex values, text, columns that are not numbers (named), or what torch cannot read.
+        DataError: sparse, complex or masked values, text, columns that are not numbers (named), or what torch cannot
+            read.
     """
     if _is_scipy_sparse(value):
         raise DataError(f"{name} is sparse (scipy's {type(value).__name__}); expected dense rows: {name}.toarray().")
@@ -38,8 +39,8 @@ def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Ten
     if isinstance(value, list | tuple) and value:
         value = _stacked(value, name)
     value = _numbers(value, name)
-    if isinstance(value, np.ndarray) and not value.flags.writeable:
-        value = value.copy()
+    if isinstance(value, np.ndarray):
+        value = _readable(value, name)
     try:
         tensor = torch.as_tensor(value)
         if floating is not None and isinstance(value, list | tuple) and tensor.is_floating_point():
@@ -95,6 +96,8 @@ def _numbers(value: Any, name: str) -> Any:
         return value
     if isinstance(value, np.ndarray) and value.dtype.kind not in "OUS":
         return value
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        _check_columns(value, name)
     first = _first(value)
     if isinstance(first, str | bytes):
         raise DataError(f"{name} holds text, such as {str(first)!r}; expected numbers. {_encode(name)}")
@@ -108,10 +111,55 @@ def _numbers(value: Any, name: str) -> Any:
         ) from error
 
 
+def _readable(array: np.ndarray, name: str) -> np.ndarray:
+    """An array as torch reads it: of the machine's byte order, forward strides, one of torch's types, its own memory.
+
+    Raises:
+        DataError: a masked or structured array, or numbers beyond 64 bits.
+    """
+    if isinstance(array, np.ma.MaskedArray):
+        count = int(np.ma.getmaskarray(array).sum())
+        raise DataError(
+            f"{name} is a masked array, {count} of its {array.size} entries masked: fill them, {name}.filled(…), or "
+            f"drop their rows; where none is masked, {name}.data."
+        )
+    if array.dtype.names:
+        raise DataError(
+            f"{name} is a structured array of the fields {', '.join(map(repr, array.dtype.names[:_LISTED]))}; expected "
+            f"numbers: numpy.lib.recfunctions.structured_to_unstructured({name})."
+        )
+    if not array.dtype.isnative:
+        array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise DataError(f"{name} holds the whole number {int(array.max())}, beyond int64: {name}.astype(float).")
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    if array.dtype == np.longdouble:
+        array = array.astype(np.float64)
+    # Torch warns of memory that may not be written to, and refuses steps backwards or across fields.
+    strange = not array.flags.writeable or any(s < 0 or s % array.itemsize for s in array.strides)
+    return array.copy() if strange else array
+
+
 def _first(value: Any) -> Any:
     while isinstance(value, np.ndarray | list | tuple) and len(value):
         value = value[0]
     return value
+
+
+def _check_columns(value: np.ndarray, name: str) -> None:
+    """Name the columns of an array of objects that are not numbers, where others are."""
+    strange = {i: v for i in range(value.shape[1]) for v in value[:, i][::-1] if not _is_number(v)}
+    if 0 < len(strange) < value.shape[1]:
+        text = ", ".join(f"{i} ({type(v).__name__}, such as {v!r})" for i, v in list(strange.items())[:_LISTED])
+        raise DataError(
+            f"{name} is an array of objects whose columns {text} are not numbers: encode or drop them, such as with "
+            "pandas and Task.from_frame."
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | np.number | np.bool_)
 
 
 def _are_numbers(value: np.ndarray) -> bool:

@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.arrays import as_tensor, is_frame
+from whichmin.datasets import draw
 from whichmin.decision import Decision
 from whichmin.errors import DataError, InputError
+from whichmin.frames import split_frame
+from whichmin.inputs import (
+    AnyInputs,
+    Inputs,
+    Output,
+    as_inputs,
+    described,
+    moved,
+    named_tensors,
+    output_of,
+    row_groups,
+    tensors_of,
+)
 from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
 from whichmin.losses.cross_entropy import CrossEntropy
 from whichmin.losses.general import General
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: Integers of at most so many values, or of any number that are 0, 1, 2, …, are taken for class numbers.
 MOST_CLASSES = 20
@@ -27,18 +44,21 @@ class Task:
     """Training inputs and targets, and test inputs with or without targets.
 
     Each is a tensor, an array, lists of numbers, or a data frame or series of numbers, which becomes torch's default
-    floating-point type.
+    floating-point type. Inputs may also be several of these: a mapping, of keyword arguments of the model, or a tuple,
+    of positional ones; each has the rows along axis 0. They are stored as :class:`whichmin.inputs.Inputs`, which is
+    indexed by rows like a tensor (``task.X[:3]``), and by name (``task.X["input_ids"]``).
 
     Args:
         X: training inputs, (N, …), finite.
-        y: training targets, (N,) or (N, C), finite; stored as (N, C), a floating-point type. For
-            ``torch.nn.CrossEntropyLoss`` integers are class numbers, stored as (N,) int64, or (N, positions) for
-            networks whose outputs are (N, positions, C); floating-point numbers are probabilities, (N, C). With the
-            mean square error integers of three or more values that come again and again, as class numbers do, are
-            refused: pass that loss, or a target for each class, or amounts as floating-point numbers.
+        y: training targets, (N,), (N, C) or (N, …), finite; stored as (N, C), a floating-point type, where the axes of
+            a row are flattened; the model's outputs are flattened alike. For ``torch.nn.CrossEntropyLoss`` integers are
+            class numbers, stored as (N,) int64, or (N, positions) for networks whose outputs are (N, positions, C);
+            floating-point numbers are probabilities, (N, C). With the mean square error integers of three or more
+            values that come again and again, as class numbers do, are refused: pass that loss, or a target for each
+            class, or amounts as floating-point numbers.
         X_test: test inputs, (N_test, …), of the shape and type of X; none means that only training outputs are
             predicted.
-        y_test: test targets, (N_test,) or (N_test, C); none means that no test error is known.
+        y_test: test targets, in the form of ``y``; none means that no test error is known.
         loss: what training minimizes: ``torch.nn.MSELoss()``, L = (1/(N·C)) Σ (f − y)², also where nothing is said;
             ``CrossEntropyLoss``, ``BCEWithLogitsLoss``, ``HuberLoss``, ``SmoothL1Loss``, ``PoissonNLLLoss``,
             ``GaussianNLLLoss`` (of variance 1, or that of ``partial(GaussianNLLLoss(), var=…)``), each with their
@@ -46,38 +66,49 @@ class Task:
             :class:`whichmin.losses.Loss`.
         classes: the classes that class numbers are of: their number, or their labels; by default as many as the largest
             class number, or the loss's weights, say. Stored as a tuple of labels; None without class numbers.
+        output: which output is meant where the model returns more than a tensor: the name of a key or an attribute, or
+            a function of what it returns, which makes a tensor (N, …) of it. ``logits`` is found by itself. With an
+            output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
+        row_shape: the axes of a row's targets before they were flattened, where ``y`` is flat already; else taken from
+            it.
 
     Raises:
-        InputError: a loss that mixes rows, is not finite or has no gradient.
+        InputError: a loss that mixes rows, is not finite or has no gradient; an output that is neither a name nor a
+            function.
         DataError: an array that is empty, sparse, complex, not of numbers (the message names the columns), not finite
             (it names the array and the first such row), or of a length or shape that does not match; class numbers
-            outside of the classes, or where the loss takes amounts; probabilities that do not add up to one.
+            outside of the classes, or where the loss takes amounts; probabilities that do not add up to one; inputs
+            whose numbers of rows differ, or that have other names than the training inputs.
     """
 
-    X: Tensor
+    X: AnyInputs
     y: Tensor
-    X_test: Tensor | None = None
+    X_test: AnyInputs | None = None
     y_test: Tensor | None = None
     loss: Loss = field(default_factory=MeanSquaredError)
     classes: Sequence[Any] | None = None
+    output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
+    row_shape: tuple[int, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
-        loss = loss_of(self.loss)
-        X = _inputs(self.X, "X")
-        y = _targets(self.y, "y", len(X), "X", X, loss)
+        loss, output = loss_of(self.loss), Output.of(self.output)
+        X = _inputs(self.X, "X", output)
+        y, row_shape = _targets(self.y, "y", len(X), "X", X, loss)
         if loss.is_quadratic:
             _check_amounts(self.y, y)
         _check_index(self.X, self.y, "X", "y")
-        X_test = None if self.X_test is None else _inputs(self.X_test, "X_test")
+        X_test = None if self.X_test is None else _inputs(self.X_test, "X_test", output)
         y_test = None
         if X_test is not None:
             _same_rows(X, X_test)
         if self.y_test is not None:
             if X_test is None:
                 raise DataError("got y_test without X_test: pass the test inputs that these targets belong to.")
-            y_test = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test, loss)
+            y_test, test_shape = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test, loss)
             _check_index(self.X_test, self.y_test, "X_test", "y_test")
+            if len(row_shape) > 1 and len(test_shape) > 1 and row_shape != test_shape:
+                raise DataError(f"a row of y_test has shape {test_shape} and one of y {row_shape}: encode both alike.")
             if y_test.shape[1:] != y.shape[1:] or y_test.is_floating_point() != y.is_floating_point():
                 raise DataError(
                     f"y_test has rows of shape {tuple(y_test.shape[1:])}, {y_test.dtype}, and y of "
@@ -86,12 +117,107 @@ class Task:
         classes = None if y.is_floating_point() else _classes(self.classes, loss, {"y": y, "y_test": y_test})
         if classes is None and self.classes is not None:
             raise DataError(f"classes are of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out.")
-        arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test, "loss": loss, "classes": classes}
-        for name, value in arrays.items():
+        if len(row_shape) < 2 and math.prod(self.row_shape) == y[0].numel():
+            row_shape = self.row_shape
+        arrays = {"X": X, "y": y, "X_test": X_test, "y_test": y_test}
+        rest = {"loss": loss, "classes": classes, "output": output_of(X), "row_shape": row_shape}
+        for name, value in (arrays | rest).items():
             object.__setattr__(self, name, value)
         _check_weights(loss, self.outputs if classes is None else len(classes))
         if isinstance(loss, General) and loss.function is not None:
             loss.check_rows(y, self.outputs)
+
+    @classmethod
+    def from_dataset(
+        cls,
+        train: Any,
+        test: Any = None,
+        *,
+        n_train: int | None = None,
+        n_test: int | None = None,
+        seed: int = 0,
+        inputs: str | Sequence[str] | None = None,
+        target: str | None = None,
+        loss: Any = None,
+        output: str | Callable[[Any], Any] | None = None,
+    ) -> Task:
+        """A task from data sets of torch, or of Hugging Face: ``Task.from_dataset(train, test, n_train=200)``.
+
+        A data set has items by number: pairs (x, y), (x1, x2, …, y) for several inputs, or mappings, whose keys are
+        keyword arguments of the model. Of a ``DataLoader`` its data set is read, all rows in one batch of its
+        ``collate_fn``, which may pad them.
+
+        Args:
+            train: the data set to train on.
+            test: the one to test on; None to keep ``n_test`` rows of ``train`` for that.
+            n_train: how many rows to train on, drawn at random; None for all.
+            n_test: how many rows to test on; None for all of ``test``.
+            seed: of the draw.
+            inputs: of items that are mappings: the keys of the model's arguments, or a single key, whose values are
+                then a plain tensor; None for all but the target.
+            target: of items that are mappings: the key of the target; None for ``labels``, ``label`` or ``target``.
+            loss: as for a task.
+            output: as for a task.
+
+        Raises:
+            DataError: no map-style data set, fewer rows than are asked for, items of another form, keys that they do
+                not have (the message lists those they have), text, rows of different shapes.
+        """
+        rows, tested = draw(train, test, n_train, n_test, seed, inputs, target)
+        X_test, y_test = (None, None) if tested is None else (tested.X, tested.y)
+        return cls(rows.X, rows.y, X_test, y_test, loss=loss, output=output)
+
+    @classmethod
+    def from_frame(
+        cls,
+        frame: pd.DataFrame,
+        target: Hashable,
+        *,
+        test: float | None = 0.3,
+        standardize: bool = True,
+        seed: int = 0,
+        n_train: int | None = None,
+        n_test: int | None = None,
+        loss: Any = None,
+        output: str | Callable[[Any], Any] | None = None,
+    ) -> Task:
+        """A task from a data frame of pandas: ``Task.from_frame(frame, target="price")``.
+
+        Columns of numbers are standardized, those of text or categories become a column of zeros and ones for each
+        category (through scikit-learn, fitted on the training rows; a category that they do not have is zero in all).
+        Numbers come first, in the order of their columns.
+
+        Args:
+            frame: rows of examples, without missing values.
+            target: the column of targets. Numbers stay as they are, whole ones become floating-point numbers unless
+                the loss is one of class numbers. Labels, as text or categories, become class numbers 0, 1, … in their
+                categories' order or else that of the alphabet; ``classes`` has the labels.
+            test: the share of rows to test on, drawn at random, and of each class alike; None or 0 for none.
+            standardize: whether columns of numbers get mean 0 and standard deviation 1, over the training rows.
+            seed: of the draw.
+            n_train: how many rows to train on; None for all that are not tested on.
+            n_test: how many rows to test on, in place of ``test``; None for that share.
+            loss: as for a task; for labels ``torch.nn.CrossEntropyLoss()`` unless told. For one that takes no class
+                numbers, such as ``BCEWithLogitsLoss``, two labels become 0 and 1.
+            output: as for a task.
+
+        Raises:
+            DataError: no such column (the message lists those there are), columns that are neither numbers nor text
+                nor categories, missing or infinite values (it says in which columns, how many), a share of test rows
+                that leaves a class out, a class with a single row.
+        """
+        split = split_frame(frame, target, test, standardize, seed, n_train, n_test)
+        found = loss_of(nn.CrossEntropyLoss() if split.classes and loss is None else loss)
+        y, y_test, classes = split.y, split.y_test, split.classes or None
+        if not found.takes_classes:
+            if len(split.classes) > 2:
+                raise DataError(
+                    f"the target {target!r} holds {len(split.classes)} labels, and {found!r} takes amounts: leave loss "
+                    "out, or pass torch.nn.CrossEntropyLoss()."
+                )
+            y, y_test = (t if t is None else t.to(torch.get_default_dtype()) for t in (y, y_test))
+            classes = None
+        return cls(split.X, y, split.X_test, y_test, loss=found, classes=classes, output=output)  # type: ignore[arg-type]
 
     @property
     def n(self) -> int:
@@ -109,6 +235,11 @@ class Task:
         if self.classes is None:
             return self.y.shape[1]
         return len(self.classes) * (self.y.numel() // self.n)
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """The axes of a row of outputs: those of its targets, with the classes last where these are class numbers."""
+        return self.row_shape if self.classes is None else (*self.row_shape, len(self.classes))
 
     @cached_property
     def objective(self) -> Objective:
@@ -162,10 +293,8 @@ class Task:
 
     def contradiction(self) -> tuple[int, int] | None:
         """Two training rows of identical inputs with different targets, or None. Costs a sort of the rows."""
-        flat = self.X.reshape(self.n, -1)
-        _, group = torch.unique(flat, dim=0, return_inverse=True)
         first: dict[int, int] = {}
-        for row, g in enumerate(group.tolist()):
+        for row, g in enumerate(row_groups(self.X).tolist()):
             other = first.setdefault(g, row)
             if other != row and not torch.equal(self.y[other], self.y[row]):
                 return other, row
@@ -174,23 +303,30 @@ class Task:
     def to(self, *args: object, **kwargs: object) -> Task:
         """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 
-        def move(t: Tensor | None) -> Tensor | None:
-            if t is None:
-                return None
-            moved = t.to(*args, **kwargs)  # type: ignore[call-overload]
-            return moved if t.is_floating_point() else moved.to(t.dtype)
+        def move(t: AnyInputs | None) -> Any:
+            return None if t is None else moved(t, *args, **kwargs)
 
-        arrays = [move(t) for t in (self.X, self.y, self.X_test, self.y_test)]
-        return Task(*arrays, self.loss, self.classes)  # type: ignore[arg-type]
+        arrays = {name: move(getattr(self, name)) for name in ("X", "y", "X_test", "y_test")}
+        return replace(self, **arrays)
 
 
-def _inputs(value: object, name: str) -> Tensor:
+def _inputs(value: object, name: str, output: Output | None) -> AnyInputs:
+    X = as_inputs(value, name, output)
+    if isinstance(X, Inputs):
+        for label, tensor in named_tensors(X, name).items():
+            _check(tensor, label)
+            if tensor.device != X.device:
+                raise DataError(f"{label} is on {tensor.device} and others on {X.device}: move them to one device.")
+        return X
     X = _tensor(value, name)
     return X.to(torch.get_default_dtype()) if is_frame(value) else X
 
 
 def _tensor(value: object, name: str) -> Tensor:
-    tensor = as_tensor(value, name)
+    return _check(as_tensor(value, name), name)
+
+
+def _check(tensor: Tensor, name: str) -> Tensor:
     if tensor.ndim == 0:
         raise DataError(f"{name} is a single number; expected one row per example, shape (N, …).")
     if tensor.numel() == 0:
@@ -206,21 +342,22 @@ def _tensor(value: object, name: str) -> Tensor:
     return tensor
 
 
-def _targets(value: object, name: str, n: int, inputs: str, X: Tensor, loss: Loss) -> Tensor:
+def _targets(value: object, name: str, n: int, inputs: str, X: AnyInputs, loss: Loss) -> tuple[Tensor, tuple[int, ...]]:
+    """The targets as they are stored, and the axes of a row."""
     y = _tensor(value, name)
+    row_shape = tuple(y.shape[1:])
     if len(y) != n:
         raise DataError(f"{name} has {len(y)} rows and {inputs} has {n}: one target per input is expected.")
     is_class = loss.takes_classes and not y.is_floating_point()
-    if y.ndim > 2 and not is_class:
-        raise DataError(f"{name} has shape {tuple(y.shape)}; expected (N,) or (N, C).")
     y = y.reshape(len(y), -1)
     if is_class:
         y = y.long()
         y = y[:, 0] if y.shape[1] == 1 else y
     elif not y.is_floating_point():
-        y = y.to(X.dtype if X.is_floating_point() else torch.get_default_dtype())
+        types = (t.dtype for t in tensors_of(X) if t.is_floating_point())
+        y = y.to(next(types, torch.get_default_dtype()))
     loss.check(y, name)
-    return y
+    return y, row_shape
 
 
 def _classes(given: object, loss: Loss, numbers: dict[str, Tensor | None]) -> tuple[Any, ...]:
@@ -287,13 +424,22 @@ def _check_index(X: object, y: object, x_name: str, y_name: str) -> None:
         )
 
 
-def _same_rows(X: Tensor, X_test: Tensor) -> None:
-    if X.shape[1:] != X_test.shape[1:]:
-        raise DataError(
-            f"the rows of X_test have shape {tuple(X_test.shape[1:])} and those of X {tuple(X.shape[1:])}: "
-            "preprocess both alike."
-        )
-    if X.dtype != X_test.dtype:
-        raise DataError(f"X is {X.dtype} and X_test {X_test.dtype}: convert one, for example X_test.to(X.dtype).")
-    if X.device != X_test.device:
-        raise DataError(f"X is on {X.device} and X_test on {X_test.device}: move them to one device.")
+def _same_rows(X: AnyInputs, X_test: AnyInputs) -> None:
+    tests, trains = named_tensors(X_test, "X_test"), named_tensors(X, "X")
+    if {label.removeprefix("X_test") for label in tests} != {label.removeprefix("X") for label in trains}:
+        raise DataError(f"X_test is {described(X_test)} and X is {described(X)}: pass the same arguments for both.")
+    for label, train in trains.items():
+        test_label = f"X_test{label.removeprefix('X')}"
+        test = tests[test_label]
+        if train.shape[1:] != test.shape[1:]:
+            raise DataError(
+                f"the rows of {test_label} have shape {tuple(test.shape[1:])} and those of {label} "
+                f"{tuple(train.shape[1:])}: preprocess both alike."
+            )
+        if train.dtype != test.dtype:
+            raise DataError(
+                f"{label} is {train.dtype} and {test_label} {test.dtype}: convert one, for example "
+                f"{test_label}.to({label}.dtype)."
+            )
+        if train.device != test.device:
+            raise DataError(f"{label} is on {train.device} and {test_label} on {test.device}: move them to one device.")

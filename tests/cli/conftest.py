@@ -5,7 +5,7 @@ import json
 import pytest
 
 #: A problem that trains in a blink: ten points of each digit, a narrow network, a coarse aim.
-SMALL = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64"]
+SMALL = ["--hidden", "64", "--n-train", "20", "--n-test", "10", "--until", "3e-2", "--dtype", "float64"]
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -67,7 +66,7 @@ def test_cross_entropy_as_json(cli_json):
         assert seed[f"test_loss_{kind}"] == pytest.approx(loss, rel=1e-6)
         right = float((part.test.argmax(1) == task.y_test).double().mean())
         assert seed[f"accuracy_{kind}"] == pytest.approx(right)
-    assert entry.run.losses[-1] < 1e-2 < entry.run.losses[-2]
+    assert entry.run.losses[-1] < said["until"] < entry.run.losses[-2]
 
 
 @pytest.mark.parametrize("loss", ["binary-cross-entropy", "huber", "smooth-l1", "gaussian"])
@@ -81,7 +80,7 @@ def test_every_loss_is_predicted(cli_json, loss):
 
 @pytest.mark.parametrize("command", ["predict", "explain", "compare"])
 def test_a_loss_without_a_minimizer_needs_an_end(cli, command):
-    code, out, err = cli(command, "--width", "16", "--n-train", "6", "--n-test", "4", "--loss", "cross-entropy")
+    code, out, err = cli(command, "--hidden", "16", "--n-train", "6", "--n-test", "4", "--loss", "cross-entropy")
     assert code == 2
     assert "steps is infinite, and CrossEntropyLoss() has no finite minimizer on these targets" in err
     assert out == ""
@@ -103,17 +102,18 @@ def test_prediction_is_that_of_explain(cli_json):
         assert without[name] == pytest.approx(with_training[name], rel=1e-9)
 
 
-def test_only_json_on_standard_output(tmp_path):
+@pytest.mark.usefixtures("undrawn")
+def test_only_json_on_standard_output(cli, tmp_path, monkeypatch):
     (tmp_path / "loud.py").write_text(
         "from whichmin.networks import MLP\n"
         "def make(seed):\n    print('hello')\n    return MLP((64, 16, 1), seed=seed)\n"
     )
     tokens = ["explain", "--model", "loud:make", "--json", "--seeds", "1", "--steps", "5", *SMALL[2:]]
-    code = f"import sys; from whichmin.cli.main import main; sys.exit(main({tokens!r}))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["config"]["model"] == "loud:make"
-    assert "hello" in done.stderr
+    code, out, err = cli(*tokens)
+    monkeypatch.delitem(sys.modules, "loud")
+    assert code == 0, err
+    assert json.loads(out)["config"]["model"] == "loud:make"
+    assert "hello" in err
 
 
 def test_finished_seeds_are_read_back(tmp_path, monkeypatch):
@@ -198,8 +198,73 @@ def test_a_number_of_steps_ends_training(cli_json):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("undrawn")
 def test_the_default_question(cli):
     """With everything at its default, but one seed and a coarser aim."""
-    code, out, err = cli("explain", "--seeds", "1", "--until", "1e-3")
+    code, out, err = cli("explain", "--seeds", "1", "--until", "1e-2")
     assert code == 0, err
     assert "interpolant" in out
+
+
+@pytest.fixture
+def homes(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    area, price = torch.randn(30, generator=generator), torch.randn(30, generator=generator)
+    rows = [f"{a:.4f},{'ab'[i % 2]},{p:.4f}" for i, (a, p) in enumerate(zip(area, price, strict=True))]
+    path = tmp_path / "homes.csv"
+    path.write_text("\n".join(["area,city,price", *rows]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("command", ["explain", "predict"])
+def test_a_table_is_asked_about(cli, tmp_path, homes, command):
+    out = tmp_path / command
+    asked = (
+        "--target",
+        "price",
+        "--test",
+        "0.2",
+        "--hidden",
+        "32",
+        "--seeds",
+        "1",
+        "--until",
+        "0.5",
+        "--out",
+        str(out),
+    )
+    code, said, err = cli(command, "--data", str(homes), *asked, "--json")
+    assert code == 0, err
+    config = json.loads(said)["config"]
+    assert (config["target"], config["test"], config["standardize"], config["n_train"]) == ("price", 0.2, True, None)
+    _, plain, _ = cli(command, "--data", str(homes), *asked, "--no-standardize", "--json")
+    assert json.loads(plain)["config"]["standardize"] is False
+    code, said, _ = cli(command, "--data", str(homes), *asked)
+    assert said.splitlines()[0].startswith(f"{homes} · other training and 20% as test points · mlp 32")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (
+            ["--data", "HOMES"],
+            "HOMES is a table: say which column is the target, target='price' or --target; its",
+        ),
+        (
+            ["--data", "HOMES", "--target", "prize"],
+            "no column 'prize'; its columns are 'area', 'city', 'price'. Did",
+        ),
+        (
+            ["--target", "price"],
+            "target is 'price', a column of a table, and data is 'digits': pass a .csv",
+        ),
+        (
+            ["--data", "HOMES", "--target", "price", "--test", "1.5"],
+            "test is 1.5; expected a share of the rows",
+        ),
+    ],
+)
+def test_tables_that_cannot_be_asked_about(cli, homes, tokens, message):
+    code, _, err = cli("predict", *(str(homes) if token == "HOMES" else token for token in tokens))
+    assert code == 2
+    assert message.replace("HOMES", str(homes)) in err

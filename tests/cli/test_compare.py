@@ -12,7 +12,7 @@ from oracles.comparisons import comparison
 from whichmin.report.comparison import by_size, finding, interval
 from whichmin.report.numbers import number, percent
 
-SMALL = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
+SMALL = ["--hidden", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
 TWO = ["--optimizer", "sgd,adagrad:lr=0.03"]
 
 
@@ -31,7 +31,9 @@ def test_a_table_and_a_report(cli, tmp_path):
 
 @pytest.mark.usefixtures("undrawn")
 def test_one_object_with_batches_and_training(cli, tmp_path):
-    code, out, err = cli("compare", *SMALL, *TWO, "--batch-size", "none,5", "--train", "--out", "there", "--json")
+    code, out, err = cli(
+        "compare", *SMALL, *TWO, "--steps", "30", "--batch-size", "none,5", "--train", "--out", "there", "--json"
+    )
     assert code == 0, err
     said = json.loads(out)
     assert list(said["test_error"]) == ["predicted", "trained"]
@@ -68,9 +70,9 @@ def test_of_a_loss_without_a_minimizer_there_is_no_aim_but_the_users(cli, answer
 
 @pytest.mark.usefixtures("undrawn")
 def test_a_choice_that_diverges_fails_alone(cli):
-    code, out, err = cli("compare", *SMALL, "--optimizer", "sgd,sgd:lr=1e4,adagrad:lr=0.03")
+    code, out, err = cli("compare", *SMALL, "--steps", "40", "--optimizer", "sgd,sgd:lr=100,adagrad:lr=0.03")
     assert code == 1, err
-    assert "sgd lr=10000, seed 0 could not be predicted: lr = 10000 diverges" in " ".join(out.split())
+    assert "sgd lr=100, seed 0 could not be predicted: lr = 100 diverges" in " ".join(out.split())
     assert "Failed as well: seed 1." in " ".join(out.split())
     assert "sgd lr=best – adagrad" in out
 
@@ -170,7 +172,7 @@ def test_options_reach_the_question(cli, answered, tmp_path):
     ("tokens", "said"),
     [
         (["--optimizer", "sgd,adma"], "optimizer 'adma' is not known; did you mean"),
-        (["--optimizer", "sgd"], "got 1 choice; expected"),
+        (["--optimizer", "sgd"], "got 1 recipe; expected"),
         (
             ["--optimizer", "sgd,adam", "--batch-size", "some"],
             "--batch-size is 'some'; expected sizes such as none,10",
@@ -178,7 +180,7 @@ def test_options_reach_the_question(cli, answered, tmp_path):
         (["--optimizer", "sgd,adam", "--batch-size", "0"], "batch_size is 0"),
         (["--seeds", "1"], "a single seed where their differences are asked for"),
         (["--level", "2"], "level is 2.0; expected a number between 0 and 1"),
-        (["--width", "wide"], "--hidden is 'wide'; expected widths"),
+        (["--hidden", "wide"], "--hidden is 'wide'; expected widths"),
         (["--data", "digist"], "there is no data set 'digist'"),
     ],
 )

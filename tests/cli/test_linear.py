@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 
 import pytest
+import torch
 
 from oracles import linear_networks
 
@@ -13,9 +15,28 @@ SMALL = ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--width", "40", "
 SWEEP = ["--widths", "20,40,80", "--exponents", "0.4,0.5"]
 
 
-def test_a_table_and_a_report(cli, tmp_path):
+STUDY = importlib.import_module("whichmin.linear.study")
+
+
+@pytest.fixture
+def answered(monkeypatch):
+    """The command answers with one study; what it was asked."""
+    asked = []
+
+    def study(X, Y, **options):
+        asked.append((X, Y, options))
+        return linear_networks.study()
+
+    monkeypatch.setattr(STUDY, "study", study)
+    return asked
+
+
+def test_a_table_and_a_report(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr(STUDY, "FRACTIONS", (0.5,))
     code, out, err = cli("linear", *SMALL, *SWEEP)
     assert code == 0, err
+    assert "width sweep" in err
+    assert "note: the initialization is off the invariant set" in out
     lines = out.splitlines()
     assert lines[0].split() == ["guaranteed", "tight", "measured"]
     assert lines[1].startswith("rate of the loss")
@@ -26,7 +47,7 @@ def test_a_table_and_a_report(cli, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_one_object(cli, tmp_path):
+def test_one_object(cli, tmp_path, answered):
     code, out, err = cli("linear", *SMALL, *SWEEP, "--out", "there", "--json")
     assert code == 0, err
     said = json.loads(out)
@@ -38,16 +59,41 @@ def test_one_object(cli, tmp_path):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_no_sweep(cli):
+def test_no_sweep(cli, monkeypatch):
+    monkeypatch.setattr(STUDY, "FRACTIONS", (0.5,))
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--json")
     assert code == 0, err
-    assert json.loads(out)["fits"] == {}
+    said = json.loads(out)
+    assert said["fits"] == {}
+    assert said["config"]["width"] == 40
+    assert said["table"][0]["measured"] > said["table"][0]["guaranteed"] > 0
+    numbers = [v for row in said["table"] for k, v in row.items() if k != "quantity" and v is not None]
+    assert not any(math.isnan(v) for v in numbers)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_options_reach_the_study(cli, answered):
+    code, _, err = cli("linear", *SMALL, *SWEEP, "--exponent", "0.4", "--network-seed", "3")
+    assert code == 0, err
+    for seed in ("0", "1"):
+        tokens = ["--data", "digits", "--n-train", "3", "--data-seed", seed, "--widths", "none"]
+        assert cli("linear", *tokens)[0] == 0
+    (X, Y, options), (digits, labels, plain), (drawn, *_) = answered
+    assert plain["network_seed"] == 0
+    assert not torch.equal(digits, drawn), "of another seed"
+    assert (X.shape, Y.shape) == ((4, 9), (4, 2))
+    expected = {"width": 40, "exponent": 0.4, "network_seed": 3, "seeds": 2}
+    expected |= {"widths": [20, 40, 80], "exponents": [0.4, 0.5]}
+    assert {name: options[name] for name in expected} == expected
+    assert (digits.shape, labels.shape) == ((3, 64), (3, 10))
+    assert float(digits.max()) == 1.0
 
 
 @pytest.mark.parametrize(
     ("tokens", "said"),
     [
         (["--widths", "wide"], "--widths is 'wide'; expected numbers separated by commas"),
+        (["--exponents", "a,b"], "--exponents is 'a,b'; expected numbers separated by commas"),
         (["--n-train", "0"], "got 0 points, 25 inputs, 3 outputs; expected one of each at least"),
         (["--data", "digist"], "there is no data set 'digist'"),
         (["--width", "many"], 'unable to convert "many" into int'),
@@ -62,9 +108,7 @@ def test_bad_input(cli, tokens, said):
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_place_that_cannot_be_written_to(cli, tmp_path, monkeypatch):
-    module = importlib.import_module("whichmin.linear.study")
-    monkeypatch.setattr(module, "study", lambda *_, **__: linear_networks.study())
+def test_a_place_that_cannot_be_written_to(cli, tmp_path, answered):
     (tmp_path / "file").touch()
     code, out, err = cli("linear", *SMALL, "--widths", "none", "--out", "file")
     assert code == 2

@@ -58,11 +58,11 @@ def test_means_are_by_optimizer(pair):
 
 
 def test_another_list_uses_what_is_finished(tmp_path, monkeypatch):
-    run(Experiment(optimizer="sgd,adam", **TINY), out=tmp_path)
+    run(Experiment(optimizer="sgd,adam", **TINY, steps=15), out=tmp_path)
     calls = failing(monkeypatch, lambda _: False)
-    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", seed=5, **TINY), out=tmp_path)
+    run(Experiment(optimizer="adagrad:lr=0.1,adam,sgd", seed=5, **TINY, steps=15), out=tmp_path)
     assert calls == ["Adagrad"] * 2
-    run(Experiment(optimizer="adam:lr=0.01", **TINY), out=tmp_path)
+    run(Experiment(optimizer="adam:lr=0.01", **TINY, steps=15), out=tmp_path)
     assert calls == ["Adagrad"] * 2 + ["Adam"] * 2
 
 

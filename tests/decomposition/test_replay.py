@@ -54,9 +54,10 @@ OPTIMIZERS = {
 }
 
 
-@pytest.mark.parametrize("schedule", [None, partial(CosineAnnealingLR, T_max=60)], ids=["", "scheduled"])
+@pytest.mark.parametrize(
+    ("outputs", "schedule"), [(3, None), (1, partial(CosineAnnealingLR, T_max=60))], ids=["three", "scheduled"]
+)
 @pytest.mark.parametrize("name", OPTIMIZERS)
-@pytest.mark.parametrize("outputs", [1, 3])
 def test_the_terms_are_those_of_train(name, schedule, outputs):
     model, task = problem("over", outputs)
     run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=STEPS, batch_size=4, seed=3, scheduler=schedule)

@@ -36,7 +36,7 @@ from whichmin.tangent import memory
         ({"steps": 1.5}, r"steps is 1.5; gradient descent makes whole steps.*flow=True"),
         ({"steps": [1, 2.5]}, "whole steps"),
         ({"steps": "many"}, "steps is 'many'"),
-        ({"steps": None}, "steps is None"),
+        ({"steps": [2, None]}, "steps is "),
         ({"until": 0}, "until is 0; expected a positive"),
         ({"until": -1e-3}, "until is -0.001"),
         ({"until": math.inf}, "until is inf"),
@@ -95,7 +95,7 @@ class Odd(nn.Module):
         if self.kind == "noise":
             x = F.dropout(x, 0.5, training=True)
         out = self.layer(x)
-        return out.unsqueeze(2) if self.kind == "shape" else out / 0 if self.kind == "infinite" else out
+        return out.sum() if self.kind == "sum" else out / 0 if self.kind == "infinite" else out
 
 
 MODELS = [
@@ -103,7 +103,7 @@ MODELS = [
     (with_layer(nn.Dropout(0.1)), r"layer '1' \(Dropout\).*random.*model.eval"),
     (Odd("rows"), "depends on the other rows"),
     (Odd("noise"), "draws random numbers"),
-    (Odd("shape"), r"returned \(\d, 1, 1\)"),
+    (Odd("sum"), r"returned \(\) for \d inputs"),
     (Odd("infinite"), "not finite"),
     (Odd("none").requires_grad_(False), "no trainable parameters"),
     (nn.Flatten(), "no trainable parameters"),

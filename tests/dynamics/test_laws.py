@@ -26,10 +26,10 @@ def test_no_steps_leave_the_network_as_it_is(relinearize, outputs):
     assert all(torch.equal(v, prediction.parameters()[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("relinearize", ["never", "auto"])
-def test_the_limit_interpolates(relinearize):
+@pytest.mark.parametrize(("relinearize", "steps"), [("never", math.inf), ("auto", None)])
+def test_the_limit_interpolates(relinearize, steps):
     model, task = problem("over", 3)
-    prediction = wm.predict(model, task, sgd(0.02), relinearize=relinearize)
+    prediction = wm.predict(model, task, sgd(0.02), steps=steps, relinearize=relinearize)
     assert prediction.steps == math.inf
     assert prediction.method == ("linearized" if relinearize == "never" else "relinearized")
     assert distance(prediction.train, task.y) < (1e-10 if relinearize == "never" else 1e-4)

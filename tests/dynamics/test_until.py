@@ -40,9 +40,9 @@ def test_an_error_that_is_below_already_takes_no_step(relinearize):
 @pytest.mark.parametrize("relinearize", ["never", "auto", 10**7])
 def test_the_predicted_loss_is_below(relinearize):
     model, task = mlp_problem((4, 30), 10)
-    found = wm.predict(model, task, sgd(0.1), until=5e-2, relinearize=relinearize)
-    assert mse(found.train, task) < 5e-2
-    assert float(found.curve.losses[-1]) < 5e-2
+    found = wm.predict(model, task, sgd(0.1), until=0.2, relinearize=relinearize)
+    assert mse(found.train, task) < 0.2
+    assert float(found.curve.losses[-1]) < 0.2
     assert float(found.curve.losses[0]) == pytest.approx(mse(model(task.X).detach(), task))
 
 

@@ -13,8 +13,8 @@ import whichmin as wm
 from oracles.linear_rules import mlp_problem, rms
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 
-WIDTHS = (64, 256, 1024)
-STEPS = 60
+WIDTHS = (64, 1024)
+STEPS = 40
 
 
 def adaptive(kind, rate, **settings):
@@ -59,10 +59,10 @@ def distances(factory, **course):
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_distance_falls_with_the_width(name):
     found = distances(OPTIMIZERS[name])
-    assert found[0] > 1.5 * found[1] > 2.25 * found[2], found
+    assert found[0] > 2.25 * found[1], found
 
 
 @pytest.mark.parametrize("name", ["momentum", "adam"])
 def test_in_mini_batches_with_a_schedule(name):
-    found = distances(OPTIMIZERS[name], batch_size=2, seed=1, scheduler=partial(StepLR, step_size=40, gamma=0.5))
-    assert found[0] > 1.5 * found[1] > 2.25 * found[2], found
+    found = distances(OPTIMIZERS[name], batch_size=2, seed=1, scheduler=partial(StepLR, step_size=25, gamma=0.5))
+    assert found[0] > 2.25 * found[1], found

@@ -138,7 +138,7 @@ def test_real_training_of_an_ensemble():
     network = FullyConnected(2, "erf", bias_std=0.1)
     lr = float(t.y.numel() / torch.linalg.eigvalsh(network.ntk(t.X))[-1]) * 0.5
     models = [
-        networks.MLP((3, 512, 1), activation="erf", bias=True, seed=seed, dtype=torch.float64) for seed in range(seeds)
+        networks.MLP((3, 256, 1), activation="erf", bias=True, seed=seed, dtype=torch.float64) for seed in range(seeds)
     ]
     values, _ = torch.func.stack_module_state(models)
 

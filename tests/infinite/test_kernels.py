@@ -184,8 +184,7 @@ def test_other_types_and_shapes_of_inputs():
     assert FullyConnected(3).ntk(torch.arange(6).reshape(3, 2)).dtype == torch.float64
 
 
-@pytest.mark.parametrize("parametrization", ["ntk", "standard"])
-@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("parametrization", "bias"), [("ntk", False), ("standard", True)])
 @pytest.mark.parametrize("activation", ["relu", "leaky_relu", "erf"])
 def test_finite_networks_scatter_around_it(activation, bias, parametrization):
     sizes, seeds, x = (3, 256, 256, 1), 40, normal(4, 3)

@@ -66,7 +66,7 @@ def test_the_command_line_and_the_report(registered, tmp_path, monkeypatch, caps
     from whichmin.cli.main import main
 
     monkeypatch.chdir(tmp_path)
-    small = ["--width", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64"]
+    small = ["--hidden", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64"]
     assert main(["explain", *small, "--seeds", "1", "--optimizer", "lazy-momentum:kappa=0.3", "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["config"]["optimizer"] == [{"name": "lazy-momentum", "lr": "best", "kappa": 0.3}]

@@ -22,7 +22,7 @@ def digits(seed, *, width=300, alpha=0.7, n=60):
 
 
 def test_one_linearization_is_as_good_as_the_network_is_wide():
-    widths, errors = (64, 256, 1024, 4096), []
+    widths, errors = (64, 512, 4096), []
     for width in widths:
         squares = []
         for seed in range(6):
@@ -53,9 +53,9 @@ def trained_and_predicted(seed):
     """Digits trained, predicted from one linearization, and along a path."""
     model, task, found = digits(seed)
     optimizer = sgd(0.4 * found.max_lr)
-    run = wm.train(model, task, optimizer, until=1e-4)
-    lazy = wm.predict(model, task, optimizer, until=1e-4, relinearize="never")
-    return run, lazy, wm.predict(model, task, optimizer, until=1e-4)
+    run = wm.train(model, task, optimizer, until=1e-3)
+    lazy = wm.predict(model, task, optimizer, until=1e-3, relinearize="never")
+    return run, lazy, wm.predict(model, task, optimizer, until=1e-3)
 
 
 @pytest.mark.slow
@@ -68,7 +68,7 @@ def test_a_followed_path_beats_one_linearization_where_features_are_learned(seed
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, 1])
 def test_the_estimated_error_is_within_a_factor_of_four(seed):
     run, _, followed = trained_and_predicted(seed)
     assert 0.25 < followed.error / rms(followed.test, run.test) < 4
@@ -78,8 +78,8 @@ def test_the_estimated_error_is_within_a_factor_of_four(seed):
 def test_explaining_a_path_is_explaining_the_run():
     model, task, found = digits(1)
     lr = 0.4 * found.max_lr
-    real = wm.explain(model, task, sgd(lr), until=1e-3)
-    path = wm.explain(model, task, sgd(lr), until=1e-3, train=False)
+    real = wm.explain(model, task, sgd(lr), until=1e-2)
+    path = wm.explain(model, task, sgd(lr), until=1e-2, train=False)
     assert float(real.terms["drift"].square().mean()) > 1e-3
     for name, term in real.terms.items():
         assert rms(path.terms[name], term) < 0.05, name

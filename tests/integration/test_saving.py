@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 
 import whichmin as wm
@@ -38,7 +37,6 @@ def old_and_new():
 @KINDS
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, OSError(28, "No space left on device")])
 def test_a_save_that_stops_while_writing_leaves_the_old_result(kind, stop, tmp_path, old_and_new, monkeypatch):
-    import safetensors.torch
 
     old, new = (r[kind] for r in old_and_new)
     old.save(tmp_path / "result")
@@ -93,19 +91,22 @@ def test_an_explanation_that_stops_between_its_parts_leaves_the_old_one(part, tm
 def test_a_killed_save_leaves_the_old_result(tmp_path, old_and_new):
     old = old_and_new[0]["prediction"]
     old.save(tmp_path / "result")
-    code = f"""
-import os, signal, safetensors.torch, whichmin as wm
-write = safetensors.torch.save_file
-def killed(arrays, path):
-    write(arrays, path)
-    os.kill(os.getpid(), signal.SIGKILL)
-loaded = wm.Prediction.load({str(tmp_path / "result")!r})
-loaded.train.zero_()
-safetensors.torch.save_file = killed
-loaded.save({str(tmp_path / "result")!r})
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL
+    write = safetensors.torch.save_file
+
+    def killed(arrays, path):
+        write(arrays, path)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    child = os.fork()
+    if child == 0:
+        try:
+            loaded = wm.Prediction.load(tmp_path / "result")
+            loaded.train.zero_()
+            safetensors.torch.save_file = killed
+            loaded.save(tmp_path / "result")
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     assert torch.equal(wm.Prediction.load(tmp_path / "result").train, old.train)
     old_and_new[1]["prediction"].save(tmp_path / "result")
     assert torch.equal(wm.Prediction.load(tmp_path / "result").train, old_and_new[1]["prediction"].train)

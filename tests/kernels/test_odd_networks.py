@@ -1,6 +1,7 @@
 """Kernels of networks of every kind that was once got wrong, against gradients of single rows."""
 
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import torch
@@ -23,8 +24,13 @@ def jacobian(model, x):
     return torch.cat([j.flatten(2) for j in plain_jacobian(model, x.clone()).values()], dim=2)
 
 
-def expected(model, x1, x2):
-    J1, J2 = jacobian(model, x1), jacobian(model, x2)
+@cache
+def jacobian_of(kind, n, seed=0):
+    """That of n rows of a kind's network; nobody may change it."""
+    return jacobian(KINDS[kind].model(), KINDS[kind].rows(n, seed=seed))
+
+
+def gram(J1, J2):
     return torch.einsum("ncp,mdp->nmcd", J1.double(), J2.double())
 
 
@@ -35,9 +41,10 @@ def test_kernels(kind, rows):
     x1, x2 = KINDS[kind].rows(rows[0]), KINDS[kind].rows(rows[1], seed=1)
     given = x1.clone(), x2.clone()
     tolerance = 1e-5 if kind == "outputs of single precision" else 1e-9
-    for a, b in ((x1, x1), (x1, x2)):
-        computed = compute_kernel(model, a, b)
-        K = expected(model, a, b)
+    J1, J2 = jacobian_of(kind, rows[0]), jacobian_of(kind, rows[1], seed=1)
+    for b, J in ((x1, J1), (x2, J2)):
+        computed = compute_kernel(model, x1, b)
+        K = gram(J1, J)
         torch.testing.assert_close(computed.values.double(), K, rtol=0, atol=tolerance * float(K.abs().max()))
         if computed.plan.method == "jacobian":
             assert KINDS[kind].fallback == {n for n, _ in model.named_parameters()}
@@ -51,7 +58,7 @@ def test_kernels(kind, rows):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_kernels_from_passes_over_few_rows(kind, monkeypatch):
     model, x = KINDS[kind].model(), KINDS[kind].rows(5)
-    K = expected(model, x, x)
+    K = gram(jacobian_of(kind, 5), jacobian_of(kind, 5))
     original = kernel._plan
     monkeypatch.setattr(kernel, "_plan", lambda *args: replace(original(*args), rows_per_pass=2))
     tolerance = 1e-5 if kind == "outputs of single precision" else 1e-9
@@ -63,7 +70,7 @@ def test_kernels_from_passes_over_few_rows(kind, monkeypatch):
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_products_with_the_jacobian(kind):
     model, x = KINDS[kind].model(), KINDS[kind].rows(5)
-    tangent, J = Tangent(model), jacobian(model, x)
+    tangent, J = Tangent(model), jacobian_of(kind, 5)
     torch.manual_seed(5)
     v = {n: torch.randn_like(p) for n, p in model.named_parameters()}
     whole = torch.cat([v[n].reshape(-1) for n, _ in model.named_parameters()])
@@ -84,7 +91,7 @@ def test_training_is_predicted_on_the_linearized_network(kind):
     K = wm.spectrum(wm.tangent_kernel(model, x))
     lr = 0.1 * K.max_lr
     prediction = wm.predict(model, task, lambda p: torch.optim.SGD(p, lr=lr), steps=3, relinearize="never")
-    J, J_test = jacobian(model, x).double(), jacobian(model, test).double()
+    J, J_test = jacobian_of(kind, 5).double(), jacobian_of(kind, 4, seed=1).double()
     r = model(x.clone()).detach().double().reshape(-1) - task.y.double().reshape(-1)
     moved = torch.zeros(J.shape[-1], dtype=torch.float64)
     J, J_test = J.reshape(5 * C, -1), J_test.reshape(4 * C, -1)
@@ -113,7 +120,9 @@ def test_masks_by_hooks():
     mask = (torch.rand(16, 4) < 0.5).double()
     model[0].weight.register_hook(lambda g: g * mask)
     x, test = torch.randn(6, 4, dtype=torch.float64), torch.randn(4, 4, dtype=torch.float64)
-    torch.testing.assert_close(wm.tangent_kernel(model, test, x), expected(model, test, x), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        wm.tangent_kernel(model, test, x), gram(jacobian(model, test), jacobian(model, x)), rtol=1e-10, atol=1e-12
+    )
     task = wm.Task(x, torch.randn(6, 1, dtype=torch.float64), test)
     recipe = wm.Recipe(lambda p: torch.optim.SGD(p, lr=0.05))
     run = wm.train(model, task, recipe, steps=30, until=None)
@@ -189,7 +198,7 @@ def test_autocast_inside_forward():
             return self.o(torch.tanh(h.float()))
 
     model, x = Mixed(), torch.randn(6, 4)
-    K, plain = wm.tangent_kernel(model, x), expected(model, x, x)
+    K, plain = wm.tangent_kernel(model, x), gram(jacobian(model, x), jacobian(model, x))
     torch.testing.assert_close(K.double(), plain, rtol=0, atol=0.02 * float(plain.abs().max()))
 
 
@@ -212,6 +221,6 @@ def test_attention_of_pytorch_with_masks():
     model = Masked().double()
     x = torch.randn(6, 5, 4, dtype=torch.float64).clamp(max=1.4)
     computed = compute_kernel(model, x)
-    K = expected(model, x, x)
+    K = gram(jacobian(model, x), jacobian(model, x))
     torch.testing.assert_close(computed.values, K, rtol=1e-9, atol=1e-9)
     assert computed.plan.fallback == ()

@@ -96,7 +96,7 @@ def test_for_one_input_unit_and_output_the_bound_on_the_factors_is_an_equality()
     assert known.tight_rate == pytest.approx(2 * 4 * (u**2 + v**2), rel=1e-12)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     sizes=st.tuples(SIZES, SIZES, SIZES, SIZES),
     deficit=st.sampled_from([0, 0, 1, 5]),

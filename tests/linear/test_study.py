@@ -1,17 +1,13 @@
-"""A study and its command."""
+"""A study: guaranteed beside measured."""
 
-import json
 import math
 from types import SimpleNamespace
 
 import pytest
 import torch
-from cyclopts import App
 
 from oracles import linear_networks
 from whichmin import linear
-from whichmin.cli.linear import linear as command
-from whichmin.errors import ConfigError
 from whichmin.linear.descent import largest_step
 from whichmin.linear.study import measured_rate
 
@@ -67,44 +63,3 @@ def test_measured_rates_are_the_least_mean_rate_and_the_late_one():
     assert measured_rate(run, late=True) == pytest.approx((first - last) / (0.1 * (int(inside.sum()) - 1)))
     assert 1.0 < measured_rate(run) < 1.25
     assert math.isnan(measured_rate(SimpleNamespace(times=times, gaps=torch.ones(301).double()), late=True))
-
-
-def run(*tokens):
-    app = App(name="whichmin", result_action="return_value")
-    app.command(command, name="linear")
-    return app(["linear", *tokens], exit_on_error=False, print_error=False)
-
-
-SMALL = ("--n-train", "4", "--inputs", "8", "--outputs", "2", "--width", "30", "--seeds", "2")
-
-
-def test_the_command_prints_a_table_and_writes_the_report(tmp_path, capsys):
-    assert run(*SMALL, "--widths", "20,40", "--exponents", "0.5", "--out", str(tmp_path)) == 0
-    captured = capsys.readouterr()
-    assert "guaranteed" in captured.out
-    assert "a = 0.5" in captured.out
-    assert "note: the initialization is off the invariant set" in captured.out
-    assert "width sweep" in captured.err
-    assert (tmp_path / "report.html").is_file()
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_command_speaks_json(tmp_path, capsys):
-    run(*SMALL, "--widths", "none", "--json", "--out", str(tmp_path))
-    said = json.loads(capsys.readouterr().out)
-    assert said["config"]["width"] == 30
-    assert said["fits"] == {}
-    assert said["table"][0]["measured"] > said["table"][0]["guaranteed"] > 0
-    assert not any(math.isnan(v) for row in said["table"] for k, v in row.items() if k != "quantity" and v is not None)
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_the_command_takes_data(tmp_path, capsys):
-    assert run("--data", "digits", "--n-train", "3", "--width", "60", "--widths", "none", "--out", str(tmp_path)) == 0
-    assert "rate of the loss" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("tokens", [("--widths", "wide"), ("--exponents", "a,b"), ("--n-train", "0")])
-def test_the_command_says_what_it_cannot_use(tokens, tmp_path):
-    with pytest.raises(ConfigError, match="expected"):
-        run(*tokens, "--out", str(tmp_path))

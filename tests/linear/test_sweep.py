@@ -68,8 +68,9 @@ def test_the_least_width_is_that_of_the_theorem_and_every_flow_has_its_own_draw(
 
     monkeypatch.setattr(width_sweep, "initialize", initialize)
     X, Y = linear.example(3, 6, 2)
-    linear.width_sweep((4, 20), (0.4, 0.5), [3, 8], X=X, Y=Y)
+    linear.width_sweep((15, 20), (0.4, 0.5), [3, 8], X=X, Y=Y)
     assert len(set(seeds)) == 8
+    linear.width_sweep((4, 15), (0.5,), [3], X=X, Y=Y)
     with pytest.raises(ModelError, match=r"width 3 is below rank\(X\) \+ m − 1 = 4"):
         linear.width_sweep((3, 20), (0.5,), 1, X=X, Y=Y)
 

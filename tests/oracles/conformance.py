@@ -9,7 +9,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -132,6 +132,11 @@ class Linear:
     loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.mse_loss
 
     @classmethod
+    def of_case(cls, case: Case, outputs: int) -> Linear:
+        """That of :func:`network_for`."""
+        return cls(*network_for(case, outputs), *_jacobians(case.matrices_only, outputs))
+
+    @classmethod
     def of(cls, model: nn.Module, task: wm.Task, loss: Callable[[Tensor, Tensor], Tensor] | None = None) -> Linear:
         features = plain_jacobian(model, task.X), plain_jacobian(model, task.X_test)
         return cls(model, task, *features, loss or nn.functional.mse_loss)
@@ -161,3 +166,10 @@ class Linear:
             if scheduler is not None:
                 scheduler.step()
         return {n: v.detach() for n, v in values.items()}
+
+
+@cache
+def _jacobians(matrices_only: bool, outputs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of the network of a case; nobody may change them."""
+    model, task = network_for(Case("", torch.optim.SGD, matrices_only), outputs)
+    return plain_jacobian(model, task.X), plain_jacobian(model, task.X_test)

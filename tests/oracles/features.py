@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Problem:
         model, X = build(name, outputs, 5)
         _, Z = build(name, outputs, 3, seed=1)
         left, right = (features_of(model, trainable(model), x) for x in (X, Z))
-        return cls(model, left, right, plain_jacobian(model, X), plain_jacobian(model, Z))
+        return cls(model, left, right, *_jacobians(name, outputs))
 
     def metric(self) -> dict[str, Tensor | float]:
         """Numbers and tensors by turns."""
@@ -50,6 +51,14 @@ class Problem:
         """A random vector in parameter space."""
         g = torch.Generator().manual_seed(seed)
         return {n: torch.randn(p.shape, dtype=torch.float64, generator=g) for n, p in self.left.parameters.items()}
+
+
+@cache
+def _jacobians(name: str, outputs: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Of the network of a problem at both inputs; nobody may change them."""
+    model, X = build(name, outputs, 5)
+    _, Z = build(name, outputs, 3, seed=1)
+    return plain_jacobian(model, X), plain_jacobian(model, Z)
 
 
 def multiplied(J: dict[str, Tensor], v: dict[str, Tensor]) -> Tensor:

@@ -64,12 +64,16 @@ class Quadratic(Objective):
 
     def __init__(self, targets: np.ndarray, gamma: float) -> None:
         self.loss, self.origin, self.gamma = MeanSquaredError(), targets, gamma
+        self.minimizer = targets
 
     def value(self, r):
-        return float(r @ r) / len(r)
+        return 0.5 * self.gamma * float(r @ r)
 
     def gradient(self, r, rows=None):
         return self.gamma * r if rows is None else self.gamma * len(r) / len(rows) * r[rows]
+
+    def curve(self, r, v):
+        return self.gamma * v
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Frozen:
 
     @property
     def objective(self) -> Objective:
-        return MeanSquaredError().objective(torch.zeros(7, 1, dtype=torch.float64))
+        return MeanSquaredError().objective(torch.zeros(7, 1, dtype=torch.float64), 1)
 
     def residual(self, theta: Tensor) -> Tensor:
         return self.r0 + self.J @ (theta - self.theta)

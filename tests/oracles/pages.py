@@ -3,9 +3,34 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import escape
 from html.parser import HTMLParser
 
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
 VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+@contextmanager
+def without_drawings() -> Iterator[None]:
+    """Figures of a report are made, but of a drawing there are its title, names and remarks alone."""
+
+    def texts(figure: Figure, name: str, title: str) -> str:
+        said: list[Text] = []
+        for ax in figure.axes:
+            legend = ax.get_legend()
+            said += [ax.title, ax.xaxis.label, ax.yaxis.label, *ax.texts, *(legend.get_texts() if legend else ())]
+        inside = "".join(f"<text>{escape(text.get_text())}</text>" for text in said if text.get_text())
+        head = f'<svg class="plot" aria-labelledby="{name}-title"><title id="{name}-title">{escape(title)}</title>'
+        return f"{head}{inside}</svg>"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("whichmin.report.drawing.inline_svg", texts)
+        yield
 
 
 class Page(HTMLParser):

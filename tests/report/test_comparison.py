@@ -51,7 +51,7 @@ def test_the_finding_of_too_few_seeds():
 
 
 def test_the_finding_where_nothing_can_be_compared():
-    assert "No two of these choices can be compared" in finding(make_comparison(seeds=1))
+    assert "No two of these recipes can be compared" in finding(make_comparison(seeds=1))
 
 
 def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
@@ -68,14 +68,15 @@ def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
     )
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("trained", [True, False])
-def test_the_table_of_choices(trained):
+def test_the_table_of_recipes(trained):
     comparison = make_comparison(trained)
     page = Page(comparison_page(comparison))
     rows = page.table("Ways to train")
-    assert [row["choice"] for row in rows] == ["gd", "adam", "batches"]
+    assert [row["recipe"] for row in rows] == ["gd", "adam", "batches"]
     for row in rows:
-        name = row["choice"]
+        name = row["recipe"]
         known = torch.isfinite(comparison.errors[name])
         assert row["error of the prediction"] == number(float(comparison.errors[name][known].mean()))
         assert row["steps, predicted"] == number(float(round(float(comparison.steps[name][known].mean()))))
@@ -88,6 +89,7 @@ def test_the_table_of_choices(trained):
     assert ("test error, trained" in rows[0]) is ("accuracy, trained" in rows[0]) is trained
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("trained", [True, False])
 def test_the_table_of_pairs(trained):
     comparison = make_comparison(trained)
@@ -115,7 +117,7 @@ def test_pairs_stand_by_the_size_that_they_share():
     assert len(set(sizes)) == len(sizes)
 
 
-def test_many_choices_have_a_matrix():
+def test_many_recipes_have_a_matrix():
     comparison = make_comparison(shifts=APART)
     page = Page(comparison_page(comparison))
     page.assert_stands_alone()
@@ -127,9 +129,10 @@ def test_many_choices_have_a_matrix():
     assert "Distances" not in Page(comparison_page(make_comparison())).source.split("<style>")[1].split("</style>")[1]
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_was_asked():
     page = Page(comparison_page(make_comparison()))
-    assert page.sections == ["asked", "choices", "pairs", "failed", "notes"]
+    assert page.sections == ["asked", "recipes", "pairs", "failed", "notes"]
     assert "batches, seed 6 could not be predicted: it diverged" in page.words
     for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
         assert words in page.words
@@ -137,7 +140,7 @@ def test_what_failed_and_what_was_asked():
     assert "of 3 pairs without a difference, about 0.05 × 3" in page.words
 
 
-def test_failures_of_a_choice_are_told_once():
+def test_failures_of_a_recipe_are_told_once():
     failures = tuple(
         Failure(*of, "it diverged") for of in (("a", 0, "trained"), ("a", 2, "trained"), ("b", 1, "trained"))
     )
@@ -150,6 +153,14 @@ def test_failures_of_a_choice_are_told_once():
         "seeds 2, 3."
         in failure_sentences(dataclasses.replace(comparison, failures=(*failures, Failure("a", 3, "trained", ""))))[0]
     )
+
+
+def test_failures_of_a_recipe_are_told_by_kind():
+    failures = tuple(Failure("a", 0, kind, "it diverged") for kind in ("predicted", "trained"))
+    assert failure_sentences(dataclasses.replace(make_comparison(), failures=failures)) == [
+        "a, seed 0 could not be predicted: it diverged",
+        "a, seed 0 could not be trained: it diverged",
+    ]
 
 
 def test_intervals():

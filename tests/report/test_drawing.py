@@ -38,6 +38,7 @@ def folder(tmp_path, monkeypatch):
     sys.modules.pop("whichmin.report.figures.toy", None)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_new_file_is_a_new_figure_of_the_page(folder):
     entries = [Entry(f"seed {seed}", linearized=make_entry(seed).linearized) for seed in range(2)]
     before = Page(entries_page(entries))

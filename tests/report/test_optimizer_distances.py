@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from oracles.builders import make_entry
-from oracles.pages import Page
+from oracles.pages import Page, without_drawings
 from whichmin.errors import InputError, TrainingError
 from whichmin.report import Entry
 from whichmin.report.entry_view import by_optimizer, entry_views
@@ -35,7 +35,8 @@ def entries(shift: float = 0.5) -> list[Entry]:
 
 @pytest.fixture(scope="module")
 def page() -> Page:
-    return Page(entries_page(entries()))
+    with without_drawings():
+        return Page(entries_page(entries()))
 
 
 def test_distances_are_between_the_same_seeds():

@@ -59,6 +59,7 @@ def test_beyond_the_limit_the_linearized_network_diverges(name):
         entry(partial(SGD, **settings | {"lr": 1.001 * limit}))
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", LIMITS)
 def test_the_report_tells_it(name):
     factory, _ = LIMITS[name]
@@ -74,6 +75,7 @@ def test_the_report_tells_it(name):
     assert "the learning rate’s limit" in words
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_of_an_optimizer_without_a_limit_nothing_is_said(name):
     shown = entry(UNKNOWN[name])
@@ -99,6 +101,7 @@ def test_in_a_metric_nothing_is_said_of_the_kernel():
     assert entry(preconditioned).linearized.limit is None
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_rate_far_below_its_limit_is_not_drawn():
     shown = entry(partial(SGD, lr=1e-3))
     words = Page(entries_page([shown])).section("training")
@@ -107,6 +110,7 @@ def test_a_rate_far_below_its_limit_is_not_drawn():
     assert "the learning rate’s limit" not in words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_optimizers_beside_each_other_have_their_own():
     entries = [
         Entry(f"{name}, seed 0", linearized=entry(factory).linearized, optimizer=name, member="seed 0")

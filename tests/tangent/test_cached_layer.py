@@ -12,7 +12,8 @@ import whichmin as wm
 from oracles.linear_rules import distance, mlp_problem, sgd
 from oracles.zoo import plain_jacobian
 from whichmin.dynamics.paths.position import MovingNetwork
-from whichmin.tangent.examine import Examination, examine
+from whichmin.tangent.examination import Examination
+from whichmin.tangent.examine import examine
 
 
 def pair(model, task):

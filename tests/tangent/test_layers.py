@@ -11,7 +11,8 @@ from torch.autograd.graph import get_gradient_edge
 from oracles.features import gram
 from oracles.zoo import ZOO, build, plain_jacobian
 from whichmin.kernels.kernel import compute_kernel
-from whichmin.tangent.factors import capture, factorize
+from whichmin.tangent.captured import capture
+from whichmin.tangent.factors import factorize
 from whichmin.tangent.layers import convolution, dense, registry
 from whichmin.tangent.layers.base import Factor, Layer, Part, Use
 from whichmin.tangent.layers.bias import Bias

@@ -58,8 +58,8 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("batch", [None, 8])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("batch", "dtype"), [(None, torch.float32), (8, torch.float32), (8, torch.float64)])
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_loss_is_remarked(name, dtype, batch, tmp_path):
     outputs, loss = OTHERS[name]
@@ -80,20 +80,18 @@ def clip(model):
     nn.utils.clip_grad_norm_(model.parameters(), 0.1)
 
 
-@pytest.mark.parametrize("outputs", [1, 4])
 @pytest.mark.parametrize(
-    "settings",
+    ("outputs", "settings"),
     [
-        {},
-        {"batch": 8},
-        {"batch": 8, "replace": True},
-        {"batch": 5, "accumulate": 3},
-        {"batch": 8, "change": clip},
-        {"change": clip, "accumulate": 2},
-        {"steps": 500},
-        {"batch": 8, "steps": 500},
+        *((outputs, {}) for outputs in (1, 4)),
+        *((outputs, {"batch": 8}) for outputs in (1, 4)),
+        *((outputs, {"batch": 8, "replace": True}) for outputs in (1, 4)),
+        *((outputs, {"batch": 5, "accumulate": 3}) for outputs in (1, 4)),
+        (4, {"batch": 8, "change": clip}),
+        (1, {"change": clip, "accumulate": 2}),
+        (1, {"steps": 500}),
+        (4, {"batch": 8, "steps": 500}),
     ],
-    ids=["all", "batches", "replaced", "accumulated", "clipped", "clipped, accumulated", "long", "long, batches"],
 )
 def test_the_tasks_own_loss_is_not(outputs, settings):
     task, _ = classes(outputs)

@@ -62,7 +62,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
     from whichmin.studies.experiment.optimizers import labels
 
     factories = zip(labels(experiment.optimizer), map(build_optimizer, experiment.optimizer), strict=True)
-    choices = [
+    recipes = [
         (
             name if len(sizes) == 1 else f"{name}, {'full batch' if size is None else f'batch {size}'}",
             Recipe(factory, size, experiment.seed),
@@ -75,7 +75,7 @@ def _compared(experiment: Experiment, sizes: tuple[int | None, ...], level: floa
         return compare(
             lambda seed: build_network(experiment, task, seed),
             task,
-            choices,
+            recipes,
             experiment.seeds,
             train=experiment.train,
             until=experiment.until,
@@ -133,14 +133,14 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         {} if comparison.trained is None else {"trained": comparison.trained}
     )
 
-    def of_choices(numbers: Callable[[dict[str, Tensor]], dict[str, Estimate] | None]) -> dict[str, Any]:
+    def of_recipes(numbers: Callable[[dict[str, Tensor]], dict[str, Estimate] | None]) -> dict[str, Any]:
         found = {kind: numbers(outputs) or {} for kind, outputs in kinds.items()}
         return {kind: {name: plain(e) for name, e in estimates.items()} for kind, estimates in found.items()}
 
     return {
         "whichmin": __version__,
-        "test_error": of_choices(comparison.test_error_of),
-        **({} if comparison.accuracy is None else {"accuracy": of_choices(comparison.accuracy_of)}),
+        "test_error": of_recipes(comparison.test_error_of),
+        **({} if comparison.accuracy is None else {"accuracy": of_recipes(comparison.accuracy_of)}),
         "pairs": [
             {"one": one, "other": other, "predicted": effect(pair.predicted), "trained": effect(pair.trained)}
             for (one, other), pair in comparison.pairs.items()

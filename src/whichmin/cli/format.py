@@ -69,7 +69,7 @@ def headline(experiment: Experiment) -> str:
     """What was asked, in a line."""
     classes = experiment.chosen_classes
     parts = [experiment.data if classes is None else f"{experiment.data} {_against(classes)}"]
-    parts.append(f"{experiment.n_train} training and {experiment.n_test} test points")
+    parts.append(_points(experiment))
     if experiment.model is not None:
         parts.append(experiment.model)
     else:
@@ -81,6 +81,14 @@ def headline(experiment: Experiment) -> str:
     if experiment.batch_size is not None:
         parts.append(f"batches of {experiment.batch_size}")
     return " · ".join(parts)
+
+
+def _points(experiment: Experiment) -> str:
+    """How many points train and test; a table's rows are not counted yet."""
+    train, test = experiment.n_train, experiment.n_test
+    trained = "other" if train is None else f"{train}"
+    tested = f"{experiment.test:.0%} as" if test is None else f"{test}"
+    return f"{trained} training and {tested} test points"
 
 
 def _against(classes: Sequence[int | str]) -> str:

@@ -16,12 +16,16 @@ from whichmin.errors import ConfigError
 def linear(
     *,
     data: Annotated[str | None, Parameter(help="digits, mnist or a path; random data without.")] = None,
+    target: Annotated[str | None, Parameter(help="Of a table, .csv or .parquet: the column of targets.")] = None,
+    test: Annotated[float, Parameter(help="Of a table: the share of its rows that are left out.")] = 0.3,
+    standardize: Annotated[bool, Parameter(help="Of a table: numbers get mean 0 and standard deviation 1.")] = True,
     n_train: Annotated[int, Parameter(help="Training points.")] = 10,
+    data_seed: Annotated[int, Parameter(help="Seed of the draw of them.")] = 0,
     inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
     outputs: Annotated[int, Parameter(help="Outputs of random data.")] = 3,
     width: Annotated[int, Parameter(help="Hidden units of the network looked at in detail.")] = 200,
     exponent: Annotated[float, Parameter(help="a of its initialization N(0, h^-2a).")] = 0.5,
-    seed: Annotated[int, Parameter(help="Seed of that network and of random data.")] = 0,
+    network_seed: Annotated[int, Parameter(help="Seed of that network.")] = 0,
     widths: Annotated[str, Parameter(help="Widths of the sweep, or none.")] = "100,200,400,800,1600,3200,6400",
     exponents: Annotated[str, Parameter(help="Exponents a of the sweep.")] = "0.3,0.35,0.4,0.5",
     seeds: Annotated[int, Parameter(help="Networks per width and exponent.")] = 20,
@@ -37,13 +41,14 @@ def linear(
     heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
     from whichmin.linear.study import study
 
-    X, Y = _problem(data, n_train, inputs, outputs, seed)
+    table = {"target": target, "test": test, "standardize": standardize}
+    X, Y = _problem(data, n_train, inputs, outputs, data_seed, table)
     answer = study(
         X,
         Y,
         width=width,
         exponent=exponent,
-        seed=seed,
+        network_seed=network_seed,
         widths=heights,
         exponents=powers,
         seeds=seeds,
@@ -59,7 +64,9 @@ def linear(
     return 0
 
 
-def _problem(data: str | None, n_train: int, inputs: int, outputs: int, seed: int) -> tuple[Any, Any]:
+def _problem(
+    data: str | None, n_train: int, inputs: int, outputs: int, seed: int, table: dict[str, Any]
+) -> tuple[Any, Any]:
     import torch
 
     if data is None:
@@ -72,7 +79,7 @@ def _problem(data: str | None, n_train: int, inputs: int, outputs: int, seed: in
         return example(n_train, inputs, outputs, seed=seed)
     from whichmin.data.load import load
 
-    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64)
+    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64, **table)
     return task.X, task.y
 
 

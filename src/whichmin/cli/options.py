@@ -29,7 +29,6 @@ def _rates() -> str:
 
 
 _RATES = _rates()
-_HIDDEN_NAMES = ("--hidden", "--width")
 _HIDDEN_HELP = "Widths of the hidden layers, such as 600,600; for a cnn the channels."
 _OPTIMIZER_HELP = (
     "What trains; several separated by commas are compared: sgd,adam,adagrad. Settings follow a colon: "
@@ -43,12 +42,13 @@ _TOL_HELP = (
     "Tolerance of the prediction, relative to the standard deviation of the targets, or of the training outputs where "
     "no outputs have the lowest loss."
 )
+_COUNTED = "100; of a table all rows"
 
 
-def _option(field: str, text: str, *names: str, default: str | None = None) -> Parameter:
+def _option(field: str, text: str, default: str | None = None) -> Parameter:
     """An option of an experiment's field; its help ends with the experiment's own default."""
     shown = str(_DEFAULTS[field]) if default is None else default
-    return Parameter(name=names or None, help=f"{text} [default: {shown}]", show_default=False)
+    return Parameter(help=f"{text} [default: {shown}]", show_default=False)
 
 
 @Parameter(name="*")
@@ -58,19 +58,29 @@ class Question:
 
     data: Annotated[
         str | None,
-        _option("data", "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file."),
+        _option(
+            "data",
+            "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file, a table as .csv "
+            "or .parquet.",
+        ),
+    ] = None
+    target: Annotated[str | None, _option("target", "Of a table: the column of targets.", default="none")] = None
+    test: Annotated[float | None, _option("test", "Of a table: the share of its rows to test on.")] = None
+    standardize: Annotated[
+        bool | None,
+        _option("standardize", "Of a table: whether numbers get mean 0 and standard deviation 1.", default="yes"),
     ] = None
     classes: Annotated[
         str | None, _option("classes", "The classes to tell apart, such as 3,8; or all.", default="0,1")
     ] = None
-    n_train: Annotated[int | None, _option("n_train", "Training points.")] = None
-    n_test: Annotated[int | None, _option("n_test", "Test points.")] = None
+    n_train: Annotated[int | None, _option("n_train", "Training points.", default=_COUNTED)] = None
+    n_test: Annotated[int | None, _option("n_test", "Test points.", default=_COUNTED)] = None
     data_seed: Annotated[int | None, _option("data_seed", "Seed of the draw of both.")] = None
     loss: Annotated[str | None, _option("loss", _LOSS_HELP)] = None
     network: Annotated[str | None, _option("network", "mlp or cnn.")] = None
     hidden: Annotated[
         str | None,
-        _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="2048; for a cnn 64,64,64"),
+        _option("hidden", _HIDDEN_HELP, default="2048; for a cnn 64,64,64"),
     ] = None
     parametrization: Annotated[str | None, _option("parametrization", "ntk or standard.")] = None
     activation: Annotated[str | None, _option("activation", "relu, leaky_relu, erf, tanh, gelu or linear.")] = None
@@ -154,9 +164,7 @@ def _compared(field: str, text: str) -> Parameter:
 class Comparing(Question):
     """Options of a comparison: those of an experiment, with several batch sizes and some defaults of its own."""
 
-    hidden: Annotated[
-        str | None, _option("hidden", _HIDDEN_HELP, *_HIDDEN_NAMES, default="512; for a cnn 64,64,64")
-    ] = None
+    hidden: Annotated[str | None, _option("hidden", _HIDDEN_HELP, default="512; for a cnn 64,64,64")] = None
     seeds: Annotated[int | None, _compared("seeds", "How many initializations; 6 at least for the default level.")] = (
         None
     )

@@ -1,4 +1,4 @@
-"""Data sets as tasks: scikit-learn's digits, IDX files (MNIST, Fashion-MNIST), CIFAR-10 and ``.npz`` files."""
+"""Data sets as tasks: scikit-learn's digits, IDX files (MNIST, Fashion-MNIST), CIFAR-10, ``.npz`` files, tables."""
 
 from whichmin.data.cifar import read_cifar10
 from whichmin.data.idx import read_idx

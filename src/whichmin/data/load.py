@@ -17,6 +17,7 @@ from whichmin.data.idx import find_images, idx_pool
 from whichmin.data.npz import npz_pool
 from whichmin.data.pool import Examples, Pool
 from whichmin.data.select import choose
+from whichmin.data.table import TABLES, table_task
 from whichmin.errors import DataError
 from whichmin.losses import Loss, loss_of
 from whichmin.losses.elementwise import BinaryCrossEntropy
@@ -24,6 +25,9 @@ from whichmin.task import Task
 
 #: The environment variable that says where the folders of the named data sets are.
 FOLDER = "WHICHMIN_DATA"
+
+#: How many examples are drawn to train on, and to test on, unless told.
+COUNT = 100
 
 #: The named data sets that are folders, each with the names that its folder may have.
 _FOLDERS = {
@@ -35,10 +39,8 @@ _NAMES = ("digits", *_FOLDERS)
 
 #: The endings of files that people have and that are not read, each with what pandas reads it by.
 _OTHERS: dict[str, str | None] = {
-    ".csv": "read_csv",
     ".tsv": "read_table",
     ".txt": "read_csv",
-    ".parquet": "read_parquet",
     ".feather": "read_feather",
     ".json": "read_json",
     ".xlsx": "read_excel",
@@ -50,9 +52,12 @@ def load(
     name_or_path: str | os.PathLike[str],
     *,
     classes: Sequence[int | str] | None = None,
-    n_train: int = 100,
-    n_test: int = 100,
+    n_train: int | None = None,
+    n_test: int | None = None,
     seed: int = 0,
+    target: str | None = None,
+    test: float = 0.3,
+    standardize: bool = True,
     flat: bool | None = None,
     dtype: torch.dtype = torch.float32,
     loss: Any = None,
@@ -67,12 +72,16 @@ def load(
     Args:
         name_or_path: "digits" (scikit-learn's, 8×8), "mnist", "fashion-mnist" or "cifar-10" (folders within the one
             that the environment variable WHICHMIN_DATA names); or a path: a folder or a file of IDX images, a folder
-            or a file of CIFAR-10's binary version, or an ``.npz`` file with X, y and perhaps X_test, y_test.
+            or a file of CIFAR-10's binary version, an ``.npz`` file with X, y and perhaps X_test, y_test, or a table
+            with named columns, ``.csv`` or ``.parquet``, which becomes a task by :meth:`whichmin.Task.from_frame`.
         classes: labels, or names where the data set has them, of the classes to tell apart; None means all of them.
-        n_train: how many training examples, N.
-        n_test: how many test examples; 0 for a task without a test set. Without a test part of its own a data set is
-            split into two disjoint parts.
+        n_train: how many training examples, N; None for 100, and of a table for all that are not tested on.
+        n_test: how many test examples; 0 for a task without a test set; None for 100, and of a table for the share
+            ``test``. Without a test part of its own a data set is split into two disjoint parts.
         seed: of the draw.
+        target: of a table, the column of targets.
+        test: of a table, the share of its rows to test on.
+        standardize: of a table, whether columns of numbers get mean 0 and standard deviation 1.
         flat: whether images are flattened; by default digits and IDX images are ((N, 64), (N, 784)), and CIFAR-10's
             are not ((N, 3, 32, 32)). False keeps (N, channels, height, width).
         dtype: of inputs and targets.
@@ -85,18 +94,28 @@ def load(
         DataError: an unknown name, a missing or damaged file, a class that is not there, or fewer examples than asked
             for; the message says how many there are.
     """
-    if n_train < 1 or n_test < 0:
+    if (n_train is not None and n_train < 1) or (n_test is not None and n_test < 0):
         raise DataError(f"n_train is {n_train} and n_test {n_test}; expected n_train ≥ 1 and n_test ≥ 0.")
+    path = Path(name_or_path).expanduser()
+    if path.suffix.lower() in TABLES:
+        if not path.exists():
+            raise DataError(_unknown(os.fspath(name_or_path)))
+        return table_task(path, target, classes, test, standardize, seed, n_train, n_test, loss).to(dtype)
+    if target is not None:
+        raise DataError(
+            f"target is {target!r}, a column of a table, and {os.fspath(name_or_path)} is none: leave it out."
+        )
+    n_train, n_test = (COUNT if n is None else n for n in (n_train, n_test))
     pool = _pool(name_or_path)
-    train, test, labels = choose(pool, classes, n_train, n_test, seed)
+    drawn, tested, labels = choose(pool, classes, n_train, n_test, seed)
     flat = pool.flat if flat is None else flat
     loss = loss_of(loss)
-    X, y = _inputs(train, pool, flat, dtype), _targets(train, labels, dtype, loss)
+    X, y = _inputs(drawn, pool, flat, dtype), _targets(drawn, labels, dtype, loss)
     assert y is not None, "every reader supplies training targets"
     classes = labels if labels and not y.is_floating_point() else None
     if n_test == 0:
         return Task(X, y, loss=loss, classes=classes)
-    X_test, y_test = _inputs(test, pool, flat, dtype), _targets(test, labels, dtype, loss)
+    X_test, y_test = _inputs(tested, pool, flat, dtype), _targets(tested, labels, dtype, loss)
     return Task(X, y, X_test, y_test, loss, classes)
 
 
@@ -125,18 +144,16 @@ def _pool(name_or_path: str | os.PathLike[str]) -> Pool:
 
 def _not_read(path: Path) -> str:
     """What to write for a file of a kind that is not read."""
-    read, target = _OTHERS[path.suffix.lower()], str(path.with_suffix(".npz"))
+    read = _OTHERS[path.suffix.lower()]
     if read is None:
-        how = f"np.savez({target!r}, X=…, y=…), with a row of X and an entry of y for each example"
+        target = str(path.with_suffix(".npz"))
+        how = f"an .npz file in Python: np.savez({target!r}, X=…, y=…), a row of X and an entry of y for each example"
     else:
-        how = (
-            f"import numpy as np, pandas as pd; t = pd.{read}({str(path)!r}); np.savez({target!r}, "
-            "X=t.drop(columns='label').to_numpy(float), y=t['label'].to_numpy()), with the name of the column of "
-            "targets for 'label'; integers there are classes"
-        )
+        target = str(path.with_suffix(".csv"))
+        how = f"a table in Python: import pandas as pd; pd.{read}({str(path)!r}).to_csv({target!r}, index=False)"
     return (
-        f"{path} is a {path.suffix} file, which whichmin does not read; expected an .npz file with X and y, or IDX or "
-        f"CIFAR-10 files. Make an .npz file in Python: {how}."
+        f"{path} is a {path.suffix} file, which whichmin does not read; expected a table, .csv or .parquet, an .npz "
+        f"file with X and y, or IDX or CIFAR-10 files. Make {how}."
     )
 
 

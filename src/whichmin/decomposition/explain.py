@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -108,8 +107,7 @@ def explain(
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     if train:
         return _explain_run(_train(subject, task, recipe, until=until, steps=steps, progress=progress))
-    most = math.inf if steps is None else steps
-    path = predict(subject, task, recipe, steps=most, until=until, tol=tol)
+    path = predict(subject, task, recipe, steps=steps, until=until, tol=tol)
     if recipe.wants_best_rate:
         recipe = recipe.with_learning_rate(path.learning_rate)
     assert path.test is not None

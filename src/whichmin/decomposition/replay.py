@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError, ResultError
+from whichmin.inputs import described, of_batch, row_bytes
 from whichmin.losses import root_mean_square
 from whichmin.recipe.build import take_step
 from whichmin.recipe.recipe import Recipe
@@ -83,20 +84,22 @@ def _compare(network: nn.Module, task: Task, there: Tensor, step: int, steps: in
 
 def _rows(task: Task, loader: Iterable[Any], steps: int) -> list[Tensor]:
     """Which rows of the task are in the batch of each step."""
-    X = task.X.reshape(task.n, -1).cpu()
     where: dict[bytes, int] = {}
-    for i, x in enumerate(X):
-        where.setdefault(x.numpy().tobytes(), i)
+    for i, values in enumerate(row_bytes(task.X)):
+        where.setdefault(values, i)
     rows: list[Tensor] = []
     for k, batch in enumerate(_endless(loader, steps)):
-        x = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
-        if not isinstance(x, Tensor) or x.shape[1:] != task.X.shape[1:]:
-            got = f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-            raise InputError(
-                f"batch {k} of the loader holds {got}; expected inputs of shape (rows, "
-                f"{', '.join(map(str, task.X.shape[1:]))}), as (x, y) or x."
+        x = of_batch(batch, task.X)
+        if x is None:
+            first = batch[0] if isinstance(batch, tuple | list) and len(batch) else batch
+            got = (
+                f"a tensor of shape {tuple(first.shape)}" if isinstance(first, Tensor) else f"a {type(first).__name__}"
             )
-        numbers = [where.get(r.numpy().tobytes()) for r in x.to(X).reshape(len(x), -1)]
+            raise InputError(
+                f"batch {k} of the loader holds {got}; expected inputs of shape {described(task.X, _of_rows)}, "
+                "as (x, y) or x."
+            )
+        numbers = [where.get(values) for values in row_bytes(x)]
         if None in numbers:
             raise InputError(
                 f"row {numbers.index(None)} of batch {k} is not among the task's training inputs: give the recorder "
@@ -104,6 +107,10 @@ def _rows(task: Task, loader: Iterable[Any], steps: int) -> list[Tensor]:
             )
         rows.append(torch.tensor(numbers, dtype=torch.int64))
     return rows
+
+
+def _of_rows(t: Tensor) -> str:
+    return f"({', '.join(['rows', *map(str, t.shape[1:])])})"
 
 
 def _endless(loader: Iterable[Any], steps: int) -> Iterator[Any]:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.paths.linearized import flat
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.model import evaluate, finite
 from whichmin.training.recording import moved_buffers
 
 
-def statistics_term(model: nn.Module, X: Tensor, final: Mapping[str, Tensor], test: Tensor) -> Tensor | None:
+def statistics_term(model: nn.Module, X: AnyInputs, final: Mapping[str, Tensor], test: Tensor) -> Tensor | None:
     """f(θ_T, s_T) − f(θ_T, s₀) with the buffers s, (n·C,); None where no buffer that matters moved.
 
     Args:

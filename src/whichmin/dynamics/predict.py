@@ -26,7 +26,7 @@ def predict(
     task: Task,
     optimizer: OptimizerFactory | Recipe,
     *,
-    steps: float | Sequence[float] = math.inf,
+    steps: float | Sequence[float] | None = None,
     until: float | None = None,
     flow: bool = False,
     relinearize: Relinearize = "auto",
@@ -53,8 +53,8 @@ def predict(
             recursions in function space, closed where every step is the same. AdaGrad, RMSprop, Adam and AdamW in full
             batches are followed through Krylov spaces of J D Jᵀ. Any other optimizer runs step by step on the
             linearized network.
-        steps: an integer, ``math.inf`` for the limit, or an ascending sequence: outputs then have a leading time axis.
-            With ``flow=True`` any non-negative real numbers.
+        steps: an integer, None (or ``math.inf``) for any number, which without ``until`` is the limit, or an ascending
+            sequence: outputs then have a leading time axis. With ``flow=True`` any non-negative real numbers.
         until: stop where the training loss falls below this, as ``train`` does: with mini-batches it is looked at
             where an epoch starts.
         flow: gradient flow at time lr·steps.
@@ -105,12 +105,12 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
     """The step counts, and whether a sequence of them was asked for."""
     several = not isinstance(steps, str) and hasattr(steps, "__len__") and getattr(steps, "ndim", 1) == 1
     try:
-        times = tuple(float(s) for s in (steps if several else [steps]))
+        times = tuple(float(s) for s in (steps if several else [math.inf if steps is None else steps]))
     except (TypeError, ValueError):
         times = ()
     if not times or any(math.isnan(s) or s < 0 for s in times) or any(b <= a for a, b in pairwise(times)):
         raise InputError(
-            f"steps is {steps!r}; expected a non-negative number, math.inf, or an ascending sequence of them."
+            f"steps is {steps!r}; expected a non-negative number, None for the limit, or an ascending sequence."
         )
     if not flow and any(math.isfinite(s) and s != int(s) for s in times):
         raise InputError(f"steps is {steps!r}; gradient descent makes whole steps. Pass integers, or flow=True.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
+from whichmin.inputs import single_tensor
 from whichmin.kernels.spectrum import Spectrum, decompose, rounding_unit
 from whichmin.results import Result, by_point
 from whichmin.task import Task
@@ -72,7 +73,7 @@ def predict(
     task: Task,
     lr: float | None = None,
     *,
-    steps: float = math.inf,
+    steps: float | None = None,
     flow: bool = False,
 ) -> InfinitePrediction:
     """The mean and covariance, over initializations, of networks trained by full-batch gradient descent.
@@ -90,7 +91,7 @@ def predict(
         network: a :class:`FullyConnected` or another object with ``ntk`` and ``nngp``, or a model for :func:`describe`.
         task: with test inputs.
         lr: the learning rate; needed for a finite number of steps, and checked for stability where given, but for flow.
-        steps: an integer, or with ``flow=True`` any number of 0 or more; the limit by default.
+        steps: an integer, or with ``flow=True`` any number of 0 or more; None (or ``math.inf``) for the limit.
         flow: gradient flow at time lr·steps.
 
     Returns:
@@ -110,14 +111,16 @@ def predict(
             "the ensemble of infinitely wide networks is known for the mean square error, and the task has "
             f"{task.loss!r}: pass a Task with loss=torch.nn.MSELoss(), or predict networks of a finite width."
         )
+    steps = math.inf if steps is None else steps
     _check_times(lr, steps, flow)
     kernels = describe(network) if isinstance(network, nn.Module) else network
-    spectrum = _spectrum(kernels.ntk(task.X), task)
+    X, X_test = _points(task)
+    spectrum = _spectrum(kernels.ntk(X), task)
     if lr is not None and not flow and lr >= spectrum.max_lr:
         limit = spectrum.max_lr
         raise DivergenceError(f"lr is {lr:g} and gradient descent converges below {limit:.6g}: lower it.", limit)
     learned = _learned(spectrum.gamma * spectrum.eigenvalues, lr, steps, flow)
-    gain = Interpolator(_double(kernels.ntk(task.X_test, task.X)), spectrum).filtered(learned)
+    gain = Interpolator(_double(kernels.ntk(X_test, X)), spectrum).filtered(learned)
     return _ensemble(kernels, task, spectrum, learned, gain, steps=steps, flow=flow, time=_time(lr, steps))
 
 
@@ -125,10 +128,10 @@ def _ensemble(
     kernels: Kernels, task: Task, spectrum: Spectrum, learned: Tensor, gain: Tensor, **settings: Any
 ) -> InfinitePrediction:
     """The moments of f(x') = f₀(x') + A (Y − f₀(X)) over initializations; ``gain`` is A, ``learned`` 1 − M by mode."""
-    assert task.X_test is not None
+    X, X_test = _points(task)
     y = _double(task.y)
-    cross = gain @ _double(kernels.nngp(task.X, task.X_test))
-    covariance = _double(kernels.nngp(task.X_test)) + gain @ _double(kernels.nngp(task.X)) @ gain.mT - cross - cross.mT
+    cross = gain @ _double(kernels.nngp(X, X_test))
+    covariance = _double(kernels.nngp(X_test)) + gain @ _double(kernels.nngp(X)) @ gain.mT - cross - cross.mT
     missed = torch.linalg.vector_norm(y - spectrum.project(y)) / torch.linalg.vector_norm(y).clamp(min=1e-300)
     Q = spectrum.vectors
     return InfinitePrediction(
@@ -139,6 +142,13 @@ def _ensemble(
         unreached=float(missed),
         **settings,
     )
+
+
+def _points(task: Task) -> tuple[Tensor, Tensor]:
+    """The training and the test inputs."""
+    assert task.X_test is not None
+    what = "an infinitely wide network"
+    return single_tensor(task.X, what), single_tensor(task.X_test, what)
 
 
 def _spectrum(ntk: Tensor, task: Task) -> Spectrum:

@@ -10,24 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError
+from whichmin.inputs import InputsLike, pair_of_inputs
 from whichmin.kernels.layout import to_matrix
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.compress import compressed, merged
 from whichmin.tangent.context import own_context
 from whichmin.tangent.contract import contract
 from whichmin.tangent.copying import in_single_precision, without_shared_memory
-from whichmin.tangent.examine import (
-    Examination,
-    by_first_right_route,
-    check_array,
-    check_modules,
-    examine,
-    metric_weights,
-)
-from whichmin.tangent.factors import Factors, Route, factorize
-from whichmin.tangent.features import Metric
+from whichmin.tangent.examination import Examination
+from whichmin.tangent.examine import examine
+from whichmin.tangent.factors import Factors, factorize
+from whichmin.tangent.fallback import by_first_right_route
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.memory import available_bytes, require, size
+from whichmin.tangent.metric import Metric, metric_weights
 from whichmin.tangent.model import finite
+from whichmin.tangent.route import Route
 
 logger = logging.getLogger(__name__)
 
@@ -74,13 +72,19 @@ class ComputedKernel:
 
 
 def tangent_kernel(
-    model: nn.Module, x1: Tensor, x2: Tensor | None = None, *, method: str = "auto", metric: Metric | None = None
+    model: nn.Module,
+    x1: InputsLike,
+    x2: InputsLike | None = None,
+    *,
+    method: str = "auto",
+    metric: Metric | None = None,
 ) -> Tensor:
     """The empirical neural tangent kernel K(x, x') = J(x) D J(x')ᵀ, J = ∂f/∂θ over the trainable parameters.
 
     Args:
         model: any network whose rows are functions of their own inputs.
-        x1: inputs, (n1, …).
+        x1: inputs, (n1, …): a tensor, a mapping of tensors (keyword arguments), a tuple of tensors (positional ones),
+            or the ``X`` of a task, which knows which output is meant.
         x2: inputs, (n2, …); x1 by default.
         method: ``layerwise`` (from each layer's inputs and output gradients; a parameter used in a way that is not
             recognized gets per-example gradients of its own), ``jacobian`` (per-example gradients of all parameters by
@@ -88,14 +92,14 @@ def tangent_kernel(
         metric: D: a positive number or tensor for each trainable parameter, by name; None is the identity.
 
     Returns:
-        (n1, n2, C, C) in the network's type and on its device.
+        (n1, n2, C, C) in the network's type and on its device; outputs (n, …) are flattened to (n, C).
 
     Cost: layerwise, one forward and C backward passes and about n1·n2·C²·(the sum of the layer widths); the Jacobian is
     never formed. jacobian, n1·C backward passes and n1·n2·C²·P.
 
     Raises:
         ModelError: BatchNorm in training mode, active dropout, rows that depend on each other, outputs that vary from
-            call to call or are not (n,) or (n, C), no trainable parameters, a metric that does not match.
+            call to call or are not (n,) or (n, …), no trainable parameters, a metric that does not match.
         DataError: inputs that are empty or not finite.
         InputError: another method.
         MemoryPlanError: the plan does not fit; says what would.
@@ -107,13 +111,16 @@ def tangent_kernel(
 
 
 def compute_kernel(
-    model: nn.Module, x1: Tensor, x2: Tensor | None = None, *, method: str = "auto", metric: Metric | None = None
+    model: nn.Module,
+    x1: InputsLike,
+    x2: InputsLike | None = None,
+    *,
+    method: str = "auto",
+    metric: Metric | None = None,
 ) -> ComputedKernel:
     """As :func:`tangent_kernel`, with the plan that was carried out."""
     _check_method(method)
-    check_array("x1", x1)
-    if x2 is not None and x2 is not x1:
-        check_array("x2", x2)
+    x1, x2 = pair_of_inputs(x1, x2)
     with own_context():
         check_modules(model)
         model, x1, x2 = in_single_precision(without_shared_memory(model), x1, x2)

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import ModelError
+from whichmin.inputs import InputsLike, as_inputs
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.tangent.autograd import jvp, leaves_of
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import merge_shared, private_copy
-from whichmin.tangent.examine import check_modules
-from whichmin.tangent.features import Metric
+from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
 
 
@@ -48,13 +49,13 @@ class Tangent:
         return sum(p.numel() for p in self._parameters.values())
 
     @own_context()
-    def f0(self, x: Tensor) -> Tensor:
+    def f0(self, x: InputsLike) -> Tensor:
         """f(θ₀, x), (n, C). Cost: one forward pass."""
         with torch.no_grad():
-            return finite(evaluate(self._model, x), "x")
+            return finite(evaluate(self._model, as_inputs(x, "x")), "x")
 
     @own_context()
-    def jvp(self, x: Tensor, tangent: Mapping[str, Tensor]) -> Tensor:
+    def jvp(self, x: InputsLike, tangent: Mapping[str, Tensor]) -> Tensor:
         """J(x) v, (n, C), for v a tree like the parameters. Cost: about two forward passes.
 
         Raises:
@@ -62,16 +63,16 @@ class Tangent:
         """
         self._check_tree(tangent)
         v = {n: tangent[n].to(p) for n, p in self._parameters.items()}
-        return jvp(self._model, self._parameters, x, v)
+        return jvp(self._model, self._parameters, as_inputs(x, "x"), v)
 
     @own_context()
-    def vjp(self, x: Tensor, cotangent: Tensor) -> dict[str, Tensor]:
+    def vjp(self, x: InputsLike, cotangent: Tensor) -> dict[str, Tensor]:
         """J(x)ᵀ c, a tree like the parameters, for c of shape (n, C). Cost: one forward and one backward pass.
 
         Raises:
             ModelError: a cotangent that is not of the outputs' shape.
         """
-        leaves, out = leaves_of(self._model, self._parameters, x)
+        leaves, out = leaves_of(self._model, self._parameters, as_inputs(x, "x"))
         if cotangent.shape != out.shape:
             raise ModelError(
                 f"the cotangent has shape {tuple(cotangent.shape)}; expected {tuple(out.shape)}, like f(x)."
@@ -80,7 +81,7 @@ class Tangent:
         return {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), grads, strict=True)}
 
     def kernel(
-        self, x1: Tensor, x2: Tensor | None = None, *, method: str = "auto", metric: Metric | None = None
+        self, x1: InputsLike, x2: InputsLike | None = None, *, method: str = "auto", metric: Metric | None = None
     ) -> Tensor:
         """:func:`whichmin.tangent_kernel` at θ₀, (n1, n2, C, C)."""
         return tangent_kernel(self._model, x1, x2, method=method, metric=metric)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError
+from whichmin.inputs import AnyInputs, InputsLike, pair_of_inputs
 from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import without_shared_memory
-from whichmin.tangent.examine import check_array, check_modules, examine, metric_weights
-from whichmin.tangent.features import Metric
+from whichmin.tangent.examine import examine
+from whichmin.tangent.metric import Metric, metric_weights
 
 if TYPE_CHECKING:
     from scipy.sparse.linalg import LinearOperator
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 @own_context()
 def kernel_operator(
-    model: nn.Module, x1: Tensor, x2: Tensor | None = None, *, metric: Metric | None = None
+    model: nn.Module, x1: InputsLike, x2: InputsLike | None = None, *, metric: Metric | None = None
 ) -> KernelOperator:
     """The empirical neural tangent kernel K(x1, x2) = J(x1) D J(x2)ᵀ as an operator: it is multiplied, never formed.
 
     Args:
         model: any network whose rows are functions of their own inputs; it is copied.
-        x1: inputs, (n1, …).
+        x1: inputs, (n1, …), as for :func:`whichmin.tangent_kernel`.
         x2: inputs, (n2, …); x1 by default.
         metric: D: a positive number or tensor for each trainable parameter, by name; None is the identity.
 
@@ -37,12 +38,11 @@ def kernel_operator(
     Raises:
         ModelError, DataError: as :func:`whichmin.tangent_kernel`.
     """
-    check_array("x1", x1)
+    x1, x2 = pair_of_inputs(x1, x2)
     check_modules(model)
     model = without_shared_memory(model)
     examination = examine(model, x1)
     if x2 is not None and x2 is not x1:
-        check_array("x2", x2)
         examine(model, x2, outputs=examination.outputs)
     weights = metric_weights(metric, examination.parameters)
     examination.check_rows()
@@ -58,9 +58,7 @@ class KernelOperator:
     Cost of a product: about one training step on x2 and two forward passes on x1; memory as those.
     """
 
-    def __init__(
-        self, tangent: Tangent, x1: Tensor, x2: Tensor, metric: Mapping[str, Tensor | float] | None, outputs: int
-    ) -> None:
+    def __init__(self, tangent: Tangent, x1: AnyInputs, x2: AnyInputs, metric: Metric | None, outputs: int) -> None:
         self._tangent, self._x1, self._x2, self._metric = tangent, x1, x2, metric
         self.shape = (len(x1), len(x2), outputs, outputs)
 

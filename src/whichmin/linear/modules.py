@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import DataError, ModelError
+from whichmin.inputs import single_tensor
 from whichmin.linear import _checks
 from whichmin.task import Task
 
@@ -28,20 +29,21 @@ def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
     """
     if not isinstance(task, Task):
         raise DataError(f"got a model and a {type(task).__name__}; expected a whichmin.Task after a model.")
-    weights = layers(model, task.X)
+    X = single_tensor(task.X, "a linear network")
+    weights = layers(model, X)
     if len(weights) != 2:
         raise ModelError(
             f"the module has {len(weights)} weight matrices; the theory of a single hidden layer needs 2. "
             "For other depths see deep_flow and deep_imbalances."
         )
-    return weights[0].T, weights[1], task.X.flatten(1), task.y
+    return weights[0].T, weights[1], X.flatten(1), task.y
 
 
-def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
+def layers(model: nn.Module, X: Tensor) -> list[Tensor]:
     """The weights W_1 … W_L of a module that computes W_L ⋯ W_1 x, checked on the inputs X and on random ones.
 
     Args:
-        module: linear layers without biases.
+        model: linear layers without biases.
         X: inputs, (N, …).
 
     Returns:
@@ -52,9 +54,9 @@ def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
             outputs that are not the product of the weights: an activation, a factor, a skip connection, layers used in
             another order.
     """
-    if not isinstance(module, nn.Module):
-        raise ModelError(f"got a {type(module).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")
-    named = list(module.named_parameters())
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"got a {type(model).__name__}; expected a torch.nn.Module. For arrays see analyze_weights.")
+    named = list(model.named_parameters())
     other = [f"{name} {tuple(p.shape)}" for name, p in named if p.ndim != 2]
     if other:
         raise ModelError(
@@ -63,7 +65,7 @@ def layers(module: nn.Module, X: Tensor) -> list[Tensor]:
         )
     weights = [p.detach() for _, p in named]
     _checks.chain(weights)
-    _verify(module, weights, X)
+    _verify(model, weights, X)
     return weights
 
 

@@ -66,7 +66,7 @@ def study(
     *,
     width: int = 200,
     exponent: float = 0.5,
-    seed: int = 0,
+    network_seed: int = 0,
     widths: Sequence[int] = WIDTHS,
     exponents: Sequence[float] = EXPONENTS,
     seeds: int = 20,
@@ -79,7 +79,7 @@ def study(
         Y: targets, (N, m).
         width: h of the network looked at in detail.
         exponent: a of its initialization N(0, h^{−2a}).
-        seed: of it.
+        network_seed: of that initialization.
         widths: of the sweep; empty for none.
         exponents: of the sweep.
         seeds: of the sweep, how many.
@@ -94,17 +94,17 @@ def study(
     inputs, targets = as_tensor(X, "X", torch.float64).flatten(1), as_tensor(Y, "Y", torch.float64)
     targets = targets.reshape(len(targets), -1)
     shape = (inputs.shape[1], width, targets.shape[1])
-    U, V = initialize(*shape, exponent=exponent, seed=seed)
+    U, V = initialize(*shape, exponent=exponent, seed=network_seed)
     known = analyze_weights(U, V, inputs, targets)
     run = flow(U, V, inputs, targets, progress=progress)
     flows = {}
     for label, near in {ON: 0.0, NEAR: 0.1 * known.invariant_distance}.items():
-        placed = initialize(*shape, X=inputs, exponent=exponent, seed=seed, near=near)
+        placed = initialize(*shape, X=inputs, exponent=exponent, seed=network_seed, near=near)
         flows[label] = flow(*placed, inputs, targets, run.times)
     settings = {"points": len(inputs), "inputs": shape[0], "outputs": shape[2], "rank": known.rank}
     swept = len(widths) > 0 and known.rank < shape[0]
     return LinearStudy(
-        settings=settings | {"width": width, "exponent": exponent, "seed": seed},
+        settings=settings | {"width": width, "exponent": exponent, "network_seed": network_seed},
         analysis=known,
         flows=flows | {OFF: run},
         descents=_descents(U, V, inputs, targets, run),

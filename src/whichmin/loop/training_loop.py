@@ -12,10 +12,11 @@ from torch.optim.lr_scheduler import LRScheduler
 from tqdm.auto import tqdm
 
 from whichmin.errors import TrainingError
+from whichmin.inputs import AnyInputs
 from whichmin.loop.stopping import stalled
 from whichmin.recipe.batches import batch_order, steps_per_epoch
 from whichmin.recipe.build import take_step
-from whichmin.tangent.model import trainable
+from whichmin.tangent.model import forward, trainable
 from whichmin.task import Task
 
 #: How often, in steps, the last good parameters are kept.
@@ -154,8 +155,8 @@ class Loop:
         with torch.no_grad():
             return float(self.task.loss(self._outputs(self.task.X), self.task.y))
 
-    def _outputs(self, X: Tensor) -> Tensor:
-        return self.network(X.clone()).reshape(len(X), self.task.outputs)  # a model may write into its inputs
+    def _outputs(self, X: AnyInputs) -> Tensor:
+        return forward(self.network, X)
 
     def _at_limit(self) -> str:
         ended = f"stopped at steps = {self.limit} with a training {self.task.loss.label} of {self.losses[-1]:.3g}"

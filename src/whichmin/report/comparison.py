@@ -18,12 +18,12 @@ def finding(comparison: Comparison) -> str:
     """The answer in two sentences."""
     effects = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
     if not effects:
-        return "No two of these choices can be compared: see what failed."
+        return "No two of these recipes can be compared: see what failed."
     what = "trained" if comparison.trained is not None else "predicted"
     count = f"{len(effects)} pair{'s' * (len(effects) != 1)}"
     significant = {names: effect for names, effect in effects.items() if effect.significant}
     if not significant and any(effect.significant is None for effect in effects.values()):
-        return "Whether these choices reach different minimizers cannot be told from so few seeds."
+        return "Whether these recipes reach different minimizers cannot be told from so few seeds."
     if not significant:
         return f"No significant difference between the {what} minimizers is found in {count}."
     (one, other), effect = max(significant.items(), key=lambda item: item[1].systematic)
@@ -51,10 +51,10 @@ def verdict(effect: Effect | None) -> str:
 
 
 def failure_sentences(comparison: Comparison) -> list[str]:
-    """Of each choice that failed the first seed with its message, and which other seeds failed."""
+    """Of each recipe that failed the first seed with its message, and which other seeds failed."""
     grouped: dict[Names, list[Failure]] = {}
     for failure in comparison.failures:
-        grouped.setdefault((failure.choice, failure.kind), []).append(failure)
+        grouped.setdefault((failure.recipe, failure.kind), []).append(failure)
     sentences = []
     for first, *others in grouped.values():
         seeds = ", ".join(str(failure.seed) for failure in others)
@@ -70,8 +70,8 @@ def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
     return [(names, pair) for _, names, pair in sorted(effects, key=lambda item: -item[0])]
 
 
-def choice_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
-    """The columns of the table of choices: what each says of the choice of a name."""
+def recipe_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
+    """The columns of the table of recipes: what each says of the recipe of a name."""
     kinds = {"predicted": comparison.predicted} | (
         {} if comparison.trained is None else {"trained": comparison.trained}
     )

@@ -7,15 +7,17 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+from whichmin.inputs import AnyInputs, only_tensor
 
 _FLAT = {64: (1, 8, 8), 784: (1, 28, 28), 3072: (3, 32, 32)}
 _LARGEST = 64
 
 
-def thumbnail(x: Tensor) -> str | None:
-    """A PNG data URI of one input, stretched to its own range; None where its shape is that of no small image."""
-    pixels = _pixels(x.detach().double().cpu().numpy())
+def thumbnail(x: AnyInputs) -> str | None:
+    """A PNG data URI of one input, stretched to its own range; None where it is not the shape of a small image."""
+    tensor = only_tensor(x)
+    pixels = None if tensor is None else _pixels(tensor.detach().double().cpu().numpy())
     if pixels is None:
         return None
     from PIL import Image

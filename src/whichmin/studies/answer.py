@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -82,8 +81,7 @@ class Predicting:
 
     def ask(self, model: nn.Module, task: Task, recipe: Recipe) -> Answer:
         """The prediction."""
-        steps = math.inf if self.steps is None else self.steps
-        prediction = predict(model, task, recipe, steps=steps, until=self.until, tol=self.tol)
+        prediction = predict(model, task, recipe, steps=self.steps, until=self.until, tol=self.tol)
         assert prediction.test is not None
         assert isinstance(prediction.steps, float | int)
         return Answer(prediction.test, prediction.error, float(prediction.steps), prediction.seconds, prediction.notes)

@@ -17,9 +17,9 @@ from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.answer import Answer, Predicting, Procedure, Training
-from whichmin.studies.choices import Choices, check_choices
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
+from whichmin.studies.recipes import Recipes, check_recipes
 from whichmin.studies.store import Question, Store, Subject, not_kept
 from whichmin.tangent.context import own_context
 from whichmin.task import Task
@@ -31,7 +31,7 @@ _DELAY = 2.0
 def compare(
     model_factory: ModelFactory,
     task: Task,
-    choices: Choices,
+    recipes: Recipes,
     seeds: int = 10,
     *,
     train: bool = False,
@@ -44,7 +44,7 @@ def compare(
 ) -> Comparison:
     """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each way.
 
-    With d_s = f_A,s − f_B,s the difference of two choices' test outputs at initialization s, and ⟨·,·⟩ the mean
+    With d_s = f_A,s − f_B,s the difference of two recipes' test outputs at initialization s, and ⟨·,·⟩ the mean
     over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
     expectation is the mean square of E d. Its p is the share of sign patterns ε for which the T of ε_s d_s is no
     smaller: exact, by enumeration, up to 15 seeds. An effect is called significant where p ≤ ``level`` and √T exceeds
@@ -54,7 +54,7 @@ def compare(
         model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded
             alike during the call.
         task: the data, with test inputs.
-        choices: two or more by name, a dict or (name, choice) pairs; each an optimizer factory or a
+        recipes: two or more by name, a dict or (name, recipe) pairs; each an optimizer factory or a
             :class:`whichmin.Recipe` with batches and a scheduler.
         seeds: how many initializations. p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6.
         train: whether to train each for real as well; the effect is then also that of the trained networks.
@@ -63,22 +63,22 @@ def compare(
         tol: of the predictions, as for ``predict``.
         level: of the test of each pair, and 1 − level the coverage of the confidence intervals over seeds.
         progress: show a bar on standard error if it takes longer than two seconds.
-        out: a folder in whose ``runs`` each finished choice and seed is kept, and read from when it is there already.
+        out: a folder in whose ``runs`` each finished recipe and seed is kept, and read from when it is there already.
             It is read for the same data, network as drawn, settings, and optimizer and scheduler as built. Those that
             are code of your own, such as an optimizer class or the function of a ``LambdaLR``, may have changed
             unseen: what they train is not kept, and ``notes`` say so.
 
     Returns:
-        A :class:`Comparison`: outputs (seeds, n_test, C) by choice, distances, effects, flips. A choice that fails at a
+        A :class:`Comparison`: outputs (seeds, n_test, C) by recipe, distances, effects, flips. A recipe that fails at a
         seed, such as one that diverges, is among its ``failures`` and nan in its outputs.
 
-    Cost: a prediction per choice and seed. Adaptive optimizers in mini-batches cost about a training run each.
+    Cost: a prediction per recipe and seed. Adaptive optimizers in mini-batches cost about a training run each.
 
     Raises:
-        InputError: fewer than two choices or seeds, a name that comes twice, a task without test inputs, a level
+        InputError: fewer than two recipes or seeds, a name that comes twice, a task without test inputs, a level
             outside (0, 1).
         ModelError: not a factory; one that returns one object twice or ignores its seed.
-        OptimizerError: a choice whose factory fails.
+        OptimizerError: a recipe whose factory fails.
         OutputError: ``out`` cannot be written to.
         WhichminError: the first failure, if there is nothing but failures.
     """
@@ -92,23 +92,23 @@ def compare(
     started = time.perf_counter()
     procedures = [Predicting(until, steps, tol), *([Training(until, steps)] if train else [])]
     work = _Work(task, procedures, store)
-    recipes: dict[str, Recipe] = {}
+    checked: dict[str, Recipe] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
         for seed, model in enumerate(initializations(model_factory, count)):
-            recipes = recipes or check_choices(choices, task, model)
-            bar.total = count * len(recipes)
+            checked = checked or check_recipes(recipes, task, model)
+            bar.total = count * len(checked)
             subject = None if store is None else Subject.of(model, task)
-            for name, recipe in recipes.items():
+            for name, recipe in checked.items():
                 work.do(name, recipe.at_initialization(seed), seed, model, subject)
                 bar.update()
     if work.failures and not any(answers for answers in work.answers.values()):
         raise work.raised[0]
     asked = {"until": until, "steps": steps, "tol": tol}
-    return _package(work, tuple(recipes), count, level, time.perf_counter() - started, asked)
+    return _package(work, tuple(checked), count, level, time.perf_counter() - started, asked)
 
 
 class _Work:
-    """The answers so far, by kind, choice and seed; each kept as soon as it is there."""
+    """The answers so far, by kind, recipe and seed; each kept as soon as it is there."""
 
     def __init__(self, task: Task, procedures: Sequence[Procedure], store: Store | None) -> None:
         self.task, self.procedures, self.store = task, procedures, store
@@ -126,7 +126,7 @@ class _Work:
                     with few_threads(model, self.task):
                         answer = procedure.ask(model, self.task, recipe)
                     if question is not None and self.store is not None:
-                        about = {"choice": name, "initialization": seed} | answer.numbers
+                        about = {"recipe": name, "initialization": seed} | answer.numbers
                         self.store.write(question, about, {"test": answer.test})
             except OutputError:
                 raise

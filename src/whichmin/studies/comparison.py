@@ -24,19 +24,19 @@ from whichmin.task import Task
 class Failure:
     """What could not be had: ``kind`` is "predicted" or "trained"."""
 
-    choice: str
+    recipe: str
     seed: int
     kind: str
     message: str
 
     def __str__(self) -> str:
         """A sentence."""
-        return f"{self.choice}, seed {self.seed} could not be {self.kind}: {self.message}"
+        return f"{self.recipe}, seed {self.seed} could not be {self.kind}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two choices: the effect between them as predicted and, where there is training, as trained; None if unknown."""
+    """Two recipes: the effect between them as predicted and, where there is training, as trained; None if unknown."""
 
     predicted: Effect | None
     trained: Effect | None
@@ -51,10 +51,10 @@ class Pair:
 class Comparison(Result):
     """The minimizers that several ways to train reach from the same initializations.
 
-    An effect is *significant* where (1) its sign-flip p is at most ``level``: the choices' outputs differ in a
+    An effect is *significant* where (1) its sign-flip p is at most ``level``: the recipes' outputs differ in a
     direction that the initializations share, beyond what the scatter between seeds brings about; and (2) the size of
-    that shared difference exceeds what the predictions may be off by. It says nothing about which choice is better, nor
-    that an effect which is not significant is absent: two choices may lie far apart at each seed (``rms_distances``) in
+    that shared difference exceeds what the predictions may be off by. It says nothing about which recipe is better, nor
+    that an effect which is not significant is absent: two recipes may lie far apart at each seed (``rms_distances``) in
     directions that differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference,
     a share of about ``level`` is called significant. With few seeds p cannot come down to the level; ``significant`` is
     None then.
@@ -63,10 +63,10 @@ class Comparison(Result):
 
     Attributes:
         task: the data.
-        predicted: test outputs (seeds, n_test, C) by choice; nan where a choice failed.
-        errors: estimated error of each prediction, (seeds,), float64, by choice.
+        predicted: test outputs (seeds, n_test, C) by recipe; nan where a recipe failed.
+        errors: estimated error of each prediction, (seeds,), float64, by recipe.
         trained: as ``predicted``, of really trained networks; None without training.
-        steps: steps predicted, (seeds,), float64, by choice.
+        steps: steps predicted, (seeds,), float64, by recipe.
         level: of tests and, as 1 − level, of confidence intervals.
         seconds: what it took, kept answers not counted.
         failures: what could not be had.
@@ -88,7 +88,7 @@ class Comparison(Result):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the choices."""
+        """Of the recipes."""
         return tuple(self.predicted)
 
     @property
@@ -98,7 +98,7 @@ class Comparison(Result):
 
     @property
     def test_error(self) -> dict[str, Estimate] | None:
-        """The task's loss on the test set by choice, as trained or else as predicted; None without test targets."""
+        """The task's loss on the test set by recipe, as trained or else as predicted; None without test targets."""
         return self.test_error_of(self.best_outputs)
 
     def test_error_of(self, outputs: dict[str, Tensor]) -> dict[str, Estimate] | None:
@@ -122,7 +122,7 @@ class Comparison(Result):
         return self.predicted if self.trained is None else self.trained
 
     def _over_seeds(self, outputs: dict[str, Tensor], of: Callable[[Tensor], float]) -> dict[str, Estimate]:
-        """A number of test outputs, (n_test, C), by choice; over the seeds that have them."""
+        """A number of test outputs, (n_test, C), by recipe; over the seeds that have them."""
 
         def values(tests: Tensor) -> NDArray[np.float64]:
             return np.array([of(test.double()) for test in tests if bool(torch.isfinite(test).all())])
@@ -131,7 +131,7 @@ class Comparison(Result):
 
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Pair]:
-        """Every two choices."""
+        """Every two recipes."""
         return {
             (one, other): Pair(
                 self._effect(self.predicted, one, other, predicted=True),
@@ -153,7 +153,7 @@ class Comparison(Result):
 
     @property
     def flips(self) -> dict[tuple[str, str], float]:
-        """Share of test points whose label flips between two choices of the same seed, mean over seeds."""
+        """Share of test points whose label flips between two recipes of the same seed, mean over seeds."""
         return {names: effect.flips for names, effect in self._known()}
 
     def _columns(self) -> Mapping[str, Any]:
@@ -170,7 +170,7 @@ class Comparison(Result):
         return [(names, pair.best) for names, pair in self.pairs.items() if pair.best is not None]
 
     def _effect(self, outputs: dict[str, Tensor], one: str, other: str, *, predicted: bool) -> Effect | None:
-        """Over the seeds that both choices have; None of fewer than two."""
+        """Over the seeds that both recipes have; None of fewer than two."""
         a, b = outputs[one].double().cpu(), outputs[other].double().cpu()
         both = torch.isfinite(a).flatten(1).all(dim=1) & torch.isfinite(b).flatten(1).all(dim=1)
         if int(both.sum()) < 2:

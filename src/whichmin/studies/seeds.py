@@ -29,7 +29,7 @@ def seeds(
     seeds: int = 100,
     *,
     until: float | None = None,
-    steps: float = float("inf"),
+    steps: float | None = None,
     relinearize: Relinearize = "auto",
     tol: float = 2e-2,
     batch_size: int | None = None,

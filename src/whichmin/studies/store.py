@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from whichmin._version import __version__
 from whichmin.errors import ModelError, OutputError, ResultError
+from whichmin.inputs import AnyInputs, named_tensors, tensors_of
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
 from whichmin.storage import load_folder, located, save_folder
-from whichmin.tangent.copying import private_copy
-from whichmin.tangent.examine import evaluate, trainable
+from whichmin.tangent.copying import moved_copy
+from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 
 T = TypeVar("T")
@@ -60,8 +61,10 @@ class Subject:
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Subject | Unknown:
         """The data by their values, the network by its parameters, buffers and what it computes."""
-        tensors = {"X": task.X, "y": task.y, "X_test": task.X_test, "y_test": task.y_test}
-        data: dict[str, Any] = {name: None if t is None else digest([t]) for name, t in tensors.items()}
+        data: dict[str, Any] = {
+            name: None if X is None else _of_inputs(X) for name, X in (("X", task.X), ("X_test", task.X_test))
+        }
+        data |= {name: None if t is None else digest([t]) for name, t in (("y", task.y), ("y_test", task.y_test))}
         data["loss"] = _loss(task)
         state = {name: digest([t]) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
         try:
@@ -83,6 +86,12 @@ class Subject:
         versions = {"whichmin": __version__, "torch": torch.__version__}
         values = {"kind": kind, "versions": versions, "recipe": described, "settings": dict(settings)}
         return Question(json.loads(json.dumps(self.values | values)))
+
+
+def _of_inputs(X: AnyInputs) -> str:
+    """A hash of all tensors and their names; which output is taken shows in what the network computes."""
+    names = list(named_tensors(X, ""))
+    return digest(tensors_of(X), *(names if len(names) > 1 else ()))
 
 
 def _loss(task: Task) -> list[Any]:
@@ -107,10 +116,7 @@ def signature(model: nn.Module, task: Task) -> str:
     Raises:
         ModelError: the network cannot be evaluated.
     """
-    network, generator = private_copy(model), torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in network.parameters():
-            _move(p, generator)
+    network = moved_copy(model)
     inputs = [X[:PROBED_ROWS] for X in (task.X, task.X_test) if X is not None]
     trained = trainable(network)
     before = torch.get_num_threads()
@@ -126,13 +132,6 @@ def signature(model: nn.Module, task: Task) -> str:
         torch.set_num_threads(before)
     moving = {name: g for name, g in zip(trained, gradients, strict=False) if g is not None}
     return digest([*outputs, *moving.values()], *moving)
-
-
-def _move(parameter: Tensor, generator: torch.Generator) -> None:
-    """Move a parameter by a tenth of its own size, or of 1 where it is zero."""
-    if parameter.is_floating_point() and parameter.numel():
-        size = float(parameter.double().square().mean().sqrt()) or 1.0
-        parameter += 0.1 * size * torch.randn(parameter.shape, generator=generator).to(parameter)
 
 
 @dataclass(frozen=True)

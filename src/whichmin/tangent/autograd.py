@@ -14,17 +14,24 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from whichmin.errors import ModelError
+from whichmin.inputs import AnyInputs, called, from_tree, mapped, tree_of
 from whichmin.tangent.model import evaluate
 
 logger = logging.getLogger(__name__)
 
 
-def call(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> Tensor:
+def with_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> Callable[..., Any]:
+    """The model as a function of its arguments, with these parameters (and buffers) in place of its own."""
+    values = dict(parameters)
+    return lambda *args, **kwargs: torch.func.functional_call(model, values, args, kwargs)
+
+
+def call(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs) -> Tensor:
     """f(x) with these parameters in place of the model's own, (n, C)."""
-    return evaluate(lambda inputs: torch.func.functional_call(model, dict(parameters), (inputs,)), x)
+    return evaluate(with_parameters(model, parameters), x)
 
 
-def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]) -> Tensor:
     """J(x) v at these parameters, (n, C); J is the derivative by those that are given, the model's others are fixed."""
     at = {n: p.detach() for n, p in parameters.items()}
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
@@ -40,7 +47,7 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mappin
             return _jvp_by_rows(model, at, x, v)
 
 
-def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs) -> tuple[dict[str, Tensor], Tensor]:
     """Leaves of a graph with the values of the parameters, and f(x) as it depends on them.
 
     A scripted module has no functional form: there the leaves are its own parameters, which must have these values.
@@ -77,7 +84,7 @@ def _detach_padding(
 
 
 def _jvp_by_transposition(
-    model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]
+    model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]
 ) -> Tensor:
     """J v as the derivative of u ↦ ⟨Jᵀu, v⟩, for operations that have no forward derivative."""
     leaves, out = leaves_of(model, parameters, x)
@@ -88,7 +95,7 @@ def _jvp_by_transposition(
         return torch.autograd.grad(torch.stack(pairs).sum(), u)[0]
 
 
-def _jvp_by_rows(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, v: Mapping[str, Tensor]) -> Tensor:
+def _jvp_by_rows(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]) -> Tensor:
     """J v from gradients of each row, for operations that are differentiable once."""
     own = dict(model.named_parameters())
     rows = _one_by_one(model, {n: own[n] for n in parameters}, x)
@@ -96,7 +103,7 @@ def _jvp_by_rows(model: nn.Module, parameters: Mapping[str, Tensor], x: Tensor, 
 
 
 def per_example_gradients(
-    model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor, *, one_by_one: bool = False
+    model: nn.Module, parameters: Mapping[str, Tensor], X: AnyInputs, *, one_by_one: bool = False
 ) -> dict[str, Tensor]:
     """∂f_c(x_i)/∂θ for the named parameters, each (C, n, *shape).
 
@@ -112,21 +119,22 @@ def per_example_gradients(
         return _one_by_one(model, parameters, X)
 
 
-def _vectorized(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> dict[str, Tensor]:
+def _vectorized(model: nn.Module, parameters: Mapping[str, Tensor], X: AnyInputs) -> dict[str, Tensor]:
     fixed = {n: p.detach() for n, p in model.named_parameters() if n not in parameters}
     fixed |= dict(model.named_buffers())
 
-    def single(values: dict[str, Tensor], x: Tensor) -> Tensor:
-        return torch.func.functional_call(model, {**fixed, **values}, (x.unsqueeze(0),)).reshape(-1)
+    def single(values: dict[str, Tensor], x: Any) -> Tensor:
+        one = mapped(from_tree(X, x), lambda t: t.unsqueeze(0))
+        return called(with_parameters(model, {**fixed, **values}), one).reshape(-1)
 
     values = {n: p.detach() for n, p in parameters.items()}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*performance drop.*batching rule.*")
-        jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, 0))(values, X)
+        jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, 0))(values, tree_of(X))
     return {n: j.transpose(0, 1) for n, j in jacobians.items()}
 
 
-def _one_by_one(model: nn.Module, parameters: Mapping[str, Tensor], X: Tensor) -> dict[str, Tensor]:
+def _one_by_one(model: nn.Module, parameters: Mapping[str, Tensor], X: AnyInputs) -> dict[str, Tensor]:
     names, values = list(parameters), list(parameters.values())
     rows: list[list[tuple[Tensor, ...]]] = []
     nothing = tuple(torch.zeros_like(v) for v in values)

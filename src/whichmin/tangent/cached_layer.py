@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.products import product
 
@@ -116,7 +117,7 @@ class CachedLayers:
     """
 
     def __init__(
-        self, parameters: Mapping[str, nn.Parameter], train: Tensor, test: Tensor, names: Iterable[str] = ()
+        self, parameters: Mapping[str, nn.Parameter], train: AnyInputs, test: AnyInputs, names: Iterable[str] = ()
     ) -> None:
         self._parameters, self._train, self._test = parameters, train, test
         self._layers = {name: CachedLayer() for name in names}
@@ -127,7 +128,7 @@ class CachedLayers:
     def __getitem__(self, name: str) -> CachedLayer:
         return self._layers[name]
 
-    def calls(self, X: Tensor) -> dict[str, CachedCall]:
+    def calls(self, X: AnyInputs) -> dict[str, CachedCall]:
         """What the layers return on X by name; none for inputs of somebody else, for which weights are settled."""
         if X is not self._train and X is not self._test:
             self.settle()

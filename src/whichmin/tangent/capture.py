@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from whichmin.inputs import AnyInputs, called, tensors_of
 from whichmin.tangent.cached_layer import CachedCall
 from whichmin.tangent.composites.registry import COMPOSITES
 from whichmin.tangent.layers.base import Part, Use
@@ -73,6 +74,7 @@ class Capture(TorchFunctionMode):
         derived: tensors computed from parameters, by names of their own.
         reads_integers: whether an embedding or a one-hot encoding was called, so that integer inputs make sense.
         autocast: whether a parameter was used under autocast that the model itself switched on.
+        row_shape: of a row's outputs as the model returns them, before they are flattened.
     """
 
     def __init__(
@@ -93,18 +95,22 @@ class Capture(TorchFunctionMode):
         self.derived: dict[str, Derived] = {}
         self.reads_integers = False
         self.autocast = False
+        self.row_shape: tuple[int, ...] = ()
         self._names = _Notes()  # of a parameter or its transpose (name, whether it is transposed)
         self._origins = _Notes()  # of a tensor (whether it comes from inputs, whether from parameters, detached or not)
         self._stored = _Notes()  # of the input of a cached layer the tensor that the layer holds
         for name, parameter in parameters.items():
             self._names.put(parameter, (name, False))
 
-    def call(self, model: Callable[[Tensor], Any], inputs: Tensor) -> Any:
-        """What a model returns on inputs, recorded."""
+    def call(self, model: Callable[..., Any], inputs: AnyInputs) -> Any:
+        """The output of a model on inputs, recorded."""
         self._rows, self._device = len(inputs), inputs.device.type
-        self._origins.put(inputs, (True, False))
+        for tensor in tensors_of(inputs):
+            self._origins.put(tensor, (True, False))
         with self:
-            return model(inputs)
+            out = called(model, inputs)
+        self.row_shape = tuple(out.shape[1:])
+        return out
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from whichmin.errors import ModelError
+from whichmin.inputs import AnyInputs, mapped
 from whichmin.tangent.model import evaluate
 
 
@@ -45,6 +46,20 @@ def private_copy(model: nn.Module) -> nn.Module:
         _copy_hooks(old, new)
     _share_memory(model, made)
     return made
+
+
+def moved_copy(model: nn.Module) -> nn.Module:
+    """A copy whose parameters are moved by a tenth of their own size, or of 1 where they are zero: always the same one.
+
+    It tells apart what a network computes also where an output layer is zero at first.
+    """
+    network, generator = private_copy(model), torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in network.parameters():
+            if p.is_floating_point() and p.numel():
+                size = float(p.double().square().mean().sqrt()) or 1.0
+                p += 0.1 * size * torch.randn(p.shape, generator=generator).to(p)
+    return network
 
 
 class _Detaching(TorchFunctionMode):
@@ -169,16 +184,22 @@ def is_coarse(dtype: torch.dtype) -> bool:
     return dtype.is_floating_point and torch.finfo(dtype).eps > torch.finfo(torch.float32).eps
 
 
-def in_single_precision(model: nn.Module, x1: Tensor, x2: Tensor | None) -> tuple[nn.Module, Tensor, Tensor | None]:
+def in_single_precision(
+    model: nn.Module, x1: AnyInputs, x2: AnyInputs | None
+) -> tuple[nn.Module, AnyInputs, AnyInputs | None]:
     """A network of half precision as a copy in single precision, with its inputs; any other as it is."""
     if not any(is_coarse(p.dtype) for p in model.parameters()):
         return model, x1, x2
-    first = x1.float() if is_coarse(x1.dtype) else x1
-    second = first if x2 is x1 else x2.float() if x2 is not None and is_coarse(x2.dtype) else x2
+    first = mapped(x1, _not_coarse)
+    second = first if x2 is x1 else None if x2 is None else mapped(x2, _not_coarse)
     return private_copy(model).float(), first, second
 
 
-def check_independent(made: nn.Module, model: nn.Module, X: Tensor) -> None:
+def _not_coarse(x: Tensor) -> Tensor:
+    return x.float() if is_coarse(x.dtype) else x
+
+
+def check_independent(made: nn.Module, model: nn.Module, X: AnyInputs) -> None:
     """Refuse a copy whose forward still uses parameters of the model that it was copied from.
 
     Args:

@@ -7,22 +7,22 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import Tensor, nn
 
+from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
 from whichmin.tangent.contract import contract
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.factors import BY_LAYERS, Factors, Route, factorize
+from whichmin.tangent.factors import Factors, factorize
 from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import FormedProducts, MatrixProducts
+from whichmin.tangent.metric import Metric
+from whichmin.tangent.route import BY_LAYERS, Route
 
 #: Products of parameters with more uses than this are of many small parts.
 FEW_USES = 2
 #: J of the parameters without matrix products is formed for many products where it takes no more bytes than this.
 FORMED_BYTES = 2**26
-
-#: A metric D: numbers or positive weights of the parameters' shapes, by name.
-Metric = Mapping[str, Tensor | float]
 
 
 class Features:
@@ -46,7 +46,7 @@ class Features:
         self,
         model: nn.Module,
         parameters: Mapping[str, nn.Parameter],
-        X: Tensor,
+        X: AnyInputs,
         factors: Factors,
         cached: CachedLayers | None = None,
         calls: Mapping[str, CachedCall] | None = None,
@@ -219,7 +219,7 @@ class Features:
 def features_of(
     model: nn.Module,
     parameters: Mapping[str, nn.Parameter],
-    X: Tensor,
+    X: AnyInputs,
     *,
     route: Route = BY_LAYERS,
     cached: CachedLayers | None = None,

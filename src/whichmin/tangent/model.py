@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from whichmin.errors import ModelError
+from whichmin.errors import ModelError, WhichminError
+from whichmin.inputs import AnyInputs, accepted, called, described, named_tensors
 
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -32,41 +34,58 @@ def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     return parameters
 
 
+def forward(model: Callable[..., Any], X: AnyInputs) -> Tensor:
+    """f(X) as it is trained and followed: the output that is meant, (n, …) flattened to (n, C)."""
+    return called(model, X.clone()).reshape(len(X), -1)  # a model may write into its inputs
+
+
 def evaluate(
-    model: Callable[[Tensor], Tensor],
-    X: Tensor,
-    call: Callable[[Callable[[Tensor], Tensor], Tensor], Tensor] | None = None,
+    model: Callable[..., Any],
+    X: AnyInputs,
+    call: Callable[[Callable[..., Any], AnyInputs], Any] | None = None,
 ) -> Tensor:
-    """f(X), (N, C), with an error that says what the model was given where it fails.
+    """f(X), (n, C), with an error that says what the model was given where it fails.
 
     Args:
-        model: the network.
-        X: the inputs, (N, …).
+        model: the network, or a function of the same arguments.
+        X: the inputs, (n, …).
         call: calls it on a copy of them; None for nothing but the call.
 
     Raises:
-        ModelError: the model fails on X, or returns something that is not (N,) or (N, C).
+        ModelError: the model fails on X, or returns something that is not (n,) or (n, …).
     """
     try:
         inputs = X.clone()  # a model may write into its inputs
-        out = model(inputs) if call is None else call(model, inputs)
+        out = called(model, inputs) if call is None else call(model, inputs)
+    except WhichminError:
+        raise
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
-        first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
-        types = "" if first is None else f" The parameters are {first.dtype} on {first.device}."
-        integer = "" if X.is_floating_point() else " Integer inputs suit an embedding; otherwise pass X.float()."
-        if first is not None and X.is_floating_point() and X.dtype != first.dtype:
-            integer = f" Convert one to the other: X.to({first.dtype}), or model.to({X.dtype})."
+        raise ModelError(f"the model fails on inputs {_given(X)}: {error}.{_advice(model, X, error)}") from error
+    if out.ndim == 0 or len(out) != len(X):
         raise ModelError(
-            f"the model fails on inputs of shape {tuple(X.shape)}, {X.dtype} on {X.device}: {error}.{types}{integer}"
-        ) from error
-    if not isinstance(out, Tensor) or out.ndim not in (1, 2) or len(out) != len(X):
-        got = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise ModelError(
-            f"the model returned {got} for {len(X)} inputs; expected (N,) or (N, C): flatten or pick the output."
+            f"the model returned {tuple(out.shape)} for {len(X)} inputs; expected ({len(X)}, …), a row of outputs for "
+            "each: leave out what reduces over rows, or pick another output."
         )
     if not out.is_floating_point():
         raise ModelError(f"the model returned {out.dtype}; expected floating-point outputs (no argmax, no complex).")
     return out.reshape(len(X), -1)
+
+
+def _given(X: AnyInputs) -> str:
+    return f"of shape {described(X)}" if isinstance(X, Tensor) else described(X)
+
+
+def _advice(model: Callable[..., Any], X: AnyInputs, error: Exception) -> str:
+    """What to look at where a model fails: its arguments, or the type and the place of its parameters."""
+    if isinstance(error, TypeError) and not isinstance(X, Tensor):
+        return accepted(model)
+    first = next(model.parameters(), None) if isinstance(model, nn.Module) else None
+    types = "" if first is None else f" The parameters are {first.dtype} on {first.device}."
+    floating = [(label, t) for label, t in named_tensors(X, "X").items() if t.is_floating_point()]
+    for label, t in floating:
+        if first is not None and t.dtype != first.dtype:
+            return f"{types} Convert one to the other: {label}.to({first.dtype}), or model.to({t.dtype})."
+    return types if floating else f"{types} Integer inputs suit an embedding; otherwise pass X.float()."
 
 
 def finite(out: Tensor, name: str) -> Tensor:

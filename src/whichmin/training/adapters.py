@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from whichmin.errors import InputError, OptimizerError, ResultError
+from whichmin.inputs import argument_names
 from whichmin.task import Task
-from whichmin.training.arguments import OTHER_CALLS, Arguments, Calls, Given, RowsToArguments, reproduced
+from whichmin.training.arguments import OTHER_CALLS, Arguments, Calls, Given, Named, RowsToArguments, reproduced
 from whichmin.training.recorder import SNAPSHOTS, Recorder
 from whichmin.training.unwrap import unwrapped_model
 
@@ -64,19 +65,6 @@ class _Adapter:
         self._recorder = recorder.__enter__()
 
 
-class _Outputs(nn.Module):
-    """A model of transformers as a map from rows to a tensor."""
-
-    def __init__(self, model: nn.Module, arguments: Arguments) -> None:
-        super().__init__()
-        self.model, self.arguments = model, arguments
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The logits, where the model returns more than a tensor."""
-        out = self.model(**self.arguments(x))
-        return out if isinstance(out, Tensor) else out.logits
-
-
 def _lightning() -> type:
     base = _import("lightning.pytorch", "LightningRecorder").Callback
 
@@ -112,10 +100,11 @@ def _transformers() -> type:
     class TransformersRecorder(_Adapter, base):  # type: ignore[misc, valid-type]
         __doc__ = """``Trainer(callbacks=[TransformersRecorder(task)])``: records a training of ``transformers``.
 
-    The network maps rows of X to the logits of the model. Rows of X are the model's main argument, such as token
-    numbers (of all rows padded to one length); the attention mask, where the loop has one, is made from them: the first
-    batch shows which token pads and at which end. Recording starts with that batch, and training stops there with an
-    error if the batch has arguments that X does not tell. Batches that differ later are remarked in ``recorder.notes``.
+    The network maps rows of X to the logits of the model, or the task's ``output``. X is a mapping of the arguments
+    that the loop calls the model with (of all rows padded to one length), or a tensor of the model's main argument,
+    such as token numbers; then the attention mask, where the loop has one, is made from it: the first batch shows which
+    token pads and at which end. Recording starts with that batch, and training stops there with an error if the batch
+    has arguments that X does not tell. Batches that differ later are remarked in ``recorder.notes``.
     After an exception, which callbacks are not told of, ``close()`` ends the recording.
     """ + _arguments("""
         inputs: from rows of X to the model's keyword arguments, such as ``lambda x: {"input_ids": x[:, 0],
@@ -138,12 +127,13 @@ def _transformers() -> type:
                 return
 
             def start(batch: Mapping[str, Any]) -> Arguments:
-                if self._inputs is None:
-                    arguments = _arguments_of(model, batch, known)
+                names = argument_names(self._task.X)
+                if self._inputs is not None:
+                    arguments: Arguments = Given.of(self._inputs, self._task.X)
                 else:
-                    arguments = Given.of(self._inputs, self._task.X)
+                    arguments = Named(names) if names else _arguments_of(model, batch, known)
                 arguments.check(batch)
-                self._open(_Outputs(model, arguments), optimizer)
+                self._open(arguments.network(model), optimizer)
                 return arguments
 
             self._calls = Calls(model, start)

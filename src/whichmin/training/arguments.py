@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError
+from whichmin.inputs import AnyInputs, single_tensor
 
 RowsToArguments = Callable[[Tensor], Mapping[str, Tensor]]
 
@@ -29,11 +30,11 @@ OTHER_CALLS = (
 
 
 class Arguments(ABC):
-    """From rows of X to the keyword arguments of a model."""
+    """What rows of X tell of the keyword arguments of a model."""
 
     @abstractmethod
-    def __call__(self, x: Tensor) -> Mapping[str, Tensor]:
-        """The arguments for rows x of X."""
+    def network(self, model: nn.Module) -> nn.Module:
+        """The model as a map from rows of X to outputs."""
 
     @abstractmethod
     def check(self, batch: Mapping[str, Any]) -> None:
@@ -48,8 +49,57 @@ class Arguments(ABC):
         """Whether a loop's batch is another than rows of X give."""
 
 
+class FromRows(Arguments):
+    """From rows of X to the keyword arguments of a model."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Mapping[str, Tensor]:
+        """The arguments for rows x of X."""
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """Calls the model with the arguments of its rows."""
+        return _WithArguments(model, self)
+
+
+class _WithArguments(nn.Module):
+    def __init__(self, model: nn.Module, arguments: FromRows) -> None:
+        super().__init__()
+        self.model, self.arguments = model, arguments
+
+    def forward(self, x: Tensor) -> Any:
+        """What the model returns."""
+        return self.model(**self.arguments(x))
+
+
 @dataclass(frozen=True)
-class Padded(Arguments):
+class Named(Arguments):
+    """Rows of X that are the keyword arguments themselves.
+
+    Attributes:
+        names: of the arguments.
+    """
+
+    names: frozenset[str]
+
+    def network(self, model: nn.Module) -> nn.Module:
+        """The model."""
+        return model
+
+    def check(self, batch: Mapping[str, Any]) -> None:
+        """X has all inputs of the batch."""
+        if missing := _inputs(batch).keys() - self.names:
+            raise InputError(
+                f"the loop calls the model with {_listed(missing)}, which X of the task does not have; it has "
+                f"{_listed(self.names)}: add it."
+            )
+
+    def differ(self, batch: Mapping[str, Any]) -> Tensor | bool:
+        """Whether it has inputs beside those of X."""
+        return bool(_inputs(batch).keys() - self.names)
+
+
+@dataclass(frozen=True)
+class Padded(FromRows):
     """Rows of token numbers as the model's main argument, and their mask where the loop has one.
 
     Attributes:
@@ -97,7 +147,7 @@ class Padded(Arguments):
 
 
 @dataclass(frozen=True)
-class Given(Arguments):
+class Given(FromRows):
     """What the user's own function makes of rows.
 
     Attributes:
@@ -109,13 +159,13 @@ class Given(Arguments):
     names: frozenset[str]
 
     @classmethod
-    def of(cls, function: RowsToArguments, X: Tensor) -> Given:
+    def of(cls, function: RowsToArguments, X: AnyInputs) -> Given:
         """With the names that it gives for a row of the training inputs.
 
         Raises:
-            InputError: it returns something that is no mapping.
+            InputError: it returns something that is no mapping, or X has several tensors.
         """
-        made = function(X[:1])
+        made = function(single_tensor(X, "inputs=")[:1])
         if not isinstance(made, Mapping):
             raise InputError(
                 f"inputs returned a {type(made).__name__}; expected a mapping of keyword arguments of the model, such "

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import InputError, ModelError, OptimizerError, WhichminError
+from whichmin.inputs import AnyInputs
 from whichmin.optimizers.metric import last_metric
+from whichmin.tangent.autograd import call
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import private_copy
-from whichmin.tangent.examine import check_modules, examine
-from whichmin.tangent.model import evaluate, trainable
+from whichmin.tangent.examine import examine
+from whichmin.tangent.model import trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
 from whichmin.training.gradients import Probe, is_another_loss
@@ -93,7 +96,7 @@ class Recorder(Recording):
         network.zero_grad(set_to_none=True)
         with _aside(self._device):
             check_modules(network)
-            examine(network, self.task.X, outputs=self.task.outputs).check_rows()
+            examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.output_shape).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._blueprint = Blueprint.of(optimizer, self._named)
@@ -207,8 +210,8 @@ class Recorder(Recording):
         assert network is not None
         values = {n: p.detach() for n, p in model.named_parameters()}
 
-        def outputs(X: Tensor) -> Tensor:
-            return evaluate(lambda x: torch.func.functional_call(network, values, (x,)), X).clone()
+        def outputs(X: AnyInputs) -> Tensor:
+            return call(network, values, X).clone()
 
         with _aside(self._device):
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}

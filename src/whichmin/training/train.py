@@ -17,9 +17,10 @@ from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import check_independent, private_copy
-from whichmin.tangent.examine import check_modules, examine
+from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.run import Run
@@ -91,7 +92,7 @@ def train(
     learning_rate = float(built.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
-    examine(network, task.X, outputs=task.outputs).check_rows()
+    examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
     loop = Loop(network, task, built, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
     reason = loop.run(progress)

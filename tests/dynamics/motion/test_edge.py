@@ -33,7 +33,7 @@ DESCENTS: dict[str, LinearRule] = {
 
 def from_rest(rule, values):
     values = torch.as_tensor(values, dtype=torch.float64)
-    spectrum = Spectrum(values, torch.eye(len(values), dtype=torch.float64), 1.0, 0.0)
+    spectrum = Spectrum(torch.diag(values), 1.0, 2e-16)
     objective = Quadratic(np.zeros(len(values)), 1.0)
     return rule.motion(Start.at_rest(spectrum, objective, np.ones(len(values)), rule.state_vectors))
 

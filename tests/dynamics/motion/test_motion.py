@@ -23,7 +23,13 @@ ALL = RULES | DECAYED
 EVERY = pytest.mark.parametrize("name", ALL)
 PLAIN = pytest.mark.parametrize("name", RULES)
 ON_EVERY_COURSE = pytest.mark.parametrize("course", COURSES)
-SHAPES = pytest.mark.parametrize("shape", [{}, {"rank": 4}, {"rank": 5, "parameters": 5}], ids=str)
+SHAPES = ({}, {"rank": 4}, {"rank": 5, "parameters": 5})
+#: Every shape in closed form and, one of them, step by step.
+ON_COURSES_AND_SHAPES = pytest.mark.parametrize(
+    ("course", "shape"),
+    [*(("full", shape) for shape in SHAPES), *zip(list(COURSES)[1:], SHAPES, strict=True)],
+    ids=str,
+)
 
 
 def close(a, b):
@@ -31,24 +37,16 @@ def close(a, b):
 
 
 @EVERY
-@ON_EVERY_COURSE
-def test_no_time_is_rest(name, course):
-    frozen = Frozen.make()
-    motion = frozen.at_rest(rule(ALL[name], course))
-    assert close(motion.residual(0), frozen.r0) < 1e-13
-    assert not motion.coefficients(0).any()
-    assert np.array_equal(motion.weights(0), np.eye(len(motion.weights(0))))
-    assert motion.displacement(0) == 0
-    assert motion.loss(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
-
-
-@EVERY
-@ON_EVERY_COURSE
-@SHAPES
+@ON_COURSES_AND_SHAPES
 def test_it_is_the_optimizer(name, course, shape):
     frozen = Frozen.make(**shape)
     described = rule(ALL[name], course)
     motion, trained = frozen.at_rest(described), frozen.train(ALL[name], 120, course)
+    assert close(motion.residual(0), frozen.r0) < 1e-13, "no time is rest"
+    assert not motion.coefficients(0).any()
+    assert np.array_equal(motion.weights(0), np.eye(len(motion.weights(0))))
+    assert motion.displacement(0) == 0
+    assert motion.loss(0) == pytest.approx(float(frozen.r0.square().mean()), rel=1e-13)
     for t in (120, 1, 2, 3, 10, 97):  # not in order: what was made before is made again
         residual = frozen.residual(trained[t])
         assert close(motion.residual(t), residual) < 1e-10
@@ -88,8 +86,7 @@ def test_how_far_the_parameters_moved(name, course):
 
 
 @PLAIN
-@ON_EVERY_COURSE
-@pytest.mark.parametrize("begin", [0, 20])
+@pytest.mark.parametrize(("course", "begin"), [("full", 0), *((course, 20) for course in COURSES)])
 def test_how_long_the_way_of_the_parameters_was(name, course, begin):
     """The sum of all steps, which with momentum swing back; also where something is remembered at the start."""
     frozen, described = Frozen.make(2), rule(RULES[name], course)
@@ -104,8 +101,7 @@ def test_how_long_the_way_of_the_parameters_was(name, course, begin):
 
 
 @PLAIN
-@ON_EVERY_COURSE
-@SHAPES
+@ON_COURSES_AND_SHAPES
 def test_the_limit_is_that_of_gradient_descent(name, course, shape):
     """Whatever the rule, the batches and the rates."""
     frozen = Frozen.make(3, **shape)
@@ -171,7 +167,7 @@ def test_one_momentum_in_two_descriptions():
 
 
 @EVERY
-@ON_EVERY_COURSE
+@pytest.mark.parametrize("course", ["full", "both"])
 def test_the_order_of_the_data_does_not_matter(name, course):
     frozen, described = Frozen.make(6), rule(ALL[name], course)
     order = torch.tensor([4, 0, 6, 2, 5, 1, 3])

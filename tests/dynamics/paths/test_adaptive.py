@@ -17,6 +17,7 @@ from whichmin.dynamics.rules.adagrad import AdaGrad
 from whichmin.dynamics.rules.adam import Adam
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.dynamics.rules.rmsprop import RMSprop
+from whichmin.losses import MeanSquaredError
 
 OPTIMIZERS = {
     "adagrad": partial(torch.optim.Adagrad, lr=0.02),
@@ -40,8 +41,7 @@ def followed(name: str, width: int, seed: int, **arguments) -> wm.Prediction:
     return wm.predict(model, task, OPTIMIZERS[name], **({"steps": STEPS, "relinearize": "path"} | arguments))
 
 
-@EVERY
-@pytest.mark.parametrize(("width", "seed"), [(60, 0), (400, 1)])
+@pytest.mark.parametrize(("name", "width", "seed"), [*((name, 60, 0) for name in OPTIMIZERS), ("adam", 400, 1)])
 def test_the_path_is_as_near_as_asked_for(name, width, seed):
     run = trained(name, width, seed)
     truths = []
@@ -62,8 +62,7 @@ def test_the_path_is_as_near_as_asked_for(name, width, seed):
 
 
 @EVERY
-@pytest.mark.parametrize("steps", [25, 40])
-@pytest.mark.parametrize("tol", [1e-2, 2e-3])
+@pytest.mark.parametrize(("steps", "tol"), [(25, 1e-2), (40, 2e-3)])
 def test_the_estimate_of_a_short_run_is_honest(name, steps, tol):
     """One that a single interval would cover."""
     model, task = mlp_problem((4, 60), 10, n_test=40)
@@ -88,7 +87,7 @@ def test_the_curve_is_that_of_training_step_by_step():
     assert len(steps) > 30
 
 
-@pytest.mark.parametrize("stop", [5, 20, 29, 43])
+@pytest.mark.parametrize("stop", [5, 29])
 def test_it_stops_at_the_first_step_below_until(stop):
     """Also among those made for real, and in the middle of what would be an interval."""
     model, task = mlp_problem((4, 60), 10)
@@ -152,26 +151,25 @@ def test_the_first_steps_are_made_for_real(name, steps):
 
 @EVERY
 def test_intervals_of_a_step_are_training_itself(name):
-    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, steps=40)
-    found = followed(name, 60, 0, steps=40, relinearize=200)
-    assert found.intervals == 40 - 12 + 1
+    run = wm.train(*mlp_problem((4, 60), 10, n_test=40), OPTIMIZERS[name], until=None, steps=25)
+    found = followed(name, 60, 0, steps=25, relinearize=200)
+    assert found.intervals == 25 - 12 + 1
     assert distance(found.test, run.test) < 1e-10
     assert found.error < 1e-2 * rms(run.test, 0 * run.test)
 
 
-@EVERY
+@pytest.mark.parametrize("name", ["adagrad", "adamw"])
 def test_several_outputs(name):
     model, task = mlp_problem((4, 60), 10, outputs=3, n_test=40)
-    run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=200)
-    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, tol=5e-3, relinearize="path")
+    run = wm.train(model, task, OPTIMIZERS[name], until=None, steps=100)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=100, tol=5e-3, relinearize="path")
     assert rms(found.test, run.test) < 1e-2 * found.target_std
 
 
-@EVERY
-@pytest.mark.parametrize("relinearize", ["auto", 8])
+@pytest.mark.parametrize(("name", "relinearize"), [*((name, "auto") for name in OPTIMIZERS), ("adamw", 8)])
 def test_the_terms_add_up(name, relinearize):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    found = wm.predict(model, task, OPTIMIZERS[name], steps=200, relinearize=relinearize)
+    found = wm.predict(model, task, OPTIMIZERS[name], steps=100, relinearize=relinearize)
     assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-10
     assert {"interpolant", "initialization", "unconverged"} < set(found.terms)
 
@@ -189,9 +187,13 @@ STEPWISE = {
 
 
 @pytest.mark.parametrize("name", STEPWISE)
+def test_other_settings_have_no_rule(name):
+    assert rule_of(STEPWISE[name]([torch.nn.Parameter(torch.ones(2))])) is None
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "decayed adagrad", "adafactor"])
 def test_other_settings_go_step_by_step(name):
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    assert rule_of(STEPWISE[name](list(model.parameters()))) is None
     run = wm.train(model, task, STEPWISE[name], until=None, steps=80)
     lazy = wm.predict(model, task, STEPWISE[name], steps=80, relinearize="never")
     found = [wm.predict(model, task, STEPWISE[name], steps=80, relinearize=n) for n in (4, 24)]
@@ -202,12 +204,11 @@ def test_other_settings_go_step_by_step(name):
         assert 1 / 6 < prediction.error / truth < 8
 
 
-@pytest.mark.parametrize("name", ["amsgrad", "lr_decay"])
-def test_auto_meets_the_tolerance_or_says_that_it_does_not(name):
+def test_auto_meets_the_tolerance_or_says_that_it_does_not():
     model, task = mlp_problem((4, 60), 10, n_test=40)
-    run = wm.train(model, task, STEPWISE[name], until=None, steps=100)
+    run = wm.train(model, task, STEPWISE["amsgrad"], until=None, steps=100)
     met, missed = (
-        wm.predict(model, task, STEPWISE[name], steps=100, tol=tol, relinearize="path") for tol in (1e-2, 1e-6)
+        wm.predict(model, task, STEPWISE["amsgrad"], steps=100, tol=tol, relinearize="path") for tol in (1e-2, 1e-6)
     )
     assert met.relative_error <= 1e-2
     assert met.notes == ()
@@ -280,14 +281,15 @@ def test_a_path_of_a_step_or_two_ends():
 def test_an_edge_matters_while_much_is_left_to_be_fitted(edge, accepted, matters):
     curve = [(0.0, 1.0), (10.0, 0.5), (25.0, 0.25), (30.0, 0.01)]
     outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=edge)
-    assert _edge_matters(outcome, accepted) is matters
+    objective = MeanSquaredError().objective(torch.zeros(4, 1), 1)
+    assert _edge_matters(outcome, accepted, objective) is matters
 
 
 @pytest.mark.parametrize(("lr", "is_known"), [(1e-3, True), (3e-2, False)])
 def test_at_the_edge_with_much_left_to_be_fitted_nothing_is_known(lr, is_known):
     model, task = mlp_problem((4, 16), 10)
     optimizer = partial(torch.optim.Adam, lr=lr, betas=(0.0, 0.99))
-    found = wm.predict(model, task, optimizer, steps=100, relinearize="path")
+    found = wm.predict(model, task, optimizer, steps=70, relinearize="path")
     assert math.isfinite(found.error) is is_known
     assert any("is not known" in note for note in found.notes) is not is_known
-    assert wm.predict(model, task, optimizer, steps=100).error < 0.1  # training tells
+    assert wm.predict(model, task, optimizer, steps=70).error < 0.1  # training tells

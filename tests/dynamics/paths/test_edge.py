@@ -22,7 +22,7 @@ def outgrown(part: float, metric: bool = False, rates=lambda k: 1.0):
         network.release()
         features = network.features()
         spectrum = network.spectrum(features, D)
-    largest, objective = float(spectrum.eigenvalues[0]), task.loss.objective(task.y)
+    largest, objective = float(spectrum.eigenvalues[0]), task.objective
     lr = 2 / (objective.gamma * part * largest) / rates(7)
     rule = GradientDescent(lr, schedule=Schedule(lr=lambda k: lr * rates(k)))
     return network, rule, objective, features, D, largest

@@ -153,8 +153,7 @@ def test_a_budget_that_runs_out():
 def test_a_budget_that_runs_out_in_training_leaves_what_was_trained(name):
     model, task = problem()
     steps = [0, 5, 10**7]
-    predicted = wm.predict(model, task, RECIPES[name], steps=steps, tol=1e-9, budget=0.5)
-    assert predicted.seconds < 20
+    predicted = wm.predict(model, task, RECIPES[name], steps=steps, tol=1e-9, budget=0.2)
     assert (predicted.method, predicted.error) == ("trained", math.inf)
     done = int(predicted.curve.steps[-1])
     assert predicted.notes[-1] == f"the budget ran out after {done} steps: these are the outputs there."

@@ -22,10 +22,10 @@ from whichmin.recipe.recipe import Recipe
 @pytest.mark.parametrize("kind", ["over", "under"])
 def test_intervals_of_one_step_are_training(kind, outputs):
     model, task = problem(kind, outputs)
-    run = wm.train(model, task, sgd(0.1), until=None, steps=40)
-    prediction = wm.predict(model, task, sgd(0.1), steps=40, relinearize=10**7)
-    assert prediction.intervals == 40
-    assert rms(run.test, wm.predict(model, task, sgd(0.1), steps=40, relinearize="never").test) > 1e-3
+    run = wm.train(model, task, sgd(0.1), until=None, steps=20)
+    prediction = wm.predict(model, task, sgd(0.1), steps=20, relinearize=10**7)
+    assert prediction.intervals == 20
+    assert rms(run.test, wm.predict(model, task, sgd(0.1), steps=20, relinearize="never").test) > 1e-3
     assert distance(prediction.train, run.train) < 1e-9
     assert distance(prediction.test, run.test) < 1e-9
     assert distance(flat(prediction.parameters(), model), flat(run.final, model)) < 1e-9
@@ -50,9 +50,9 @@ def test_intervals_of_one_step_stop_where_training_stops():
 
 def test_the_error_falls_with_the_intervals():
     model, task = mlp_problem((4, 30), 10)
-    run = wm.train(model, task, sgd(0.05), until=None, steps=2000)
-    errors = [rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize=n).test, run.test) for n in (4, 16, 64)]
-    lazy = rms(wm.predict(model, task, sgd(0.05), steps=2000, relinearize="never").test, run.test)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=800)
+    errors = [rms(wm.predict(model, task, sgd(0.05), steps=800, relinearize=n).test, run.test) for n in (4, 16, 64)]
+    lazy = rms(wm.predict(model, task, sgd(0.05), steps=800, relinearize="never").test, run.test)
     assert lazy > errors[0]
     orders = [math.log(a / b, 4) for a, b in pairwise(errors)]
     assert all(0.7 < order < 2.5 for order in orders), (lazy, errors)
@@ -60,9 +60,9 @@ def test_the_error_falls_with_the_intervals():
 
 def test_the_error_to_a_given_loss_falls_with_the_intervals():
     model, task = mlp_problem((4, 30), 10)
-    run = wm.train(model, task, sgd(0.05), until=1e-2)
+    run = wm.train(model, task, sgd(0.05), until=3e-2)
     assert run.converged
-    found = [wm.predict(model, task, sgd(0.05), until=1e-2, relinearize=n) for n in (4, 16, 64)]
+    found = [wm.predict(model, task, sgd(0.05), until=3e-2, relinearize=n) for n in (4, 16, 64)]
     errors = [rms(p.test, run.test) for p in found]
     assert all(b < 0.6 * a for a, b in pairwise(errors)), errors
     assert [p.intervals for p in found] == sorted(p.intervals for p in found)
@@ -71,7 +71,7 @@ def test_the_error_to_a_given_loss_falls_with_the_intervals():
 
 def test_snapshots_are_the_network_on_the_way():
     model, task = mlp_problem((4, 30), 10)
-    steps = [0, 1, 30, 300, 1000]
+    steps = [0, 1, 30, 300]
     together = wm.predict(model, task, sgd(0.05), steps=steps, relinearize=60)
     for k, s in enumerate(steps):
         run = wm.train(model, task, sgd(0.05), until=None, steps=s)
@@ -94,7 +94,7 @@ def test_snapshots_of_one_step_intervals_are_exact():
 
 def test_the_limit_interpolates_ever_better():
     model, task = mlp_problem((4, 30), 8)
-    found = [wm.predict(model, task, sgd(0.05), relinearize=n) for n in (5, 20, 80)]
+    found = [wm.predict(model, task, sgd(0.05), relinearize=n) for n in (4, 12, 36)]
     assert all(p.method == "relinearized" and p.steps == math.inf for p in found)
     off = [distance(p.train, task.y) for p in found]
     assert off[0] > 2 * off[1] > 4 * off[2], off
@@ -139,12 +139,12 @@ def test_the_tolerance_is_relative_to_the_spread_of_the_targets(size):
     assert (just_enough.method, not_enough.method) == ("linearized", "relinearized")
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_estimated_error_is_about_right(seed):
     model, task = mlp_problem((4, 60), 10, seed=seed, n_test=40)
-    run = wm.train(model, task, sgd(0.05), until=None, steps=800)
+    run = wm.train(model, task, sgd(0.05), until=None, steps=400)
     for n in (8, 32):
-        prediction = wm.predict(model, task, sgd(0.05), steps=800, relinearize=n)
+        prediction = wm.predict(model, task, sgd(0.05), steps=400, relinearize=n)
         truth = rms(prediction.test, run.test)
         assert 0.25 < prediction.error / truth < 4
 
@@ -155,9 +155,9 @@ def test_a_rate_that_the_kernel_outgrows_is_noted():
     nn.init.constant_(model[0].weight, 0.1)
     nn.init.constant_(model[1].weight, 0.1)
     task = wm.Task(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
-    calm = wm.predict(model, task, sgd(0.1), steps=200, relinearize=50)
+    calm = wm.predict(model, task, sgd(0.1), steps=60, relinearize=15)
     assert calm.notes == ()
-    wild = wm.predict(model, task, sgd(0.6), steps=200, relinearize=50)
+    wild = wm.predict(model, task, sgd(0.6), steps=60, relinearize=15)
     assert any("limit of stability" in note for note in wild.notes)
 
 

@@ -45,11 +45,12 @@ COURSES = {
     "batches": {"batch_size": 3, "seed": 2},
     "both": {"batch_size": 3, "seed": 2, "scheduler": SCHEDULE},
 }
-CASES = [(OPTIMIZERS[name], course) for name in OPTIMIZERS for course in COURSES]
-CASES += [(ADAM, "batches"), (ADAM, "both"), (DECAYED, "both")]
+CASES = {f"{name}-both": (optimizer, "both") for name, optimizer in OPTIMIZERS.items()}
+CASES |= {"amsgrad-full": (OPTIMIZERS["amsgrad"], "full"), "groups-full": (groups, "full")}
+CASES |= {"adam-batches": (ADAM, "batches"), "adamw-both": (DECAYED, "both")}
 
 
-@pytest.mark.parametrize(("optimizer", "course"), CASES)
+@pytest.mark.parametrize(("optimizer", "course"), CASES.values(), ids=CASES)
 def test_every_number_of_intervals_is_training(optimizer, course):
     """Outputs on the way, parameters, and the training curve."""
     model, task = linear_network(2)
@@ -150,12 +151,12 @@ def test_the_error_of_a_path_is_how_far_its_outputs_jump():
     """Where an interval ends the linearized outputs meet the network's; intervals of a step are training itself."""
     model, task = mlp_problem((4, 40), 8, n_test=30)
     optimizer = OPTIMIZERS["amsgrad"]
-    run = wm.train(model, task, optimizer, until=None, steps=60)
-    single = wm.predict(model, task, optimizer, steps=60, relinearize=10**6)
-    assert single.intervals == 60
+    run = wm.train(model, task, optimizer, until=None, steps=40)
+    single = wm.predict(model, task, optimizer, steps=40, relinearize=10**6)
+    assert single.intervals == 40
     assert single.error < 1e-12
     assert distance(single.test, run.test) < 1e-9
-    coarse = wm.predict(model, task, optimizer, steps=60, relinearize=12)
+    coarse = wm.predict(model, task, optimizer, steps=40, relinearize=8)
     assert 0.2 < coarse.error / rms(coarse.test, run.test) < 5
 
 

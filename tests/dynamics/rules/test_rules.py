@@ -38,7 +38,7 @@ from whichmin.recipe.schedule import Schedule
 def diagonal(values, gamma=1.0):
     """A kernel whose modes are the outputs."""
     values = torch.as_tensor(values, dtype=torch.float64)
-    return Spectrum(values, torch.eye(len(values), dtype=torch.float64), gamma, 0.0)
+    return Spectrum(torch.diag(values), gamma, 2e-16)
 
 
 def from_rest(rule: LinearRule, values, gamma=1.0):

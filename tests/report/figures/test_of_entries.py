@@ -183,6 +183,7 @@ def test_bars_begin_where_the_one_before_ends():
     np.testing.assert_allclose(dots, [*partial.T, partial[:, -1]])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_some_bars_are_of_the_entries_that_are_explained():
     entries = [make_entry(0), make_entry(1), dataclasses.replace(make_entry(2), explanation=None)]
     (ax,) = waterfall_figure(entry_views(entries)).axes
@@ -191,6 +192,7 @@ def test_some_bars_are_of_the_entries_that_are_explained():
     assert "Bars are means over 2 entries" in Page(entries_page(entries)).words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_effective_rank_is_drawn_up_to_the_spectrum():
     entries = [make_entry(0), make_entry(1)]
     values = [2.0 ** -torch.arange(40, dtype=torch.float64), torch.cat([torch.full((8,), 3.0), torch.zeros(32)])]

@@ -144,6 +144,7 @@ def test_run_alone():
     assert got.faults == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_followed_in_place_of_training():
     whole = make_entry()
     why = Explanation(whole.relinearized.terms, whole.run.task, whole.linearized, relinearized=whole.relinearized)
@@ -160,6 +161,7 @@ def test_without_followed_prediction():
     assert "agreement" in got.sections
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_without_test_targets():
     task = make_task(targets=False)
     got = page(*(make_entry(seed, task=task) for seed in range(2)))
@@ -191,6 +193,7 @@ def test_an_entry_of_nothing():
     assert "nothing to compare" in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_entries_that_lack_different_parts_share_a_table():
     whole = make_entry()
     got = page(whole, Entry("predicted only", linearized=whole.linearized), Entry("run only", run=whole.run))
@@ -208,6 +211,7 @@ def test_many_entries():
     assert len(got.source.encode()) < 1_500_000
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_several_outputs():
     got = page(*(make_entry(seed, outputs=3) for seed in range(2)))
     assert got.sections[-3:] == ["flips", "lazy", "notes"]
@@ -252,6 +256,7 @@ def test_a_table_of_the_callers_own():
         assert words in got.words
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_long_labels_and_values():
     got = page(make_entry(label="x" * 300), make_entry(1), config={"path": "y" * 300})
     assert "x" * 300 in got.words
@@ -345,6 +350,7 @@ def test_explanation_report(tmp_path):
     assert Page((tmp_path / "r.html").read_text(encoding="utf-8")).faults == []
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_prediction_of_gradient_flow_has_no_learning_rate_limit():
     task = make_task()
     zero = {"interpolant": torch.zeros(N_TEST, 1)}

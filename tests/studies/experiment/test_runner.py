@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shutil
 import sys
 
@@ -105,7 +104,7 @@ def test_settings_reach_the_verbs(asked):
     asked.clear()
     run(Experiment(**TINY | {"train": False, "tol": 0.03}))
     assert [name for name, *_ in asked] == ["predict", "explain"]
-    assert asked[0][2]["steps"] == math.inf
+    assert asked[0][2]["steps"] is None
     assert (asked[1][2]["train"], asked[1][2]["tol"]) == (False, 0.03)
     assert asked[1][1].optimizer.keywords["lr"] > 0, "the rate that the prediction took for best"
 

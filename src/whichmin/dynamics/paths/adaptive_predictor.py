@@ -19,7 +19,7 @@ from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.stepwise import SMALLEST_GROWTH, StepwisePredictor
 from whichmin.dynamics.paths.warm_start import EXACT_STEPS, WarmStart, warm_start
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
-from whichmin.losses import root_mean_square
+from whichmin.losses import Objective, root_mean_square
 
 #: A path is given up after this many intervals.
 MOST_INTERVALS = 512
@@ -50,7 +50,9 @@ class AdaptivePredictor(StepwisePredictor):
         if real is None:
             try:
                 outcome = self._along(relinearize, tol, patience)
-                if self._edge_matters(outcome, tol):  # nobody knows where real training goes from there
+                if _edge_matters(
+                    outcome, self._accepted(outcome, tol), self.problem.objective
+                ):  # nobody knows where real training goes from there
                     outcome = replace(outcome, error=math.inf, notes=(*outcome.notes, UNKNOWN))
                 return outcome
             except BudgetError:
@@ -61,8 +63,8 @@ class AdaptivePredictor(StepwisePredictor):
             return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
-            is_accepted = outcome.error <= tol * self.problem.scale(outcome.train[-1])
-            if is_accepted and not self._edge_matters(outcome, tol):
+            accepted = self._accepted(outcome, tol)
+            if outcome.error <= accepted and not _edge_matters(outcome, accepted, self.problem.objective):
                 return outcome
         return real.run(patience, or_part=True)
 
@@ -81,24 +83,14 @@ class AdaptivePredictor(StepwisePredictor):
         controller = AimedError(accepted, MOST_INTERVALS // 2, start.steps)
         return refine(aimed, controller, Attempt(accepted, aimed(accepted))).outcome
 
+    def _accepted(self, outcome: Outcome, tol: float) -> float:
+        return tol * self.problem.scale(outcome.train[-1])
+
     def _scale(self, start: WarmStart, patience: Patience) -> float:
         """What the tolerance is relative to, from a coarse path where the targets do not tell."""
         if self.problem.objective.minimizer is not None:
             return self.problem.scale(torch.empty(0))
         return self.problem.scale(self._path_from(start, FASTEST, math.inf, patience).train[-1])
-
-    def _edge_matters(self, outcome: Outcome, tol: float) -> bool:
-        """Whether a path came to the edge of stability while its loss was much more than the accepted error's.
-
-        RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
-        """
-        if outcome.edge is None:
-            return False
-        objective, accepted = self.problem.objective, tol * self.problem.scale(outcome.train[-1])
-        left = [objective.excess(loss) for step, loss in outcome.curve if step >= outcome.edge]
-        return (
-            not left or not left[0] <= 0.5 * objective.gamma * len(objective.origin) * (LARGE_RESIDUAL * accepted) ** 2
-        )
 
     def _warm_start(self, origin: Position) -> WarmStart:
         network = self.network
@@ -138,3 +130,15 @@ class AdaptivePredictor(StepwisePredictor):
             f"lr = {self._rule.lr:.4g}: real training oscillates at the edge of stability there, and the error is more "
             "than what is estimated."
         )
+
+
+def _edge_matters(outcome: Outcome, accepted: float, objective: Objective) -> bool:
+    """Whether a path came to the edge of stability while its loss was much more than the accepted error's.
+
+    RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
+    """
+    if outcome.edge is None:
+        return False
+    left = [objective.excess(loss) for step, loss in outcome.curve if step >= outcome.edge]
+    small = 0.5 * objective.gamma * len(objective.origin) * (LARGE_RESIDUAL * accepted) ** 2
+    return not left or not left[0] <= small

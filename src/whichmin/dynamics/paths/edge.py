@@ -14,7 +14,8 @@ from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.spectrum import Spectrum
 from whichmin.losses import Array, Objective
-from whichmin.tangent.features import Features, Metric
+from whichmin.tangent.features import Features
+from whichmin.tangent.metric import Metric
 
 #: A largest eigenvalue of up to this many times the limit of stability counts as within it.
 SLACK = 1 + 1e-4

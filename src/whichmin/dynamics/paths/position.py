@@ -10,17 +10,22 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from whichmin.inputs import AnyInputs, moved
 from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
+from whichmin.tangent.checks import check_modules
 from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
 from whichmin.tangent.direction import Direction
-from whichmin.tangent.examine import Examination, by_first_right_route, check_modules, examine
-from whichmin.tangent.factors import Route
-from whichmin.tangent.features import Features, Metric, features_of
+from whichmin.tangent.examination import Examination
+from whichmin.tangent.examine import examine
+from whichmin.tangent.fallback import by_first_right_route
+from whichmin.tangent.features import Features, features_of
 from whichmin.tangent.memory import require
+from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
+from whichmin.tangent.route import Route
 from whichmin.task import Task
 
 logger = logging.getLogger(__name__)
@@ -85,7 +90,7 @@ class MovingNetwork:
             MemoryPlanError: the kernel of the training set does not fit.
         """
         X, C = self.task.X, self.task.outputs
-        examination = examine(self.model, X, outputs=C)
+        examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
 
         def attempt(route: Route) -> tuple[Features, Tensor] | None:
@@ -121,12 +126,12 @@ class MovingNetwork:
         remedy = "Predict from fewer training points, or in a smaller floating-point type."
         require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
 
-    def features(self, X: Tensor | None = None) -> Features:
+    def features(self, X: AnyInputs | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands."""
         X = self.task.X if X is None else X
         return features_of(self.model, self.parameters, X, route=self._route, cached=self._cached)
 
-    def outputs(self, X: Tensor) -> Tensor:
+    def outputs(self, X: AnyInputs) -> Tensor:
         """f(θ, X), (n, C)."""
         calls = self._cached.calls(X)
         with torch.no_grad():
@@ -213,7 +218,7 @@ class MovingNetwork:
         coarse.load_state_dict(dict(state))
         exact, type_ = self.outputs(self.X), next(coarse.parameters()).dtype
         with torch.no_grad():
-            rounded = evaluate(coarse, self.X.to(type_) if self.X.is_floating_point() else self.X)
+            rounded = evaluate(coarse, moved(self.X, type_))
         return float((rounded.double() - exact.double()).square().mean().sqrt())
 
     @property

@@ -19,6 +19,7 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.errors import DivergenceError, TrainingError
+from whichmin.inputs import AnyInputs, in_types_of
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.tangent.model import evaluate
 
@@ -160,10 +161,9 @@ class RealTraining:
         )  # fmt: skip
 
     @staticmethod
-    def _outputs(loop: Loop, X: Tensor) -> Tensor:
-        X = X if not X.is_floating_point() else X.to(loop.task.X.dtype)
+    def _outputs(loop: Loop, X: AnyInputs) -> Tensor:
         with torch.no_grad():
-            return flat(evaluate(loop.network, X))
+            return flat(evaluate(loop.network, in_types_of(X, loop.task.X)))
 
     def _state(self, loop: Loop) -> dict[str, Tensor]:
         """The state dict, in the type of the network that predicts."""

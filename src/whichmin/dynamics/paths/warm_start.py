@@ -11,6 +11,7 @@ from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.recipe.build import take_step
+from whichmin.tangent.model import forward
 
 #: So many steps are made for real before the first interval.
 EXACT_STEPS = 12
@@ -41,7 +42,7 @@ def warm_start(network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.opti
     curve: list[tuple[float, float]] = []
     while True:
         with torch.enable_grad():
-            loss = task.loss(network.model(task.X).reshape(task.n, task.outputs), task.y)
+            loss = task.loss(forward(network.model, task.X), task.y)
         curve.append((float(len(curve)), float(loss.detach())))
         if len(curve) > min(goal.steps, EXACT_STEPS) or goal.is_reached(curve[-1][1], curve[-1][0]):
             break

@@ -1,4 +1,4 @@
-"""How far apart every two choices of a comparison are."""
+"""How far apart every two recipes of a comparison are."""
 
 from __future__ import annotations
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from whichmin.report.comparison import (
     by_size,
-    choice_columns,
     failure_sentences,
     finding,
     pair_columns,
+    recipe_columns,
     verdict,
 )
 from whichmin.report.figures import sections_of
@@ -18,14 +18,14 @@ from whichmin.report.page import render
 from whichmin.report.settings import text_of
 from whichmin.studies.comparison import Comparison
 
-#: More choices than this are also shown as a matrix.
+#: More recipes than this are also shown as a matrix.
 FEW = 3
 TITLE = "Do these ways to train reach different minimizers?"
 
 
 def comparison_page(comparison: Comparison, title: str | None = None) -> str:
     """The page as text."""
-    choices, pairs = choice_columns(comparison), pair_columns(comparison)
+    recipes, pairs = recipe_columns(comparison), pair_columns(comparison)
     return render(
         "comparison.html.j2",
         {
@@ -33,9 +33,9 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
             "finding": [finding(comparison)],
             "asked": _asked(comparison),
             "names": comparison.names,
-            "choices": {
-                "columns": list(choices),
-                "rows": [(name, [text(name) for text in choices.values()]) for name in comparison.names],
+            "recipes": {
+                "columns": list(recipes),
+                "rows": [(name, [text(name) for text in recipes.values()]) for name in comparison.names],
             },
             "pairs": {
                 "columns": list(pairs),
@@ -66,7 +66,7 @@ def _asked(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Of each choice the distances to those after it, and what is known of them."""
+    """Of each recipe the distances to those after it, and what is known of them."""
     names, rows = comparison.names, []
     for i, one in enumerate(names[:-1]):
         cells = [("", "")] * i

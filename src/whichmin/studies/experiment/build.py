@@ -17,6 +17,7 @@ from torch import nn
 
 from whichmin.data import load
 from whichmin.errors import ConfigError
+from whichmin.inputs import single_tensor
 from whichmin.networks import CNN, MLP
 from whichmin.studies.experiment.config import LOSSES, Experiment
 from whichmin.studies.experiment.optimizers import NamedOptimizer
@@ -52,6 +53,9 @@ def build_task(experiment: Experiment) -> Task:
         n_train=experiment.n_train,
         n_test=experiment.n_test,
         seed=experiment.data_seed,
+        target=experiment.target,
+        test=experiment.test,
+        standardize=experiment.standardize,
         flat=False if experiment.network == "cnn" else None,
         dtype=getattr(torch, experiment.dtype),
         loss=getattr(nn, LOSSES[experiment.loss])(),
@@ -77,13 +81,14 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
         "seed": seed,
         "dtype": dtype,
     }
+    X = single_tensor(task.X, f"a network of whichmin's, {experiment.network}")
     if experiment.network == "mlp":
-        network = MLP((task.X[0].numel(), *experiment.layers, task.outputs), **options)
-    elif task.X.ndim == 4:
-        network = CNN((task.X.shape[1], *experiment.layers), task.outputs, **options)
+        network = MLP((X[0].numel(), *experiment.layers, task.outputs), **options)
+    elif X.ndim == 4:
+        network = CNN((X.shape[1], *experiment.layers), task.outputs, **options)
     else:
         raise ConfigError(
-            f"network is 'cnn' and the inputs of {experiment.data} have shape {tuple(task.X.shape[1:])}; "
+            f"network is 'cnn' and the inputs of {experiment.data} have shape {tuple(X.shape[1:])}; "
             "expected images, (channels, height, width)."
         )
     return network.to(task.X.device)

@@ -36,6 +36,10 @@ _CHOICES = {
     "dtype": ("float32", "float64"),
 }
 _COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "seed": 0}
+#: The endings of files that are tables (``whichmin.data.table``, which imports torch).
+TABLES = (".csv", ".parquet")
+#: How many points are drawn from other data to train on, and to test on.
+_DRAWN = 100
 _POSITIVE = ("scale", "tol")
 _HIDDEN = {"mlp": (2048,), "cnn": (64, 64, 64)}
 #: What describes whichmin's own networks, and therefore says nothing about a network of the caller's.
@@ -48,13 +52,17 @@ class Experiment:
 
     Attributes:
         data: a name or a path, see :func:`whichmin.data.load`.
-        classes: the classes to tell apart, "all" of them, or None: 0 against 1, and everything in an ``.npz`` file.
-        n_train: the number of training points.
-        n_test: the number of test points.
+        classes: the classes to tell apart, "all" of them, or None: 0 against 1, and everything in an ``.npz`` file or a
+            table.
+        n_train: the number of training points; None: 100, and of a table all that are not tested on.
+        n_test: the number of test points; None: 100, and of a table the share ``test``.
         data_seed: of the draw of both.
         loss: what training minimizes: "mse", "cross-entropy", "binary-cross-entropy", "huber", "smooth-l1", "poisson"
             or "gaussian", torch's losses with their default settings. It says how classes become targets too, see
             :func:`whichmin.data.load`.
+        target: of a table, the column of targets.
+        test: of a table, the share of its rows to test on.
+        standardize: of a table, whether columns of numbers get mean 0 and standard deviation 1.
         network: "mlp" or "cnn".
         hidden: the widths of the hidden layers, or the channels of the convolutions; None: (2048,), (64, 64, 64).
         parametrization: "ntk" or "standard".
@@ -85,10 +93,13 @@ class Experiment:
 
     data: str = "digits"
     classes: tuple[int | str, ...] | str | None = None
-    n_train: int = 100
-    n_test: int = 100
+    n_train: int | None = None
+    n_test: int | None = None
     data_seed: int = 0
     loss: str = "mse"
+    target: str | None = None
+    test: float = 0.3
+    standardize: bool = True
     network: str = "mlp"
     hidden: tuple[int, ...] | None = None
     parametrization: str = "ntk"
@@ -112,18 +123,35 @@ class Experiment:
         """Validate once; afterwards every field has its type and range, sequences are tuples and ints floats."""
         for name in ("data", "activation", "device"):
             self._require(name, isinstance(getattr(self, name), str) and getattr(self, name), "a name")
-        for name in ("bias", "train"):
+        self._check_table()
+        for name in ("bias", "train", "standardize"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         for name, allowed in _CHOICES.items():
             self._require(name, getattr(self, name) in allowed, " or ".join(map(repr, allowed)))
         for name, least in _COUNTS.items():
-            self._require(name, _is_int(getattr(self, name), least), f"a whole number, {least} or more")
+            value = getattr(self, name)
+            given = value is not None or name not in ("n_train", "n_test")
+            self._require(name, not given or _is_int(value, least), f"a whole number, {least} or more")
         for name in _POSITIVE:
             self._require(name, _is_positive(getattr(self, name)), "a positive number")
             object.__setattr__(self, name, float(getattr(self, name)))
         self._check_lists()
         self._check_training()
         self._check_model()
+
+    def _check_table(self) -> None:
+        for name in ("n_train", "n_test"):
+            if getattr(self, name) is None and not self.is_table:
+                object.__setattr__(self, name, _DRAWN)
+        is_name = isinstance(self.target, str) and bool(self.target)
+        self._require("target", self.target is None or is_name, "the name of a column")
+        share = _is_positive(self.test) and self.test < 1
+        self._require("test", share, "a share of the rows, above 0 and below 1")
+        if self.target is not None and not self.is_table:
+            raise ConfigError(
+                f"target is {self.target!r}, a column of a table, and data is {self.data!r}: pass a .csv or .parquet "
+                "file."
+            )
 
     def _check_lists(self) -> None:
         if isinstance(self.classes, (list, tuple)):
@@ -148,7 +176,7 @@ class Experiment:
             object.__setattr__(self, "until", float(until))
         size = self.batch_size
         self._require("batch_size", size is None or _is_int(size, 1), "a whole number of rows, 1 or more")
-        if size is None or size >= self.n_train:
+        if size is None or (self.n_train is not None and size >= self.n_train):
             object.__setattr__(self, "batch_size", None)
         self._require("steps", self.steps is None or _is_int(self.steps, 1), "a whole number, 1 or more")
 
@@ -175,10 +203,15 @@ class Experiment:
         return _HIDDEN[self.network] if self.hidden is None else self.hidden
 
     @property
+    def is_table(self) -> bool:
+        """Whether the data are a table with named columns."""
+        return self.data.lower().endswith(TABLES)
+
+    @property
     def chosen_classes(self) -> tuple[int | str, ...] | None:
         """``classes`` as :func:`whichmin.data.load` takes them."""
         if self.classes is None:
-            return None if self.data.endswith(".npz") else (0, 1)
+            return None if self.data.endswith(".npz") or self.is_table else (0, 1)
         return None if isinstance(self.classes, str) else self.classes
 
     def to_dict(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,9 +173,8 @@ class _Trial:
 
     def _predict(self, recipe: Recipe, relinearize: Any) -> Prediction:
         asked = self.experiment
-        steps = math.inf if asked.steps is None else asked.steps
         return predict(
-            self.model, self.task, recipe, steps=steps, until=asked.until, tol=asked.tol, relinearize=relinearize
+            self.model, self.task, recipe, steps=asked.steps, until=asked.until, tol=asked.tol, relinearize=relinearize
         )
 
     def _stage(self, text: str) -> None:

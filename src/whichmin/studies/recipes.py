@@ -10,22 +10,22 @@ from torch import nn
 from whichmin.errors import InputError
 from whichmin.recipe.build import OptimizerFactory, check_optimizer
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.examine import trainable
+from whichmin.tangent.model import trainable
 from whichmin.task import Task
 
-Choices = Mapping[str, Recipe | OptimizerFactory] | Sequence[tuple[str, Recipe | OptimizerFactory]]
+Recipes = Mapping[str, Recipe | OptimizerFactory] | Sequence[tuple[str, Recipe | OptimizerFactory]]
 
 
-def check_choices(choices: Choices, task: Task, model: nn.Module) -> dict[str, Recipe]:
+def check_recipes(recipes: Recipes, task: Task, model: nn.Module) -> dict[str, Recipe]:
     """The recipes by name, each tried on a network.
 
     Raises:
         InputError: fewer than two, a name that comes twice or is no text, a batch size or seed that cannot be used.
-        OptimizerError: a factory that fails; the message names the choice.
+        OptimizerError: a factory that fails; the message names the recipe.
     """
-    recipes = _named(choices)
+    named = _named(recipes)
     parameters = trainable(model)
-    for name, recipe in recipes.items():
+    for name, recipe in named.items():
         try:
             recipe.check(task.n)
             settled = recipe.with_learning_rate(1e-3) if recipe.wants_best_rate else recipe
@@ -33,22 +33,22 @@ def check_choices(choices: Choices, task: Task, model: nn.Module) -> dict[str, R
             check_optimizer(optimizer, parameters)
             settled.build_scheduler(optimizer)
         except InputError as error:
-            error.args = (f"choice {name!r}: {error}", *error.args[1:])
+            error.args = (f"recipe {name!r}: {error}", *error.args[1:])
             raise
-    return recipes
+    return named
 
 
-def _named(choices: Choices) -> dict[str, Recipe]:
+def _named(recipes: Recipes) -> dict[str, Recipe]:
     wanted = 'expected a dict such as {"gd": partial(torch.optim.SGD, lr=0.1), "adam": …}, or (name, recipe) pairs'
-    if not isinstance(choices, Mapping | Sequence) or isinstance(choices, str):
-        raise InputError(f"the choices are {choices!r}; {wanted}.")
-    pairs: list[Any] = list(choices.items()) if isinstance(choices, Mapping) else list(choices)
+    if not isinstance(recipes, Mapping | Sequence) or isinstance(recipes, str):
+        raise InputError(f"the recipes are {recipes!r}; {wanted}.")
+    pairs: list[Any] = list(recipes.items()) if isinstance(recipes, Mapping) else list(recipes)
     if any(not isinstance(pair, tuple | list) or len(pair) != 2 or not isinstance(pair[0], str) for pair in pairs):
-        raise InputError(f"the choices are not names with factories; {wanted}.")
+        raise InputError(f"the recipes are not names with factories; {wanted}.")
     names = [name for name, _ in pairs]
     for i, name in enumerate(names):
         if not name or name in names[:i]:
-            raise InputError(f"there are two choices named {name!r}; expected a name of its own for each.")
+            raise InputError(f"there are two recipes named {name!r}; expected a name of its own for each.")
     if len(pairs) < 2:
-        raise InputError(f"got {len(pairs)} choice{'s' * (len(pairs) != 1)}; {wanted}, two at least.")
+        raise InputError(f"got {len(pairs)} recipe{'s' * (len(pairs) != 1)}; {wanted}, two at least.")
     return {name: Recipe.of(recipe) for name, recipe in pairs}

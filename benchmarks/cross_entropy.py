@@ -1,0 +1,113 @@
+"""Cross-entropy: predicted against trained networks on MNIST, N = 100. Needs WHICHMIN_DATA.
+
+    python benchmarks/cross_entropy.py [--width 1024] [--wide 4096] [--only descent adam batches] [--threads 2]
+
+descent   gradient descent at an eighth of the sure limit 2/(γ λ_max): classes 0/1, 3/8 and all ten, to a loss of 1e-2
+adam      Adam, lr 1e-3, full batches: 3/8 and all ten classes to a loss of 1e-2, and 2,000 steps at the greater width
+batches   momentum .9 in batches of 20: 3/8 and all ten classes, at the greater width
+
+The distance is the root mean square of the differences of test outputs, over the standard deviation of the trained
+network's; ``labels`` counts test points of other labels; ``faster`` is training's time over the prediction's, each
+timed in this run; ``path`` is the same of a path that is forced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from _environment import store
+
+import whichmin as wm
+
+O = torch.optim  # noqa: E741
+LOSS = torch.nn.CrossEntropyLoss()
+TEN = tuple(range(10))
+Row = dict[str, Any]
+
+
+def problem(classes: tuple[int, ...], width: int) -> tuple[wm.networks.MLP, wm.Task]:
+    task = wm.data.load("mnist", classes=classes, n_train=100, n_test=200, loss=LOSS)
+    return wm.networks.MLP([784, width, task.outputs], seed=0), task
+
+
+def descent(model: torch.nn.Module, task: wm.Task, share: float, **settings: Any) -> Callable[..., Any]:
+    largest = float(wm.spectrum(wm.tangent_kernel(model, task.X)).eigenvalues[0])
+    return partial(O.SGD, lr=share * 2.0 / (task.objective.gamma * largest), **settings)
+
+
+def measured(name: str, classes: tuple[int, ...], width: int, make: Callable[..., Any], **asked: Any) -> Row:
+    model, task = problem(classes, width)
+    optimizer = make(model, task)
+    run = wm.train(model, task, optimizer, **{"until": None} | asked)
+    assert run.test is not None
+    row: Row = {"optimizer": name, "classes": len(classes), "of": "/".join(map(str, classes)), "width": width}
+    row |= {"steps": run.steps, "loss": float(run.losses[-1]), "training, s": run.seconds}
+    for way in ("auto", "path"):
+        began = time.perf_counter()
+        found = wm.predict(model, task, optimizer, relinearize=way, **asked)
+        seconds = time.perf_counter() - began
+        assert found.test is not None
+        apart = float((found.test - run.test).double().square().mean().sqrt())
+        row[way] = {
+            "method": found.method,
+            "intervals": found.intervals,
+            "steps": float(found.steps),
+            "distance": apart / float(run.test.double().std()),
+            "estimate": found.error / float(run.test.double().std()),
+            "labels": int((found.test.argmax(-1) != run.test.argmax(-1)).sum()),
+            "seconds": seconds,
+            "faster": run.seconds / seconds,
+        }
+    return row
+
+
+def rows(width: int, wide: int, only: list[str]) -> Iterator[Row]:
+    if "descent" in only:
+        for classes in ((0, 1), (3, 8), TEN):
+            yield measured("gradient descent", classes, width, partial(descent, share=0.125), until=1e-2)
+    if "adam" in only:
+        adam = lambda model, task: partial(O.Adam, lr=1e-3)  # noqa: E731
+        for classes in ((3, 8), TEN):
+            yield measured("Adam", classes, width, adam, until=1e-2)
+            yield measured("Adam", classes, wide, adam, steps=2_000)
+    if "batches" in only:
+        momentum = partial(descent, share=0.1, momentum=0.9)
+        for classes in ((3, 8), TEN):
+            yield measured("momentum, 20 rows", classes, wide, momentum, until=1e-2, batch_size=20)
+
+
+def line(row: Row) -> str:
+    cells = [row["optimizer"], row["of"] if row["classes"] < 10 else "ten", row["width"], f"{row['steps']:,}"]
+    cells.append(f"{row['training, s']:.1f}")
+    for way in ("auto", "path"):
+        p = row[way]
+        cells += [p["method"] if way == "auto" else p["intervals"], f"{p['steps']:,.0f}", f"{p['distance']:.2%}"]
+        cells += [f"{p['estimate']:.2%}", p["labels"], f"{p['faster']:.1f}"]
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--wide", type=int, default=4096)
+    parser.add_argument("--only", nargs="+", default=["descent", "adam", "batches"])
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    way = "steps | distance | estimate | labels | faster"
+    print(f"| optimizer | classes | width | steps | training, s | auto | {way} | path | {way} |")
+    print("|" + "---|" * 17)
+    found = []
+    for row in rows(options.width, options.wide, options.only):
+        found.append(row)
+        print(line(row), flush=True)
+    store("cross_entropy", found, vars(options))
+
+
+if __name__ == "__main__":
+    main()
