@@ -7,6 +7,7 @@ import re
 import runpy
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
@@ -34,6 +35,9 @@ def test_every_example_is_tested():
         "readme_figure",
         "underparameterized",
         "your_own_loop",
+        "sequence_classifier",
+        "low_rank_adapters",
+        "lightning_module",
     }
 
 
@@ -137,4 +141,22 @@ def test_your_own_loop(capsys):
     example("your_own_loop").main(width=128, epochs=20)
     said = capsys.readouterr().out
     assert "trajectory" in said
-    assert said.count("training MSE") >= 3
+    assert said.count("training loss") >= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "needed", "settings"),
+    [
+        ("sequence_classifier", ("transformers",), {"steps": 5}),
+        ("low_rank_adapters", ("transformers", "peft"), {"steps": 3}),
+        ("lightning_module", ("lightning",), {"epochs": 2}),
+    ],
+)
+def test_models_of_other_libraries(name, needed, settings, monkeypatch, capsys):
+    for package in needed:
+        pytest.importorskip(package)
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    example(name).main(**settings)
+    said = capsys.readouterr().out
+    assert "interpolant" in said
+    assert "accuracy" in said

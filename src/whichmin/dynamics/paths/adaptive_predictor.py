@@ -50,9 +50,7 @@ class AdaptivePredictor(StepwisePredictor):
         if real is None:
             try:
                 outcome = self._along(relinearize, tol, patience)
-                if _edge_matters(
-                    outcome, self._accepted(outcome, tol), self.problem.objective
-                ):  # nobody knows where real training goes from there
+                if self._edge_matters(outcome, tol):  # nobody knows where real training goes from there
                     outcome = replace(outcome, error=math.inf, notes=(*outcome.notes, UNKNOWN))
                 return outcome
             except BudgetError:
@@ -63,8 +61,7 @@ class AdaptivePredictor(StepwisePredictor):
             return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
             outcome = self._along(relinearize, tol, patience)
-            accepted = self._accepted(outcome, tol)
-            if outcome.error <= accepted and not _edge_matters(outcome, accepted, self.problem.objective):
+            if outcome.error <= self._accepted(outcome, tol) and not self._edge_matters(outcome, tol):
                 return outcome
         return real.run(patience, or_part=True)
 
@@ -85,6 +82,9 @@ class AdaptivePredictor(StepwisePredictor):
 
     def _accepted(self, outcome: Outcome, tol: float) -> float:
         return tol * self.problem.scale(outcome.train[-1])
+
+    def _edge_matters(self, outcome: Outcome, tol: float) -> bool:
+        return _edge_matters(outcome, self._accepted(outcome, tol), self.problem.objective)
 
     def _scale(self, start: WarmStart, patience: Patience) -> float:
         """What the tolerance is relative to, from a coarse path where the targets do not tell."""
