@@ -56,6 +56,19 @@ def test_unknown_quantities_and_their_title_are_left_out():
     assert "one linearization" not in text
 
 
+def test_the_loss_is_named_and_accuracies_stand_beside_it():
+    known = frame(2).assign(accuracy_trained=0.9, accuracy_relinearized=0.8)
+    lines = format_table(known, loss="cross-entropy").splitlines()
+    assert "test error (cross-entropy)" in lines
+    start = lines.index("accuracy")
+    assert [line.split()[:1] + line.split()[-4:-2] for line in lines[start + 1 : start + 3]] == [
+        ["trained", "0.900", "0.900"],
+        ["predicted,", "0.800", "0.800"],
+    ]
+    assert "accuracy" not in format_table(frame(2))
+    assert headline(Experiment(loss="huber")).endswith("gradient descent · huber")
+
+
 def test_one_entry_has_no_mean():
     text = format_table(frame(1))
     assert "±" not in text

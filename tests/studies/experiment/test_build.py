@@ -5,9 +5,10 @@ import sys
 import pytest
 import torch
 
-from whichmin.errors import ConfigError, ModelError
+from whichmin.errors import ConfigError, DataError, ModelError
+from whichmin.losses import loss_of
 from whichmin.studies.experiment.build import build_network, build_task
-from whichmin.studies.experiment.config import Experiment
+from whichmin.studies.experiment.config import LOSSES, Experiment
 
 SMALL = {"n_train": 6, "n_test": 4}
 
@@ -28,6 +29,18 @@ def nets(tmp_path, monkeypatch):
 def foreign(**options):
     experiment = Experiment(model="nets_under_test:make", **SMALL, **options)
     return experiment, build_task(experiment)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_goes_by_its_name(name):
+    if name == "poisson":
+        with pytest.raises(DataError, match="y has -1"):
+            build_task(Experiment(loss=name, **SMALL))
+        return
+    task = build_task(Experiment(loss=name, **SMALL))
+    assert task.loss == loss_of(getattr(torch.nn, LOSSES[name])())
+    assert task.outputs == build_network(Experiment(hidden=(3,), **SMALL), task, 0)(task.X).shape[1]
+    assert task.outputs == (2 if name == "cross-entropy" else 1)
 
 
 def test_mlp():
