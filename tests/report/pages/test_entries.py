@@ -106,6 +106,8 @@ def test_class_numbers_are_judged_by_their_loss():
     assert got.faults == []
     assert "training loss (cross-entropy)" in got.source
     assert "test error (cross-entropy) of the sum so far" in got.source
+    assert "SGD is stable at least up to a learning rate of" in got.words
+    assert "would diverge" not in got.words
     assert "of the training outputs’ standard deviation" in got.words.replace("\u00a0", " ")
     values = {float(v) for v in got.values if v}
     for e in entries:
