@@ -207,3 +207,20 @@ def test_compare_and_seeds_judge_by_the_loss():
     assert found.to_frame() is not None
     spread = wm.seeds(make, task, SGD, seeds=3, steps=40)
     assert spread.test.shape == (3, 12, 3)
+
+
+def test_the_limit_along_a_path():
+    model, task = network(1, width=64), KINDS["huber"].task(n=5, outputs=1)
+    found = wm.predict(model, task, partial(torch.optim.SGD, lr=0.3), relinearize="path")
+    late = wm.train(model, task, partial(torch.optim.SGD, lr=0.3), until=1e-12)
+    assert found.steps == math.inf
+    assert float(found.curve.losses[-1]) < 1e-9
+    assert distance(found.test, late.test) < 0.02
+
+
+def test_linear_theory_knows_the_mean_square_error_only():
+    layers = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(5, 3, bias=False)).double()
+    with pytest.raises(wm.DataError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
+        wm.linear.analyze(layers, KINDS["classes"].task())
+    with pytest.raises(InputError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
+        wm.infinite.predict(wm.networks.MLP([4, 8, 3]), KINDS["classes"].task())

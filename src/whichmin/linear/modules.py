@@ -25,10 +25,15 @@ def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
 
     Raises:
         ModelError: see :func:`layers`; or a depth other than two.
-        DataError: what is not a task.
+        DataError: what is not a task, or one of another loss.
     """
     if not isinstance(task, Task):
         raise DataError(f"got a model and a {type(task).__name__}; expected a whichmin.Task after a model.")
+    if not task.loss.is_quadratic:
+        raise DataError(
+            f"the theory of linear networks is that of the mean square error, and the task has {task.loss!r}: pass a "
+            "Task with loss=torch.nn.MSELoss()."
+        )
     X = single_tensor(task.X, "a linear network")
     weights = layers(model, X)
     if len(weights) != 2:

@@ -63,6 +63,7 @@ class RecursionMotion(Motion):
     ) -> None:
         super().__init__(start)
         self._rule, self._batch, self._eval_every, self._limit_of = step, batch, eval_every, limit
+        self._offset = int(min(start.steps, LONGEST))
         self._shares: tuple[float, Array | None] = (math.inf, None)
         is_quadratic = start.objective.loss.is_quadratic
         self._in_modes = batch is None and is_quadratic
@@ -109,7 +110,7 @@ class RecursionMotion(Motion):
 
     def _run_whole(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
         """Full batches of a loss that is not quadratic."""
-        offset, objective, rule, K, base = int(self.start.steps), self.start.objective, self._rule, self._K, self._base
+        offset, objective, rule, K, base = self._offset, self.start.objective, self._rule, self._K, self._base
         C, phi = state
         _, g = objective.value_and_gradient(self._residual(state))
         stride, at_rest = self._stride, self._from_rest
@@ -134,7 +135,7 @@ class RecursionMotion(Motion):
         return C, phi
 
     def _run_in_modes(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        offset, rule, at_rest = int(self.start.steps), self._rule, self._from_rest
+        offset, rule, at_rest = self._offset, self._rule, self._from_rest
         values, base, gamma, pushed = self._values, self._base, self.start.objective.gamma, self._pushed
         of_square = gamma / 2.0
         C, phi = state
@@ -156,7 +157,7 @@ class RecursionMotion(Motion):
         return C, phi
 
     def _run_in_batches(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        offset, objective = int(self.start.steps), self.start.objective
+        offset, objective = self._offset, self.start.objective
         C, phi = state
         K, r, stride = self._K, self._residual(state), self._stride
         for k in range(first, last):
@@ -201,13 +202,13 @@ class RecursionMotion(Motion):
                 gone = next(k for k, e in enumerate(self._losses) if not excess(e) <= most)
                 label = self.start.objective.loss.label
                 raise DivergenceError(
-                    f"training diverges: after {int(self.start.steps) + gone} steps the predicted training {label} is "
+                    f"training diverges: after {self._offset + gone} steps the predicted training {label} is "
                     f"{self._losses[gone]:.3g}. Lower the learning rate, or take larger batches.",
                     math.nan,
                 )
 
     def _state(self, t: float) -> State:
-        if math.isinf(t) and self.start.objective.is_bounded and not self.start.pushed[0].any():
+        if t > LONGEST and self.start.objective.is_bounded and not self.start.pushed[0].any():
             return self._limit
         if math.isinf(t):
             t = LONGEST if self.start.objective.is_bounded or self.start.pushed[0].any() else FAR
@@ -223,7 +224,7 @@ class RecursionMotion(Motion):
     def _limit(self) -> State:
         """In the end, without weight decay: what the kernel sees is trained away, whatever the steps are."""
         start = self.start
-        phi, offset = np.eye(len(start.pushed)), int(start.steps)
+        phi, offset = np.eye(len(start.pushed)), self._offset
         for k in range(FORGOTTEN if len(phi) > 1 and not self._from_rest else 0):
             before, phi = phi, self._rule(offset + k)[0].dot(phi)
             if k > CHECK_EVERY and np.abs(phi - before).max() <= 1e-13 * np.abs(phi).max():
@@ -269,7 +270,7 @@ class RecursionMotion(Motion):
 
     def first_below(self, until: float, most: float = math.inf) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
-        offset, checked, start = int(self.start.steps), 0, self.start
+        offset, checked, start = self._offset, 0, self.start
         if start.objective.loss.is_quadratic and not start.pushed[0].any():
             # Without weight decay nothing moves what the kernel does not see.
             unseen = np.where(self._values > 0, 0.0, start.spectrum.rotate(start.residual))

@@ -213,7 +213,8 @@ class _Follower:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
         goal = self.goal
         end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
-        if stride is not None and not self.objective.loss.is_quadratic:
+        has_end = goal.until is not None or math.isfinite(end)
+        if stride is not None and has_end and not self.objective.loss.is_quadratic:
             return motion.first_travelled(stride, end, goal.until)
         if goal.until is not None:
             end = min(end, motion.first_below(goal.until, end))
