@@ -14,7 +14,7 @@ import whichmin as wm
 from oracles.conformance import CASES, COURSES, Linear
 from oracles.linear_rules import distance, mlp_problem
 from oracles.losses import KINDS, numbers
-from whichmin.errors import InputError
+from whichmin.errors import DataError, InputError
 
 NAMED = {case.name: case for case in CASES}
 RULES = ["SGD", "SGD1", "Nesterov", "HigherMomentum1", "Preconditioned", "Adam", "Adagrad"]
@@ -220,7 +220,7 @@ def test_the_limit_along_a_path():
 
 def test_linear_theory_knows_the_mean_square_error_only():
     layers = nn.Sequential(nn.Linear(4, 5, bias=False), nn.Linear(5, 3, bias=False)).double()
-    with pytest.raises(wm.DataError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
+    with pytest.raises(DataError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
         wm.linear.analyze(layers, KINDS["classes"].task())
     with pytest.raises(InputError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
         wm.infinite.predict(wm.networks.MLP([4, 8, 3]), KINDS["classes"].task())
