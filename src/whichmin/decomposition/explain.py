@@ -48,7 +48,8 @@ def explain(
     The terms, with A = K(x',X)K⁺, A_D the same of the metric K_D = J D Jᵀ, all at θ₀, and T steps:
 
     - interpolant A Y, initialization f₀(x') − A f₀(X);
-    - unconverged: A (f_lin(X) − Y), what T steps leave undone on the linearized network;
+    - unconverged: A (f_lin(X) − Y), what T steps leave undone on the linearized network. Losses that are not least at
+      one vector of outputs Y, as cross-entropy, have f_lin(X) in place of Y in the interpolant, and no such term;
     - geometry: (A_D − A)(f_lin(X) − f₀(X)), D the optimizer's last preconditioner (optimizers that have one);
     - decay: what decoupled weight decay, and that of SGD, does that the training outputs do not see;
     - history: the rest of the linearized run, which comes from a preconditioner that changes, and so from the batches;
@@ -72,7 +73,7 @@ def explain(
         batch_size: as for ``train``.
         seed: as for ``train``.
         scheduler: as for ``train``.
-        loader: only with a recorder: what gave the loop its batches, one a step, of ``torch.nn.MSELoss()``; a
+        loader: only with a recorder: what gave the loop its batches, one a step, of the task's loss; a
             ``DataLoader`` with a new generator of the loop's seed, or any iterable of batches, (x, y) or x, that is
             iterated again for each epoch.
         progress: show a progress bar while training.

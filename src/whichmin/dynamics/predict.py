@@ -63,7 +63,7 @@ def predict(
             cheaper, or where the kernel comes close to the limit of stability or begins beyond it. ``"never"`` forces
             one linearization, ``"path"`` a path of as many as ``tol`` needs, a number a path of so many intervals.
         tol: the estimated root mean square error on the test points, relative to the standard deviation of the
-            targets, that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 2 % of
+            targets (with cross-entropy and its like, of the training outputs), that ``"auto"`` aims at. With several steps, rules with a motion in function space aim at 2 % of
             the training losses there as well, down to 1e-5 of the targets' variance.
         batch_size: rows per step, in the very order of ``train``; None for all of them.
         seed: the seed of the batches.
@@ -84,7 +84,8 @@ def predict(
         ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
         OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is
             not known.
-        InputError: steps, until, tol or relinearize out of range.
+        InputError: steps, until, tol or relinearize out of range; infinitely many steps of a loss without a finite
+            minimizer, or a loss that no outputs have.
 
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
     """
