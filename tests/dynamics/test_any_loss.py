@@ -224,3 +224,18 @@ def test_linear_theory_knows_the_mean_square_error_only():
         wm.linear.analyze(layers, KINDS["classes"].task())
     with pytest.raises(InputError, match=r"has CrossEntropyLoss\(\): pass a Task with loss=torch.nn.MSELoss"):
         wm.infinite.predict(wm.networks.MLP([4, 8, 3]), KINDS["classes"].task())
+
+
+@pytest.mark.parametrize("way", ["auto", "path"])
+def test_a_loss_below_zero_is_reached(way):
+    loss = partial(nn.GaussianNLLLoss(), var=1e-2)  # least at log(0.01)/2 = -2.3
+    g = torch.Generator().manual_seed(0)
+    X, X_test = (torch.randn(k, 4, generator=g, dtype=torch.float64) for k in (7, 5))
+    task = wm.Task(X, 0.1 * X[:, :1], X_test, loss=loss)
+    optimizer = partial(torch.optim.SGD, lr=1e-4)
+    found = wm.predict(network(1, width=64), task, optimizer, until=-1.0, relinearize=way)
+    run = wm.train(network(1, width=64), task, optimizer, until=-1.0)
+    assert run.converged
+    assert found.steps == pytest.approx(run.steps, rel=0.03)
+    assert isinstance(found.steps, float)
+    assert not any("above until" in note for note in found.notes)

@@ -303,7 +303,7 @@ class FunctionSpacePredictor(Predictor):
         ratio, goal = outcome.intervals / max(coarse.intervals, 1), self.problem.goal
         steps = outcome.steps - (coarse.measured_steps - outcome.steps) / max(ratio - 1.0, 1.0)
         every = goal.eval_every
-        steps = max(every * round(steps / every), 1.0) if not goal.flow else max(steps, outcome.steps / 2)
+        steps = max(steps, outcome.steps / 2) if goal.flow else float(max(every * round(steps / every), 1))
         if coarse.method == "linearized" or not outcome.steps / 2 <= steps < goal.steps:
             return replace(outcome, steps_error=abs(outcome.steps - coarse.measured_steps) / outcome.steps)
         part = steps / outcome.steps
@@ -346,12 +346,16 @@ class FunctionSpacePredictor(Predictor):
             notes=notes, edge=path.edge, is_close=path.is_close,
         )  # fmt: skip
 
+    def _misses(self, loss: float, until: float) -> bool:
+        excess = self.problem.objective.excess
+        return excess(loss) > excess(until) + (NEARLY - 1.0) * abs(excess(until))
+
     def _path_notes(self, path: Path) -> tuple[str, ...]:
         notes, goal = [], self.problem.goal
         if not path.arrived:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes.append(f"the path was given up after {came}.")
-        elif goal.until is not None and path.loss > NEARLY * goal.until and path.steps < goal.steps:
+        elif goal.until is not None and path.steps < goal.steps and self._misses(path.loss, goal.until):
             notes.append(
                 f"the path ends at a training {self.problem.loss_label} of {path.loss:.3g}, above until = "
                 f"{goal.until:g}."

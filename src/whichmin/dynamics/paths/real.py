@@ -266,7 +266,10 @@ class Patience:
         assert self.real is not None
         goal = self.real.problem.goal
         most = goal.steps if math.isfinite(goal.steps) else float(LONGEST)
-        if goal.until is None or not 0 < loss < first:
-            return most if goal.until is None else min(most, max(steps, 1.0))
-        share = math.log(first / goal.until) / math.log(first / loss)
+        if goal.until is None:
+            return most
+        first, loss, until = map(self.real.problem.objective.excess, (first, loss, goal.until))
+        if not (0 < loss < first and until > 0):
+            return min(most, max(steps, 1.0))
+        share = math.log(first / until) / math.log(first / loss)
         return min(most, max(steps, 1.0) * max(share, 1.0))
