@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from oracles.conformance import CASES, COURSES, Linear
+from oracles.conformance import CASES, COURSES, Linear, assert_agrees
 from oracles.linear_rules import distance, mlp_problem
 from oracles.losses import KINDS, numbers
 from whichmin.errors import DataError, InputError
@@ -27,32 +27,21 @@ def network(outputs=3, width=9):
     return mlp_problem((4, width), 7, outputs, seed=0, bias=True, bias_std=1.0)[0]
 
 
-def agrees(kind, case, course):
-    model, task = network(), kind.task()
-    linear = Linear.of(model, task, kind.torch)
-    found = wm.predict(model, task, case.factory, steps=STEPS, relinearize="never", **course)
-    values = linear.train(case, STEPS, course)
-    train, test = linear.outputs(values), linear.outputs(values, test=True)
-    assert distance(train, linear.outputs({})) > 1e-4
-    assert distance(found.train, train) < 1e-10
-    assert distance(found.test, test) < 1e-10
-    for name, value in values.items():
-        assert distance(found.parameters()[name], value) < 1e-10, name
-    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
-    assert float(found.curve.losses[-1]) == pytest.approx(float(kind.torch(train, task.y)), rel=1e-8)
+def linearized(kind):
+    return Linear.of(network(), kind.task(), kind.torch)
 
 
 @EVERY
 @pytest.mark.parametrize("course", COURSES)
 def test_gradient_descent_is_exact_on_the_linearized_network(kind, course):
-    agrees(kind, NAMED["SGD"], COURSES[course])
+    assert_agrees(linearized(kind), NAMED["SGD"], COURSES[course], STEPS)
 
 
 @pytest.mark.parametrize("name", RULES)
 @pytest.mark.parametrize("course", ["full", "both"])
 @pytest.mark.parametrize("loss", ["classes weighted", "logistic"])
 def test_every_rule_is_exact_on_the_linearized_network(name, course, loss):
-    agrees(KINDS[loss], NAMED[name], COURSES[course])
+    assert_agrees(linearized(KINDS[loss]), NAMED[name], COURSES[course], STEPS)
 
 
 @EVERY

@@ -10,31 +10,13 @@ from torch import nn
 
 import whichmin as wm
 from oracles import zoo
-from oracles.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, network_for
+from oracles.conformance import CASES, COURSES, EVERY, REFUSED, Case, Linear, assert_agrees, network_for
 from oracles.linear_rules import distance
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.registry import rule_of
 from whichmin.optimizers import Nesterov, Preconditioned
 
 STEPS = 13  # past the end of an epoch of two batches and of three
-
-
-def agrees(linear, case, course, steps=STEPS):
-    """The linearized prediction of the case against the optimizer run on the written-out Jacobian."""
-    before = {k: v.clone() for k, v in linear.model.state_dict().items()}
-    found = wm.predict(linear.model, linear.task, case.factory, steps=steps, relinearize="never", **course)
-    values = linear.train(case, steps, course)
-    assert found.method == "linearized"
-    assert found.steps == steps
-    train, test = linear.outputs(values), linear.outputs(values, test=True)
-    assert distance(train, linear.outputs({})) > 1e-4
-    assert distance(found.train, train) < 1e-10
-    assert distance(found.test, test) < 1e-10
-    for name, value in values.items():
-        assert distance(found.parameters()[name], value) < 1e-10, name
-    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
-    assert float(found.curve.losses[-1]) == pytest.approx(float((train - linear.task.y).square().mean()), rel=1e-8)
-    assert_left_alone(linear.model, before)
 
 
 def assert_left_alone(model, before):
@@ -53,7 +35,7 @@ def test_every_optimizer_of_torch_is_here():
 @EVERY
 @pytest.mark.parametrize(("course", "outputs"), [("full", 3), ("scheduled", 1), ("both", 3)])
 def test_the_linearized_run_is_the_optimizer_on_the_linearized_network(case, course, outputs):
-    agrees(Linear.of_case(case, outputs), case, COURSES[course])
+    assert_agrees(Linear.of_case(case, outputs), case, COURSES[course], STEPS)
 
 
 @EVERY
@@ -173,7 +155,7 @@ def test_other_networks(case, course, name):
     model, X = zoo.build(name, 2, 9)
     g = torch.Generator().manual_seed(5)
     task = wm.Task(X[:6], torch.randn(6, 2, generator=g, dtype=torch.float64), X[6:])
-    agrees(Linear.of(model, task), case, COURSES[course], steps=5)
+    assert_agrees(Linear.of(model, task), case, COURSES[course], steps=5)
 
 
 class _Idle(nn.Module):

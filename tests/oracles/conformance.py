@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
-from oracles.linear_rules import mlp_problem
+from oracles.linear_rules import distance, mlp_problem
 from oracles.zoo import plain_jacobian
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 from whichmin.recipe.batches import batch_order
@@ -173,3 +173,20 @@ def _jacobians(matrices_only: bool, outputs: int) -> tuple[dict[str, Tensor], di
     """Of the network of a case; nobody may change them."""
     model, task = network_for(Case("", torch.optim.SGD, matrices_only), outputs)
     return plain_jacobian(model, task.X), plain_jacobian(model, task.X_test)
+
+
+def assert_agrees(linear: Linear, case: Case, course: dict, steps: int) -> wm.Prediction:
+    """The linearized prediction of the case against the optimizer run on the written-out Jacobian."""
+    found = wm.predict(linear.model, linear.task, case.factory, steps=steps, relinearize="never", **course)
+    values = linear.train(case, steps, course)
+    assert found.method == "linearized"
+    assert found.steps == steps
+    train, test = linear.outputs(values), linear.outputs(values, test=True)
+    assert distance(train, linear.outputs({})) > 1e-4
+    assert distance(found.train, train) < 1e-10
+    assert distance(found.test, test) < 1e-10
+    for name, value in values.items():
+        assert distance(found.parameters()[name], value) < 1e-10, name
+    assert distance(torch.stack(list(found.terms.values())).sum(0), found.test) < 1e-11
+    assert float(found.curve.losses[-1]) == pytest.approx(float(linear.loss(train, linear.task.y)), rel=1e-8)
+    return found

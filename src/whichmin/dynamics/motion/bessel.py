@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.motion.search import FOREVER
+from whichmin.dynamics.motion.search import FOREVER, bisected
 from whichmin.losses import Array
 
 #: The search for the first time below a training loss gives up after this many small steps of time.
@@ -112,10 +112,6 @@ class BesselMotion(Motion):
         t = 0.0
         for _ in range(LONGEST):
             if self.loss(t + step) < until:
-                lo, hi = t, t + step
-                while hi - lo > 1e-9 * hi:
-                    mid = (lo + hi) / 2
-                    lo, hi = (lo, mid) if self.loss(mid) < until else (mid, hi)
-                return hi
+                return bisected(lambda s: self.loss(s) < until, t, t + step)
             t += step
         return math.inf

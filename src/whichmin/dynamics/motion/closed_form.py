@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
-from whichmin.dynamics.motion.search import FOREVER
+from whichmin.dynamics.motion.search import FOREVER, bisected
 from whichmin.losses import Array
 
 #: The search for the first step below a training loss looks at this many steps together.
@@ -174,15 +174,9 @@ class ClosedFormMotion(Motion):
             below = np.flatnonzero(np.einsum("nl,nl->l", r, r) < 2.0 * until / self.start.objective.gamma)
             if len(below):
                 t = self._offset + unit * (scanned + int(below[0]) + 1)
-                return t if self._G is None else self._refined(t - unit, t, until)
+                return t if self._G is None else bisected(lambda s: self.loss(s) < until, t - unit, t)
             moved = np.einsum("nij,nj->ni", E, x)
             if float(np.abs(moved).max()) <= 1e-14 * float(np.abs(x).max()):
                 return math.inf
             x, scanned = x + moved, scanned + rows.shape[1]
         return math.inf
-
-    def _refined(self, lo: float, hi: float, until: float) -> float:
-        while hi - lo > 1e-9 * hi:
-            mid = (lo + hi) / 2
-            lo, hi = (lo, mid) if self.loss(mid) < until else (mid, hi)
-        return hi

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from whichmin.dynamics.motion.motion import Motion, Start
+from whichmin.dynamics.motion.search import bisected
 from whichmin.losses import Array
 
 #: The integrator's tolerances: relative, and absolute in units of the gradient at the start.
@@ -96,12 +97,6 @@ class IntegratedFlow(Motion):
             end = before + max(FIRST, before)
             for t in np.linspace(before, end, 65)[1:].tolist():
                 if self.loss(t) < until:
-                    return self._bisect(before, t, until)
+                    return bisected(lambda s: self.loss(s) < until, before, t)
                 before = t
         return math.inf
-
-    def _bisect(self, low: float, high: float, until: float) -> float:
-        while high - low > 1e-9 * high:
-            middle = (low + high) / 2
-            low, high = (low, middle) if self.loss(middle) < until else (middle, high)
-        return high

@@ -8,6 +8,14 @@ from collections.abc import Callable
 FOREVER = 2.0**60
 
 
+def bisected(happened: Callable[[float], bool], lo: float, hi: float) -> float:
+    """When something happens between lo, where it has not, and hi, where it has; to 1e-9 of itself."""
+    while hi - lo > 1e-9 * hi:
+        mid = (lo + hi) / 2
+        lo, hi = (lo, mid) if happened(mid) else (mid, hi)
+    return hi
+
+
 def first_time(happened: Callable[[float], bool], flow: bool) -> float:
     """The smallest t > 0 with ``happened(t)``: a whole number of steps, or for a flow to 1e-9 of itself.
 
