@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.inputs import AnyInputs, moved
 from whichmin.kernels.layout import matrix_rows
-from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
+from whichmin.kernels.spectrum import HELD, Spectrum, undecomposed
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
 from whichmin.tangent.checks import check_modules
@@ -143,8 +143,9 @@ class MovingNetwork:
         return self._decompose(features.gram(metric=metric))
 
     def _decompose(self, K: Tensor) -> Spectrum:
-        make = decompose if self.task.loss.is_quadratic else undecomposed
-        return make(finite(K, "the kernel").double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
+        K = finite(K, "the kernel")
+        made = undecomposed(K if len(K) > HELD else K.double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
+        return made.checked() if self.task.loss.is_quadratic else made
 
     def shift(self, direction: Direction, by: float) -> None:
         """θ ← θ + by·direction. Features taken before no longer pull back, unless θ is put back first."""
