@@ -1,8 +1,8 @@
 """A kernel to solve with: all its modes where that is cheap, functions of it on a few vectors where it is not.
 
-Small kernels are decomposed, K = Q Λ Qᵀ in float64. Of large ones predictions need functions on a few vectors only, which
-a Lanczos space gives to rounding (:meth:`Spectrum.lanczos`), and K⁻¹, which a Cholesky factor gives; callers ask for
-what they need and do not know which it is.
+Small kernels are decomposed, K = Q Λ Qᵀ in float64. Of large ones predictions need functions on a few vectors only,
+which a Lanczos space gives to rounding (:meth:`Spectrum.lanczos`), and K⁻¹, which a Cholesky factor gives; callers ask
+for what they need and do not know which it is.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CUTOFF = 10.0
 DENSE = 512
 #: Kernels of up to this many rows are decomposed where all modes are asked for, or where nothing else will do.
 COMPLETE = 4096
-#: Of larger ones so many of the largest eigenvalues are found.
-LEADING = 128
+#: Of kernels of more rows than this a prediction tells only so many of the largest eigenvalues.
+SHOWN, LEADING = 1024, 48
 #: The dimensions of a first Lanczos space, and by what they grow.
 FIRST_SPACE, GROWTH = 24, 1.5
 #: A Lanczos space does not grow beyond so many dimensions.
@@ -82,14 +82,33 @@ class Spectrum:
     most: int = COMPLETE
 
     @property
+    def size(self) -> int:
+        """N·C."""
+        return len(self.of)
+
+    @property
     def is_large(self) -> bool:
         """Whether functions of K are applied in Lanczos spaces rather than in all its modes."""
-        return len(self.of) > self.most
+        return self.size > self.most
 
     @property
     def is_complete(self) -> bool:
         """Whether :attr:`eigenvalues` are all there are; of larger kernels the largest ones."""
-        return len(self.of) <= max(self.most, COMPLETE)
+        return self.size <= max(self.most, SHOWN)
+
+    @property
+    def is_affordable(self) -> bool:
+        """Whether all modes can be had where nothing else will do."""
+        return self.size <= max(self.most, COMPLETE)
+
+    @property
+    def resolution(self) -> float:
+        """The rounding unit that decides which modes count as zero (:func:`rank_cutoff`).
+
+        That of K's entries; where not :attr:`is_affordable`, 1/√n of it: the roundings of so many entries are
+        independent in small modes, which they move by so much less than the largest.
+        """
+        return self.eps if self.is_affordable else self.eps / math.sqrt(self.size)
 
     def checked(self) -> Spectrum:
         """The same; decomposed now where that is cheap.
@@ -103,7 +122,7 @@ class Spectrum:
 
     def decomposed(self) -> Spectrum:
         """The same kernel with all its modes, whatever that costs."""
-        return replace(self, most=len(self.of))
+        return replace(self, most=self.size)
 
     @property
     def eigenvalues(self) -> Tensor:
@@ -128,9 +147,9 @@ class Spectrum:
         """
         if not self.is_large:
             return self._decomposition[2]
-        if self.is_complete:
+        if self.is_complete or (self._cholesky is None and self.is_affordable):
             return self._values[1]
-        return 0.0 if self._cholesky is not None else rank_cutoff(self.largest, self.eps)
+        return 0.0 if self._cholesky is not None else rank_cutoff(self.largest, self.resolution)
 
     @cached_property
     def _decomposition(self) -> tuple[Tensor, Tensor, float]:
@@ -157,7 +176,7 @@ class Spectrum:
             InputError: the matrix is not positive semidefinite.
         """
         self._check_positive(float(values[-1]), float(values[0]))
-        small = values <= rank_cutoff(float(values[0]), self.eps)
+        small = values <= rank_cutoff(float(values[0]), self.resolution)
         discarded = float(values[small].abs().max()) if bool(small.any()) else 0.0
         return torch.where(small, torch.zeros_like(values), values), discarded
 
@@ -171,18 +190,18 @@ class Spectrum:
     @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:
         """The largest eigenvalues, descending, and their vectors, by Lanczos."""
-        space = self.lanczos(probe(len(self.of))[None], 2 * LEADING)
+        space = self.lanczos(probe(self.size)[None], 2 * LEADING)
         while True:
             values, parts = np.linalg.eigh(space.projected)
             values, parts = values[::-1], parts[:, ::-1]
             self._check_positive(float(values[-1]), float(values[0]))
             count = min(LEADING, len(values))
             missed = np.linalg.norm(space.missed(parts[:, :count]), axis=0)
-            if space.is_invariant or (missed <= 1e-8 * values[0]).all() or space.size >= LARGEST_SPACE:
+            if space.is_invariant or (missed <= 1e-6 * values[0]).all() or space.size >= LARGEST_SPACE:
                 break
             space = self.more(space)
         found = torch.from_numpy(values[:count].copy())
-        small = found <= rank_cutoff(float(found[0]), self.eps)
+        small = found <= rank_cutoff(float(found[0]), self.resolution)
         return torch.where(small, torch.zeros_like(found), found), torch.from_numpy(space.basis @ parts[:, :count])
 
     @cached_property
@@ -190,7 +209,7 @@ class Spectrum:
         """The largest eigenvalue and its vector."""
         if not self.is_large:
             return float(self.eigenvalues[0]), self.vectors[:, 0]
-        space = self.lanczos(probe(len(self.of))[None], FIRST_SPACE)
+        space = self.lanczos(probe(self.size)[None], FIRST_SPACE)
         while True:
             values, parts = np.linalg.eigh(space.projected)
             missed = space.defect(parts[:, -1])
@@ -212,10 +231,17 @@ class Spectrum:
     @cached_property
     def smallest(self) -> float:
         """The smallest eigenvalue that does not count as zero."""
-        if self.is_complete:
-            positive = self.eigenvalues[self.eigenvalues > 0]
-            return float(positive[-1])
-        return rank_cutoff(self.largest, self.eps) if self._cholesky is None else self._cholesky.smallest
+        if self.is_large and not self.is_complete and self._cholesky is not None:
+            return self._cholesky.smallest
+        values = self._all_values
+        return rank_cutoff(self.largest, self.resolution) if values is None else float(values[values > 0][-1])
+
+    @property
+    def _all_values(self) -> Tensor | None:
+        """All eigenvalues, where they can be had."""
+        if not self.is_large:
+            return self._decomposition[0]
+        return self._values[0] if self.is_affordable else None
 
     @property
     def extremes(self) -> NDArray[np.float64]:
@@ -227,7 +253,7 @@ class Spectrum:
     def above(self, limit: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The eigenvalues above a limit, descending, (k,), and their vectors, (N·C, k)."""
         if self.largest <= limit:
-            return np.zeros(0), np.zeros((len(self.of), 0))
+            return np.zeros(0), np.zeros((self.size, 0))
         values, Q = self._decomposition[:2] if not self.is_large else self._leading
         return values[values > limit].numpy(), Q[:, values > limit].numpy()
 
@@ -246,7 +272,7 @@ class Spectrum:
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k)."""
-        if len(self.of) <= HELD or self.of.dtype == torch.float64:
+        if self.size <= HELD or self.of.dtype == torch.float64:
             return self.matrix @ v
         columns = torch.from_numpy(np.ascontiguousarray(v)).to(self.of.device)
         parts = [rows.double() @ columns for rows in self.of.split(ROWS)]
@@ -269,7 +295,7 @@ class Spectrum:
     def _cholesky(self) -> Cholesky | None:
         """The factor of K; None where some eigenvalue counts as zero."""
         found = Cholesky.of(self.of)
-        return found if found is not None and found.smallest > rank_cutoff(self.largest, self.eps) else None
+        return found if found is not None and found.smallest > rank_cutoff(self.largest, self.resolution) else None
 
     def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K⁺v for v (N·C,) or (N·C, k), with eigenvalues that count as zero left out.
@@ -281,7 +307,7 @@ class Spectrum:
             values, Q = self._decomposition[0].numpy(), self._decomposition[1].numpy()
             return Q @ ((Q.T @ v).T / np.where(values > 0, values, np.inf)).T
         if self._cholesky is None:
-            return self.decomposed().solve(v) if self.is_complete else self._pseudo_inverse(v)
+            return self.decomposed().solve(v) if self.is_affordable else self._pseudo_inverse(v)
         x = self._cholesky.solve(v)
         x = x + self._cholesky.solve(v - self.apply(x))
         missed = np.linalg.norm(v - self.apply(x))
@@ -296,7 +322,7 @@ class Spectrum:
         while True:
             values, parts = np.linalg.eigh(space.projected)
             self._check_positive(float(values[0]), float(values[-1]))
-            inverse = np.where(values > rank_cutoff(float(values[-1]), self.eps), 1.0 / values, 0.0)
+            inverse = np.where(values > rank_cutoff(float(values[-1]), self.resolution), 1.0 / values, 0.0)
             y = parts @ (inverse[:, None] * (parts.T @ (space.basis.T @ columns)))
             missed = float((np.linalg.norm(space.missed(y), axis=0) / np.linalg.norm(columns, axis=0)).max())
             if space.is_invariant or missed <= 1e3 * self.missed:
@@ -308,9 +334,9 @@ class Spectrum:
     def _stagnates(self, missed: float) -> SingularKernelError:
         precision = "" if self.eps < 1e-10 else " Compute the network in double precision: model.double()."
         return SingularKernelError(
-            f"the kernel of {len(self.of)} training outputs cannot be inverted: {missed:.1g} of the right-hand side is "
-            f"left over. Its condition is beyond {1 / (CUTOFF * self.eps):.0e}, where limits of infinitely many steps "
-            f"mean nothing; ask for a number of steps.{precision}"
+            f"the kernel of {self.size} training outputs cannot be inverted: {missed:.1g} of the right-hand side is "
+            f"left over. Its condition is beyond {1 / (CUTOFF * self.resolution):.0e}, where limits of infinitely "
+            f"many steps mean nothing; ask for a number of steps.{precision}"
         )
 
     def project(self, v: Tensor) -> Tensor:
@@ -324,7 +350,7 @@ class Spectrum:
         return torch.from_numpy(self.apply(self.solve(v.numpy())))
 
     def outside(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """v − K K⁺v, (N·C,): its part that no training reaches."""
+        """The part of v that no training reaches, v − K K⁺v, (N·C,)."""
         return v - self.project(torch.from_numpy(v)).numpy()
 
     def suppressed(
@@ -345,7 +371,7 @@ class Spectrum:
         if self.is_large:
             space = self.lanczos(np.stack([change, before]), 2 * FIRST_SPACE)
             while True:
-                V, small = space.basis, Spectrum(torch.from_numpy(space.projected), self.gamma, self.eps)
+                V, small = space.basis, Spectrum(torch.from_numpy(space.projected), self.gamma, self.resolution)
                 y = small.suppressed(change @ V, before @ V, after @ V)
                 is_small = space.defect(y) <= SUPPRESSED * np.linalg.norm(change)
                 if is_small or space.is_invariant or space.size >= LARGEST_SPACE:
@@ -365,15 +391,16 @@ class Spectrum:
 
     @property
     def rank(self) -> int:
-        """How many eigenvalues do not count as zero; where not :attr:`is_complete`, at least."""
-        if self.is_complete:
-            return int((self.eigenvalues > 0).sum())
-        return len(self.of) if self._cholesky is not None else int((self._leading[0] > 0).sum())
+        """How many eigenvalues do not count as zero; of a singular kernel that is not affordable, at least."""
+        if self.is_large and not self.is_complete and self._cholesky is not None:
+            return self.size
+        values = self._all_values
+        return int(((self._leading[0] if values is None else values) > 0).sum())
 
     @property
     def condition(self) -> float:
         """λ_max/λ_min; infinity where the kernel is singular."""
-        return self.largest / self.smallest if self.rank == len(self.of) else float("inf")
+        return self.largest / self.smallest if self.rank == self.size else float("inf")
 
     @property
     def effective_rank(self) -> float:
@@ -400,14 +427,14 @@ class Spectrum:
         return value, value * float(np.std(samples, ddof=1)) / math.sqrt(PROBES)
 
     def _entropy(self, trace: float, seed: int) -> float:
-        """−Σ p ln p as one random vector of signs has it: the quadrature of its Lanczos space."""
-        n = len(self.of)
+        """−Σ p ln p over Σ p = 1 as one random vector of signs has both: the quadrature of its Lanczos space."""
+        n = self.size
         signs = np.where(np.random.default_rng(seed).random(n) < 0.5, -1.0, 1.0)
         space = self.lanczos(signs[None], 4 * FIRST_SPACE)
         values, parts = np.linalg.eigh(space.projected)
         p = np.maximum(values, 0.0) / trace
-        log = np.log(np.where(p > 0, p, 1.0))
-        return float(-n * np.sum((signs @ space.basis / math.sqrt(n) @ parts) ** 2 * p * log))
+        weights = (signs @ space.basis @ parts) ** 2 * p
+        return -float(np.dot(weights, np.log(np.where(p > 0, p, 1.0))) / weights.sum())
 
     @property
     def max_lr(self) -> float:
@@ -420,18 +447,30 @@ class Spectrum:
         return 2.0 / (self.gamma * (self.largest + self.smallest)) if self.gamma else math.inf
 
 
+def bytes_per_entry(n: int, item: int) -> int:
+    """What a kernel of n rows takes at its peak, in bytes an entry of so many bytes, with what it is solved with."""
+    if n <= COMPLETE:  # the eigenvectors and what LAPACK works in
+        return 40
+    return 2 * item + (16 if n <= HELD else 8)  # K and its parts, a copy in double precision, Cholesky's factor
+
+
 def spectrum(K: Tensor) -> Spectrum:
     """The eigendecomposition of a tangent kernel of the training inputs, with γ of ``torch.nn.MSELoss()``.
 
     Args:
         K: (N, N, C, C) as from :func:`whichmin.tangent_kernel`, or (N, N); a tensor or an array.
 
-    Cost: O((N·C)³) in float64 up to 4,096 outputs; of larger kernels nothing before it is asked for, a few hundred products
-    for the largest eigenvalues, a Cholesky factor for ``solve``, ``smallest`` and ``rank``.
+    Cost: O((N·C)³) in float64 up to 4,096 outputs; of larger kernels nothing before it is asked for, a few hundred
+    products for the largest eigenvalues, a Cholesky factor for ``solve``, ``smallest`` and ``rank``.
 
     Raises:
         InputError: another shape, a kernel that is not finite, not symmetric, or zero.
     """
+    return lazy_spectrum(K, COMPLETE).checked()
+
+
+def lazy_spectrum(K: Tensor, most: int = DENSE) -> Spectrum:
+    """As :func:`spectrum`, for those who need functions of K on a few vectors: not decomposed beyond so many outputs."""
     K = as_tensor(K, "K")
     if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or (K.ndim == 4 and K.shape[2] != K.shape[3]):
         raise InputError(f"a kernel of shape {tuple(K.shape)}; expected (N, N, C, C) or (N, N), of one set of inputs.")
@@ -446,7 +485,7 @@ def spectrum(K: Tensor) -> Spectrum:
     largest = float(matrix.abs().max())
     if float((matrix - matrix.T).abs().max()) > 1e4 * eps * largest:
         raise InputError("the kernel is not symmetric: pass K(X, X) of one set of inputs.")
-    return decompose(matrix, MeanSquaredError().curvature(size), eps)
+    return undecomposed(matrix, MeanSquaredError().curvature(size), eps, most)
 
 
 def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:

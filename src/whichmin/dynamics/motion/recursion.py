@@ -282,10 +282,10 @@ class RecursionMotion(Motion):
     def first_below(self, until: float, most: float = math.inf) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
         offset, checked, start = self._offset, 0, self.start
-        if start.objective.loss.is_quadratic and not start.pushed[0].any():
-            # Without weight decay nothing moves what the kernel does not see.
-            if start.objective.value(start.spectrum.outside(start.residual)) >= until:
-                return math.inf
+        # Without weight decay nothing moves what the kernel does not see.
+        stays = start.objective.loss.is_quadratic and not start.pushed[0].any()
+        if stays and start.objective.value(start.spectrum.outside(start.residual)) >= until:
+            return math.inf
         while True:
             for t in range(checked + 1, self._steps_made + 1):
                 if self._losses[t] < until and (offset + t) % self._eval_every == 0:
