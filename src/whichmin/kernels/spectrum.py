@@ -470,7 +470,7 @@ def spectrum(K: Tensor) -> Spectrum:
 
 
 def lazy_spectrum(K: Tensor, most: int = DENSE) -> Spectrum:
-    """As :func:`spectrum`, for those who need functions of K on a few vectors: not decomposed beyond so many outputs."""
+    """As :func:`spectrum` where functions of K on a few vectors are needed: decomposed only up to so many outputs."""
     K = as_tensor(K, "K")
     if K.ndim not in (2, 4) or K.shape[0] != K.shape[1] or (K.ndim == 4 and K.shape[2] != K.shape[3]):
         raise InputError(f"a kernel of shape {tuple(K.shape)}; expected (N, N, C, C) or (N, N), of one set of inputs.")
