@@ -70,7 +70,7 @@ class Prediction(Result):
             was made, one term ``trajectory`` for all that is not of the first three.
         certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
             linearized run that it would be about.
-        eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending; of more than 1,024 the largest 48.
+        eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending; of more than 1,024 the largest 32.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀, whatever the optimizer.
         optimizer: the optimizer's class name.
         best_lr: 2/(γ(λ_min + λ_max)), the rate at which the slowest mode of the linearized network falls fastest.

@@ -29,7 +29,7 @@ DENSE = 512
 #: Kernels of up to this many rows are decomposed where all modes are asked for, or where nothing else will do.
 COMPLETE = 4096
 #: Of kernels of more rows than this a prediction tells only so many of the largest eigenvalues.
-SHOWN, LEADING = 1024, 48
+SHOWN, LEADING = 1024, 32
 #: The dimensions of a first Lanczos space, and by what they grow.
 FIRST_SPACE, GROWTH = 24, 1.5
 #: A Lanczos space does not grow beyond so many dimensions.
@@ -41,7 +41,7 @@ SUPPRESSED = 1e-6
 #: Rows of a kernel in single precision that are made double at once to be multiplied.
 ROWS = 256
 #: Kernels of up to this many rows are held in double precision; larger ones are multiplied block by block.
-HELD = 12_288
+HELD = 22_000
 #: So many random vectors tell the effective rank of a kernel that is not decomposed.
 PROBES = 16
 
@@ -188,28 +188,33 @@ class Spectrum:
             )
 
     @cached_property
+    def _probed(self) -> LanczosSpace:
+        """The space of a random vector, which knows the largest eigenvalues."""
+        return self.lanczos(probe(self.size)[None])
+
+    @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:
         """The largest eigenvalues, descending, and their vectors, by Lanczos."""
-        space = self.lanczos(probe(self.size)[None], 2 * LEADING)
+        space = self._probed
         while True:
             values, parts = np.linalg.eigh(space.projected)
             values, parts = values[::-1], parts[:, ::-1]
             self._check_positive(float(values[-1]), float(values[0]))
-            count = min(LEADING, len(values))
-            missed = np.linalg.norm(space.missed(parts[:, :count]), axis=0)
-            if space.is_invariant or (missed <= 1e-6 * values[0]).all() or space.size >= LARGEST_SPACE:
+            missed = np.linalg.norm(space.missed(parts[:, :LEADING]), axis=0)
+            converged = space.size > LEADING and bool((missed <= 1e-6 * values[0]).all())
+            if converged or space.is_invariant or space.size >= LARGEST_SPACE:
                 break
             space = self.more(space)
-        found = torch.from_numpy(values[:count].copy())
+        found = torch.from_numpy(values[:LEADING].copy())
         small = found <= rank_cutoff(float(found[0]), self.resolution)
-        return torch.where(small, torch.zeros_like(found), found), torch.from_numpy(space.basis @ parts[:, :count])
+        return torch.where(small, torch.zeros_like(found), found), torch.from_numpy(space.basis @ parts[:, :LEADING])
 
     @cached_property
     def _top(self) -> tuple[float, Tensor]:
         """The largest eigenvalue and its vector."""
         if not self.is_large:
             return float(self.eigenvalues[0]), self.vectors[:, 0]
-        space = self.lanczos(probe(self.size)[None], FIRST_SPACE)
+        space = self._probed
         while True:
             values, parts = np.linalg.eigh(space.projected)
             missed = space.defect(parts[:, -1])
@@ -271,9 +276,11 @@ class Spectrum:
         return q @ self._decomposition[1].numpy().T
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """K v for v (N·C,) or (N·C, k)."""
+        """K v for v (N·C,) or (N·C, k); of a single vector from the lower half of K, which is half as much to read."""
         if self.size <= HELD or self.of.dtype == torch.float64:
-            return self.matrix @ v
+            if v.size != self.size:
+                return self.matrix @ v
+            return _symmetric_product(self.matrix, v.reshape(-1)).reshape(v.shape)
         columns = torch.from_numpy(np.ascontiguousarray(v)).to(self.of.device)
         parts = [rows.double() @ columns for rows in self.of.split(ROWS)]
         return torch.cat(parts).cpu().numpy()
@@ -445,6 +452,13 @@ class Spectrum:
     def best_lr(self) -> float:
         """2/(γ (λ_max + λ_min)), λ_min the smallest that is not zero: the slowest mode falls fastest."""
         return 2.0 / (self.gamma * (self.largest + self.smallest)) if self.gamma else math.inf
+
+
+def _symmetric_product(K: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
+    """K v for a symmetric K and v (n,)."""
+    from scipy.linalg.blas import dsymv  # is slow to import
+
+    return dsymv(1.0, K.T, v)
 
 
 def bytes_per_entry(n: int, item: int) -> int:
