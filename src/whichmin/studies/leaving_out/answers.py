@@ -69,7 +69,10 @@ def answered(solver: Solver, plan: Plan, groups: Sequence[Group]) -> list[Answer
     if plan.way == "inverse":
         solved = solver.converged(groups)
         each = (time.perf_counter() - started) / max(len(groups), 1)
-        return [_predicted(plan, group, s.test, s.steps, "linearized", each) for group, s in zip(groups, solved, strict=True)]
+        return [
+            _predicted(plan, group, s.test, s.steps, "linearized", each)
+            for group, s in zip(groups, solved, strict=True)
+        ]
     return [_answer(solver, plan, group) for group in groups]
 
 

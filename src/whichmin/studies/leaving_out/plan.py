@@ -30,7 +30,7 @@ RUNGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 #: So many groups tell how many intervals are needed.
 PILOTS = 4
 #: The error of a group is to be at most this part of what leaving it out changes.
-PART = 0.25
+PART = 0.125
 #: A correction by less than this part of what the path of all rows misses needs no finer path of all rows.
 NEGLIGIBLE = 0.1
 
@@ -171,33 +171,31 @@ class _Ladder:
         self._scale, self.accepted = scale, math.inf
 
     def climb(self) -> Plan:
-        asked = self.solver.asked
-        fixed = asked.relinearize == "never" or isinstance(asked.relinearize, int)
-        before = self._rung(1)
-        if self.solver.asked.relinearize == "never" or asked.relinearize == 1:
-            return self._plan(before, self._told(before, self._rung_or_none(2), finer=True))
-        if fixed:
-            count = int(asked.relinearize)  # type: ignore[arg-type]
-            before = before if count == 2 else self._rung(count // 2)
-            rung = self._rung(count)
+        """The plan of the first rung that is good enough, or of the one that is asked for."""
+        relinearize = self.solver.asked.relinearize
+        if relinearize in ("never", 1):
+            first = self._rung(1)
+            return self._plan(first, self._told(first, self._rung_or_none(2), finer=True))
+        if isinstance(relinearize, int):
+            before, rung = self._rung(relinearize // 2), self._rung(relinearize)
             return self._plan(rung, self._told(before, rung))
+        rung, told = self._rung(1), ()
         for count in RUNGS[1:]:
-            rung = self._rung(count)
-            told = self._told(before, rung)
-            if count == RUNGS[1] and self._is_enough(coarse := self._told(before, rung, finer=True)):
+            before, rung = rung, self._rung(count)
+            if before.count == 1 and self._is_enough(coarse := self._told(before, rung, finer=True)):
                 return self._plan(before, coarse)
+            told = self._told(before, rung)
             if self._is_enough(told):
                 return self._plan(rung, told)
             if self._is_training_cheaper(rung):
-                return _plain("trained", self._trained())
-            before = rung
-        if asked.relinearize == "auto" and self._can_train:
+                break
+        if relinearize == "auto" and self._can_train:
             return _plain("trained", self._trained())
-        note = (
-            f"the estimated error {self._error(told):.2g} did not come down to {self.accepted:.2g} with {count} intervals: "
-            "this network is far from its linearizations."
-        )
         plan = self._plan(rung, told)
+        note = (
+            f"the estimated error {self._error(told):.2g} did not come down to {self.accepted:.2g} with {rung.count} "
+            "intervals: this network is far from its linearizations."
+        )
         return replace(plan, notes=(*plan.notes, note))
 
     def _rung(self, count: int) -> _Rung:

@@ -92,8 +92,9 @@ class Solver:
         times = (math.inf if asked.steps is None else float(asked.steps),)
         is_linear = asked.relinearize == "never"
         self.predictor: Predictor = prepare(model, task, recipe, times, until=asked.until, only_linearized=is_linear)
-        self.problem = self.predictor.problem
-        self.network = self.problem.network
+        self.network = self.predictor.network
+        self.network.outputs(self.network.X)  # which cached layers then know at θ₀
+        self.problem = replace(self.predictor.problem, origin=self.network.position())
 
     @property
     def linearization(self) -> Linearization | None:
@@ -126,7 +127,7 @@ class Solver:
             InputError: the network's parameters were determined by all rows, and are not by the rest.
         """
         full, P = self.problem.spectrum, self.network.size
-        if P > len(full.eigenvalues) or full.rank < P:
+        if len(full.eigenvalues) < P or full.rank < P:
             return
         at = self._outputs_of(self.kept(group))
         rest = decompose(full.of[at][:, at], full.gamma, full.eps)
@@ -199,6 +200,7 @@ class Solver:
     def by_itself(self, group: Group) -> Outcome:
         """The rest, as ``predict`` predicts it: optimizers without a motion in function space."""
         problem = self.without(group)
+        problem = replace(problem, features=problem.network.features())
         relinearize, tol = self.asked.relinearize, self.asked.tol
         if isinstance(self.predictor, AdaptivePredictor):
             assert isinstance(problem.rule, AdaptiveRule)
@@ -208,7 +210,10 @@ class Solver:
         return StepwisePredictor(problem, batches).predict(relinearize, tol)
 
     def without(self, group: Group) -> Problem:
-        """The training on the rest, at θ₀, where the network is put; its kernel is a block of that of all rows."""
+        """The training on the rest, at θ₀, where the network is put; its kernel is a block of that of all rows.
+
+        Its features are still those of all rows.
+        """
         full, kept = self.problem, self.kept(group)
         self.network.put(full.origin)
         network = self.network.only(kept)
@@ -219,7 +224,7 @@ class Solver:
         if isinstance(rule, LinearRule):
             rule = self._rule_without(rule, recipe, network.task)
         return replace(
-            full, network=network, features=network.features(), origin=network.position(), objective=objective,
+            full, network=network, origin=network.position(), objective=objective,
             spectrum=self._block(full.spectrum, kept, objective.gamma), goal=goal, recipe=recipe, rule=rule,
         )  # fmt: skip
 
