@@ -130,7 +130,7 @@ class LeftOut(Result):
         return (self.labels != full) & self._finished[:, None]
 
     def influences(self, output: int | None = None) -> Tensor:
-        """What each group does for each test point: that with all rows minus that without it, (n_test, groups), float64.
+        """What each group does for each test point: with all rows minus without it, (n_test, groups), float64.
 
         Args:
             output: of which output; None for what decides: the output's distance to the threshold towards the true

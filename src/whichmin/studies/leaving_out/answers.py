@@ -67,12 +67,9 @@ def answered(solver: Solver, plan: Plan, groups: Sequence[Group]) -> list[Answer
     """The answers for some groups, in the same order; one that fails says why."""
     started = time.perf_counter()
     if plan.way == "inverse":
-        solved = solver.converged(groups)
-        each = (time.perf_counter() - started) / max(len(groups), 1)
-        return [
-            _predicted(plan, group, s.test, s.steps, "linearized", each)
-            for group, s in zip(groups, solved, strict=True)
-        ]
+        pairs = list(zip(groups, solver.converged(groups), strict=True))
+        seconds = (time.perf_counter() - started) / max(len(pairs), 1)
+        return [_predicted(plan, group, one.test, one.steps, "linearized", seconds) for group, one in pairs]
     return [_answer(solver, plan, group) for group in groups]
 
 

@@ -88,8 +88,8 @@ def missing_class(group: Group, classes: NDArray[np.int64] | None) -> int | None
 def _check_count(count: int, budget: float | None) -> None:
     if count > MANY and budget is None:
         raise InputError(
-            f"{count:,} groups would each be predicted: pass budget=, the seconds that may be taken (what is finished by "
-            f"then is returned), or fewer than {MANY:,} groups."
+            f"{count:,} groups would each be predicted: pass budget=, the seconds that may be taken (what is finished "
+            f"by then is returned), or at most {MANY:,} groups."
         )
 
 
@@ -127,8 +127,8 @@ def _check_rest(number: int, group: Group, task: Task, classes: NDArray[np.int64
     if label is not None:
         name = label if task.classes is None else task.classes[label]
         raise InputError(
-            f"group {number} holds every row of class {name!r}: a network trained on the rest has never seen it. Keep a "
-            "row of each class."
+            f"group {number} holds every row of class {name!r}: a network trained on the rest has never seen it. Keep "
+            "a row of each class."
         )
 
 
@@ -146,5 +146,6 @@ def _random_halves(count: int, task: Task, seed: int) -> list[Group]:
         if len(halves) == count:
             return halves
     raise InputError(
-        f"only {len(halves)} of {DRAWS * count} random halves keep a row of each class: pass groups of row numbers that do."
+        f"only {len(halves)} of {DRAWS * count} random halves keep a row of each class: pass groups of row numbers "
+        "that do."
     )

@@ -133,8 +133,8 @@ class Solver:
         rest = decompose(full.of[at][:, at], full.gamma, full.eps)
         if rest.rank < P:
             raise InputError(
-                f"without group {number} the problem is underdetermined where it was not: {len(at)} training outputs of "
-                f"rank {rest.rank} for {P} parameters, which all rows determine. The minimizer would depend on the "
+                f"without group {number} the problem is underdetermined where it was not: {len(at)} training outputs "
+                f"of rank {rest.rank} for {P} parameters, which all rows determine. The minimizer would depend on the "
                 "initialization: leave out fewer rows."
             )
 
