@@ -28,6 +28,7 @@ from whichmin.studies.leaving_out.solver import Asked, Solver
 from whichmin.studies.left_out import GroupFailure, LeftOut
 from whichmin.studies.store import Question, Store, Subject, not_kept
 from whichmin.tangent.context import own_context
+from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 
 _DELAY = 2.0
@@ -170,7 +171,7 @@ class _Work:
         """In the network's type."""
         C, like = self.task.outputs, next(iter(self.solver.problem.origin.values.values()))
         missing = torch.full((self.task.n_test, C), math.nan).to(like)
-        tests = [missing if a is None else a.test.reshape(-1, C).to(like) for a in self.answers]
+        tests = [missing if a is None else torch.from_numpy(a.test).reshape(-1, C).to(like) for a in self.answers]
         failures = [GroupFailure(i, a.failure) for i, a in enumerate(self.answers) if a is not None and a.failure]
         unfinished = sum(a is None for a in self.answers)
         if unfinished:
@@ -181,7 +182,7 @@ class _Work:
             task=self.task,
             members=torch.tensor([row for group in self.groups for row in group]),
             sizes=torch.tensor([len(group) for group in self.groups]),
-            full=self.plan.full.reshape(-1, C).to(like),
+            full=torch.from_numpy(self.plan.full).reshape(-1, C).to(like),
             full_error=self.plan.full_error,
             test=torch.stack(tests),
             error=torch.tensor([math.inf if a is None else a.error for a in self.answers], dtype=torch.float64),
@@ -206,10 +207,12 @@ class _Work:
                     return
                 yield numbers, answered(self.solver, self.plan, [self.groups[i] for i in numbers])
             return
+        # Copies: what goes to another process is moved into shared memory, away from arrays that look at it.
+        model, task = private_copy(self._model), self.task.to(self.task.X.device, copy=True)
         jobs: dict[Future[list[Answer]], Sequence[int]] = {}
         for numbers in chunks:
             part = [self.groups[i] for i in numbers]
-            job = executor.submit(answer_groups, self._model, self.task, self.recipe, self.asked, self.plan, part)
+            job = executor.submit(answer_groups, model, task, self.recipe, self.asked, self.plan, part)
             jobs[job] = numbers
         try:
             yield from self._collected(jobs, deadline)
@@ -239,7 +242,8 @@ class _Work:
         kept = self.store.read(question, _plan_of)
         if kept is None:
             kept = make_plan(self.solver, self.groups)
-            self.store.write(question, {"plan": kept.values}, {"full": kept.full, "coarse": kept.coarse})
+            arrays = {"full": torch.from_numpy(kept.full), "coarse": torch.from_numpy(kept.coarse)}
+            self.store.write(question, {"plan": kept.values}, arrays)
         return kept
 
     def _described(self) -> Subject | Unknown | None:
@@ -274,8 +278,9 @@ class _Work:
             return
         question = self._of_group(group)
         if question is not None:
-            self.store.write(question, {"left_out": list(group)} | answer.numbers, {"test": answer.test})
+            about = {"left_out": list(group)} | answer.numbers
+            self.store.write(question, about, {"test": torch.from_numpy(answer.test)})
 
 
 def _plan_of(_: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Plan:
-    return Plan.of(config["plan"], arrays["full"], arrays["coarse"])
+    return Plan.of(config["plan"], arrays["full"].numpy(), arrays["coarse"].numpy())

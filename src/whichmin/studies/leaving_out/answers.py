@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from whichmin.errors import WhichminError
+from whichmin.losses import Array
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.leaving_out.groups import Group
 from whichmin.studies.leaving_out.plan import Plan
@@ -25,7 +27,8 @@ class Answer:
     """Where training without a group ends.
 
     Attributes:
-        test: test outputs, (n·C,), float64; not a number where the prediction failed.
+        test: test outputs, (n·C,); not a number where the prediction failed. An array, which other processes return
+            without a file left open for each.
         error: their estimated error, root mean square.
         steps: how many steps training makes.
         method: ``"linearized"``, ``"relinearized"`` or ``"trained"``; empty where it failed.
@@ -34,7 +37,7 @@ class Answer:
         failure: why there is none; None where there is.
     """
 
-    test: Tensor
+    test: Array
     error: float
     steps: float
     method: str
@@ -52,7 +55,7 @@ class Answer:
     def of(cls, _: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Self:
         """The answer that a folder of the store holds."""
         error, steps = float(config["error"]), float(config["steps"])
-        return cls(arrays["test"], error, steps, config["method"], config["seconds"], tuple(config["notes"]))
+        return cls(arrays["test"].numpy(), error, steps, config["method"], config["seconds"], tuple(config["notes"]))
 
 
 def answer_groups(
@@ -69,7 +72,7 @@ def answered(solver: Solver, plan: Plan, groups: Sequence[Group]) -> list[Answer
     if plan.way == "inverse":
         pairs = list(zip(groups, solver.converged(groups), strict=True))
         seconds = (time.perf_counter() - started) / max(len(pairs), 1)
-        return [_predicted(plan, group, one.test, one.steps, "linearized", seconds) for group, one in pairs]
+        return [_predicted(plan, group, one.test.numpy(), one.steps, "linearized", seconds) for group, one in pairs]
     return [_answer(solver, plan, group) for group in groups]
 
 
@@ -80,14 +83,14 @@ def _answer(solver: Solver, plan: Plan, group: Group) -> Answer:
             outcome = solver.trained(group) if plan.way == "trained" else solver.by_itself(group)
             seconds = time.perf_counter() - started
             notes = () if outcome.method == "trained" else outcome.notes
-            return Answer(outcome.test[-1], outcome.error, outcome.steps, outcome.method, seconds, notes)
+            return Answer(outcome.test[-1].numpy(), outcome.error, outcome.steps, outcome.method, seconds, notes)
         solved = solver.linearized(group) if plan.way == "linearized" else solver.path(group, plan.ends)
-        return _predicted(plan, group, solved.test, solved.steps, plan.way, time.perf_counter() - started)
+        return _predicted(plan, group, solved.test.numpy(), solved.steps, plan.way, time.perf_counter() - started)
     except WhichminError as error:
-        nothing = torch.full_like(plan.full, math.nan)
+        nothing = np.full_like(plan.full, math.nan)
         return Answer(nothing, math.inf, math.nan, "", time.perf_counter() - started, failure=str(error))
 
 
-def _predicted(plan: Plan, group: Group, test: Tensor, steps: float, method: str, seconds: float) -> Answer:
+def _predicted(plan: Plan, group: Group, test: Array, steps: float, method: str, seconds: float) -> Answer:
     corrected = plan.corrected(group, test)
     return Answer(corrected, plan.error(group, corrected), steps, method, seconds)

@@ -21,7 +21,7 @@ from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.real import Patience, Progress, RealTraining
 from whichmin.errors import WhichminError
-from whichmin.losses import root_mean_square
+from whichmin.losses import Array, root_mean_square
 from whichmin.studies.leaving_out.groups import Group
 from whichmin.studies.leaving_out.solver import Solved, Solver
 
@@ -59,7 +59,7 @@ class Plan:
     Attributes:
         way: ``"inverse"``, ``"linearized"``, ``"relinearized"``, ``"trained"``, or ``"itself"``: each as ``predict``
             would.
-        full: f(x') of training on all rows, as well as it is known, (n·C,), float64.
+        full: f(x') of training on all rows, as well as it is known, (n·C,).
         full_error: its estimated error.
         full_steps: how many steps that makes.
         coarse: the same as a path like those of the groups gives it.
@@ -69,10 +69,10 @@ class Plan:
     """
 
     way: str
-    full: Tensor
+    full: Array
     full_error: float
     full_steps: float
-    coarse: Tensor
+    coarse: Array
     ends: tuple[float, ...] = ()
     pilots: tuple[Pilot, ...] = ()
     notes: tuple[str, ...] = ()
@@ -87,17 +87,17 @@ class Plan:
         }
 
     @classmethod
-    def of(cls, values: dict[str, Any], full: Tensor, coarse: Tensor) -> Plan:
+    def of(cls, values: dict[str, Any], full: Array, coarse: Array) -> Plan:
         """From what :attr:`values` gave."""
         pilots = tuple(Pilot(int(size), *map(float, rest)) for size, *rest in values["pilots"])
         error, steps = float(values["full_error"]), float(values["full_steps"])
         return cls(values["way"], full, error, steps, coarse, tuple(values["ends"]), pilots, tuple(values["notes"]))
 
-    def corrected(self, group: Group, test: Tensor) -> Tensor:
+    def corrected(self, group: Group, test: Array) -> Array:
         """The outputs of a group's path with what it is known to miss, (n·C,)."""
         return test + self._pilot(group).shared * (self.full - self.coarse) if self.pilots else test
 
-    def error(self, group: Group, test: Tensor) -> float:
+    def error(self, group: Group, test: Array) -> float:
         """The estimated error of the corrected outputs.
 
         That of the pilots of the nearest size, by the square root of the effect: errors are neither all alike nor in
@@ -134,12 +134,13 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
     if asked.relinearize in ("auto", "path") and shared > NEGLIGIBLE and plan.full_error > wanted:
         finer = predictor.predict(asked.relinearize, wanted / scale)
         solver.network.put(solver.problem.origin)
-        plan = replace(plan, full=finer.test[-1], full_error=finer.error, full_steps=finer.steps)
+        plan = replace(plan, full=finer.test[-1].numpy(), full_error=finer.error, full_steps=finer.steps)
     return plan
 
 
 def _plain(way: str, full: Outcome) -> Plan:
-    return Plan(way, full.test[-1], full.error, full.steps, full.test[-1], notes=_notes_of(full))
+    test = full.test[-1].numpy()
+    return Plan(way, test, full.error, full.steps, test, notes=_notes_of(full))
 
 
 def _notes_of(full: Outcome) -> tuple[str, ...]:
@@ -179,9 +180,13 @@ class _Ladder:
         if isinstance(relinearize, int):
             before, rung = self._rung(relinearize // 2), self._rung(relinearize)
             return self._plan(rung, self._told(before, rung))
-        rung, told = self._rung(1), ()
+        rung = self._rung(1)
+        told = self._told(rung, None)
         for count in RUNGS[1:]:
-            before, rung = rung, self._rung(count)
+            before, after = rung, self._rung_or_none(count)
+            if after is None:
+                break
+            rung = after
             if before.count == 1 and self._is_enough(coarse := self._told(before, rung, finer=True)):
                 return self._plan(before, coarse)
             told = self._told(before, rung)
@@ -203,8 +208,15 @@ class _Ladder:
         solver = self.solver
         full = solver.full_linearized() if count == 1 else solver.full_path(count)
         started = time.perf_counter()
-        pilots = [solver.linearized(g) if count == 1 else solver.path(g, full.ends) for g in self.groups]
+        pilots = [self._pilot(group, count, full) for group in self.groups]
         return _Rung(count, full, pilots, (time.perf_counter() - started) / len(pilots))
+
+    def _pilot(self, group: Group, count: int, full: Solved) -> Solved:
+        """One that fails is not a number, which no rung is good enough for."""
+        try:
+            return self.solver.linearized(group) if count == 1 else self.solver.path(group, full.ends)
+        except WhichminError:
+            return Solved(torch.full_like(full.test, math.nan), math.nan)
 
     def _rung_or_none(self, count: int) -> _Rung | None:
         try:
@@ -216,8 +228,7 @@ class _Ladder:
         """What two rungs tell of the error of the second; of that of the first for ``finer``."""
         sizes = sorted({len(group) for group in self.groups})
         if after is None:
-            effect = root_mean_square(torch.cat([p.test - before.full.test for p in before.pilots]))
-            return tuple(Pilot(size, 0.0, math.inf, effect) for size in sizes)
+            return tuple(Pilot(size, 0.0, math.inf, 0.0) for size in sizes)
         ratio = after.count / before.count
         between = math.sqrt((ratio - 1) * math.hypot(ratio, 1)) / (ratio if finer else 1.0)
         of_full = after.full.test - before.full.test
@@ -226,8 +237,11 @@ class _Ladder:
             pairs = [
                 (one.test - other.test, one.test - after.full.test)
                 for group, one, other in zip(self.groups, after.pilots, before.pilots, strict=True)
-                if len(group) == size
+                if len(group) == size and not (math.isnan(one.steps) or math.isnan(other.steps))
             ]
+            if not pairs:
+                told.append(Pilot(size, 0.0, math.inf, 0.0))
+                continue
             shared = self._shared(torch.stack([change for change, _ in pairs]), of_full)
             left = torch.stack([change - shared * of_full for change, _ in pairs])
             effect = root_mean_square(torch.stack([moved for _, moved in pairs]))
@@ -255,7 +269,8 @@ class _Ladder:
         notes = _notes_of(full)
         if rung.count == 1 and self.solver.has_inverse:
             way = "inverse"
-        return Plan(way, full.test[-1], full.error, full.steps, rung.full.test, rung.full.ends, told, notes)
+        best, coarse = full.test[-1].numpy(), rung.full.test.numpy()
+        return Plan(way, best, full.error, full.steps, coarse, rung.full.ends, told, notes)
 
     @property
     def _can_train(self) -> bool:
@@ -265,7 +280,7 @@ class _Ladder:
         """Whether real training of a group takes no longer than a path of the next rung."""
         if self.solver.asked.relinearize != "auto" or not self._can_train:
             return False
-        steps = max(pilot.steps for pilot in rung.pilots)
+        steps = max((pilot.steps for pilot in rung.pilots if math.isfinite(pilot.steps)), default=math.inf)
         after = RUNGS[min(RUNGS.index(rung.count) + 1, len(RUNGS) - 1)]
         return RealTraining(self.solver.problem).seconds_per_step * steps < rung.seconds * after / rung.count
 
