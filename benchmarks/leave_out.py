@@ -13,8 +13,8 @@ each           as descent, every row alone; beside it how well retraining agrees
 Of each: the rank correlation over groups of predicted and retrained outputs, a mean over test points; the root mean
 square of their difference over that of the retrained outputs' deviations from their mean over groups; the share of
 groups whose estimated error is within a factor of four of the real one; seconds of a group retrained over predicted,
-and the same of all groups with what the plan took. ``--peer`` names a Python with torch and captum, whose TracIn
-(``TracInCP``, checkpoints along training) tells sums of influences for the same groups.
+and the same of all groups with what the plan took. ``--peer`` names a Python with captum and whichmin, whose sums of
+influences (``TracInCP``, five checkpoints along training, and the last alone) are ranked against the same retraining.
 """
 
 from __future__ import annotations
@@ -119,14 +119,14 @@ def influences(
     middle = [wm.train(model, task, optimizer, until=None, steps=k * run.steps // 4) for k in (1, 2, 3)]
     states = [run.initial, *(part.final for part in middle), run.final]
     with tempfile.TemporaryDirectory() as folder:
-        data = {"X": task.X, "y": task.y, "X_test": task.X_test, "states": states, "rate": run.learning_rate}
-        torch.save({"model": list(model.hidden if hasattr(model, "hidden") else ()), **data}, Path(folder) / "asked.pt")
+        data = {"model": model, "X": task.X, "y": task.y, "X_test": task.X_test, "states": states}
+        torch.save(data, Path(folder) / "asked.pt")
         subprocess.run([python, str(PEER), folder], check=True)
         told = torch.load(Path(folder) / "told.pt")
     out = torch.zeros(len(groups), task.n, dtype=torch.float64)
     for i, group in enumerate(groups):
         out[i, list(group)] = 1.0
-    return {name: agreement(-out @ scores.double().mT, real) for name, scores in told.items()}
+    return {name: agreement(out @ scores.double().mT, real) for name, scores in told.items()}
 
 
 def rows(options: argparse.Namespace) -> Iterator[Row]:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import whichmin as wm
+from whichmin.dynamics.paths.real import RealTraining
 from whichmin.errors import InputError, SingularKernelError
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies import leave_out as verb
@@ -87,7 +88,8 @@ def test_the_error_of_one_linearization_falls_with_the_width():
     assert wide / 4 < guessed_wide < 4 * wide
 
 
-def test_automatically_it_is_retraining_itself_where_that_is_cheaper():
+def test_automatically_it_is_retraining_itself_where_that_is_cheaper(monkeypatch):
+    monkeypatch.setattr(RealTraining, "seconds_per_step", 0.0)
     model, task = problem()
     recipe = Recipe(partial(SGD, lr=0.1), 6, seed=4)
     found = wm.leave_out(model, task, recipe, [[0, 5, 6], [3]], steps=9, tol=1e-9)
