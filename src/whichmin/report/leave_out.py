@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from whichmin.decision import Decision
 from whichmin.report.numbers import MISSING, accuracy, number, percent, signed
 from whichmin.report.thumbnails import thumbnail
 from whichmin.studies.left_out import LeftOut
@@ -60,7 +61,7 @@ def finding(found: LeftOut) -> list[str]:
         f"{number(float(found.error[known].median()), 2)}."
     ]
     flips = found.flips[known].any(dim=0)
-    if found.accuracy is not None or found.task.classes is not None:
+    if Decision.of(found.task).classes:
         said.append(f"{int(flips.sum())} of {len(flips)} test points are decided differently without some of them.")
     if found.task.y_test is not None:
         helped = int((found.loss_change[known] < 0).sum())
@@ -90,7 +91,8 @@ def columns_of(found: LeftOut) -> dict[str, Callable[[int], str]]:
     if right is not None:
         columns["accuracy"] = lambda i: accuracy(float(right[i]))
     flips, effect = found.flips.double().mean(dim=1), found.effect
-    columns["labels that flip"] = lambda i: percent(float(flips[i]))
+    if Decision.of(found.task).classes:
+        columns["labels that flip"] = lambda i: percent(float(flips[i]))
     columns["outputs move by"] = lambda i: number(float(effect[i]), 2)
     columns["error"] = lambda i: number(float(found.error[i]), 2)
     columns["by"] = lambda i: found.method[i] or MISSING
@@ -100,14 +102,10 @@ def columns_of(found: LeftOut) -> dict[str, Callable[[int], str]]:
 def point_views(found: LeftOut) -> list[PointView]:
     """The test points that depend most on single rows, where what each row does is known."""
     task = found.task
-    if task.outputs > 1 and task.y_test is None and task.classes is None:
+    decision = Decision.of(task)
+    if decision.positions > 1 or not (decision.classes or task.outputs == 1):
         return []
-    try:
-        influence = found.by_row()
-    except ValueError:  # outputs that are no classes
-        return []
-    if len(influence) != task.n_test:
-        return []
+    influence = found.by_row()
     size = influence.nan_to_num().square().sum(dim=1)
     return [
         _point(found, influence, int(i)) for i in size.argsort(descending=True, stable=True)[:POINTS] if size[i] > 0
