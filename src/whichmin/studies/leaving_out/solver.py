@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -107,7 +108,7 @@ class Solver:
         theory, goal = self.linearization, self.problem.goal
         if theory is None or goal.until is not None or math.isfinite(goal.steps) or theory.theta is not None:
             return False
-        return theory.objective.loss.is_quadratic and theory.spectrum.rank == len(theory.f0)
+        return theory.objective.loss.is_quadratic and theory.spectrum.rank == theory.spectrum.size
 
     @property
     def size(self) -> int:
@@ -127,7 +128,7 @@ class Solver:
             InputError: the network's parameters were determined by all rows, and are not by the rest.
         """
         full, P = self.problem.spectrum, self.network.size
-        if len(full.eigenvalues) < P or full.rank < P:
+        if full.size < P or full.rank < P:
             return
         at = self._outputs_of(self.kept(group))
         rest = decompose(full.of[at][:, at], full.gamma, full.eps)
@@ -160,9 +161,7 @@ class Solver:
         """
         theory = self.linearization
         assert theory is not None
-        spectrum = theory.spectrum
-        Q = spectrum.vectors
-        B = (Q / spectrum.eigenvalues) @ Q.mT
+        B = torch.from_numpy(theory.spectrum.solve(np.eye(theory.spectrum.size)))
         r0 = theory.f0 - torch.from_numpy(theory.objective.origin)
         c = -(B @ r0)
         solved: list[Solved] = []
