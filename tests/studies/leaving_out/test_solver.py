@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import whichmin as wm
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.errors import InputError
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.leaving_out.solver import Asked, Solver
@@ -197,3 +198,20 @@ def test_no_limit_by_an_inverse_where_the_kernel_is_singular_or_weights_decay():
     c = np.linalg.pinv(rest.K, rcond=1e-12) @ (rest.task.y.reshape(-1).numpy() - rest.f0)
     close(found.test, rest.f0_test + rest.cross @ c, 1e-8)
     assert math.isinf(found.steps)
+
+
+def test_cached_layers_are_those_of_the_rest():
+    model, task = problem()
+    made = solver(model, task, Recipe(partial(SGD, lr=0.05)), steps=9, relinearize="path")
+    for group in GROUPS:
+        network = made.without(group).network
+        assert "layers.0.weight" in network._cached
+        rest = MovingNetwork(model, task.without(group))
+        of_rest, _ = rest.start()
+        for _ in range(2):
+            torch.testing.assert_close(network.features().gram(), of_rest.gram(), rtol=0, atol=1e-13)
+            torch.testing.assert_close(network.outputs(network.X), rest.outputs(rest.X), rtol=0, atol=1e-13)
+            c = torch.linspace(-1, 1, len(of_rest.outputs), dtype=torch.float64)
+            network.shift(network.features().pull(c), 0.3)
+            rest.shift(of_rest.pull(c), 0.3)
+            of_rest = rest.features()
