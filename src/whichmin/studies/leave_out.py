@@ -91,7 +91,8 @@ def leave_out(
             that nothing else changes; one of which nothing is left is a step with a gradient of zero. ``"redrawn"``:
             drawn from the rest, with the same seed.
         group_seed: of the draw of random halves.
-        budget: seconds after which it stops with the groups that are finished; None for no end.
+        budget: seconds after which it stops with the groups that are finished, training on all rows and a few groups
+            being predicted in any case; None for no end.
         executor: any ``concurrent.futures.Executor``; jobs of a few groups are submitted to it, with copies of model,
             task and recipe, which have to be picklable where it has other processes. None for this one.
         out: a folder in whose ``runs`` each finished group is kept, and read from when it is there already, as for
