@@ -32,6 +32,24 @@ class Outputs(torch.nn.Module):
         return outputs.sum()
 
 
+class Plain(torch.nn.Module):
+    """A dense network of whichmin's, of torch's own layers, which are those that captum knows."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.activation = model.activation
+        self.factors = [(layer.before, layer.after) for layer in model.layers]
+        shapes = [layer.weight.shape for layer in model.layers]
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(n_in, n_out, bias=False) for n_out, n_in in shapes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x.flatten(1)
+        for i, (layer, (before, after)) in enumerate(zip(self.layers, self.factors, strict=True)):
+            x = layer(x * before) * after
+            x = x if i == len(self.layers) - 1 else self.activation(x)
+        return x
+
+
 def load(model: torch.nn.Module, path: str) -> float:
     model.load_state_dict(torch.load(path))
     return 1.0
@@ -40,7 +58,7 @@ def load(model: torch.nn.Module, path: str) -> float:
 def main() -> None:
     folder = Path(sys.argv[1])
     asked = torch.load(folder / "asked.pt", weights_only=False)
-    paths = []
+    model, paths = Plain(asked["model"]), []
     for i, state in enumerate(asked["states"]):
         torch.save(state, folder / f"state{i}.pt")
         paths.append(str(folder / f"state{i}.pt"))
@@ -49,7 +67,7 @@ def main() -> None:
     told = {}
     for name, chosen in (("TracInCP, five checkpoints", paths), ("TracInCP, the last", paths[-1:])):
         found = TracInCP(
-            asked["model"], rows, chosen, load, loss_fn=Squares(), test_loss_fn=Outputs(), batch_size=len(rows),
+            model, rows, chosen, load, loss_fn=Squares(), test_loss_fn=Outputs(), batch_size=len(rows),
             sample_wise_grads_per_batch=True,
         )  # fmt: skip
         told[name] = found.influence(test)
