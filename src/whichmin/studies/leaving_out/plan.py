@@ -122,10 +122,10 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
     asked, predictor = solver.asked, solver.predictor
     full = predictor.predict(asked.relinearize, asked.tol)
     solver.network.put(solver.problem.origin)
-    if not isinstance(predictor, FunctionSpacePredictor):
-        return _plain("itself", full)
     if full.method == "trained":
         return _plain("trained", full)
+    if not isinstance(predictor, FunctionSpacePredictor):
+        return _plain("itself", full)
     scale = solver.problem.scale(full.train[-1])
     ladder = _Ladder(solver, _pilots(groups), scale, full)
     plan = ladder.climb()
