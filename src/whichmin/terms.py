@@ -81,13 +81,17 @@ def linearized_terms(
         The terms, (n·C,) each, in the order of ``LINEARIZED_TERMS``.
     """
     carried = plain if in_metric is None else in_metric
-    terms = {"interpolant": plain(train if y is None else y), "initialization": f0_test - plain(f0)}
+    # One solve for all columns: a kernel that is not decomposed is read once for them.
+    interpolant, initialization, unconverged = plain(
+        torch.stack([train if y is None else y, f0, torch.zeros_like(train) if y is None else train - y], dim=1)
+    ).unbind(1)
+    terms = {"interpolant": interpolant, "initialization": f0_test - initialization}
     if in_metric is not None:
         terms["geometry"] = in_metric(train - f0) - plain(train - f0)
     if decay is not None:
         terms["decay"] = decay[1] - carried(decay[0])
     if y is not None:
-        terms["unconverged"] = plain(train - y)
+        terms["unconverged"] = unconverged
     if test is not None:
         assert remainder in LINEARIZED_TERMS
         others = [term for name, term in terms.items() if name != remainder]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -17,6 +19,7 @@ from whichmin.errors import InputError
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
+from whichmin.tangent.memory import Memory, parse_size
 from whichmin.task import Task
 
 
@@ -35,6 +38,8 @@ def predict(
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
     budget: float | None = None,
+    memory: float | str | None = None,
+    tiles: str | os.PathLike[str] | None = None,
     progress: bool = False,
 ) -> Prediction:
     """Which minimizer training reaches, from tangent kernels, and without a training loop wherever that is cheaper.
@@ -70,13 +75,19 @@ def predict(
         seed: the seed of the batches.
         scheduler: a factory of a learning-rate scheduler, stepped after every step, as for ``train``.
         budget: seconds after which it stops with what it has; None for no end.
+        memory: bytes that it may take, or a text such as ``"6 GiB"``; None for what is free. What does not fit is
+            refused before anything is allocated, or kept on disk:
+        tiles: a folder for the kernel's tiles where it does not fit into memory, for one linearization
+            (``relinearize="never"``) of a rule that is known in function space. A process that is killed goes on from
+            the tiles that are there.
         progress: show a progress bar on standard error, with the way that is taken.
 
     Returns:
         A :class:`Prediction`.
 
-    Cost: a kernel and an eigendecomposition, O((N·C)³), per linearization, and about three training steps; of an
-    adaptive rule about eight training steps per linearization, of any other optimizer its steps.
+    Cost: a kernel per linearization, some dozens to hundreds of products with it (up to 512 training outputs an
+    eigendecomposition), and about three training steps; terms take a Cholesky factor, (N·C)³/3, once. Of an adaptive
+    rule about eight training steps per linearization, of any other optimizer its steps.
 
     Raises:
         DivergenceError: a learning rate at or beyond the limit of stability, which it names; with ``"auto"`` and an end
@@ -97,7 +108,12 @@ def predict(
     check_relinearize(relinearize, tol)
     if budget is not None and not budget > 0:
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
-    predictor = prepare(model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never")
+    if tiles is not None and relinearize != "never":
+        raise InputError('tiles hold one kernel, that at θ₀: pass relinearize="never" with them.')
+    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress)
+    predictor = prepare(
+        model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never", memory=where
+    )
     limit = math.inf if budget is None else budget
     outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
     return predictor.package(outcome, time.perf_counter() - started, several)

@@ -22,9 +22,15 @@ from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
+<<<<<<< HEAD
+=======
+from whichmin.kernels.stored import StoredSpectrum
+from whichmin.recipe.batches import steps_per_epoch
+>>>>>>> 914a8cd50f2cf6af4ec574a98de5bbf06806f8a3
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
+from whichmin.tangent.memory import Memory
 from whichmin.task import Task
 
 #: The learning rates of so many steps of a scheduler are looked at before a prediction starts.
@@ -42,6 +48,7 @@ def prepare(
     rows: Sequence[Tensor] | None = None,
     only_linearized: bool = True,
     require_stable: bool = True,
+    memory: Memory | None = None,
 ) -> Predictor:
     """Copy and check the network, linearize it, and find where to end.
 
@@ -54,6 +61,7 @@ def prepare(
         flow: whether time is continuous.
         rows: the rows of the data that each step uses, in place of the recipe's batches.
         only_linearized: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
+        memory: where the kernel may be held; in memory by default.
         require_stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
 
     Raises:
@@ -61,7 +69,7 @@ def prepare(
             :func:`whichmin.predict`.
     """
     size = recipe.check(task.n)
-    network = MovingNetwork(model, task)
+    network = MovingNetwork(model, task, memory)
     started = time.perf_counter()
     features, spectrum = network.start()
     seconds = time.perf_counter() - started
@@ -90,6 +98,11 @@ def prepare(
         network, features, spectrum, network.position(), objective,
         Goal(times, until, eval_every, flow), recipe, name, lr, rule, seconds,
     )  # fmt: skip
+    if isinstance(spectrum, StoredSpectrum) and not isinstance(rule, LinearRule):
+        raise OptimizerError(
+            f"a kernel on disk serves rules that are known in function space, and {name} is not: leave out tiles= and "
+            "raise memory=, or predict from fewer training points."
+        )
     if isinstance(rule, LinearRule):
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every))
         try:

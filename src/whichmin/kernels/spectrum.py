@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -262,6 +263,11 @@ class Spectrum:
         values, Q = self._decomposition[:2] if not self.is_large else self._leading
         return values[values > limit].numpy(), Q[:, values > limit].numpy()
 
+    @property
+    def trace(self) -> float:
+        """Σ λ."""
+        return float(self.of.diagonal().double().sum())
+
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
         """K as it was given, (N·C, N·C), float64."""
@@ -428,8 +434,7 @@ class Spectrum:
             p = self.eigenvalues[self.eigenvalues > 0]
             p = p / p.sum()
             return float(torch.exp(-(p * p.log()).sum())), 0.0
-        trace = float(self.of.diagonal().double().sum())
-        samples = [self._entropy(trace, seed) for seed in range(PROBES)]
+        samples = [self._entropy(self.trace, seed) for seed in range(PROBES)]
         value = math.exp(float(np.mean(samples)))
         return value, value * float(np.std(samples, ddof=1)) / math.sqrt(PROBES)
 
@@ -456,9 +461,10 @@ class Spectrum:
 
 def _symmetric_product(K: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
     """K v for a symmetric K and v (n,)."""
-    from scipy.linalg.blas import dsymv  # is slow to import
+    from scipy.linalg import blas  # is slow to import
 
-    return dsymv(1.0, K.T, v)
+    multiply: Any = blas.dsymv  # pyright: ignore[reportAttributeAccessIssue]
+    return np.asarray(multiply(1.0, K.T, v), np.float64)
 
 
 def bytes_per_entry(n: int, item: int) -> int:

@@ -17,7 +17,7 @@ import torch
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.errors import SingularKernelError
 from whichmin.kernels.lanczos import LanczosSpace
-from whichmin.kernels.spectrum import COMPLETE, FIRST_SPACE, LARGEST_SPACE, decompose
+from whichmin.kernels.spectrum import FIRST_SPACE, LARGEST_SPACE, decompose
 from whichmin.losses import Array
 
 #: Kernels that are small enough to be decomposed are where the space would take this part of their rows.
@@ -43,7 +43,7 @@ class LanczosMotion(Motion):
     def _use(self, space: LanczosSpace) -> None:
         start, V = self.start, space.basis
         spectrum = start.spectrum
-        if not space.is_invariant and space.size > PART * len(V) and len(V) <= COMPLETE:
+        if spectrum.is_affordable and space.size > PART * len(V) and not space.is_invariant:
             self._space, self._inner = None, self._make(replace(start, spectrum=spectrum.decomposed()))
             return
         self._space = space

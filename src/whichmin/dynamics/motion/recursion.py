@@ -72,7 +72,8 @@ class RecursionMotion(Motion):
         if self._in_modes:
             residual, self._pushed = start.spectrum.rotate(residual), start.spectrum.rotate(start.pushed)
         else:
-            self._K = np.ascontiguousarray(start.spectrum.kernel if is_quadratic else start.spectrum.matrix)
+            K = start.spectrum.kernel if is_quadratic else start.spectrum.matrix
+            self._K = np.ascontiguousarray(K) if isinstance(K, np.ndarray) else K
         self._base = residual - self._pushed[0]
         self._from_rest = not start.pushed.any()
         m = len(start.pushed)

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.kernels.spectrum import Spectrum, rounding_unit, undecomposed
+from whichmin.kernels.lanczos import LanczosSpace, probe
+from whichmin.kernels.spectrum import COMPLETE, Spectrum, rounding_unit, undecomposed
 from whichmin.losses import Array, Objective
 from whichmin.tangent.features import Features
 from whichmin.tangent.metric import Metric
@@ -33,9 +35,23 @@ EDGE_STEPS = 3
 
 
 def largest_eigenvalue(features: Features, metric: Metric | None = None) -> float:
-    """λ_max of J D Jᵀ."""
-    K = features.gram(metric=metric)
-    return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest
+    """λ_max of J D Jᵀ; of many outputs to ``PRECISION``, from products with J and Jᵀ."""
+    n = features.outputs.numel()
+    if n <= COMPLETE:
+        K = features.gram(metric=metric)
+        return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest
+
+    def product(v: Array) -> Array:
+        return np.stack(
+            [flat(features.push(features.pull(torch.from_numpy(c), metric=metric))).numpy() for c in v.T], 1
+        )
+
+    space, before = LanczosSpace.of(product, probe(n)[None], SMALL), 0.0
+    while True:
+        now = float(np.linalg.eigvalsh(space.projected)[-1])
+        if now - before <= PRECISION * now or space.is_invariant:
+            return now
+        space, before = space.grown(product, 2 * space.size), now
 
 
 def steepness(spectrum: Spectrum, objective: Objective, features: Features, enough: float = 0.0) -> float:

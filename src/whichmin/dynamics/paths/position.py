@@ -7,14 +7,20 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from whichmin.inputs import AnyInputs, moved
+from whichmin.errors import ResultError
+from whichmin.inputs import AnyInputs, moved, tensors_of
 from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.spectrum import HELD, Spectrum, bytes_per_entry, undecomposed
-from whichmin.tangent.cached_layer import CachedLayers, Memory
+from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.tiles import KernelTiles
+from whichmin.recipe.describe import digest
+from whichmin.tangent.cached_layer import CachedLayers
+from whichmin.tangent.cached_layer import Memory as LayerMemory
 from whichmin.tangent.capture import Capture
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.copying import check_independent, is_coarse, merge_shared, private_copy
@@ -23,7 +29,8 @@ from whichmin.tangent.examination import Examination
 from whichmin.tangent.examine import examine
 from whichmin.tangent.fallback import by_first_right_route
 from whichmin.tangent.features import Features, features_of
-from whichmin.tangent.memory import require
+from whichmin.tangent.memory import Memory, require
+from whichmin.tangent.memory import size as readable
 from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.tangent.route import Route
@@ -36,6 +43,12 @@ logger = logging.getLogger(__name__)
 NUDGE = 8.0
 
 
+#: What to do where a kernel does not fit.
+NO_ROOM = (
+    "Pass tiles=FOLDER to keep it on disk, predict from fewer training points, or in a smaller floating-point type."
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Position:
     """Where a network stood.
@@ -46,7 +59,7 @@ class Position:
     """
 
     values: dict[str, Tensor]
-    memories: dict[str, Memory]
+    memories: dict[str, LayerMemory]
 
 
 class MovingNetwork:
@@ -56,6 +69,7 @@ class MovingNetwork:
         model: the copy; moving it does not touch the caller's. Its parameters may lag behind those of cached layers
             (see ``whichmin.tangent.cached_layer``) until :meth:`state`, :meth:`values` or :meth:`settle` is called.
         task: the task.
+        memory: where the kernel may be held.
         X: where errors and test outputs are wanted: the test inputs, or the training inputs without a test set.
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
@@ -65,7 +79,7 @@ class MovingNetwork:
         ModelError: see :func:`whichmin.tangent_kernel`.
     """
 
-    def __init__(self, model: nn.Module, task: Task) -> None:
+    def __init__(self, model: nn.Module, task: Task, memory: Memory | None = None) -> None:
         check_modules(model)
         trainable(model)
         self.model = private_copy(model)
@@ -77,6 +91,7 @@ class MovingNetwork:
             self._coarse = private_copy(self.model)
             self.model, task = self.model.float(), task.to(torch.float32)
         self.task = task
+        self._memory = memory or Memory()
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
@@ -105,39 +120,82 @@ class MovingNetwork:
         examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
 
-        def attempt(route: Route) -> tuple[Features, Tensor] | None:
+        def attempt(route: Route) -> tuple[Features, Spectrum] | None:
             self.release()
             self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
             self._plan(examination)
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else examination.cacheable)
             features = self.features()
             examination.check_rows(features.outputs)
+            if self._on_disk is not None:
+                return self._stored(features, examination, at_test)
             K = features.gram()
-            return (features, K) if self._agrees(features, K, examination, at_test) else None
+            sampled = matrix_rows(examination.rows, C)
+            right = self._agrees(features, K[sampled][:, sampled], examination, at_test)
+            return (features, self._decompose(K)) if right else None
 
-        features, K = by_first_right_route(examination, attempt)
+        features, spectrum = by_first_right_route(examination, attempt)
         at_test.check_rows()
-        return features, self._decompose(K)
+        return features, spectrum
+
+    def _stored(
+        self, features: Features, examination: Examination, at_test: Examination
+    ) -> tuple[Features, Spectrum] | None:
+        """The kernel in tiles on disk; None where it is not what plain autograd says."""
+        assert self._on_disk is not None
+        X, C = self.task.X, self.task.outputs
+        sampled = np.array(matrix_rows(examination.rows, C))
+        few = self._block(X[examination.rows])
+        if not self._agrees(features, few.gram(), examination, at_test):
+            return None
+        dtype = examination.sample.outputs.dtype
+        inputs = [p.detach() for p in self.parameters.values()] + list(tensors_of(X))
+        fingerprint = digest(inputs, *self.parameters, repr(self.model), repr(self._route.form))
+        tiles = KernelTiles.open(self._on_disk, self.task.n * C, C, dtype, fingerprint)
+        tiles.fill(
+            lambda i, j: self._block(X[i // C : j // C]),
+            lambda left, right: finite(left.gram(None if left is right else right), "the kernel"),
+            self._memory.progress,
+        )
+        K = torch.from_numpy(tiles[sampled][:, sampled])
+        if not examination.agrees(K.to(dtype)):
+            raise ResultError(
+                f"the tiles in {tiles.folder} are not what the network says: remove the folder and call again."
+            )
+        return features, StoredSpectrum.on_disk(tiles, self.task.objective.gamma)
+
+    def _block(self, X: AnyInputs) -> Features:
+        """Features of some rows, made by themselves."""
+        return features_of(self.model, self.parameters, X, route=self._route)
 
     def _agrees(self, features: Features, K: Tensor, examination: Examination, at_test: Examination) -> bool:
-        """Whether K(X, X), and K(x', X) on a few rows of it, are what plain autograd says."""
-        C = self.task.outputs
-        sampled = matrix_rows(examination.rows, C)
-        if not examination.agrees(K[sampled][:, sampled]):
+        """Whether K of the sampled rows, and K(x', X) on a few rows of it, are what plain autograd says."""
+        sampled = matrix_rows(examination.rows, self.task.outputs)
+        if not examination.agrees(K):
             return False
         if at_test is examination:
             return True
-        few = features_of(self.model, self.parameters, self.X[at_test.rows], route=self._route)
+        few = self._block(self.X[at_test.rows])
         return at_test.agrees(few.gram(features)[:, sampled], other=examination)
 
     def _plan(self, examination: Examination) -> None:
+        """Where the kernel is held: in memory, or on disk where it does not fit and a folder is given.
+
+        Raises:
+            MemoryPlanError: it fits nowhere.
+        """
         n, C = self.task.n, self.task.outputs
         outputs = examination.sample.outputs
         kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
         parameters = 6 * self.size * outputs.element_size()
-        n_bytes = n * examination.bytes_per_row(self._route.form) + kernels + parameters
-        remedy = "Predict from fewer training points, or in a smaller floating-point type."
-        require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and what it is solved with", remedy)
+        rest = n * examination.bytes_per_row(self._route.form) + parameters
+        self._on_disk = None
+        what = f"the kernel of {n}·{C} training outputs and what it is solved with"
+        if self._memory.tiles is None:
+            require(rest + kernels, outputs.device, what, NO_ROOM, self._memory.limit)
+        elif rest + kernels > self._memory.free(outputs.device):
+            self._on_disk = self._memory.tiles
+            logger.info("%s takes %s: in tiles in %s", what, readable(kernels), self._on_disk)
 
     def features(self, X: AnyInputs | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands."""

@@ -1,0 +1,137 @@
+"""A kernel on disk to solve with: products, Lanczos spaces, and conjugate gradients for its inverse."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from whichmin.errors import MemoryPlanError
+from whichmin.kernels.cg import Preconditioner, conjugate_gradients
+from whichmin.kernels.cholesky import Cholesky
+from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.tiles import KernelTiles
+from whichmin.tangent.memory import size as readable
+
+#: The preconditioner is made of so many columns at most, and of this part of all.
+COLUMNS, PART = 1536, 0.25
+#: Residuals of K⁻¹ are to come below this part of the right-hand side, and are refused above that.
+TOLERANCE, REFUSED = 1e-6, 1e-4
+#: So many products are made for K⁻¹ at most.
+MOST = 1000
+#: Eigenvalues that are known to this part of the largest are told.
+KNOWN = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSpectrum(Spectrum):
+    """As :class:`Spectrum`, of a kernel in tiles on disk, which is positive definite.
+
+    Each product reads all tiles once.
+
+    Attributes:
+        tiles: the kernel; ``of`` is empty.
+    """
+
+    tiles: KernelTiles | None = None
+
+    @classmethod
+    def on_disk(cls, tiles: KernelTiles, gamma: float) -> StoredSpectrum:
+        """Of these tiles, with γ of the loss."""
+        eps = torch.finfo(tiles.dtype).eps
+        return cls(torch.empty(0, 0), gamma, eps, 0, tiles)
+
+    @property
+    def kernel(self) -> KernelTiles:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The tiles, which multiply as an array does."""
+        assert self.tiles is not None
+        return self.tiles
+
+    @property
+    def size(self) -> int:
+        """N·C."""
+        return self.kernel.size
+
+    @property
+    def is_complete(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def is_affordable(self) -> bool:
+        """Never."""
+        return False
+
+    @property
+    def trace(self) -> float:
+        """Σ λ."""
+        return float(self.kernel.diagonal().sum())
+
+    @cached_property
+    def matrix(self) -> NDArray[np.float64]:
+        """Refused.
+
+        Raises:
+            MemoryPlanError: always.
+        """
+        raise MemoryPlanError(
+            f"losses other than the mean square error need the kernel of {self.size} outputs in memory, "
+            f"{readable(8 * self.size**2)}: leave out tiles= and raise memory=, or predict from fewer training points."
+        )
+
+    def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """K v for v (N·C,) or (N·C, k)."""
+        return self.kernel.apply(v)
+
+    @cached_property
+    def _cholesky(self) -> Cholesky | None:
+        return None
+
+    @cached_property
+    def _leading(self) -> tuple[Tensor, Tensor]:
+        """Those of the largest eigenvalues that a small space knows, and their vectors."""
+        space = self._probed
+        values, parts = np.linalg.eigh(space.projected)
+        values, parts = values[::-1].copy(), parts[:, ::-1]
+        self._check_positive(float(values[-1]), float(values[0]))
+        missed = np.linalg.norm(space.missed(parts), axis=0)
+        count = max(1, int(np.argmax(missed > KNOWN * values[0])))
+        return torch.from_numpy(values[:count]), torch.from_numpy(space.basis @ parts[:, :count])
+
+    @property
+    def rank(self) -> int:
+        """All: K⁻¹ is refused otherwise."""
+        return self.size
+
+    @property
+    def condition(self) -> float:
+        """Not known."""
+        return math.nan
+
+    @cached_property
+    def _preconditioner(self) -> Preconditioner:
+        count = max(1, min(COLUMNS, int(PART * self.size)))
+        chosen = np.sort(np.random.default_rng(0).choice(self.size, count, replace=False))
+        rows = self.kernel[chosen]
+        return Preconditioner.of(rows.T, rows[:, chosen])
+
+    def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """K⁻¹v for v (N·C,) or (N·C, k), by conjugate gradients.
+
+        Raises:
+            SingularKernelError: the residual does not come down.
+        """
+        columns = v.reshape(len(v), -1)
+        x, missed = conjugate_gradients(self.apply, columns, self._preconditioner, TOLERANCE, MOST)
+        if not missed <= REFUSED:
+            raise self._stagnates(missed)
+        return x.reshape(v.shape)
+
+    def project(self, v: Tensor) -> Tensor:
+        """All of v: the kernel is positive definite."""
+        return v.clone()

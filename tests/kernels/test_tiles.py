@@ -1,0 +1,273 @@
+"""Kernels in tiles on disk: resumed, refused, and predictions from them against those in memory."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import whichmin as wm
+from whichmin.errors import InputError, MemoryPlanError, OptimizerError, OutputError, ResultError
+from whichmin.kernels.cg import Preconditioner, conjugate_gradients
+from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.tiles import KernelTiles
+
+pytest.importorskip("zarr")
+SGD = torch.optim.SGD
+
+
+def kernel(n=60, smallest=1e-4):
+    rng = np.random.default_rng(0)
+    Q = np.linalg.qr(rng.standard_normal((n, n)))[0]
+    K = (Q * np.geomspace(1.0, smallest, n)) @ Q.T
+    return (K + K.T) / 2
+
+
+def stored(folder, K, outputs=1, tile=16, fingerprint="this", monkeypatch=None):
+    if monkeypatch is not None:
+        monkeypatch.setattr("whichmin.kernels.tiles.TILE", tile)
+    tiles = KernelTiles.open(folder, len(K), outputs, torch.float64, fingerprint)
+    tiles.fill(lambda i, j: (i, j), lambda a, b: torch.from_numpy(K[slice(*a), slice(*b)]), progress=False)
+    return tiles
+
+
+@pytest.fixture
+def setting(monkeypatch):
+    """A network, a task with 24 outputs, and the bytes that hold its kernel but not what it is solved with."""
+    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 8)
+    g = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(12, 5, generator=g, dtype=torch.float64), torch.randn(4, 5, generator=g).double()
+    y, y_test = torch.randn(12, 2, generator=g, dtype=torch.float64), torch.randn(4, 2, generator=g).double()
+    model = wm.networks.MLP((5, 64, 2), seed=0, activation="tanh").double()
+    return model, wm.Task(X, y, X_test, y_test)
+
+
+def predicted(setting, optimizer, tmp_path, **given):
+    """In memory and from tiles."""
+    model, task = setting
+    common = {"relinearize": "never"} | given
+    inside = wm.predict(model, task, optimizer, **common)
+    return inside, wm.predict(model, task, optimizer, memory=1, tiles=tmp_path / "K", **common)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "given"),
+    [
+        (partial(SGD, lr=0.2), {"steps": 200}),
+        (partial(SGD, lr=0.2), {"until": 0.1}),
+        (partial(SGD, lr=0.1, momentum=0.9), {"steps": 50}),
+        (partial(SGD, lr=0.1), {"steps": 40, "batch_size": 3}),
+        (partial(SGD, lr=0.1), {"flow": True, "steps": 30.5}),
+        (partial(SGD, lr=0.1), {"steps": math.inf}),
+    ],
+    ids=str,
+)
+def test_predictions_are_those_of_the_kernel_in_memory(setting, tmp_path, optimizer, given):
+    inside, outside = predicted(setting, optimizer, tmp_path, **given)
+    assert outside.steps == inside.steps
+    assert torch.allclose(outside.test, inside.test, atol=1e-5, rtol=0)
+    assert torch.allclose(outside.train, inside.train, atol=1e-5, rtol=0)
+    assert outside.terms.keys() == inside.terms.keys()
+    assert all(torch.allclose(outside.terms[k], inside.terms[k], atol=1e-5, rtol=0) for k in inside.terms)
+    assert outside.error == pytest.approx(inside.error, rel=1e-3)
+    assert (outside.max_lr, outside.best_lr) == pytest.approx((inside.max_lr, inside.best_lr), rel=0.05)
+
+
+def test_products_rows_and_the_diagonal(tmp_path, monkeypatch):
+    K = kernel()
+    tiles = stored(tmp_path, K, monkeypatch=monkeypatch)
+    v = np.random.default_rng(1).standard_normal((60, 2))
+    assert np.abs(tiles.apply(v) - K @ v).max() < 1e-13
+    assert np.abs(tiles.dot(v[:, 0]) - K @ v[:, 0]).max() < 1e-13
+    assert np.abs(tiles[np.array([40, 3, 59])] - K[[40, 3, 59]]).max() < 1e-15
+    assert np.abs(tiles.diagonal() - K.diagonal()).max() < 1e-15
+    assert len(list((tmp_path / "tiles" / "c").rglob("*/*"))) == 10, "one of each pair of mirror images"
+
+
+def test_a_tile_holds_whole_rows_of_the_data(tmp_path, monkeypatch):
+    assert stored(tmp_path, kernel(), outputs=3, tile=16, monkeypatch=monkeypatch).tile == 15
+
+
+def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
+    K, made = kernel(), []
+    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 16)
+    tiles = KernelTiles.open(tmp_path, 60, 1, torch.float64, "this")
+
+    def gram(a, b):
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append((a[0], b[0]))
+        return torch.from_numpy(K[slice(*a), slice(*b)])
+
+    with pytest.raises(KeyboardInterrupt):
+        tiles.fill(lambda i, j: (i, j), gram, progress=False)
+    assert len(tiles.missing()) == 6
+    again = stored(tmp_path, K)
+    assert not again.missing()
+    assert np.abs(again.apply(np.eye(60)) - K).max() < 1e-15
+
+
+KILLED = """
+import os, signal, sys, torch
+import whichmin.kernels.tiles as tiles
+tiles.TILE = 8
+write, count = tiles.KernelTiles.write, [0]
+def some(self, i, j, values):
+    if count[0] == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+    count[0] += 1
+    write(self, i, j, values)
+tiles.KernelTiles.write = some
+import whichmin as wm
+from functools import partial
+g = torch.Generator().manual_seed(0)
+X, X_test = torch.randn(12, 5, generator=g, dtype=torch.float64), torch.randn(4, 5, generator=g).double()
+y, y_test = torch.randn(12, 2, generator=g, dtype=torch.float64), torch.randn(4, 2, generator=g).double()
+model = wm.networks.MLP((5, 64, 2), seed=0, activation="tanh").double()
+task = wm.Task(X, y, X_test, y_test)
+wm.predict(model, task, partial(torch.optim.SGD, lr=0.2), steps=200, relinearize="never", memory=1, tiles=sys.argv[1])
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills a process")
+def test_a_process_that_is_killed_leaves_whole_tiles(setting, tmp_path):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "K")], check=False)
+    assert done.returncode == -signal.SIGKILL
+    before = {f: f.stat().st_mtime_ns for f in (tmp_path / "K" / "tiles" / "c").rglob("*") if f.is_file()}
+    assert len(before) == 5
+    inside, outside = predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=200)
+    assert torch.allclose(outside.test, inside.test, atol=1e-5, rtol=0)
+    assert all(f.stat().st_mtime_ns == made for f, made in before.items())
+
+
+def test_another_kernel_is_refused(setting, tmp_path):
+    model, task = setting
+    given = {"steps": 5, "relinearize": "never", "memory": 1, "tiles": tmp_path / "K"}
+    wm.predict(model, task, partial(SGD, lr=0.2), **given)
+    other = wm.networks.MLP((5, 64, 2), seed=1, activation="tanh").double()
+    with pytest.raises(InputError, match="holds the kernel of another network or other inputs"):
+        wm.predict(other, task, partial(SGD, lr=0.2), **given)
+    fewer = wm.Task(task.X[:11], task.y[:11], task.X_test, task.y_test)
+    with pytest.raises(InputError, match="n = 24, not 22"):
+        wm.predict(model, fewer, partial(SGD, lr=0.2), **given)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="not empty and holds no kernel"):
+        wm.predict(model, task, partial(SGD, lr=0.2), **given | {"tiles": tmp_path / "other"})
+
+
+def test_tiles_that_were_changed_are_noticed(setting, tmp_path):
+    model, task = setting
+    given = {"steps": 5, "relinearize": "never", "memory": 1, "tiles": tmp_path / "K"}
+    wm.predict(model, task, partial(SGD, lr=0.2), **given)
+    for file in (tmp_path / "K" / "tiles" / "c").rglob("*"):
+        if file.is_file():
+            file.write_bytes((2 * np.frombuffer(file.read_bytes())).tobytes())
+    with pytest.raises(ResultError, match="are not what the network says"):
+        wm.predict(model, task, partial(SGD, lr=0.2), **given)
+
+
+def test_what_does_not_fit_is_refused(setting, tmp_path, monkeypatch):
+    model, task = setting
+    with pytest.raises(MemoryPlanError, match=r"more than memory = 1 B. Pass tiles=FOLDER"):
+        wm.predict(model, task, partial(SGD, lr=0.2), steps=5, memory=1)
+    full = type("usage", (), {"free": 1000})
+    monkeypatch.setattr("whichmin.kernels.tiles.shutil.disk_usage", lambda path: full)
+    with pytest.raises(MemoryPlanError, match=r"on disk and 1000 B are free in .* at most 7 training points"):
+        predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
+
+
+def test_a_full_disk_keeps_what_is_there(setting, tmp_path, monkeypatch):
+    write, count = KernelTiles.write, [0]
+
+    class Full:
+        """An array on a disk that is full."""
+
+        def __setitem__(self, key, value):
+            raise OSError(28, "No space left on device")
+
+    def some(self, i, j, values):
+        count[0] += 1
+        if count[0] > 3:
+            object.__setattr__(self, "array", Full())
+        write(self, i, j, values)
+
+    monkeypatch.setattr(KernelTiles, "write", some)
+    with pytest.raises(OutputError, match=r"No space left on device\. What is there is kept"):
+        predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
+    monkeypatch.setattr(KernelTiles, "write", write)
+    inside, outside = predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
+    assert torch.allclose(outside.test, inside.test, atol=1e-6)
+
+
+def test_what_tiles_do_not_serve(setting, tmp_path):
+    model, task = setting
+    with pytest.raises(InputError, match='relinearize="never"'):
+        wm.predict(model, task, partial(SGD, lr=0.2), steps=5, tiles=tmp_path / "K")
+    with pytest.raises(OptimizerError, match="known in function space, and Adam is not"):
+        predicted(setting, torch.optim.Adam, tmp_path, steps=5)
+    huber = wm.Task(task.X, task.y, task.X_test, task.y_test, loss=torch.nn.HuberLoss())
+    with pytest.raises(MemoryPlanError, match="need the kernel of 24 outputs in memory"):
+        predicted((model, huber), partial(SGD, lr=0.2), tmp_path, steps=5)
+    for bad in ("much", -1, "0", "3 XB"):
+        with pytest.raises(InputError, match=r"expected a number of bytes, or a text such as"):
+            wm.predict(model, task, partial(SGD, lr=0.2), steps=5, memory=bad)
+
+
+def test_sizes_are_read(setting):
+    model, task = setting
+    for size in (1e9, "1e9", "1 GiB", "1GB", "1024m", "1t"):
+        assert wm.predict(model, task, partial(SGD, lr=0.2), steps=1, relinearize="never", memory=size).steps == 1
+
+
+def test_an_older_store_says_its_version(setting, tmp_path):
+    predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
+    description = tmp_path / "K" / "kernel.json"
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"whichmin": "0.0.1"}))
+    with pytest.raises(InputError, match=r"the kernel of version 0\.0\.1"):
+        predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
+
+
+@pytest.mark.parametrize("count", [5, 40, 150])
+def test_conjugate_gradients_with_columns(count):
+    K = kernel(150, 1e-3)
+    B = np.random.default_rng(2).standard_normal((150, 3))
+    chosen = np.arange(0, 150, 150 // count)[:count]
+    P = Preconditioner.of(K[:, chosen], K[np.ix_(chosen, chosen)])
+    X, missed = conjugate_gradients(lambda v: K @ v, B, P, 1e-8, 600)
+    left = np.linalg.norm(B - K @ X, axis=0) / np.linalg.norm(B, axis=0)
+    assert missed == pytest.approx(left.max(), rel=1e-6)
+    assert missed < 1e-8
+
+
+def test_more_columns_take_fewer_products():
+    K, B = kernel(150, 1e-3), np.ones((150, 1))
+
+    def products(count):
+        chosen, made = np.arange(count), []
+        P = Preconditioner.of(K[:, chosen], K[np.ix_(chosen, chosen)])
+        conjugate_gradients(lambda v: (made.append(1), K @ v)[1], B, P, 1e-8, 600)
+        return len(made)
+
+    assert products(100) < products(50) < products(5)
+
+
+def test_a_stored_kernel_that_is_singular_is_refused(tmp_path, monkeypatch):
+    K = kernel(60)
+    K[:, 7], K[7] = K[:, 8], K[8]
+    K[7, 7] = K[8, 8]
+    spectrum = StoredSpectrum.on_disk(stored(tmp_path, K, monkeypatch=monkeypatch), 1.0)
+    b = np.zeros(60)
+    b[7], b[8] = 1.0, -1.0
+    with pytest.raises(wm.errors.SingularKernelError, match="cannot be inverted"):
+        spectrum.solve(b)
+    assert spectrum.trace == pytest.approx(K.trace())
+    assert spectrum.rank == 60
+    assert Path(tmp_path).exists()
