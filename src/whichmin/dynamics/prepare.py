@@ -22,11 +22,7 @@ from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
-<<<<<<< HEAD
-=======
 from whichmin.kernels.stored import StoredSpectrum
-from whichmin.recipe.batches import steps_per_epoch
->>>>>>> 914a8cd50f2cf6af4ec574a98de5bbf06806f8a3
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
