@@ -94,6 +94,10 @@ CASES: dict[type[Result], Case] = {
         lambda: wm.seeds(lambda seed: network(seed), problem(), SGD, 3, steps=20),
         [*POINTS, "mean", "seed_std", "majority", "flip_probability", "target"],
     ),
+    wm.LeftOut: Case(
+        lambda: wm.leave_out(network(), problem(), SGD, [[0, 1], [4]], steps=20, relinearize="never"),
+        ["group", "size", "rows", "test_loss", "loss_change", "flips", "effect", "error", "steps", "method"],
+    ),
     wm.infinite.InfinitePrediction: Case(
         lambda: predict_infinite(FullyConnected(2), problem()), [*POINTS, "mean", "std"]
     ),

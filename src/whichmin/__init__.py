@@ -2,7 +2,7 @@
 
 ``predict`` says where training goes without training, ``train`` goes there for real, ``explain`` takes a network's test
 outputs apart into named terms that add up exactly, ``seeds`` and ``compare`` say how far initializations and ways to
-train lie apart. Names are imported when they are first used.
+train lie apart, ``leave_out`` where it would end without some of the rows. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
+    from whichmin.studies.leave_out import leave_out
+    from whichmin.studies.left_out import LeftOut
     from whichmin.studies.seed_spread import SeedSpread
     from whichmin.studies.seeds import seeds
     from whichmin.task import Task
@@ -49,6 +51,8 @@ _HOME = {
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
     "Comparison": "whichmin.studies.comparison",
+    "leave_out": "whichmin.studies.leave_out",
+    "LeftOut": "whichmin.studies.left_out",
     "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
     "SeedSpread": "whichmin.studies.seed_spread",
@@ -59,6 +63,7 @@ __all__ = [
     "Certificate",
     "Comparison",
     "Explanation",
+    "LeftOut",
     "Prediction",
     "Recipe",
     "Recorder",
@@ -74,6 +79,7 @@ __all__ = [
     "explain",
     "infinite",
     "kernel_operator",
+    "leave_out",
     "linear",
     "minimizers",
     "networks",

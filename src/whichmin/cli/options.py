@@ -202,6 +202,28 @@ class Comparing(Question):
         return experiment, tuple(dataclasses.replace(experiment, batch_size=size).batch_size for size in several)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LeavingOut(Question):
+    """Options of an experiment of one initialization, number 0, and one optimizer."""
+
+    seeds: Annotated[int | None, Parameter(show=False)] = None
+
+    def single(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            ConfigError: several initializations or optimizers, an unknown key, or a value that cannot be used.
+        """
+        experiment = Experiment.from_mapping({"seeds": 1} | self._values(), self._source)
+        if experiment.seeds != 1 or len(experiment.optimizer) != 1:
+            raise ConfigError(
+                f"got {experiment.seeds} seeds and {len(experiment.optimizer)} optimizers; leaving rows out is about "
+                "one network and one optimizer: leave seeds out, and name one optimizer."
+            )
+        return experiment
+
+
 def _known(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 

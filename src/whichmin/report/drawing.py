@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The sections that take figures, with their headings in order, by what is shown: all entries of a report, those of one
-#: optimizer, a comparison, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds, an
-#: infinitely wide network.
+#: optimizer, a comparison, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds, rows left
+#: out, an infinitely wide network.
 SECTIONS: dict[str, dict[str, str]] = {
     "entries": {"agreement": "Predicted and trained outputs", "training": "Training and the kernel"},
     "optimizer": {"terms": "What put the error there"},
@@ -29,6 +29,7 @@ SECTIONS: dict[str, dict[str, str]] = {
     "flow": {"convergence": "The trajectory"},
     "analysis": {"convergence": "What is guaranteed"},
     "seeds": {"outputs": "Outputs"},
+    "leave-out": {"effects": "What leaving out changes"},
     "infinite": {"outputs": "Outputs"},
 }
 

@@ -93,7 +93,10 @@ def train(
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
     examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
-    loop = Loop(network, task, built, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
+    loop = Loop(
+        network, task, built, scheduled, until=until, limit=limit,
+        batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n),
+    )  # fmt: skip
     started = time.perf_counter()
     reason = loop.run(progress)
     seconds = time.perf_counter() - started

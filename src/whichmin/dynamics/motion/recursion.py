@@ -175,7 +175,7 @@ class RecursionMotion(Motion):
             A, B = self._rule(offset + k)
             rows = None if self._batch is None else self._batch(offset + k)
             driven = self._driven(offset + k)
-            g = objective.gradient(r, rows)
+            g = objective.gradient(r, rows) if rows is None or len(rows) else np.zeros(0)
             if rows is not None and driven is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
                 part = g * B[0]
                 C[0, rows] += part
