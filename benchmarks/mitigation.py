@@ -2,11 +2,11 @@
 
     WHICHMIN_DATA=folder python benchmarks/mitigation.py [--seeds 10] [--scales 1 2 4] [--problems 50] [--threads 2]
 
-The first part: width 2048, scales α, 200 validation points, the learning rate 0.4 of the best. All remedies are predicted
-and trained. Its table has for each α the mean test MSE over seeds and its ratio to the interpolator's (scale search,
-centered and antisymmetric copies within 10 %, subtraction within 25 %), the time of training from scratch over that of a
-jump (twenty at least) with the distance of the two minimizers beside the linearization error, and how many seeds'
-predicted search picks the scale of the trained one (nine of ten).
+The first part: width 2048, scales α, 200 validation points, the learning rate 0.4 of the best. All remedies are
+predicted and trained. Its table has for each α the mean test MSE over seeds and its ratio to that of the interpolator
+(scale search, centered and antisymmetric copies within 10 %, subtraction within 25 %), the time of training from
+scratch over that of a jump (twenty at least) with the distance of the two minimizers beside the linearization error,
+and how many seeds' predicted search picks the scale of the trained one (nine of ten).
 
 The second part: problems of the draw of ``honesty.py`` at scales up to 4; in how many the remedy that is chosen without
 training has a trained validation error within 5 % of the best trained remedy's (45 of 50).

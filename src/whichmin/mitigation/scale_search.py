@@ -29,7 +29,8 @@ class ScaleSearch(Method):
 
     (a) the network at the standard scale, 1; (b) the same θ₀ at a smaller one; (c) go on while the validation loss
     falls significantly, by a paired test over validation points, and by a hundredth at least; (d) with smaller and
-    smaller scales, until training becomes too slow; (e) take the scale of the lowest validation loss.
+    smaller scales, until training becomes too slow; (e) take the last scale at which it fell so: scales below it are not
+    told apart from it by the validation points, and train more slowly.
 
     Attributes:
         shrink: the factor from one scale to the next, between 0 and 1.
@@ -140,10 +141,10 @@ class ScaleSearch(Method):
             p.append(work.falls(outcomes[-1], outcome) if outcomes else math.nan)
             scales.append(scale)
             outcomes.append(outcome)
-            if not considered and len(outcomes) > 1 and (stop := self._stops(work, outcomes, p[-1], scale)):
-                reason, considered = stop, len(outcomes)
             losses.append(work.validation_loss(outcome))
-            chosen = min(range(considered or len(losses)), key=losses.__getitem__)
+            if not considered and len(losses) > 1 and (stop := self._stops(work, losses, p[-1], scale)):
+                reason, considered = stop, len(losses)
+            chosen = chosen if considered else len(losses) - 1
             outcomes = [
                 o if i == chosen or s == keep else replace(o, network=None)
                 for i, (s, o) in enumerate(zip(scales, outcomes, strict=True))
@@ -155,9 +156,9 @@ class ScaleSearch(Method):
         return Search(tuple(scales), tuple(outcomes), tuple(losses), tuple(p), considered, chosen, reason)
 
     @staticmethod
-    def _stops(work: Work, outcomes: list[Outcome], p: float, scale: float) -> str | None:
-        """Why the search stops at the last outcome; None where it goes on."""
-        before, after = (work.validation_loss(o) for o in outcomes[-2:])
+    def _stops(work: Work, losses: list[float], p: float, scale: float) -> str | None:
+        """Why the search stops at the last loss; None where it goes on."""
+        before, after = losses[-2:]
         if not after < before:
             return f"the validation loss rises from {before:.3g} to {after:.3g} at scale {scale:.3g}."
         if not p <= work.aim.level:

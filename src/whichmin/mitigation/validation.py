@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from whichmin.errors import DataError, InputError
-from whichmin.inputs import AnyInputs, Output, as_inputs, concatenated, in_types_of, mapped, row_bytes, row_groups
+from whichmin.inputs import AnyInputs, Output, as_inputs, concatenated, mapped, row_bytes, row_groups
 from whichmin.recipe.batches import generator_of
 from whichmin.task import Task
 
@@ -81,7 +81,6 @@ def split(task: Task, validation: Any, seed: int) -> Split:
     if checked.n_test < 2:
         raise DataError("the validation set has a single row; expected two or more, so that differences have a spread.")
     assert checked.X_test is not None
-    checked = replace(checked.to(task.y.device), X_test=in_types_of(checked.X_test, task.X))
     assert checked.X_test is not None
     _check_apart(task.X, checked.X_test)
     return Split(task, checked, None)
@@ -93,8 +92,8 @@ def _like(X: Any, task: Task) -> Any:
 
 
 def _held_out(task: Task, share: float, seed: int) -> Split:
-    count = round(share * task.n)
-    if not 0 < share < 1 or min(count, task.n - count) < 2:
+    count = round(share * task.n) if 0 < share < 1 else 0
+    if min(count, task.n - count) < 2:
         raise InputError(
             f"validation = {share:g} holds out {count} of {task.n} training rows; expected a share between 0 and 1 "
             "that leaves two rows or more to either side, or validation points of their own."
