@@ -177,7 +177,7 @@ def test_a_network_whose_last_layer_is_not_its_output(model, message):
 
 def test_two_copies_that_do_not_fit(monkeypatch):
     monkeypatch.setattr("whichmin.tangent.memory.available_bytes", lambda device: 1000)
-    with pytest.raises(MemoryPlanError, match="two antisymmetric copies of the network needs .* Take centered"):
+    with pytest.raises(MemoryPlanError, match=r"two antisymmetric copies of the network needs .* Take centered"):
         Antisymmetric().network(work())
 
 

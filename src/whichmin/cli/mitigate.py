@@ -25,7 +25,9 @@ def mitigate(
     methods: Annotated[
         str, Parameter(help="Remedies separated by commas, such as scale_search,centered; or all.")
     ] = "all",
-    train: Annotated[str, Parameter(help="What is trained: best, all or none.")] = "best",
+    train: Annotated[
+        str, Parameter(help="What is trained: best, all (every scale of the search too), none, or remedies by name.")
+    ] = "best",
     validation: Annotated[float, Parameter(help="The share of the training points that chooses the remedy.")] = 0.2,
     level: Annotated[float, Parameter(help="Of the test whether a remedy is better.")] = 0.05,
     budget: Annotated[
@@ -43,8 +45,9 @@ def mitigate(
     Each initialization has a report and a folder with its result; Ctrl-C keeps what is finished.
     """
     experiment = question.mitigation()
-    names: str | list[str] = "all" if methods == "all" else [name.strip() for name in methods.split(",")]
-    asked = {"methods": names, "train": train, "validation": validation, "level": level, "budget": budget}
+    tried = methods if methods == "all" else _names(methods)
+    trained = train if train in ("best", "all", "none") else _names(train)
+    asked = {"methods": tried, "train": trained, "validation": validation, "level": level, "budget": budget}
     found: list[Mitigation] = []
     reports: list[Path] = []
     for seed in range(experiment.seeds):
@@ -67,6 +70,10 @@ def mitigate(
         told = {"whichmin": __version__, "seeds": seeds, "config": experiment.to_dict() | asked}
         print(json.dumps(told, allow_nan=False))
     return int(any(remedy.failure for mitigation in found for remedy in mitigation.remedies))
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _mitigated(experiment: Experiment, seed: int, asked: dict[str, Any]) -> Mitigation:

@@ -38,7 +38,7 @@ def mitigate(
     *,
     validation: Task | tuple[Any, Any] | float = 0.2,
     methods: str | Sequence[str | Method] = "all",
-    train: Literal["best", "all", "none"] = "best",
+    train: Literal["best", "all", "none"] | Sequence[str] = "best",
     until: float | None = 1e-5,
     steps: int | None = None,
     tol: float = 2e-2,
@@ -78,7 +78,8 @@ def mitigate(
             training rows, which are held out of training then.
         methods: "all", or some by name, or as methods with settings of their own, such as
             ``whichmin.mitigation.ScaleSearch(shrink=0.7)``.
-        train: what is trained: the best remedy, all of them (``scale_search`` at every scale), or none.
+        train: what is trained: the best remedy, all of them (``scale_search`` at every scale), none, or some by name
+            (``scale_search`` at its choice).
         until: as for ``train``.
         steps: as for ``train``; a scale at which training takes more is too slow.
         tol: of the predictions, as for :func:`whichmin.predict`; the default costs about half of ``predict``'s own.
@@ -104,51 +105,79 @@ def mitigate(
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), section 3.
     """
     started = time.perf_counter()
-    _check(train, level, until, steps)
+    _check(level, until, steps)
     check_budget(budget)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     tried = chosen_methods(methods)
+    trained = _check_train(train, tried)
     parts = split(task, validation, seed)
     recipe.check(parts.task.n)
     parts.task.check_until(until)
     work = Work(model, parts, recipe, Aim(until, steps, tol, level), math.inf if budget is None else budget)
-    remedies, interrupted = _tried(work, tried, train, progress)
-    asked = {"until": until, "steps": steps, "tol": tol, "budget": budget, "train": train}
+    remedies, interrupted = _tried(work, tried, trained, progress)
+    asked = {"until": until, "steps": steps, "tol": tol, "budget": budget, "train": trained}
     return _package(work, tuple(remedies), interrupted, time.perf_counter() - started, asked)
 
 
-def _check(train: Any, level: Any, until: float | None, steps: int | None) -> None:
-    if train not in TRAIN:
-        raise InputError(f"train is {train!r}; expected one of {', '.join(map(repr, TRAIN))}.")
+def _check_train(train: Any, methods: tuple[Method, ...]) -> str | tuple[str, ...]:
+    """What is trained: one of the words, or the names of methods that are tried.
+
+    Raises:
+        InputError: neither.
+    """
+    if isinstance(train, str) and train in TRAIN:
+        return train
+    names = [method.name for method in methods]
+    wanted = tuple(train) if isinstance(train, list | tuple) else (train,)
+    if not wanted or any(name not in names for name in wanted):
+        raise InputError(
+            f"train is {train!r}; expected {', '.join(map(repr, TRAIN))}, or some of the methods that are tried: "
+            f"{', '.join(names)}."
+        )
+    return wanted
+
+
+def _check(level: Any, until: float | None, steps: int | None) -> None:
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
     if until is None and steps is None:
         raise InputError("until and steps are both None, so training would have no end: pass one of them.")
 
 
-def _tried(work: Work, methods: tuple[Method, ...], train: str, progress: bool) -> tuple[list[Remedy], bool]:
+def _tried(
+    work: Work, methods: tuple[Method, ...], train: str | tuple[str, ...], progress: bool
+) -> tuple[list[Remedy], bool]:
     """All methods predicted, and trained as is asked; and whether Ctrl-C ended that."""
     remedies: list[Remedy] = []
-    total = len(methods) * (2 if train == "all" else 1) + (train == "best")
-    with tqdm(total=total, unit="method", delay=_DELAY, leave=False, disable=not progress) as bar:
+    with tqdm(total=len(methods), unit="method", delay=_DELAY, leave=False, disable=not progress) as bar:
         try:
             for method in methods:
                 bar.set_description(f"predicting {method.name}")
                 remedies.append(_attempted(method.predict, work, method.remedy(work)))
                 bar.update()
-            best = recommended(work.split.validation, tuple(remedies), work.aim.level)
-            for i, method in enumerate(methods):
-                if remedies[i].predicted is None or train == "none" or (train == "best" and method.name != best):
-                    continue
-                bar.set_description(f"training {method.name}")
-                trained = partial(method.train, remedy=remedies[i], every=train == "all")
-                remedies[i] = _attempted(trained, work, remedies[i])
+            wanted = _wanted(work, methods, remedies, train)
+            bar.total += len(wanted)
+            for i in wanted:
+                bar.set_description(f"training {methods[i].name}")
+                attempt = partial(methods[i].train, remedy=remedies[i], every=train == "all")
+                remedies[i] = _attempted(attempt, work, remedies[i])
                 bar.update()
         except KeyboardInterrupt:
             if not remedies:
                 raise
             return remedies, True
     return remedies, False
+
+
+def _wanted(work: Work, methods: tuple[Method, ...], remedies: list[Remedy], train: str | tuple[str, ...]) -> list[int]:
+    """The numbers of the methods that are trained, of those that could be predicted."""
+    if train == "best":
+        train = (recommended(work.split.validation, tuple(remedies), work.aim.level),)
+    return [
+        i
+        for i, method in enumerate(methods)
+        if remedies[i].predicted is not None and (train == "all" or method.name in train)
+    ]
 
 
 def _attempted(attempt: Callable[[Work], Remedy], work: Work, before: Remedy) -> Remedy:

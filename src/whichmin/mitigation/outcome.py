@@ -51,7 +51,7 @@ class Search:
         losses: the validation loss of each.
         p: of the test whether the validation loss falls from the scale before to this one; nan at the first.
         considered: how many scales the search looked at before it stopped; those after it are there for the record.
-        chosen: the last of these whose validation loss is significantly lower than that of the one before; 0 if none is.
+        chosen: the last of these whose validation loss is significantly lower than that before; 0 where none is.
         reason: why the search stopped, a sentence.
     """
 

@@ -29,8 +29,8 @@ class ScaleSearch(Method):
 
     (a) the network at the standard scale, 1; (b) the same θ₀ at a smaller one; (c) go on while the validation loss
     falls significantly, by a paired test over validation points, and by a hundredth at least; (d) with smaller and
-    smaller scales, until training becomes too slow; (e) take the last scale at which it fell so: scales below it are not
-    told apart from it by the validation points, and train more slowly.
+    smaller scales, until training becomes too slow; (e) take the last scale at which it fell so: scales below it are
+    not told apart from it by the validation points, and train more slowly.
 
     Attributes:
         shrink: the factor from one scale to the next, between 0 and 1.
