@@ -29,22 +29,22 @@ class Tied(nn.Module):
 
 
 class Keeping(nn.Linear):
-    """A dense layer that keeps its weight in a list of its own, and computes with what is there."""
+    """A dense layer with an activation that keeps its weight in a list of its own, and computes with what is there."""
 
     def __init__(self, inside: int, outside: int) -> None:
         super().__init__(inside, outside)
         self.kept = [self.weight]
 
     def forward(self, x):
-        return nn.functional.linear(x, self.kept[0], self.bias)
+        return torch.tanh(nn.functional.linear(x, self.kept[0], self.bias))
 
 
 class Recurrent(nn.Module):
     """An LSTM and a dense layer."""
 
-    def __init__(self) -> None:
+    def __init__(self, inside: int = 5) -> None:
         super().__init__()
-        self.body, self.out = nn.LSTM(5, 4, batch_first=True), nn.Linear(4, 1)
+        self.body, self.out = nn.LSTM(inside, 4, batch_first=True), nn.Linear(4, 1)
 
     def forward(self, x):
         return self.out(self.body(x[:, None])[0][:, 0])
@@ -83,7 +83,7 @@ def test_it_becomes_an_ordinary_network_of_the_same_outputs(model):
     assert [type(m) for m in ordinary.modules() if "Parametrized" not in type(m).__name__] == [
         type(m) for m in model.modules() if "Parametrized" not in type(m).__name__
     ]
-    assert not any(isinstance(m, Scale) for m in ordinary.modules())
+    assert not any(isinstance(m, Scale) or m._forward_hooks for m in ordinary.modules())
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert torch.equal(model(X), outputs), "the network that was given is as it was"
 
@@ -102,7 +102,26 @@ def test_a_copy_of_a_scaled_network_is_a_network_of_its_own():
     outputs = small(X)
     unscaled(copy.deepcopy(small))
     assert torch.equal(small(X), outputs)
-    assert parametrize.is_parametrized(small.layers[0], "weight")
+
+
+def test_linear_layers_are_scaled_at_their_outputs_and_others_by_parametrizations():
+    made = scaled(nn.Sequential(nn.Linear(5, 4), nn.Tanh(), Recurrent(4)).double(), 0.5, X)
+    kinds = {name: parametrize.is_parametrized(made.get_submodule(name)) for name in ("0", "2.body", "2.out")}
+    assert kinds == {"0": False, "2.body": True, "2.out": False}
+
+
+def test_a_weight_that_is_used_outside_of_its_layer_is_scaled_there_too():
+    class Decoding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(5, 5, bias=False)
+
+        def forward(self, x):
+            return torch.tanh(self.layer(x)) @ self.layer.weight
+
+    model = Decoding().double()
+    W = model.layer.weight
+    torch.testing.assert_close(scaled(model, 0.5, X)(X), torch.tanh(0.5 * X @ W.T) @ (0.5 * W))
 
 
 def test_training_moves_what_is_under_the_scale():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
+from torch.utils._pytree import tree_map
 
 from whichmin.errors import InputError, ModelError
 from whichmin.inputs import AnyInputs
@@ -46,12 +48,28 @@ def check_scale(scale: float) -> float:
     return float(scale)
 
 
+class ScaledOutput:
+    """The forward hook z ↦ α z: what scaled parameters do to the output of a layer that is linear in them, sooner.
+
+    Args:
+        scale: α.
+    """
+
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def __call__(self, module: nn.Module, args: Any, output: Tensor) -> Tensor:
+        """Returns α z."""
+        return self.scale * output
+
+
 def scaled(model: nn.Module, scale: float, X: AnyInputs) -> nn.Module:
     """A copy whose layers' parameters are α times what is trained.
 
     The trained parameters start as the model's own. A layer that is linear in its parameters, such as a dense one, a
     convolution, an embedding or the gain and shift of a normalization, so has α times its outputs: with L of them,
-    f₀ and the tangent features of a network of rectifiers scale as α^L, the kernel as α^{2L}.
+    f₀ and the tangent features of a network of rectifiers scale as α^L, the kernel as α^{2L}. Such layers get a factor
+    at their output, all others parametrizations.
 
     Args:
         model: the network; it is not changed.
@@ -63,12 +81,17 @@ def scaled(model: nn.Module, scale: float, X: AnyInputs) -> nn.Module:
         ModelError: a layer that cannot be scaled; names it.
     """
     check_scale(scale)
-    network = _with_own_classes(private_copy(model))
-    for owner in list(network.modules()):
-        _scale_parameters(owner, scale)
-    if scale != 1:
-        _check(model, network, scale, X[:ROWS])
-    return network
+    some = X[:ROWS]
+    for linear in (_linear_layers(model, some), frozenset()):
+        network = _with_own_classes(private_copy(model))
+        for name, owner in list(network.named_modules()):
+            if name in linear:
+                owner.register_forward_hook(ScaledOutput(scale))
+            else:
+                _scale_parameters(owner, scale)
+        if scale == 1 or _is_as_scaled_weights(network, some):
+            return network
+    raise ModelError(_what_cannot_be_scaled(model, scale, some))
 
 
 def unscaled(network: nn.Module) -> nn.Module:
@@ -76,6 +99,10 @@ def unscaled(network: nn.Module) -> nn.Module:
     factors: dict[int, float] = {}
     _with_own_classes(network)
     for module in list(network.modules()):
+        for key, hook in list(module._forward_hooks.items()):
+            if isinstance(hook, ScaledOutput):
+                del module._forward_hooks[key]
+                factors |= {id(p): hook.scale for p in module._parameters.values() if p is not None}
         if not parametrize.is_parametrized(module):
             continue
         for name, steps in list(module.parametrizations.items()):  # type: ignore[union-attr]
@@ -88,9 +115,53 @@ def unscaled(network: nn.Module) -> nn.Module:
     return network
 
 
+def _linear_layers(model: nn.Module, X: AnyInputs) -> frozenset[str]:
+    """The layers that are called and whose outputs double with the parameters that they own.
+
+    Cost: a forward pass, and one more of each layer.
+    """
+    network = private_copy(model)
+    calls: dict[str, tuple[Any, Any, Tensor]] = {}
+
+    def note(name: str) -> Any:
+        def hook(module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+            if isinstance(output, Tensor):
+                calls.setdefault(name, (*_copied((args, kwargs)), output.clone()))
+
+        return hook
+
+    owners = {name: m for name, m in network.named_modules() if any(map(_is_scalable, m._parameters.values()))}
+    hooks = [m.register_forward_hook(note(name), with_kwargs=True) for name, m in owners.items()]
+    with torch.no_grad():
+        evaluate(network, X)
+        for hook in hooks:
+            hook.remove()
+        return frozenset(name for name, call in calls.items() if _doubles(owners[name], *call))
+
+
+def _doubles(layer: nn.Module, args: Any, kwargs: Any, output: Tensor) -> bool:
+    """Whether a call's output doubles with the parameters that the layer owns; they are as before afterwards."""
+    own = [p for p in layer._parameters.values() if p is not None and _is_scalable(p)]
+    for p in own:
+        p *= 2.0
+    doubled = layer(*args, **kwargs)
+    for p in own:
+        p *= 0.5
+    return isinstance(doubled, Tensor) and doubled.shape == output.shape and _agree(doubled, 2.0 * output)
+
+
+def _copied(value: Any) -> Any:
+    """A tree of arguments with copies of its tensors, which later layers may write into."""
+    return tree_map(lambda t: t.clone() if isinstance(t, Tensor) else t, value)
+
+
+def _is_scalable(p: Tensor | None) -> bool:
+    return p is not None and p.is_floating_point()
+
+
 def _scale_parameters(owner: nn.Module, scale: float) -> None:
     """Scale the floating-point parameters that a module owns itself."""
-    for name in [n for n, p in owner._parameters.items() if p is not None and p.is_floating_point()]:
+    for name in [n for n, p in owner._parameters.items() if _is_scalable(p)]:
         parametrize.register_parametrization(owner, name, Scale(scale), unsafe=True)
 
 
@@ -108,27 +179,24 @@ def _with_own_classes(network: nn.Module) -> nn.Module:
     return network
 
 
-def _check(model: nn.Module, network: nn.Module, scale: float, X: AnyInputs) -> None:
-    """Refuse a network that computes with other parameters than those that were scaled.
-
-    Raises:
-        ModelError: names the first such layer.
-    """
+def _is_as_scaled_weights(network: nn.Module, X: AnyInputs) -> bool:
+    """Whether a scaled network computes what the one with scaled weights does."""
     with torch.no_grad():
-        if _agree(evaluate(network, X), evaluate(unscaled(private_copy(network)), X)):
-            return
+        return _agree(evaluate(network, X), evaluate(unscaled(private_copy(network)), X))
+
+
+def _what_cannot_be_scaled(model: nn.Module, scale: float, X: AnyInputs) -> str:
+    """Which layer computes with other parameters than those that were scaled, a sentence."""
     for name, _ in model.named_modules():
         alone = _with_own_classes(private_copy(model))
-        owner = alone.get_submodule(name)
-        _scale_parameters(owner, scale)
-        with torch.no_grad():
-            if not _agree(evaluate(alone, X), evaluate(unscaled(private_copy(alone)), X)):
-                kind = type(model.get_submodule(name)).__name__
-                raise ModelError(
-                    f"layer {name or kind!r}, a {kind}, cannot be scaled: it keeps its parameters where "
-                    "parametrizations do not reach them. Leave scale_search out of methods."
-                )
-    raise ModelError(
+        _scale_parameters(alone.get_submodule(name), scale)
+        if not _is_as_scaled_weights(alone, X):
+            kind = type(model.get_submodule(name)).__name__
+            return (
+                f"layer {name or kind!r}, a {kind}, cannot be scaled: it keeps its parameters where parametrizations "
+                "do not reach them. Leave scale_search out of methods."
+            )
+    return (
         f"{type(model).__name__} cannot be scaled: with all layers scaled it computes something else than with scaled "
         "weights. Leave scale_search out of methods."
     )
