@@ -27,9 +27,7 @@ class Interpolator:
 
     def __call__(self, v: Tensor) -> Tensor:
         """A v for v (N·C,) or, one column each, (N·C, k); (n·C,) or (n·C, k), float64."""
-        values, Q = self.spectrum.eigenvalues, self.spectrum.vectors
-        inverse = torch.where(values > 0, 1.0 / values, 0.0)
-        return self.cross @ (Q @ (inverse.view(-1, *[1] * (v.ndim - 1)) * (Q.mT @ v)))
+        return self.cross @ torch.from_numpy(self.spectrum.solve(v.numpy()))
 
     def filtered(self, factors: Tensor) -> Tensor:
         """A Q diag(g) Qᵀ as a matrix, (n·C, N·C): only the part g_i of mode i is interpolated.

@@ -20,7 +20,7 @@ from whichmin.errors import InputError, ResultError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.linearize import Tangent
-from whichmin.kernels.spectrum import spectrum
+from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.task import Task
 from whichmin.terms import Interpolator, linearized_terms
 from whichmin.training.recording import Recording
@@ -87,7 +87,7 @@ def explain_recorder(recorder: Recording) -> Explanation:
         if in_metric.spectrum.rank < plain.spectrum.rank:
             notes.append(
                 f"with the optimizer's last metric the kernel has rank {in_metric.spectrum.rank} of "
-                f"{len(in_metric.spectrum.eigenvalues)}: what it does to the other directions is part of the "
+                f"{in_metric.spectrum.size}: what it does to the other directions is part of the "
                 "trajectory."
             )
     terms = linearized_terms(plain, y=y, f0=f0, f0_test=f0_test, train=train, in_metric=in_metric)
@@ -111,7 +111,7 @@ def _interpolator(model: nn.Module, task: Task, metric: Mapping[str, Tensor] | N
     """A = K(x', X)K⁺, or that of K_D in a metric."""
     assert task.X_test is not None
     cross = to_matrix(tangent_kernel(model, task.X_test, task.X, metric=metric)).double().cpu()
-    return Interpolator(cross, spectrum(tangent_kernel(model, task.X, metric=metric)))
+    return Interpolator(cross, lazy_spectrum(tangent_kernel(model, task.X, metric=metric)))
 
 
 def _is_positive(metric: Mapping[str, Tensor]) -> bool:

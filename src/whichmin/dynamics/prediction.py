@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -69,9 +70,10 @@ class Prediction(Result):
             was made, one term ``trajectory`` for all that is not of the first three.
         certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
             linearized run that it would be about.
-        eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending.
+        eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending; of more than 1,024 the largest 32.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀, whatever the optimizer.
         optimizer: the optimizer's class name.
+        best_lr: 2/(γ(λ_min + λ_max)), the rate at which the slowest mode of the linearized network falls fastest.
         limit: the learning rate at the limit of stability of this optimizer, with its settings, at θ₀: beyond it the
             mode of the largest of ``eigenvalues`` does not converge. Infinite for a flow; None where it is not known.
         rates: how fast the loss falls on the linearized network
@@ -100,6 +102,7 @@ class Prediction(Result):
     curve: Curve
     seconds: float
     optimizer: str = ""
+    best_lr: float = math.nan
     limit: float | None = None
     rates: Convergence | None = None
     notes: tuple[str, ...] = ()
@@ -110,12 +113,6 @@ class Prediction(Result):
     def relative_error(self) -> float:
         """``error`` divided by ``target_std``: what ``tol`` bounds."""
         return self.error / self.target_std
-
-    @property
-    def best_lr(self) -> float:
-        """2/(γ(λ_min + λ_max)), the rate at which the slowest mode of the linearized network falls fastest."""
-        positive = self.eigenvalues[self.eigenvalues > 0]
-        return self.max_lr * float(self.eigenvalues[0] / (self.eigenvalues[0] + positive[-1]))
 
     def parameters(self) -> dict[str, Tensor]:
         """The predicted parameters θ*, a state dict that loads into the model (buffers included)."""

@@ -110,7 +110,7 @@ def _in_function_space(
 ) -> FunctionSpacePredictor:
     linearization = Linearization.of(problem.network, rule, problem.objective, problem.features, problem.spectrum)
     if require_stable and problem.objective.loss.is_quadratic:
-        _check_stable(rule, float(linearization.spectrum.eigenvalues[0]), problem.objective.gamma, problem.goal.steps)
+        _check_stable(rule, linearization.spectrum.largest, problem.objective.gamma, problem.goal.steps)
     end = _end(problem, linearization, only_linearized)
     if not only_linearized and math.isfinite(end):
         linearization.train(end)  # recursions find out here whether they diverge

@@ -153,7 +153,7 @@ def _points(task: Task) -> tuple[Tensor, Tensor]:
 
 def _spectrum(ntk: Tensor, task: Task) -> Spectrum:
     """Of the tangent kernel per output, (N, N), with γ of all N·C training outputs."""
-    return decompose(_double(ntk), task.objective.gamma, rounding_unit(ntk.dtype))
+    return decompose(_double(ntk), task.objective.gamma, rounding_unit(ntk.dtype)).decomposed()
 
 
 def _double(values: Tensor) -> Tensor:

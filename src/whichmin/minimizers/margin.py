@@ -92,7 +92,7 @@ def max_margin(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> MaxMargi
     n, outputs = len(labels), train.shape[-1] if train.ndim == 4 else 1
     check_kernels(train, test, n, outputs)
     classes = _class_numbers(labels.cpu(), outputs)
-    modes = spectrum(torch.as_tensor(kernel_train))
+    modes = spectrum(torch.as_tensor(kernel_train)).decomposed()
     kept = modes.eigenvalues > 0
     features = modes.vectors[:, kept] * modes.eigenvalues[kept].sqrt()
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.linearize import Tangent
-from whichmin.kernels.spectrum import spectrum
+from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.task import Task
 
 #: The most outputs N·C of the training rows for which a kernel is made to tell.
@@ -84,7 +84,7 @@ def is_another_loss(probe: Probe, network: nn.Module, task: Task) -> bool:
     if c.numel() > MOST or c.numel() >= tangent.size:
         return False
     pushed = tangent.jvp(task.X, probe.gradients).double().reshape(-1).cpu().numpy()
-    K = spectrum(tangent_kernel(network, task.X))
+    K = lazy_spectrum(tangent_kernel(network, task.X))
     inside = float(np.dot(pushed, K.solve(pushed))) / square
     if not 1.0 - inside < _INSIDE:
         return False

@@ -13,7 +13,7 @@ from torch import nn
 from whichmin.dynamics.rules.registry import resolve_best_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
-from whichmin.kernels.spectrum import spectrum
+from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
@@ -89,7 +89,7 @@ def train(
     check_independent(network, model, task.X)
     if recipe.wants_best_rate:
         gamma = task.objective.gamma
-        recipe = resolve_best_rate(recipe, replace(spectrum(tangent_kernel(network, task.X)), gamma=gamma), gamma)
+        recipe = resolve_best_rate(recipe, replace(lazy_spectrum(tangent_kernel(network, task.X)), gamma=gamma), gamma)
     parameters = trainable(network)
     built = recipe.build(parameters.values())
     check_optimizer(built, parameters)

@@ -65,6 +65,7 @@ class RecursionMotion(Motion):
         self._rule, self._batch, self._eval_every, self._limit_of = step, batch, eval_every, limit
         self._offset = int(min(start.steps, LONGEST))
         self._shares: tuple[float, Array | None] = (math.inf, None)
+        self._beyond: tuple[float, tuple[Array, Array] | None] = (math.inf, None)
         is_quadratic = start.objective.loss.is_quadratic
         self._in_modes = batch is None and is_quadratic
         residual, self._pushed = start.residual, start.pushed
@@ -91,6 +92,15 @@ class RecursionMotion(Motion):
         if limit != self._shares[0]:
             self._shares = (limit, driven_share(self._values, limit) if math.isfinite(limit) else None)
         return self._shares[1]
+
+    def _driven(self, k: int) -> tuple[Array, Array] | None:
+        """The modes beyond the limit of step number k, (N·C, modes), and by what their gradients are multiplied."""
+        limit = self._limit_of(k)
+        if limit != self._beyond[0]:
+            values, Q = (None, None) if math.isinf(limit) else self.start.spectrum.above(limit)
+            share = None if values is None else driven_share(values, limit)
+            self._beyond = (limit, None if share is None or Q is None else (Q, share))
+        return self._beyond[1]
 
     def _residual(self, state: State) -> Array:
         """In the modes where steps are made there."""
@@ -163,16 +173,17 @@ class RecursionMotion(Motion):
         for k in range(first, last):
             A, B = self._rule(offset + k)
             rows = None if self._batch is None else self._batch(offset + k)
-            share = self._share(offset + k)
+            driven = self._driven(offset + k)
             g = objective.gradient(r, rows)
-            if rows is not None and share is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
+            if rows is not None and driven is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
                 part = g * B[0]
                 C[0, rows] += part
                 r += part.dot(K[rows]) if 4 * len(rows) < len(r) else K.dot(_spread(part, rows, len(r)))
             else:
                 g = g if rows is None else _spread(g, rows, len(r))
-                if share is not None:
-                    g = self.start.spectrum.rotate_back(share * self.start.spectrum.rotate(g))
+                if driven is not None:
+                    Q, share = driven
+                    g = g - Q @ ((1.0 - share) * (g @ Q))
                 C = A.dot(C) + B[:, None] * g
                 phi = A.dot(phi)
                 r = self._residual((C, phi))
@@ -271,11 +282,10 @@ class RecursionMotion(Motion):
     def first_below(self, until: float, most: float = math.inf) -> float:
         """By making steps; infinity if nothing moves any more, or after a million of them."""
         offset, checked, start = self._offset, 0, self.start
-        if start.objective.loss.is_quadratic and not start.pushed[0].any():
-            # Without weight decay nothing moves what the kernel does not see.
-            unseen = np.where(self._values > 0, 0.0, start.spectrum.rotate(start.residual))
-            if start.objective.value(unseen) >= until:
-                return math.inf
+        # Without weight decay nothing moves what the kernel does not see.
+        stays = start.objective.loss.is_quadratic and not start.pushed[0].any()
+        if stays and start.objective.value(start.spectrum.outside(start.residual)) >= until:
+            return math.inf
         while True:
             for t in range(checked + 1, self._steps_made + 1):
                 if self._losses[t] < until and (offset + t) % self._eval_every == 0:

@@ -7,12 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import torch
 
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.spectrum import Spectrum, rounding_unit, undecomposed
 from whichmin.losses import Array, Objective
 from whichmin.tangent.features import Features
 from whichmin.tangent.metric import Metric
@@ -35,7 +34,8 @@ EDGE_STEPS = 3
 
 def largest_eigenvalue(features: Features, metric: Metric | None = None) -> float:
     """λ_max of J D Jᵀ."""
-    return float(torch.linalg.eigvalsh(features.gram(metric=metric).double())[-1])
+    K = features.gram(metric=metric)
+    return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest
 
 
 def steepness(spectrum: Spectrum, objective: Objective, features: Features, enough: float = 0.0) -> float:
@@ -48,7 +48,7 @@ def steepness(spectrum: Spectrum, objective: Objective, features: Features, enou
         enough: where it is below this, some bound of it below this will do.
     """
     if objective.loss.is_quadratic:
-        return float(spectrum.eigenvalues[0])
+        return spectrum.largest
     if not objective.gamma:
         return 0.0
     bound = float(np.abs(spectrum.matrix).sum(axis=1).max())
@@ -123,13 +123,13 @@ def back_to_the_edge(
     if not objective.loss.is_quadratic:
         return features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK
     for _ in range(EDGE_STEPS):
-        largest = float(spectrum.eigenvalues[0])
+        largest = spectrum.largest
         if largest <= limit * SLACK:
             break
         beyond = True
         if not project:
             break
-        gradient = network.eigenvalue_gradient(spectrum.vectors[:, 0], metric)
+        gradient = network.eigenvalue_gradient(spectrum.top_vector, metric)
         square = gradient.square()
         if square == 0:
             break

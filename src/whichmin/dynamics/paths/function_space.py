@@ -76,7 +76,7 @@ class FunctionSpacePredictor(Predictor):
         spectrum = self.problem.spectrum
         if self.linearization.spectrum is not spectrum:
             return None
-        return self.rule.limit(float(spectrum.eigenvalues[0]), self.problem.objective.gamma)
+        return self.rule.limit(spectrum.largest, self.problem.objective.gamma)
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""

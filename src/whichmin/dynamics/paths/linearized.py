@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -130,9 +129,7 @@ class Linearization:
         """
         if not self.objective.loss.is_quadratic:
             return self.objective.lowest
-        q = self.spectrum.rotate(self.motion.start.residual)
-        outside = np.where(self.spectrum.eigenvalues.numpy() > 0, 0.0, q)
-        return self.objective.value(self.spectrum.rotate_back(outside))
+        return self.objective.value(self.spectrum.outside(self.motion.start.residual))
 
     def correction_for(self, change: Tensor, t: float) -> Tensor:
         """The coefficients by which training until t takes a change of the residual back, (N·C,).

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.inputs import AnyInputs, moved
 from whichmin.kernels.layout import matrix_rows
-from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
+from whichmin.kernels.spectrum import HELD, Spectrum, bytes_per_entry, undecomposed
 from whichmin.tangent.cached_layer import CachedLayers, Memory
 from whichmin.tangent.capture import Capture
 from whichmin.tangent.checks import check_modules
@@ -121,10 +121,11 @@ class MovingNetwork:
     def _plan(self, examination: Examination) -> None:
         n, C = self.task.n, self.task.outputs
         outputs = examination.sample.outputs
-        kernels, parameters = 5 * (n * C) ** 2 * 8, 6 * self.size * outputs.element_size()
+        kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
+        parameters = 6 * self.size * outputs.element_size()
         n_bytes = n * examination.bytes_per_row(self._route.form) + kernels + parameters
         remedy = "Predict from fewer training points, or in a smaller floating-point type."
-        require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and its decomposition", remedy)
+        require(n_bytes, outputs.device, f"the kernel of {n}·{C} training outputs and what it is solved with", remedy)
 
     def features(self, X: AnyInputs | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands."""
@@ -143,8 +144,9 @@ class MovingNetwork:
         return self._decompose(features.gram(metric=metric))
 
     def _decompose(self, K: Tensor) -> Spectrum:
-        make = decompose if self.task.loss.is_quadratic else undecomposed
-        return make(finite(K, "the kernel").double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
+        K = finite(K, "the kernel")
+        made = undecomposed(K if len(K) > HELD else K.double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
+        return made.checked() if self.task.loss.is_quadratic else made
 
     def shift(self, direction: Direction, by: float) -> None:
         """θ ← θ + by·direction. Features taken before no longer pull back, unless θ is put back first."""

@@ -167,6 +167,7 @@ class Predictor(ABC):
             certificate=outcome.certificate,
             eigenvalues=problem.spectrum.eigenvalues,
             max_lr=problem.spectrum.max_lr,
+            best_lr=problem.spectrum.best_lr,
             rates=self.convergence(),
             curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
             seconds=seconds,
@@ -179,12 +180,14 @@ class Predictor(ABC):
 
     def _rank_notes(self) -> tuple[str, ...]:
         spectrum, size = self.problem.spectrum, self.network.size
-        outputs, rank = len(spectrum.eigenvalues), spectrum.rank
+        outputs, rank = spectrum.size, spectrum.rank
         if size < outputs:
             unique = "the linearized minimizer is unique: it does not depend on the optimizer or the batches."
             free = f"the kernel has rank {rank}: some directions have no effect on the training outputs."
             what = f"underparameterized: {size} parameters for {outputs} training outputs; "
             return (what + (unique if rank == size else free),)
+        if rank < outputs and not spectrum.is_affordable:
+            return (f"the kernel of {outputs} outputs is singular to its precision: some targets are not reached.",)
         if rank < outputs:
             zero = f"eigenvalues up to {spectrum.discarded:.2g} were taken for zero."
             return (f"the kernel has rank {rank} of {outputs}: {zero}",)

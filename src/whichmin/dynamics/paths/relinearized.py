@@ -168,7 +168,7 @@ class _Follower:
             return is_close(
                 limit, math.inf, lambda: steepness(at_end, self.objective, path.features, FAR_FROM_EDGE * limit)
             )
-        before = float(path.spectrum.eigenvalues[0])
+        before = path.spectrum.largest
         return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
 
     def interval(self, path: Path, left: int, stride: float | None) -> None:

@@ -67,4 +67,4 @@ class UnstablePredictor(StepwisePredictor):
         network.model.load_state_dict(outcome.state)
         largest = largest_eigenvalue(network.features())
         network.put(self.problem.origin)
-        return DEAD < largest / float(self.problem.spectrum.eigenvalues[0]) < SMALLER
+        return DEAD < largest / self.problem.spectrum.largest < SMALLER

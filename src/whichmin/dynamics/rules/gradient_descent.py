@@ -33,10 +33,10 @@ class GradientDescent(LinearRule):
     def _radii(self, curvatures: Array) -> Array:
         return np.exp(-self.lr * curvatures) if self.flow else super()._radii(curvatures)
 
-    def motion(self, start: Start) -> Motion:
+    def _motion(self, start: Start) -> Motion:
         """In closed form for full batches."""
         if not (self.schedule.is_constant and start.objective.loss.is_quadratic) or self.weight_decay:
-            return super().motion(start)
+            return super()._motion(start)
         limit = self.largest_stable(start.steps, start.objective.gamma)
         share = driven_share(start.spectrum.eigenvalues.numpy(), limit)
         return GradientMotion(start, self.lr, self.flow, share)

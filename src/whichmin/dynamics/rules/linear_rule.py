@@ -13,6 +13,7 @@ import numpy as np
 from whichmin.dynamics.motion.closed_form import ClosedFormMotion
 from whichmin.dynamics.motion.edge import driven_share
 from whichmin.dynamics.motion.integrated import IntegratedFlow
+from whichmin.dynamics.motion.lanczos import LanczosMotion
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
 from whichmin.dynamics.rules.rule import Convergence, Rule
@@ -136,7 +137,7 @@ class LinearRule(Rule, ABC):
 
     def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
         """The best rate of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit if that is near."""
-        rate, limit = spectrum.best_lr, self.limit(float(spectrum.eigenvalues[0]), gamma)
+        rate, limit = spectrum.best_lr, self.limit(spectrum.largest, gamma)
         return rate if rate < SAFE * limit or not self.state_vectors else limit / 2
 
     def convergence(self, spectrum: Spectrum, gamma: float) -> Convergence | None:
@@ -147,8 +148,7 @@ class LinearRule(Rule, ABC):
         """
         if not self.schedule.is_constant or self.weight_decay:
             return None
-        values = spectrum.eigenvalues.numpy()
-        values = values[values > 0]
+        values = spectrum.extremes
         radii = self._radii(gamma * values)
         slowest = int(radii.argmax())
         return Convergence("linear", float(radii[slowest] ** 2), math.inf, float(values[slowest]))
@@ -174,6 +174,13 @@ class LinearRule(Rule, ABC):
 
     def motion(self, start: Start) -> Motion:
         """The motion from there, in closed form where every step is the same, else step by step."""
+        of_modes = start.objective.loss.is_quadratic and (self.flow or self.schedule.batches is None)
+        if start.spectrum.is_large and of_modes:
+            return LanczosMotion(start, self._motion)
+        return self._motion(start)
+
+    def _motion(self, start: Start) -> Motion:
+        """:meth:`motion` where all modes of the kernel are known, or none matter."""
         gamma = start.objective.gamma
         if self.is_closed and start.objective.loss.is_quadratic:
             assert self.constant_from_step is not None

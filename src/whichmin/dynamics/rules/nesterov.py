@@ -57,7 +57,7 @@ class ScheduledNesterov(LinearRule):
         """
         if not self.schedule.is_constant or self.weight_decay:
             return None
-        positive = spectrum.eigenvalues[spectrum.eigenvalues > 0].numpy()
+        positive = spectrum.extremes
         if self.flow:
             return Convergence("sublinear", 1.0, self.r, float(positive[-1]))
         z = self.lr * gamma * positive
@@ -65,11 +65,11 @@ class ScheduledNesterov(LinearRule):
         slowest = int(squares.argmax())
         return Convergence("linear", float(squares[slowest]), math.inf, float(positive[slowest]))
 
-    def motion(self, start: Start) -> Motion:
+    def _motion(self, start: Start) -> Motion:
         """Bessel functions for the flow, else step by step."""
         if self.flow and start.objective.loss.is_quadratic:
             return BesselMotion(start, self.lr, self.r)
-        return super().motion(start)
+        return super()._motion(start)
 
 
 def nesterov(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:

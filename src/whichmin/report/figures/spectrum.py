@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from whichmin.dynamics.prediction import Prediction
 from whichmin.report.axes import WIDTH, legend, logarithmic, plain
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer
@@ -40,7 +41,8 @@ def spectrum_figure(entries: Sequence[EntryView]) -> Figure | None:
     logarithmic(ax, "x")
     logarithmic(ax, "y")
     _draw_limits(ax, {n: s for n, s in stabilities(entries).items() if s.fraction >= NEAR})
-    _draw_rank(ax, spectra)
+    if len(array(_predictions(entries)[0].eigenvalues)) == _outputs(entries):
+        _draw_rank(ax, spectra)
     ax.set(xlabel="eigenvalue, by rank", ylabel="size")
     return figure
 
@@ -53,9 +55,18 @@ def effective_rank(values: Array) -> float:
 
 def _spectra(entries: Sequence[EntryView]) -> list[Array]:
     """The positive eigenvalues of each kernel: of the entries of one optimizer, where several start alike."""
-    own = max(by_optimizer(entries).values(), key=len, default=entries)
-    values = [array(p.eigenvalues) for v in own if (p := v.linearized or v.relinearized) is not None]
+    values = [array(p.eigenvalues) for p in _predictions(entries)]
     return [v[v > 0] for v in values]
+
+
+def _predictions(entries: Sequence[EntryView]) -> list[Prediction]:
+    own = max(by_optimizer(entries).values(), key=len, default=entries)
+    return [p for v in own if (p := v.linearized or v.relinearized) is not None]
+
+
+def _outputs(entries: Sequence[EntryView]) -> int:
+    """N·C, how many eigenvalues there are; of large kernels only the largest are known."""
+    return max(math.prod(p.train.shape[-2:]) for p in _predictions(entries))
 
 
 def _draw_rank(ax: Axes, spectra: Sequence[Array]) -> None:
@@ -104,11 +115,13 @@ def _caption(entries: Sequence[EntryView]) -> str:
     spectra = _spectra(entries)
     ranks = [effective_rank(values) for values in spectra if len(values)]
     text = "Eigenvalues of the tangent kernel at the start: the larger, the sooner its direction is learned."
-    if ranks:
-        sizes = [len(array(p.eigenvalues)) for v in entries if (p := v.linearized or v.relinearized) is not None]
+    known = max((len(array(p.eigenvalues)) for p in _predictions(entries)), default=0)
+    if ranks and known < _outputs(entries):
+        text += f" The largest {known} of {number(_outputs(entries))}."
+    elif ranks:
         text += (
             f" The effective rank, exp of the entropy of the normalized eigenvalues, is {mean_sd(ranks)} of "
-            f"{number(sizes[0])}."
+            f"{number(known)}."
         )
     sure = all(v.task is None or v.task.loss.is_quadratic for v in entries)
     return " ".join([text, *(_limit_sentence(name, s, sure) for name, s in stabilities(entries).items())])
