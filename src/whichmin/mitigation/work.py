@@ -18,7 +18,7 @@ from whichmin.errors import WhichminError
 from whichmin.inputs import Inputs, Output
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.linearize import Tangent
-from whichmin.kernels.spectrum import Spectrum, spectrum
+from whichmin.kernels.spectrum import Spectrum, lazy_spectrum
 from whichmin.mitigation.networks import Composed, SubtractedNetwork
 from whichmin.mitigation.outcome import Outcome
 from whichmin.mitigation.significance import paired_p, row_losses
@@ -210,11 +210,11 @@ class Work:
 
     def spectrum_of(self, network: nn.Module) -> Spectrum:
         """Of the tangent kernel K(X, X) of a network where it stands."""
-        return spectrum(tangent_kernel(network, self.task_of(network).X))
+        return lazy_spectrum(tangent_kernel(network, self.task_of(network).X))
 
     def largest_eigenvalue(self, network: nn.Module) -> float:
         """λ_max of the tangent kernel of a network where it stands."""
-        return float(self.spectrum_of(network).eigenvalues[0])
+        return self.spectrum_of(network).largest
 
     @cached_property
     def interpolant(self) -> Outcome:
@@ -227,10 +227,8 @@ class Work:
         """The direction v = J₀(X)ᵀ K⁺ f₀(X) by parameter: J₀(x) v is what training sees of f₀."""
         tangent, X = Tangent(self.model), self.task.X
         f0 = tangent.f0(X)
-        of = self.spectrum_of(self.model)
-        inverse = torch.where(of.eigenvalues > 0, 1.0 / of.eigenvalues, 0.0)
-        c = of.vectors @ (inverse * (of.vectors.mT @ f0.double().cpu().reshape(-1)))
-        return tangent.vjp(X, c.reshape(f0.shape).to(f0))
+        c = self.spectrum_of(self.model).solve(f0.double().cpu().reshape(-1).numpy())
+        return tangent.vjp(X, torch.from_numpy(c).reshape(f0.shape).to(f0))
 
     def less_initialization(self, network: nn.Module) -> SubtractedNetwork:
         """A trained network less the initialization term of the network as it is."""
