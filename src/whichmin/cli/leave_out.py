@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from whichmin.cli.format import headline
 from whichmin.cli.options import LeavingOut, Output
 from whichmin.cli.tables import aligned, finite
 from whichmin.errors import ConfigError
@@ -63,6 +62,8 @@ def leave_out(
         config = experiment.to_dict() | {"groups": groups, "workers": workers} | asked
         print(json.dumps(_as_json(found) | {"config": config, "report": str(report)}, allow_nan=False))
     else:
+        from whichmin.cli.format import headline  # imports torch
+
         print(headline(experiment), end="\n\n")
         _print(found)
         print(f"\nreport: {report}")
