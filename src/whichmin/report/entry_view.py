@@ -119,9 +119,9 @@ def labelled(text: str, entries: Iterable[EntryView]) -> str:
 
 
 def scale_of(entries: Iterable[EntryView]) -> str:
-    """Whose standard deviation ``Prediction.target_std`` is: the targets', or the training outputs'."""
-    unknown = any(v.task is not None and v.task.objective.minimizer is None for v in entries)
-    return "training outputs’" if unknown else "targets’"
+    """Whose standard deviation ``Prediction.target_std`` is, in the genitive; the targets' where no task is known."""
+    names = dict.fromkeys(v.task.objective.scale_of for v in entries if v.task is not None)
+    return " or ".join(f"{name}’" for name in names) or "targets’"
 
 
 def array(tensor: Tensor) -> Array:

@@ -82,7 +82,7 @@ class Experiment:
         until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
             at the targets; no such aim for the others, so that ``steps`` is needed.
         steps: at most so many; None: any number.
-        tol: of the followed path, relative to the targets' standard deviation.
+        tol: of the followed path, as for ``predict``.
         dtype: "float32" or "float64".
         device: as torch names it.
         train: whether to train for real as well.
