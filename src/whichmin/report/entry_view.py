@@ -46,6 +46,12 @@ class EntryView:
         """The better of the predictions: the relinearized one where there is one."""
         return self.relinearized or self.linearized
 
+    @property
+    def lowest(self) -> float:
+        """The training loss that no outputs get below; 0 where none is known."""
+        lowest = 0.0 if self.task is None else self.task.objective.lowest
+        return lowest if math.isfinite(lowest) else 0.0
+
     def test_error(self, which: str) -> float | None:
         """The task's loss on the test set of ``outputs[which]``, None where it is unknown."""
         return self._judged(which, Task.test_loss)
