@@ -15,6 +15,7 @@ COMMANDS = (
     ("explain", "whichmin.cli.explain:explain", "Train for real, and take the test outputs apart into named terms."),
     ("predict", "whichmin.cli.predict:predict", "Say where training goes, without training."),
     ("compare", "whichmin.cli.compare:compare", "Whether optimizers and batch sizes reach different minimizers."),
+    ("mitigate", "whichmin.cli.mitigate:mitigate", "Which remedy brings a better minimizer, before it is trained."),
     ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
 )

@@ -12,18 +12,21 @@ from whichmin.linear.deep import DeepFlow
 from whichmin.linear.flow import LinearFlow
 from whichmin.linear.study import LinearStudy
 from whichmin.linear.sweep import WidthSweep
+from whichmin.mitigation.mitigation import Mitigation
 from whichmin.report.entry_view import entry_views
 from whichmin.report.figures.curves import curves_figure
 from whichmin.report.figures.distances import distances_figure
 from whichmin.report.figures.flow import flow_figure, guarantee_figure
 from whichmin.report.figures.leave_out import effects_figure
 from whichmin.report.figures.outputs import infinite_figure, seeds_figure
+from whichmin.report.figures.remedies import remedies_figure
 from whichmin.report.figures.width import width_figure
 from whichmin.report.overview import explanation_figure, study_figure
 from whichmin.report.pages.comparison import comparison_page
 from whichmin.report.pages.entries import entries_page
 from whichmin.report.pages.leave_out import leave_out_page
 from whichmin.report.pages.linear import linear_page
+from whichmin.report.pages.mitigation import mitigation_page
 from whichmin.report.pages.outputs import analysis_page, flow_page, infinite_page, seeds_page, sweep_page
 from whichmin.results import View, register_view
 from whichmin.studies.comparison import Comparison
@@ -79,6 +82,7 @@ register_view(
 register_view(Entry, View(_curves, _page))
 register_view(Comparison, View(distances_figure, comparison_page))
 register_view(LeftOut, View(effects_figure, leave_out_page))
+register_view(Mitigation, View(remedies_figure, mitigation_page))
 register_view(SeedSpread, View(seeds_figure, seeds_page))
 register_view(InfinitePrediction, View(infinite_figure, infinite_page))
 register_view(WidthSweep, View(width_figure, sweep_page))
