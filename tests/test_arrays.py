@@ -1,4 +1,4 @@
-"""What is read as an array, and in which type; refusals are in ``test_task.py``."""
+"""What is read as an array, and in which type; refusals are in ``task/test_task.py``."""
 
 from __future__ import annotations
 

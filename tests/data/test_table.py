@@ -12,9 +12,8 @@ import torch
 
 import whichmin as wm
 from whichmin.data import load
-from whichmin.data.table import TABLES, read_table
+from whichmin.data.table import read_table
 from whichmin.errors import DataError
-from whichmin.studies.experiment import config
 
 
 def table(n=30):
@@ -87,7 +86,3 @@ def test_a_table_needs_a_target_and_only_a_table_takes_one(path):
         load("digits", target="price")
     with pytest.raises(DataError, match=r"there is no file or folder missing\.csv"):
         load("missing.csv", target="price")
-
-
-def test_the_command_line_knows_the_same_tables():
-    assert config.TABLES == TABLES

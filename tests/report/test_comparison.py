@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 
 import pytest
 import torch
@@ -168,3 +169,16 @@ def test_intervals():
     assert interval(Estimate(1.0, math.nan, math.nan)) == "1.00"
     assert interval(Estimate(1.0, 0.5, 1.5)) == "1.00 [0.500, 1.50]"
     assert verdict(None) == "–"
+
+
+@pytest.mark.parametrize("shifts", [None, APART], ids=["three", "four"])
+def test_every_table_scrolls_by_itself_and_shows_that_it_does(shifts):
+    """Else a page would be wider than a phone, or its columns would end without a sign that there are more."""
+    page = Page(comparison_page(make_comparison(shifts=shifts)))
+    tables = page.tags.count("table")
+    assert tables == (2 if shifts is None else 3)
+    assert len(re.findall(r'<div class="scroll" role="region"[^>]*>\s*<table', page.source)) == tables
+    rules = re.findall(r"(?m)^\s*\.scroll \{(.*?)\}", page.source, flags=re.DOTALL)
+    assert "overflow-x: auto" in rules[0]
+    assert rules[0].count("local") == rules[0].count("scroll,") + rules[0].count("scroll;") == 2
+    assert "background: none" in rules[1]

@@ -58,7 +58,7 @@ def test_of_class_numbers():
     np.testing.assert_allclose(view.partial_errors(names), frame["loss"])
     np.testing.assert_allclose(view.partial_accuracies(names), frame["accuracy"])
     assert (loss_label([view]), labelled("test error", [view])) == ("cross-entropy", "test error (cross-entropy)")
-    assert scale_of([view]) == "training outputs’"
+    assert scale_of([view]) == "predicted training outputs’"
 
 
 def test_of_amounts_there_is_no_accuracy():

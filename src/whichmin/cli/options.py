@@ -39,8 +39,8 @@ _LOSS_HELP = f"What training minimizes: {', '.join(LOSSES)}."
 _UNTIL_HELP = "Training loss to stop at."
 _NO_UNTIL = f"; none with {', '.join(name for name in LOSSES if name not in LEAST_AT_TARGETS)}, give it or --steps"
 _TOL_HELP = (
-    "Tolerance of the prediction, relative to the standard deviation of the targets, or of the training outputs where "
-    "no outputs have the lowest loss."
+    "Tolerance of the prediction, relative to the standard deviation of the targets, or of the predicted training "
+    "outputs with cross-entropy and its like."
 )
 _COUNTED = "100; of a table all rows"
 #: Widths of the hidden layers where many networks are predicted.

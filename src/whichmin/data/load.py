@@ -17,8 +17,9 @@ from whichmin.data.idx import find_images, idx_pool
 from whichmin.data.npz import npz_pool
 from whichmin.data.pool import Examples, Pool
 from whichmin.data.select import choose
-from whichmin.data.table import TABLES, table_task
+from whichmin.data.table import table_task
 from whichmin.errors import DataError
+from whichmin.formats import TABLES
 from whichmin.losses import Loss, loss_of
 from whichmin.losses.elementwise import BinaryCrossEntropy
 from whichmin.task import Task

@@ -12,9 +12,6 @@ from whichmin.task import Task
 if TYPE_CHECKING:
     import pandas as pd
 
-#: The endings of the files that are read as tables.
-TABLES = (".csv", ".parquet")
-
 
 def table_task(
     path: Path,

@@ -68,7 +68,7 @@ def predict(
             cheaper, or where the kernel comes close to the limit of stability or begins beyond it. ``"never"`` forces
             one linearization, ``"path"`` a path of as many as ``tol`` needs, a number a path of so many intervals.
         tol: the estimated root mean square error on the test points, relative to the standard deviation of the
-            targets (with cross-entropy and its like, of the training outputs), that ``"auto"`` aims at. With several
+            targets (with other losses as ``Prediction.target_std`` says), that ``"auto"`` aims at. With several
             steps, rules with a motion in function space aim at 2 % of the training losses there as well, down to 1e-5
             of the targets' variance.
         batch_size: rows per step, in the very order of ``train``; None for all of them.

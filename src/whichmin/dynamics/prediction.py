@@ -62,8 +62,9 @@ class Prediction(Result):
             difference to a path of fewer intervals. 0 by real training, where nothing is approximated: where training
             is chaotic, another machine's rounding leads it elsewhere all the same. Infinite, with a note, where nothing
             is known.
-        target_std: the standard deviation of the targets, which ``tol`` is relative to; with a loss that is not least
-            at one vector of outputs, as cross-entropy, that of the predicted training outputs.
+        target_std: the standard deviation that ``tol`` is relative to: that of the outputs of least loss, which with
+            the mean square error are the targets; where no one vector of outputs has it, as with cross-entropy, that
+            of the predicted training outputs.
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run

@@ -126,6 +126,17 @@ class Objective(ABC):
     def curve(self, r: Array, v: Array) -> Array:
         """(∂²L/∂f²) v at f = r + origin, (N·C,)."""
 
+    @property
+    def scale_of(self) -> str:
+        """Whose standard deviation tolerances of predictions are relative to.
+
+        Those of the least-loss outputs, which are the targets with the mean square error and its like, but not with
+        probabilities of logits; where no one vector of outputs has the least loss, those of the predicted outputs.
+        """
+        if self.minimizer is None:
+            return "predicted training outputs"
+        return "targets" if self.minimizer is self.origin else "least-loss outputs"
+
     def excess(self, loss: float) -> float:
         """How far a loss is above the lowest one; above 0 where none is known."""
         return loss - self.lowest if math.isfinite(self.lowest) else loss

@@ -46,6 +46,12 @@ class EntryView:
         """The better of the predictions: the relinearized one where there is one."""
         return self.relinearized or self.linearized
 
+    @property
+    def lowest(self) -> float:
+        """The training loss that no outputs get below; 0 where none is known."""
+        lowest = 0.0 if self.task is None else self.task.objective.lowest
+        return lowest if math.isfinite(lowest) else 0.0
+
     def test_error(self, which: str) -> float | None:
         """The task's loss on the test set of ``outputs[which]``, None where it is unknown."""
         return self._judged(which, Task.test_loss)
@@ -119,9 +125,9 @@ def labelled(text: str, entries: Iterable[EntryView]) -> str:
 
 
 def scale_of(entries: Iterable[EntryView]) -> str:
-    """Whose standard deviation ``Prediction.target_std`` is: the targets', or the training outputs'."""
-    unknown = any(v.task is not None and v.task.objective.minimizer is None for v in entries)
-    return "training outputs’" if unknown else "targets’"
+    """Whose standard deviation ``Prediction.target_std`` is, in the genitive; the targets' where no task is known."""
+    names = dict.fromkeys(v.task.objective.scale_of for v in entries if v.task is not None)
+    return " or ".join(f"{name}’" for name in names) or "targets’"
 
 
 def array(tensor: Tensor) -> Array:

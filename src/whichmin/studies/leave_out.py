@@ -82,7 +82,7 @@ def leave_out(
             or real training of a copy where paths would take longer, do not meet the tolerance, or run into an edge of
             stability. Optimizers without a motion in function space, such as Adam, are predicted as ``predict`` does,
             each group by itself.
-        tol: the estimated error of a prediction, relative to the standard deviation of the targets, as for ``predict``.
+        tol: the estimated error of a prediction, relative to ``Prediction.target_std``, as for ``predict``.
             With paths it is also held below an eighth of what leaving a group out changes.
         batch_size: rows per step, as for ``predict``.
         seed: of the order of the batches.

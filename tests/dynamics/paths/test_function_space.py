@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
+from oracles.losses import KINDS
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.prepare import prepare
@@ -140,7 +142,7 @@ def test_one_interval_is_compared_with_the_linearization(of_known_order):
 def test_auto_divides_until_the_error_is_accepted(of_known_order, accepted):
     """Each path is compared with the one before, whatever their ratio: errors of one direction come out too small."""
     predictor, followed, start = of_known_order
-    outcome = predictor.predict("path", accepted / predictor.problem.scale(torch.empty(0)))
+    outcome = predictor.predict("path", accepted / predictor.scale)
     counts = [n for n, _ in followed]
     assert outcome.intervals == counts[-1]
     assert outcome.error <= accepted
@@ -361,6 +363,31 @@ def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):
     assert any(f"estimated error {far.error:.2g} did not come down to tol = 0.0001" in note for note in far.notes)
     near = wm.predict(model, task, sgd(0.05), steps=400, tol=10.0, relinearize="path")
     assert near.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("loss", "scale_of"),
+    [
+        ("mean", "targets"),
+        ("huber", "targets"),
+        ("logistic weighted", "least-loss outputs"),
+        ("classes", "predicted training outputs"),
+    ],
+)
+@pytest.mark.parametrize("way", ["in function space", "step by step"])
+def test_the_note_says_whose_standard_deviation_the_tolerance_is_relative_to(loss, scale_of, way, monkeypatch):
+    monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
+    task = KINDS[loss].task()
+    model = mlp_problem((4, 20), 7, 3)[0]
+    optimizer = sgd(0.05) if way == "in function space" else partial(torch.optim.Adam, lr=1e-2, amsgrad=True)
+    found = wm.predict(model, task, optimizer, steps=200, tol=1e-7, relinearize="path")
+    least = task.objective.minimizer
+    outputs = found.train if least is None else torch.from_numpy(least).reshape(found.train.shape)
+    std = float(outputs.std(dim=0, correction=0).square().mean().sqrt())
+    assert found.target_std == pytest.approx(std)
+    said = re.compile(f"did not come down to tol = 1e-07 of the {scale_of}' standard deviation (\\S+) ")
+    (scale,) = (float(match[1]) for note in found.notes if (match := said.search(note)))
+    assert scale == pytest.approx(std, rel=0.2 if least is None else 6e-3)
 
 
 def test_a_kernel_that_is_singular_is_noted():

@@ -12,9 +12,10 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
 from oracles.builders import make_entry, make_task
+from oracles.losses import KINDS
 from oracles.pages import Page
 from whichmin.dynamics.prediction import Curve
-from whichmin.report import Entry
+from whichmin.report import Entry, drawing
 from whichmin.report.axes import thin
 from whichmin.report.entry_view import entry_views
 from whichmin.report.figures.agreement import agreement_figure
@@ -140,6 +141,28 @@ def test_what_is_in_sight_of_a_run():
         else:
             assert line.get_ydata()[-1] == pytest.approx(0.01 * least, rel=0.2)
             assert line.get_ydata()[-1] >= 0.01 * least
+
+
+@pytest.mark.parametrize("loss", ["gauss", "classes smoothed", "probabilities"])
+def test_curves_are_drawn_above_the_lowest_loss(loss):
+    """Of a loss whose lowest value is not 0; the same figure without a shift for one whose lowest value is."""
+    task = KINDS[loss].task()
+    lowest = task.objective.lowest
+    assert abs(lowest) > 0.05
+    above = torch.logspace(0, -6, 7, dtype=torch.float64)
+    steps = torch.arange(1, 8)
+    entry = make_entry()
+    run = dataclasses.replace(entry.run, task=task, losses=lowest + above, loss_steps=steps, steps=7)
+    late = torch.cat([0.9 * above, torch.tensor([1e-7, 1e-9, -1e-16])])
+    linearized = dataclasses.replace(entry.linearized, curve=Curve(torch.arange(1.0, 11.0), lowest + late))
+    views = entry_views([Entry("a", linearized=linearized, run=run)])
+    (ax,) = curves_figure(views).axes
+    trained, predicted = ax.lines
+    np.testing.assert_allclose(trained.get_ydata(), above, rtol=1e-8)
+    np.testing.assert_allclose(predicted.get_ydata(), late[:8], rtol=1e-7)
+    assert ax.get_ylabel() == f"training loss above the lowest ({task.loss.label})"
+    assert "Training loss above the lowest against steps" in drawing._FIGURES["entries", "curves"].caption(views)
+    assert f"No outputs have a loss below {number(lowest)}." in drawing._FIGURES["entries", "curves"].caption(views)
 
 
 def test_each_curve_is_its_own():

@@ -108,7 +108,7 @@ def test_class_numbers_are_judged_by_their_loss():
     assert "test error (cross-entropy) of the sum so far" in got.source
     assert "SGD is stable at least up to a learning rate of" in got.words
     assert "would diverge" not in got.words
-    assert "of the training outputs’ standard deviation" in got.words.replace("\u00a0", " ")
+    assert "of the predicted training outputs’ standard deviation" in got.words.replace("\u00a0", " ")
     values = {float(v) for v in got.values if v}
     for e in entries:
         y = e.run.task.y_test

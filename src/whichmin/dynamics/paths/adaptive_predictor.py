@@ -6,8 +6,6 @@ import math
 from contextlib import suppress
 from dataclasses import replace
 
-import torch
-
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
 from whichmin.dynamics.paths.linearized import flat
@@ -87,9 +85,10 @@ class AdaptivePredictor(StepwisePredictor):
         return _edge_matters(outcome, self._accepted(outcome, tol), self.problem.objective)
 
     def _scale(self, start: WarmStart, patience: Patience) -> float:
-        """What the tolerance is relative to, from a coarse path where the targets do not tell."""
-        if self.problem.objective.minimizer is not None:
-            return self.problem.scale(torch.empty(0))
+        """What the tolerance is relative to, from a coarse path where the loss does not tell."""
+        known = self.problem.known_scale
+        if known is not None:
+            return known
         return self.problem.scale(self._path_from(start, FASTEST, math.inf, patience).train[-1])
 
     def _warm_start(self, origin: Position) -> WarmStart:

@@ -31,7 +31,7 @@ LOSS_TOLERANCE = 0.02
 SMALLEST_LOSS = 1e-5
 #: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
 MOST_INTERVALS = 512
-#: An estimated error of more than this many times the size of targets and outputs is no estimate.
+#: An estimated error of more than this many times the tolerance's scale and the size of the outputs is no estimate.
 MEANINGLESS = 30.0
 #: What is said then.
 NOTHING_ALIKE = (
@@ -44,7 +44,7 @@ NEARLY = 1.05
 SHORTLY = 0.9
 #: Extrapolated steps are off by about this part of what the extrapolation changed.
 EXTRAPOLATED = 0.4
-#: A network that is nearer to its linearization than this part of the targets' standard deviation is linear.
+#: A network that is nearer to its linearization than this part of what tolerances are relative to is linear.
 LINEAR = 1e-4
 
 
@@ -243,10 +243,7 @@ class FunctionSpacePredictor(Predictor):
         """What to say of tolerances that the finest path does not meet."""
         notes, far = [], f"with {controller.most} planned intervals: this network is far from its linearizations."
         if outcome.error > controller.accepted:
-            notes.append(
-                f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
-                f"deviation {self.scale:.3g} {far}"
-            )
+            notes.append(f"{self.problem.missed_tolerance(outcome.error, tol, self.scale)} {far}")
         if outcome.loss_error > controller.accepted_loss:
             notes.append(
                 f"the training errors on the way may be off by {outcome.loss_error:.0%} of themselves, more than "

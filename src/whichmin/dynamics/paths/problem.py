@@ -51,15 +51,34 @@ class Problem:
         """The loss's name in messages."""
         return self.objective.loss.label
 
-    def scale(self, train: Tensor) -> float:
-        """What tolerances are relative to: the standard deviation of the targets.
+    @property
+    def known_scale(self) -> float | None:
+        """What tolerances are relative to, where the loss tells it before anything is predicted.
 
-        Where the loss is not least at one vector of outputs, as cross-entropy, that of the training outputs.
+        The standard deviation of the outputs of least loss, with the mean square error the targets; None where no one
+        vector of outputs has it, as with cross-entropy.
+        """
+        least = self.objective.minimizer
+        return None if least is None else self._std(torch.from_numpy(least))
+
+    def scale(self, train: Tensor) -> float:
+        """What tolerances are relative to: ``known_scale``, else the standard deviation of the training outputs.
 
         Args:
-            train: training outputs at the end, (N·C,).
+            train: predicted training outputs at the end, (N·C,).
         """
-        least, outputs = self.objective.minimizer, self.network.task.outputs
-        y = (train.double() if least is None else torch.from_numpy(least)).reshape(-1, outputs)
+        known = self.known_scale
+        return self._std(train.double()) if known is None else known
+
+    def missed_tolerance(self, error: float, tol: float, scale: float) -> str:
+        """What notes say of an error that is larger than a part ``tol`` of the scale."""
+        return (
+            f"the estimated error {error:.2g} did not come down to tol = {tol:g} of the {self.objective.scale_of}' "
+            f"standard deviation {scale:.3g}"
+        )
+
+    def _std(self, flat: Tensor) -> float:
+        """Over the rows, root mean square over the C outputs; of constant ones their size, so that it is above 0."""
+        y = flat.reshape(-1, self.network.task.outputs)
         std = float(y.std(dim=0, correction=0).square().mean().sqrt())
         return std or float(y.abs().max()) or 1.0

@@ -94,11 +94,8 @@ class StepwisePredictor(Predictor):
         outcome = refine(lambda growth, _: self._judged(growth, linearized, patience), controller, first).outcome
         if outcome.error <= controller.accepted:
             return outcome
-        note = (
-            f"the estimated error {outcome.error:.2g} did not come down to tol = {tol:g} of the targets' standard "
-            f"deviation {scale:.3g} with {outcome.intervals} intervals: train it for real with "
-            "whichmin.train."
-        )
+        missed = self.problem.missed_tolerance(outcome.error, tol, scale)
+        note = f"{missed} with {outcome.intervals} intervals: train it for real with whichmin.train."
         return replace(outcome, notes=(*outcome.notes, note))
 
     def linearized(self) -> Outcome:

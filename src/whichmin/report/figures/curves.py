@@ -1,4 +1,4 @@
-"""Training loss against steps, predicted and real."""
+"""Training loss above the lowest that any outputs have, against steps, predicted and real."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from whichmin.dynamics.prediction import Curve
 from whichmin.report.axes import WIDTH, legend, logarithmic, plain, thin
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled
+from whichmin.report.numbers import number
 from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED, TRAINED, styled
-from whichmin.training.run import Run
 
 #: The most points that are drawn of all curves of a kind together.
 POINTS = 900
+#: Losses in float64 are off by about this part of the lowest one, of which many terms are added up.
+ROUNDING = 1e-14
 
 
 @styled
@@ -38,11 +40,20 @@ def curves_figure(entries: Sequence[EntryView]) -> Figure | None:
         return None
     column[-1].set(xlabel="steps")
     if alone:
-        column[0].set(ylabel=labelled("training loss", entries))
+        column[0].set(ylabel=_drawn(entries))
     else:
-        figure.supylabel(labelled("training loss", entries), fontsize=9.5, color=INK)
+        figure.supylabel(_drawn(entries), fontsize=9.5, color=INK)
     legend(column[0], len(names))
     return figure
+
+
+def _drawn(entries: Sequence[EntryView]) -> str:
+    """What the vertical axis shows: losses whose lowest value is 0 are above it as they are."""
+    return labelled(f"training loss{_above(entries)}", entries)
+
+
+def _above(entries: Sequence[EntryView]) -> str:
+    return " above the lowest" if any(view.lowest for view in entries) else ""
 
 
 def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool]) -> None:
@@ -51,14 +62,14 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
     for view in entries:
         lines = {}
         if view.run is not None:
-            real = array(view.run.losses)
+            real = _excess(view, array(view.run.losses))
             lines["trained"] = (array(view.run.loss_steps), real, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
             ("linearized", view.linearized, LINEARIZED, (0, (4, 2))),
             ("along the path", view.relinearized, RELINEARIZED, "-"),
         ):
             if p is not None:
-                lines[name] = (*_in_sight(p.curve, view.run), colour, dash, 1.2, alpha)
+                lines[name] = (*_in_sight(p.curve, view), colour, dash, 1.2, alpha)
         for name, (steps, losses, colour, dash, width, opacity) in lines.items():
             x, y = thin(steps, losses, POINTS // len(entries))
             if len(x):
@@ -67,14 +78,20 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
                 drawn[name] = True
 
 
-def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
+def _excess(view: EntryView, losses: Array) -> Array:
+    """How far losses are above the lowest one; 0 where that is less than their rounding."""
+    above = losses - view.lowest
+    return np.where(above > ROUNDING * abs(view.lowest), above, 0.0) if view.lowest else losses
+
+
+def _in_sight(curve: Curve, view: EntryView) -> tuple[Array, Array]:
     """A predicted curve as far as it can be compared: around the run, or else down eight orders of magnitude."""
-    steps, losses = array(curve.steps), array(curve.losses)
+    steps, losses = array(curve.steps), _excess(view, array(curve.losses))
     if not len(steps):
         return steps, losses
-    if run is not None:
-        real = array(run.losses)
-        last, floor = 3 * max(1, run.steps), 0.01 * real[real > 0].min(initial=np.inf)
+    if view.run is not None:
+        real = _excess(view, array(view.run.losses))
+        last, floor = 3 * max(1, view.run.steps), 0.01 * real[real > 0].min(initial=np.inf)
     else:
         last, floor = np.inf, 1e-8 * losses.max()
     visible = (steps <= last) & (losses >= (floor if np.isfinite(floor) else 0))
@@ -82,7 +99,10 @@ def _in_sight(curve: Curve, run: Run | None) -> tuple[Array, Array]:
 
 
 def _caption(entries: Sequence[EntryView]) -> str:
-    text = "Training loss against steps, both axes logarithmic."
+    text = f"{_title(entries)}, both axes logarithmic."
+    lowest = {number(view.lowest) for view in entries if view.lowest}
+    if lowest:
+        text += f" No outputs have a loss below {' or '.join(sorted(lowest))}."
     if any(v.run is not None for v in entries):
         text += (
             " A coloured line on the dark one is a prediction that got the course of training right, not only its end."
@@ -91,6 +111,8 @@ def _caption(entries: Sequence[EntryView]) -> str:
     return f"{text} One panel per optimizer." if by_optimizer(entries) else text
 
 
-register(
-    PageFigure("curves", "entries", "training", 1, curves_figure, lambda _: "Training loss against steps", _caption)
-)
+def _title(entries: Sequence[EntryView]) -> str:
+    return f"Training loss{_above(entries)} against steps"
+
+
+register(PageFigure("curves", "entries", "training", 1, curves_figure, _title, _caption))

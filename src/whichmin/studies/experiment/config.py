@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whichmin.errors import ConfigError
+from whichmin.formats import TABLES
 from whichmin.studies.experiment.optimizers import named_optimizers
 
 #: The losses by name, and what torch calls each.
@@ -36,8 +37,6 @@ _CHOICES = {
     "dtype": ("float32", "float64"),
 }
 _COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "seed": 0}
-#: The endings of files that are tables (``whichmin.data.table``, which imports torch).
-TABLES = (".csv", ".parquet")
 #: How many points are drawn from other data to train on, and to test on.
 _DRAWN = 100
 _POSITIVE = ("scale", "tol")
@@ -82,7 +81,7 @@ class Experiment:
         until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
             at the targets; no such aim for the others, so that ``steps`` is needed.
         steps: at most so many; None: any number.
-        tol: of the followed path, relative to the targets' standard deviation.
+        tol: of the followed path, as for ``predict``.
         dtype: "float32" or "float64".
         device: as torch names it.
         train: whether to train for real as well.

@@ -11,32 +11,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from whichmin.arrays import as_tensor, is_frame
 from whichmin.datasets import draw
 from whichmin.decision import Decision
 from whichmin.errors import DataError, InputError
 from whichmin.frames import split_frame
-from whichmin.inputs import (
-    AnyInputs,
-    Inputs,
-    Output,
-    as_inputs,
-    described,
-    moved,
-    named_tensors,
-    output_of,
-    row_groups,
-    tensors_of,
-)
+from whichmin.inputs import AnyInputs, Output, moved, output_of, row_groups
 from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
-from whichmin.losses.cross_entropy import CrossEntropy
 from whichmin.losses.general import General
+from whichmin.task.arrays import check_index, check_same_rows, read_inputs
+from whichmin.task.targets import check_amounts, check_weights, class_labels, read_targets
 
 if TYPE_CHECKING:
     import pandas as pd
-
-#: Integers of at most so many values, or of any number that are 0, 1, 2, …, are taken for class numbers.
-MOST_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,20 +79,20 @@ class Task:
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""
         loss, output = loss_of(self.loss), Output.of(self.output)
-        X = _inputs(self.X, "X", output)
-        y, row_shape = _targets(self.y, "y", len(X), "X", X, loss)
+        X = read_inputs(self.X, "X", output)
+        y, row_shape = read_targets(self.y, "y", len(X), "X", X, loss)
         if loss.is_quadratic:
-            _check_amounts(self.y, y)
-        _check_index(self.X, self.y, "X", "y")
-        X_test = None if self.X_test is None else _inputs(self.X_test, "X_test", output)
+            check_amounts(self.y, y)
+        check_index(self.X, self.y, "X", "y")
+        X_test = None if self.X_test is None else read_inputs(self.X_test, "X_test", output)
         y_test = None
         if X_test is not None:
-            _same_rows(X, X_test)
+            check_same_rows(X, X_test)
         if self.y_test is not None:
             if X_test is None:
                 raise DataError("got y_test without X_test: pass the test inputs that these targets belong to.")
-            y_test, test_shape = _targets(self.y_test, "y_test", len(X_test), "X_test", X_test, loss)
-            _check_index(self.X_test, self.y_test, "X_test", "y_test")
+            y_test, test_shape = read_targets(self.y_test, "y_test", len(X_test), "X_test", X_test, loss)
+            check_index(self.X_test, self.y_test, "X_test", "y_test")
             if len(row_shape) > 1 and len(test_shape) > 1 and row_shape != test_shape:
                 raise DataError(f"a row of y_test has shape {test_shape} and one of y {row_shape}: encode both alike.")
             if y_test.shape[1:] != y.shape[1:] or y_test.is_floating_point() != y.is_floating_point():
@@ -114,7 +100,7 @@ class Task:
                     f"y_test has rows of shape {tuple(y_test.shape[1:])}, {y_test.dtype}, and y of "
                     f"{tuple(y.shape[1:])}, {y.dtype}: encode both alike."
                 )
-        classes = None if y.is_floating_point() else _classes(self.classes, loss, {"y": y, "y_test": y_test})
+        classes = None if y.is_floating_point() else class_labels(self.classes, loss, {"y": y, "y_test": y_test})
         if classes is None and self.classes is not None:
             raise DataError(f"classes are of class numbers, and y holds {y.dtype} for {loss!r}: leave classes out.")
         if len(row_shape) < 2 and math.prod(self.row_shape) == y[0].numel():
@@ -123,7 +109,7 @@ class Task:
         rest = {"loss": loss, "classes": classes, "output": output_of(X), "row_shape": row_shape}
         for name, value in (arrays | rest).items():
             object.__setattr__(self, name, value)
-        _check_weights(loss, self.outputs if classes is None else len(classes))
+        check_weights(loss, self.outputs if classes is None else len(classes))
         if isinstance(loss, General) and loss.function is not None:
             loss.check_rows(y, self.outputs)
 
@@ -318,138 +304,3 @@ class Task:
 
         arrays = {name: move(getattr(self, name)) for name in ("X", "y", "X_test", "y_test")}
         return replace(self, **arrays)
-
-
-def _inputs(value: object, name: str, output: Output | None) -> AnyInputs:
-    X = as_inputs(value, name, output)
-    if isinstance(X, Inputs):
-        for label, tensor in named_tensors(X, name).items():
-            _check(tensor, label)
-            if tensor.device != X.device:
-                raise DataError(f"{label} is on {tensor.device} and others on {X.device}: move them to one device.")
-        return X
-    X = _tensor(value, name)
-    return X.to(torch.get_default_dtype()) if is_frame(value) else X
-
-
-def _tensor(value: object, name: str) -> Tensor:
-    return _check(as_tensor(value, name), name)
-
-
-def _check(tensor: Tensor, name: str) -> Tensor:
-    if tensor.ndim == 0:
-        raise DataError(f"{name} is a single number; expected one row per example, shape (N, …).")
-    if tensor.numel() == 0:
-        raise DataError(f"{name} is empty, shape {tuple(tensor.shape)}; expected at least one row and one feature.")
-    if tensor.is_floating_point():
-        bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
-        if bad.any():
-            row = int(bad.nonzero()[0, 0])
-            raise DataError(
-                f"{name} holds NaN or infinity in {int(bad.sum())} of {len(tensor)} rows, first in row {row}: "
-                "drop or impute those rows."
-            )
-    return tensor
-
-
-def _targets(value: object, name: str, n: int, inputs: str, X: AnyInputs, loss: Loss) -> tuple[Tensor, tuple[int, ...]]:
-    """The targets as they are stored, and the axes of a row."""
-    y = _tensor(value, name)
-    row_shape = tuple(y.shape[1:])
-    if len(y) != n:
-        raise DataError(f"{name} has {len(y)} rows and {inputs} has {n}: one target per input is expected.")
-    is_class = loss.takes_classes and not y.is_floating_point()
-    y = y.reshape(len(y), -1)
-    if is_class:
-        y = y.long()
-        y = y[:, 0] if y.shape[1] == 1 else y
-    elif not y.is_floating_point():
-        types = (t.dtype for t in tensors_of(X) if t.is_floating_point())
-        y = y.to(next(types, torch.get_default_dtype()))
-    loss.check(y, name)
-    return y, row_shape
-
-
-def _classes(given: object, loss: Loss, numbers: dict[str, Tensor | None]) -> tuple[Any, ...]:
-    """The labels of all classes, where class numbers are within them."""
-    weights = loss.weight if isinstance(loss, CrossEntropy) else None
-    labels: tuple[Any, ...]
-    if given is None:
-        largest = max(int(y.max()) for y in numbers.values() if y is not None)
-        labels = tuple(range(max(largest + 1, 2) if weights is None else len(weights)))
-    else:
-        labels = tuple(range(given)) if isinstance(given, int) else tuple(given)  # type: ignore[arg-type]
-    ignored = loss.ignored if isinstance(loss, CrossEntropy) else -100
-    for name, y in numbers.items():
-        if y is None:
-            continue
-        bad = ((y < 0) & (y != ignored)) | (y >= len(labels))
-        if bool(bad.any()):
-            row = int(bad.reshape(len(y), -1).any(dim=1).nonzero()[0, 0])
-            raise DataError(
-                f"{name} has class number {int(y[bad][0])} in row {row}; expected 0 to {len(labels) - 1}, for "
-                f"{len(labels)} classes. Count classes from 0, or pass classes= with all of them."
-            )
-    return labels
-
-
-def _check_weights(loss: Loss, outputs: int) -> None:
-    """Refuse weights of another number of classes or outputs."""
-    for name in ("weight", "positive", "variance"):
-        values = getattr(loss, name, None)
-        if isinstance(values, tuple) and len(values) != outputs:
-            raise DataError(
-                f"the loss {loss!r} has {len(values)} numbers for {name}; expected {outputs}, one for each output."
-            )
-
-
-def _check_amounts(given: object, y: Tensor) -> None:
-    """Refuse class numbers, which the mean square error would take for amounts: integers of few values, three or more.
-
-    Two values are two classes as they are, on either side of the middle.
-    """
-    if y.shape[1] != 1 or as_tensor(given, "y").is_floating_point():
-        return
-    values = y.unique()
-    k = len(values)
-    is_counted = torch.equal(values, torch.arange(k).to(values))
-    if not 3 <= k <= len(y) // 2 or (k > MOST_CLASSES and not is_counted):
-        return
-    listed = ", ".join(f"{v:g}" for v in values[:4].tolist()) + (", …" if k > 4 else "")
-    numbers = "torch.as_tensor(y).long()" if is_counted else "torch.unique(torch.as_tensor(y), return_inverse=True)[1]"
-    raise DataError(
-        f"y holds the integers {listed}: {k} different ones in {len(y)} rows, which the mean square error takes for "
-        f"amounts. For classes pass loss=torch.nn.CrossEntropyLoss() with y = {numbers}, or a target for each, "
-        f"y = 2.0 * torch.nn.functional.one_hot({numbers}) - 1, with as many outputs of the network; if they are "
-        "amounts, torch.as_tensor(y).float()."
-    )
-
-
-def _check_index(X: object, y: object, x_name: str, y_name: str) -> None:
-    """Refuse a data frame and a series whose rows have other labels."""
-    if is_frame(X) and is_frame(y) and not X.index.equals(y.index):  # type: ignore[attr-defined]
-        raise DataError(
-            f"the index of {y_name} is not that of {x_name}: pass {y_name}.loc[{x_name}.index], or, where the rows "
-            f"belong together in their order, {y_name}.to_numpy()."
-        )
-
-
-def _same_rows(X: AnyInputs, X_test: AnyInputs) -> None:
-    tests, trains = named_tensors(X_test, "X_test"), named_tensors(X, "X")
-    if {label.removeprefix("X_test") for label in tests} != {label.removeprefix("X") for label in trains}:
-        raise DataError(f"X_test is {described(X_test)} and X is {described(X)}: pass the same arguments for both.")
-    for label, train in trains.items():
-        test_label = f"X_test{label.removeprefix('X')}"
-        test = tests[test_label]
-        if train.shape[1:] != test.shape[1:]:
-            raise DataError(
-                f"the rows of {test_label} have shape {tuple(test.shape[1:])} and those of {label} "
-                f"{tuple(train.shape[1:])}: preprocess both alike."
-            )
-        if train.dtype != test.dtype:
-            raise DataError(
-                f"{label} is {train.dtype} and {test_label} {test.dtype}: convert one, for example "
-                f"{test_label}.to({label}.dtype)."
-            )
-        if train.device != test.device:
-            raise DataError(f"{label} is on {train.device} and {test_label} on {test.device}: move them to one device.")

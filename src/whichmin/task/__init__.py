@@ -1,0 +1,5 @@
+"""A task: what the network is trained on and where its predictions are looked at."""
+
+from whichmin.task.task import Task
+
+__all__ = ["Task"]
