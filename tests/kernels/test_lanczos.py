@@ -119,6 +119,27 @@ def test_a_large_singular_kernel_is_inverted_in_its_range(monkeypatch):
     assert np.abs(large(K).outside(v[:, 0]) - small.outside(v[:, 0])).max() < 1e-9
 
 
+@pytest.mark.parametrize("rank", [30, 70], ids=str)
+def test_zeros_are_solved_too(monkeypatch, rank):
+    """As of a network that starts at zero, beside other right-hand sides."""
+    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)
+    K, _, _ = kernel(70, rank=rank)
+    v = np.zeros((70, 2))
+    assert not large(K).solve(v).any()
+    v[:, 1] = K @ np.arange(70.0)
+    found = large(K).solve(v)
+    assert not found[:, 0].any()
+    assert np.abs(K @ found[:, 1] - v[:, 1]).max() < 1e-9 * np.abs(v).max()
+
+
+def test_more_modes_beyond_a_limit_than_are_told():
+    K, values, _ = kernel(60, smallest=0.5)
+    found, Q = large(K).above(0.6)
+    assert len(found) == int((values > 0.6).sum()) > 32
+    assert np.abs(K @ Q - Q * found).max() < 1e-6
+
+
 def test_what_cannot_be_inverted_is_refused(monkeypatch):
     monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
     monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)

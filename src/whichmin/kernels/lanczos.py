@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -65,7 +65,10 @@ class LanczosSpace:
         while space.size < size and not space.is_invariant:
             scale = max(float(np.abs(space.projected).max()), 1e-300)
             large = space.residual[:, np.linalg.norm(space.residual, axis=0) > NEGLIGIBLE * scale]
-            space = space._with(apply, _orthonormal(large / scale, space.basis))
+            more = _orthonormal(large / scale, space.basis)
+            if not more.shape[1]:
+                return replace(space, residual=more)
+            space = space._with(apply, more)
         return space
 
     def _with(self, apply: Callable[[Array], Array], more: Array) -> Self:

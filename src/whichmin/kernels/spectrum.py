@@ -261,6 +261,8 @@ class Spectrum:
         if self.largest <= limit:
             return np.zeros(0), np.zeros((self.size, 0))
         values, Q = self._decomposition[:2] if not self.is_large else self._leading
+        if self.is_large and float(values[-1]) > limit:  # there are more of them
+            return self.decomposed().above(limit)
         return values[values > limit].numpy(), Q[:, values > limit].numpy()
 
     @property
@@ -323,21 +325,24 @@ class Spectrum:
             return self.decomposed().solve(v) if self.is_affordable else self._pseudo_inverse(v)
         x = self._cholesky.solve(v)
         x = x + self._cholesky.solve(v - self.apply(x))
-        missed = np.linalg.norm(v - self.apply(x))
-        if not missed <= 1e3 * self.missed * np.linalg.norm(v):
-            raise self._stagnates(float(missed / np.linalg.norm(v)))
+        missed = np.linalg.norm(v - self.apply(x), axis=0) / np.maximum(np.linalg.norm(v, axis=0), 1e-300)
+        if not np.max(missed) <= 1e3 * self.missed:
+            raise self._stagnates(float(np.max(missed)))
         return x
 
     def _pseudo_inverse(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K⁺v in a Lanczos space."""
         columns = v.reshape(len(v), -1)
+        if not columns.any():
+            return np.zeros_like(v)
+        scale = np.maximum(np.linalg.norm(columns, axis=0), 1e-300)
         space = self.lanczos(columns.T, FIRST_SPACE * columns.shape[1])
         while True:
             values, parts = np.linalg.eigh(space.projected)
             self._check_positive(float(values[0]), float(values[-1]))
             inverse = np.where(values > rank_cutoff(float(values[-1]), self.resolution), 1.0 / values, 0.0)
             y = parts @ (inverse[:, None] * (parts.T @ (space.basis.T @ columns)))
-            missed = float((np.linalg.norm(space.missed(y), axis=0) / np.linalg.norm(columns, axis=0)).max())
+            missed = float((np.linalg.norm(space.missed(y), axis=0) / scale).max())
             if space.is_invariant or missed <= 1e3 * self.missed:
                 return (space.basis @ y).reshape(v.shape)
             if space.size >= LARGEST_SPACE:
@@ -381,6 +386,8 @@ class Spectrum:
         Returns:
             (N·C,).
         """
+        if self.is_large and not change.any():
+            return np.zeros_like(change)
         if self.is_large:
             space = self.lanczos(np.stack([change, before]), 2 * FIRST_SPACE)
             while True:

@@ -89,6 +89,18 @@ def test_the_first_time_below_a_loss(name):
     assert large.first_below(1e-300) == dense.first_below(1e-300)
 
 
+def test_where_nothing_moves():
+    described = rule(RULES["heavy ball"])
+    start = start_of(described, most=8)
+    motion = described.motion(replace(start, residual=np.zeros(N)))
+    assert isinstance(motion, LanczosMotion)
+    for t in (0, 5, math.inf):
+        assert not motion.residual(t).any()
+        assert not motion.coefficients(t).any()
+    assert motion.displacement(5) == 0
+    assert not start.spectrum.suppressed(np.zeros(N), start.residual, start.residual).any()
+
+
 def test_lengths():
     dense, large = pair(rule(RULES["heavy ball"]), moving=True)
     for found, expected in zip(large.travelled(100.0), dense.travelled(100.0), strict=True):

@@ -16,7 +16,7 @@ import torch
 
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.errors import SingularKernelError
-from whichmin.kernels.lanczos import LanczosSpace
+from whichmin.kernels.lanczos import LanczosSpace, probe
 from whichmin.kernels.spectrum import FIRST_SPACE, LARGEST_SPACE, decompose
 from whichmin.losses import Array
 
@@ -38,6 +38,8 @@ class LanczosMotion(Motion):
         self._settled = 0.0
         vectors = np.concatenate([start.residual[None], start.pushed])
         block = int(np.count_nonzero(np.abs(vectors).max(axis=1)))
+        if not block:  # nothing moves, in whichever space
+            vectors, block = probe(len(start.residual))[None], 1
         self._use(start.spectrum.lanczos(vectors, block * FIRST_SPACE))
 
     def _use(self, space: LanczosSpace) -> None:

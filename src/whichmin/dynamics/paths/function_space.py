@@ -140,10 +140,11 @@ class FunctionSpacePredictor(Predictor):
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
+        is_close = self._is_close(features)
         (error, loss), notes = self._one_shot_errors(features, c, step, train[-1], test[-1]), ()
         if not error <= MEANINGLESS * (self.scale + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
-        is_close, steps_error = self._is_close(features), self._steps_error(loss)
+        steps_error = self._steps_error(loss)
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
