@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from whichmin.dynamics.prediction import Certificate, Prediction
     from whichmin.kernels.kernel import tangent_kernel
     from whichmin.kernels.linearize import Tangent
+    from whichmin.kernels.modes import Spectrum
     from whichmin.kernels.operator import kernel_operator
-    from whichmin.kernels.spectrum import Spectrum, spectrum
+    from whichmin.kernels.spectrum import spectrum
     from whichmin.mitigation.mitigate import mitigate
     from whichmin.mitigation.mitigation import Mitigation
     from whichmin.recipe.recipe import Recipe
@@ -43,7 +44,7 @@ _HOME = {
     "kernel_operator": "whichmin.kernels.operator",
     "Tangent": "whichmin.kernels.linearize",
     "spectrum": "whichmin.kernels.spectrum",
-    "Spectrum": "whichmin.kernels.spectrum",
+    "Spectrum": "whichmin.kernels.modes",
     "predict": "whichmin.dynamics.predict",
     "Prediction": "whichmin.dynamics.prediction",
     "Certificate": "whichmin.dynamics.prediction",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 
 #: The terms of the linearized network, in the order in which :func:`linearized_terms` returns them.
 LINEARIZED_TERMS = ("interpolant", "initialization", "geometry", "history", "decay", "unconverged")

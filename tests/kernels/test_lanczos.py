@@ -10,7 +10,8 @@ import whichmin as wm
 from whichmin.errors import InputError, SingularKernelError
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.lanczos import LanczosSpace
-from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
+from whichmin.kernels.large import LargeSpectrum
+from whichmin.kernels.spectrum import decompose, undecomposed
 
 EPS = float(np.finfo(np.float64).eps)
 
@@ -84,8 +85,8 @@ def test_cholesky_and_the_smallest_eigenvalue():
 def test_a_large_kernel_answers_as_a_decomposed_one():
     K, values, _ = kernel(80)
     small, big = decompose(torch.from_numpy(K), 2.0 / 80, EPS), large(K)
-    assert big.is_large
-    assert not small.is_large
+    assert isinstance(big, LargeSpectrum)
+    assert not isinstance(small, LargeSpectrum)
     v = np.random.default_rng(3).standard_normal(80)
     after = np.exp(-3 * values)[::-1] * v
     assert np.abs(big.solve(v) - small.solve(v)).max() < 1e-9 * np.abs(small.solve(v)).max()
@@ -112,8 +113,8 @@ def test_a_large_singular_kernel_is_inverted_in_its_range(monkeypatch):
     v = np.random.default_rng(5).standard_normal((70, 2))
     assert big.rank == small.rank == 30
     assert np.abs(K @ (big.solve(v) - small.solve(v))).max() < 1e-9
-    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)  # nor are all its modes affordable
+    monkeypatch.setattr("whichmin.kernels.large.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)  # nor are all its modes affordable
     assert not large(K).is_affordable
     assert np.abs(K @ (large(K).solve(v) - small.solve(v))).max() < 1e-9
     assert np.abs(large(K).outside(v[:, 0]) - small.outside(v[:, 0])).max() < 1e-9
@@ -122,8 +123,8 @@ def test_a_large_singular_kernel_is_inverted_in_its_range(monkeypatch):
 @pytest.mark.parametrize("rank", [30, 70], ids=str)
 def test_zeros_are_solved_too(monkeypatch, rank):
     """As of a network that starts at zero, beside other right-hand sides."""
-    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)
+    monkeypatch.setattr("whichmin.kernels.large.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)
     K, _, _ = kernel(70, rank=rank)
     v = np.zeros((70, 2))
     assert not large(K).solve(v).any()
@@ -141,17 +142,17 @@ def test_more_modes_beyond_a_limit_than_are_told():
 
 
 def test_what_cannot_be_inverted_is_refused(monkeypatch):
-    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.LARGEST_SPACE", 30)
+    monkeypatch.setattr("whichmin.kernels.large.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)
+    monkeypatch.setattr("whichmin.kernels.large.LARGEST_SPACE", 30)
     K, _, _ = kernel(200, smallest=1e-17)
     with pytest.raises(SingularKernelError, match="cannot be inverted"):
         large(K).solve(np.ones(200))
 
 
 def test_the_largest_eigenvalues_of_a_kernel_without_all(monkeypatch):
-    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)
+    monkeypatch.setattr("whichmin.kernels.large.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)
     K, values, _ = kernel(300)
     found = large(K)
     assert len(found.eigenvalues) == len(found.vectors.T) == 32
@@ -176,15 +177,16 @@ def test_a_matrix_that_is_not_positive_is_refused_at_any_size():
 def test_products_block_by_block(monkeypatch):
     K, _, _ = kernel(70)
     single = torch.from_numpy(K).float()
-    monkeypatch.setattr("whichmin.kernels.spectrum.HELD", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.ROWS", 16)
+    monkeypatch.setattr("whichmin.kernels.large.HELD", 8)
+    monkeypatch.setattr("whichmin.kernels.large.ROWS", 16)
     v = np.random.default_rng(6).standard_normal((70, 2))
-    assert np.abs(Spectrum(single, 1.0, 1e-7).apply(v) - single.double().numpy() @ v).max() < 1e-14
+    assert np.abs(LargeSpectrum(single, 1.0, 1e-7).apply(v) - single.double().numpy() @ v).max() < 1e-14
 
 
 def test_spectrum_of_a_large_kernel_is_public(monkeypatch):
-    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
-    monkeypatch.setattr("whichmin.kernels.spectrum.SHOWN", 8)
+    for module in ("large", "spectrum"):
+        monkeypatch.setattr(f"whichmin.kernels.{module}.COMPLETE", 8)
+    monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)
     K, values, _ = kernel(60)
     found = wm.spectrum(K)
     assert found.eigenvalues.numpy() == pytest.approx(values[:32], abs=1e-9)

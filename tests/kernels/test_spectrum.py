@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 import whichmin as wm
 from whichmin.errors import InputError
-from whichmin.kernels.spectrum import decompose, rank_cutoff, rounding_unit
+from whichmin.kernels.modes import rank_cutoff, rounding_unit
+from whichmin.kernels.spectrum import decompose
 
 
 def kernel(values, dtype=torch.float64):

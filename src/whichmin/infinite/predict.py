@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
 from whichmin.inputs import single_tensor
-from whichmin.kernels.spectrum import Spectrum, decompose, rounding_unit
+from whichmin.kernels.modes import Spectrum, rounding_unit
+from whichmin.kernels.spectrum import decompose
 from whichmin.results import Result, by_point
 from whichmin.task import Task
 from whichmin.terms import Interpolator
@@ -85,7 +86,7 @@ def predict(
 
     (Lee et al. 2019, eqs. 13–15; all networks' weights trained). In the loss and units of ``torch.nn.MSELoss()`` and
     ``torch.optim.SGD``. Costs five kernels and one eigendecomposition of Θ, N³. Eigenvalues up to
-    :func:`whichmin.kernels.spectrum.rank_cutoff` count as zero; what of the targets they carry is ``unreached``.
+    :func:`whichmin.kernels.modes.rank_cutoff` count as zero; what of the targets they carry is ``unreached``.
 
     Args:
         network: a :class:`FullyConnected` or another object with ``ntk`` and ``nngp``, or a model for :func:`describe`.

@@ -14,7 +14,7 @@ from torch import Tensor
 from whichmin.errors import MemoryPlanError
 from whichmin.kernels.cg import Preconditioner, conjugate_gradients
 from whichmin.kernels.cholesky import Cholesky
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.large import LargeSpectrum
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.tangent.memory import size as readable
 
@@ -29,8 +29,8 @@ KNOWN = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class StoredSpectrum(Spectrum):
-    """As :class:`Spectrum`, of a kernel in tiles on disk, which is positive definite.
+class StoredSpectrum(LargeSpectrum):
+    """As :class:`LargeSpectrum`, of a kernel in tiles on disk, which is positive definite.
 
     Each product reads all tiles once.
 
@@ -44,7 +44,7 @@ class StoredSpectrum(Spectrum):
     def on_disk(cls, tiles: KernelTiles, gamma: float) -> StoredSpectrum:
         """Of these tiles, with γ of the loss."""
         eps = torch.finfo(tiles.dtype).eps
-        return cls(torch.empty(0, 0), gamma, eps, 0, tiles)
+        return cls(torch.empty(0, 0), gamma, eps, tiles)
 
     @property
     def kernel(self) -> KernelTiles:  # pyright: ignore[reportIncompatibleMethodOverride]

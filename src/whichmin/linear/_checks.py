@@ -14,7 +14,7 @@ from torch import Tensor
 
 from whichmin.arrays import as_tensor
 from whichmin.errors import DataError, ModelError
-from whichmin.kernels.spectrum import rank_cutoff, rounding_unit
+from whichmin.kernels.modes import rank_cutoff, rounding_unit
 
 Array = NDArray[np.float64]
 

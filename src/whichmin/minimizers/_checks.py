@@ -7,7 +7,7 @@ from torch import Tensor
 
 from whichmin.arrays import as_tensor
 from whichmin.errors import DataError
-from whichmin.kernels.spectrum import rounding_unit
+from whichmin.kernels.modes import rounding_unit
 
 
 def rounding(value: Tensor) -> float:

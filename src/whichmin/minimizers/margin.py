@@ -10,7 +10,8 @@ from torch import Tensor
 
 from whichmin.errors import DataError, SingularKernelError
 from whichmin.kernels.layout import to_matrix
-from whichmin.kernels.spectrum import Spectrum, rank_cutoff, rounding_unit, spectrum
+from whichmin.kernels.modes import Spectrum, rank_cutoff, rounding_unit
+from whichmin.kernels.spectrum import spectrum
 from whichmin.minimizers._checks import check_kernels, real, targets
 from whichmin.terms import Interpolator
 

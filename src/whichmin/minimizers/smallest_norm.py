@@ -9,7 +9,8 @@ from torch import Tensor
 
 from whichmin.errors import DataError, SingularKernelError
 from whichmin.kernels.layout import to_matrix
-from whichmin.kernels.spectrum import decompose, rank_cutoff
+from whichmin.kernels.modes import rank_cutoff
+from whichmin.kernels.spectrum import decompose
 from whichmin.losses import MeanSquaredError
 from whichmin.minimizers._checks import check_kernels, real, rounding, targets
 from whichmin.terms import Interpolator

@@ -18,7 +18,8 @@ from whichmin.errors import WhichminError
 from whichmin.inputs import Inputs, Output
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.linearize import Tangent
-from whichmin.kernels.spectrum import Spectrum, lazy_spectrum
+from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.mitigation.networks import Composed, SubtractedNetwork
 from whichmin.mitigation.outcome import Outcome
 from whichmin.mitigation.significance import paired_p, row_losses

@@ -16,7 +16,7 @@ from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.recipe.schedule import Schedule
 
 ALL_ROWS = np.arange(2)

@@ -125,9 +125,8 @@ def test_modes_beyond_the_limit_of_stability(name):
         described = rule(RULES[name], course)
         starts = [start_of(described, most=most) for most in (10**6, 8)]
         factor = 3.0 * described.largest_stable(0, 2.0 / N) / starts[0].spectrum.largest
-        raised = [
-            replace(s, spectrum=undecomposed(factor * s.spectrum.of, 2.0 / N, 2e-16, s.spectrum.most)) for s in starts
-        ]
+        spectra = [undecomposed(factor * starts[0].spectrum.of, 2.0 / N, 2e-16, most) for most in (10**6, 8)]
+        raised = [replace(s, spectrum=spectrum) for s, spectrum in zip(starts, spectra, strict=True)]
         if course in ("batches", "both"):
             half = lambda k: np.arange(N)[k % 2 :: 2]  # noqa: E731
             described = replace(described, schedule=replace(described.schedule, batches=half))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
+import whichmin as wm
 from oracles.linear_rules import mlp_problem
-from whichmin.dynamics.paths.edge import BELOW_EDGE, SLACK, back_to_the_edge
+from whichmin.dynamics.paths.edge import BELOW_EDGE, SLACK, back_to_the_edge, largest_eigenvalue
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.recipe.schedule import Schedule
@@ -60,3 +62,32 @@ def test_without_projection_it_is_only_said():
     assert beyond
     assert float(spectrum.eigenvalues[0]) == pytest.approx(largest, rel=1e-12)
     assert all(torch.equal(v, before[n]) for n, v in network.values().items())
+
+
+@pytest.mark.parametrize("metric", [False, True])
+@pytest.mark.parametrize("convolved", [False, True])
+def test_the_largest_eigenvalue_from_products(monkeypatch, metric, convolved):
+    """Of many outputs no kernel is formed: λ_max to a thousandth from products with J and Jᵀ."""
+    network, _, _, features, D, _ = outgrown(0.95, metric)
+    if convolved:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv1d(1, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2)).double()
+        X = torch.randn(8, 1, 6, dtype=torch.float64)
+        network = MovingNetwork(model, wm.Task(X, torch.randn(8, 2, dtype=torch.float64)))
+        features, _ = network.start()
+        D = {n: 0.5 + p.detach().abs() for n, p in network.parameters.items()} if metric else None
+    formed = largest_eigenvalue(features, D)
+    monkeypatch.setattr("whichmin.dynamics.paths.edge.COMPLETE", 4)
+    assert largest_eigenvalue(features, D) == pytest.approx(formed, rel=1e-3)
+
+
+def test_a_dead_network_has_none():
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
+    for p in model.parameters():
+        nn.init.zeros_(p)
+    nn.init.constant_(model[0].bias, -1.0)
+    alive = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 1, bias=False)).double()
+    network = MovingNetwork(alive, wm.Task(torch.randn(5, 3).double(), torch.randn(5).double()))
+    network.start()
+    network.model.load_state_dict(model.state_dict())
+    assert largest_eigenvalue(network.features()) == 0

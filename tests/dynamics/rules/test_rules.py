@@ -29,7 +29,7 @@ from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.dynamics.rules.rmsprop import RMSprop
 from whichmin.errors import OptimizerError
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.optimizers import HigherMomentum, Nesterov, Preconditioned
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Schedule

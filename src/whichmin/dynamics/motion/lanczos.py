@@ -17,7 +17,8 @@ import torch
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.errors import SingularKernelError
 from whichmin.kernels.lanczos import LanczosSpace, probe
-from whichmin.kernels.spectrum import FIRST_SPACE, LARGEST_SPACE, decompose
+from whichmin.kernels.large import FIRST_SPACE, LARGEST_SPACE, LargeSpectrum
+from whichmin.kernels.spectrum import decompose
 from whichmin.losses import Array
 
 #: Kernels that are small enough to be decomposed are where the space would take this part of their rows.
@@ -29,22 +30,23 @@ class LanczosMotion(Motion):
 
     Args:
         start: where it starts.
+        spectrum: that of its kernel.
         make: the motion from a start whose spectrum is small.
     """
 
-    def __init__(self, start: Start, make: Callable[[Start], Motion]) -> None:
+    def __init__(self, start: Start, spectrum: LargeSpectrum, make: Callable[[Start], Motion]) -> None:
         super().__init__(start)
+        self._spectrum = spectrum
         self._make = make
         self._settled = 0.0
         vectors = np.concatenate([start.residual[None], start.pushed])
         block = int(np.count_nonzero(np.abs(vectors).max(axis=1)))
         if not block:  # nothing moves, in whichever space
             vectors, block = probe(len(start.residual))[None], 1
-        self._use(start.spectrum.lanczos(vectors, block * FIRST_SPACE))
+        self._use(spectrum.lanczos(vectors, block * FIRST_SPACE))
 
     def _use(self, space: LanczosSpace) -> None:
-        start, V = self.start, space.basis
-        spectrum = start.spectrum
+        start, spectrum, V = self.start, self._spectrum, space.basis
         if spectrum.is_affordable and space.size > PART * len(V) and not space.is_invariant:
             self._space, self._inner = None, self._make(replace(start, spectrum=spectrum.decomposed()))
             return
@@ -66,7 +68,7 @@ class LanczosMotion(Motion):
         while t > self._settled and self._space is not None and not self._space.is_invariant:
             missed = self._space.defect(self._inner.coefficients(t)[0])
             size = float(np.linalg.norm(self.start.residual))
-            if missed <= self.start.spectrum.missed * size:
+            if missed <= self._spectrum.missed * size:
                 break
             if self._space.size >= LARGEST_SPACE:
                 raise SingularKernelError(
@@ -74,7 +76,7 @@ class LanczosMotion(Motion):
                     f"space of {self._space.size} dimensions misses {missed / size:.1g} of the residual. Ask for fewer "
                     "steps, or compute the network in double precision: model.double()."
                 )
-            self._use(self.start.spectrum.more(self._space))
+            self._use(self._spectrum.more(self._space))
         self._settled = max(self._settled, t)
         return self._inner
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from whichmin.dynamics.motion.search import first_time
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Array, Objective
 
 #: The length of a trajectory is summed over this many times.

@@ -13,7 +13,9 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.lanczos import LanczosSpace, probe
-from whichmin.kernels.spectrum import COMPLETE, Spectrum, rounding_unit, undecomposed
+from whichmin.kernels.large import COMPLETE
+from whichmin.kernels.modes import Spectrum, rounding_unit
+from whichmin.kernels.spectrum import undecomposed
 from whichmin.losses import Array, Objective
 from whichmin.tangent.features import Features
 from whichmin.tangent.metric import Metric

@@ -13,7 +13,7 @@ from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Objective
 from whichmin.tangent.features import Features
 from whichmin.terms import Interpolator, linearized_terms

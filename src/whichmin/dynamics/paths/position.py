@@ -14,8 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.errors import ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
+from whichmin.kernels.large import HELD, bytes_per_entry
 from whichmin.kernels.layout import matrix_rows
-from whichmin.kernels.spectrum import HELD, Spectrum, bytes_per_entry, undecomposed
+from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.spectrum import undecomposed
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.recipe.describe import digest

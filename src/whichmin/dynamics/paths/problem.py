@@ -10,7 +10,7 @@ from torch import Tensor
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.rule import Rule
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Objective
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.features import Features

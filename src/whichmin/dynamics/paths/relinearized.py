@@ -23,7 +23,7 @@ from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Array, Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features

@@ -17,7 +17,8 @@ from whichmin.dynamics.motion.lanczos import LanczosMotion
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
 from whichmin.dynamics.rules.rule import Convergence, Rule
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.large import LargeSpectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Array
 from whichmin.recipe.schedule import Schedule
 
@@ -175,8 +176,8 @@ class LinearRule(Rule, ABC):
     def motion(self, start: Start) -> Motion:
         """The motion from there, in closed form where every step is the same, else step by step."""
         of_modes = start.objective.loss.is_quadratic and (self.flow or self.schedule.batches is None)
-        if start.spectrum.is_large and of_modes:
-            return LanczosMotion(start, self._motion)
+        if of_modes and isinstance(start.spectrum, LargeSpectrum):
+            return LanczosMotion(start, start.spectrum, self._motion)
         return self._motion(start)
 
     def _motion(self, start: Start) -> Motion:

@@ -13,7 +13,7 @@ from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import OptimizerError
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Array
 
 

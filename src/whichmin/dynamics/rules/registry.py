@@ -8,7 +8,7 @@ import torch
 
 from whichmin.dynamics.rules.rule import Rule
 from whichmin.errors import OptimizerError
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 from whichmin.optimizers.registry import REGISTRY, facts_of, resolve
 from whichmin.recipe.build import check_lr
 from whichmin.recipe.recipe import Recipe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from whichmin.kernels.spectrum import Spectrum
+from whichmin.kernels.modes import Spectrum
 
 
 @dataclass(frozen=True)

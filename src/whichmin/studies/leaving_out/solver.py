@@ -25,7 +25,8 @@ from whichmin.dynamics.prepare import prepare
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.errors import DivergenceError, InputError, SingularKernelError
-from whichmin.kernels.spectrum import Spectrum, decompose, undecomposed
+from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.spectrum import decompose, undecomposed
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches
 from whichmin.studies.leaving_out.groups import Group
