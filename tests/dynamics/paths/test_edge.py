@@ -77,7 +77,7 @@ def test_the_largest_eigenvalue_from_products(monkeypatch, metric, convolved):
         features, _ = network.start()
         D = {n: 0.5 + p.detach().abs() for n, p in network.parameters.items()} if metric else None
     formed = largest_eigenvalue(features, D)
-    monkeypatch.setattr("whichmin.dynamics.paths.edge.COMPLETE", 4)
+    monkeypatch.setattr("whichmin.dynamics.paths.edge.FORMED", 4)
     assert largest_eigenvalue(features, D) == pytest.approx(formed, rel=1e-3)
 
 

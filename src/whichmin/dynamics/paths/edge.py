@@ -13,7 +13,6 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.lanczos import LanczosSpace, probe
-from whichmin.kernels.large import COMPLETE
 from whichmin.kernels.modes import Spectrum, rounding_unit
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.losses import Array, Objective
@@ -32,6 +31,8 @@ BELOW_EDGE = 0.99
 SMALL = 12
 #: Its relative precision otherwise.
 PRECISION = 1e-3
+#: Kernels of more outputs are not formed for their largest eigenvalue: at 9,000 that takes 5 s, products with J 34.
+FORMED = 12_288
 #: So many Newton steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
 
@@ -39,7 +40,7 @@ EDGE_STEPS = 3
 def largest_eigenvalue(features: Features, metric: Metric | None = None) -> float:
     """λ_max of J D Jᵀ; of many outputs to ``PRECISION``, from products with J and Jᵀ."""
     n = features.outputs.numel()
-    if n <= COMPLETE:
+    if n <= FORMED:
         K = features.gram(metric=metric)
         return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest if bool(K.any()) else 0.0
 
