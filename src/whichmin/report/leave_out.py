@@ -55,22 +55,25 @@ def finding(found: LeftOut) -> list[str]:
     if not count:
         return ["No group was predicted."]
     what = "training rows, each left out alone" if found.is_each else "groups of training rows"
+    error = float(found.error[known].median())
+    off = f"a prediction may be off by {number(error, 2)}" if error else "most were trained for real without it"
     said = [
         f"Of {count:,} {what}, leaving one out moves the test outputs by {number(float(effect.mean()), 2)} on average "
-        f"and {number(float(effect.max()), 2)} at most (root mean squares); a prediction may be off by "
-        f"{number(float(found.error[known].median()), 2)}."
+        f"and {number(float(effect.max()), 2)} at most (root mean squares); {off}."
     ]
     flips = found.flips[known].any(dim=0)
-    if Decision.of(found.task).classes:
+    if Decision.of(found.task).classes and bool(flips.any()):
         said.append(f"{int(flips.sum())} of {len(flips)} test points are decided differently without some of them.")
+    elif Decision.of(found.task).classes:
+        said.append(f"None of {len(flips)} test points is decided differently without any of them.")
     if found.task.y_test is not None:
         helped = int((found.loss_change[known] < 0).sum())
         best = int(found.loss_change.nan_to_num(nan=torch.inf).argmin())
-        lowest = f"; lowest, {number(float(found.test_loss[best]))}, without group {best}" if helped else ""
-        said.append(
-            f"Without {helped:,} of them the test error ({found.task.loss.label}) would be lower than the "
-            f"{number(found.full_loss)} of all rows{lowest}."
+        named = (
+            f"the test error ({found.task.loss.label}) would be lower than the {number(found.full_loss)} of all rows"
         )
+        lowest = f"; lowest, {number(float(found.test_loss[best]))}, without group {best}"
+        said.append(f"Without {helped:,} of them {named}{lowest}." if helped else f"Without none of them {named}.")
     return said
 
 
