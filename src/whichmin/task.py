@@ -31,6 +31,7 @@ from whichmin.inputs import (
 from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
 from whichmin.losses.cross_entropy import CrossEntropy
 from whichmin.losses.general import General
+from whichmin.shown import Shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ MOST_CLASSES = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(Shown):
     """Training inputs and targets, and test inputs with or without targets.
 
     Each is a tensor, an array, lists of numbers, or a data frame or series of numbers, which becomes torch's default

@@ -8,6 +8,7 @@ for what they need and do not know which it is.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,7 @@ from whichmin.errors import InputError, SingularKernelError
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.lanczos import LanczosSpace, probe
 from whichmin.losses import MeanSquaredError
+from whichmin.shown import Shown
 
 #: Eigenvalues of at most this many rounding units ε of the largest count as zero: rounding moves them by about one.
 CUTOFF = 10.0
@@ -64,7 +66,7 @@ def rounding_unit(dtype: torch.dtype) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Shown):
     """K = Q Λ Qᵀ in float64, and what follows from it for gradient descent on a quadratic loss.
 
     Nothing is computed before it is asked for; products with K need no decomposition.
@@ -81,6 +83,18 @@ class Spectrum:
     gamma: float
     eps: float
     most: int = COMPLETE
+
+    def _finding(self) -> Sequence[str]:
+        if "_decomposition" not in vars(self):
+            return ()
+        return (
+            f"A kernel of {self.size} training outputs and rank {self.rank}, with eigenvalues from {self.largest:.3g} "
+            f"to {self.smallest:.3g}: gradient descent converges below lr={self.max_lr:.3g}, fastest at "
+            f"{self.best_lr:.3g}.",
+        )
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"size": self.size, "gamma": self.gamma, "eps": self.eps, "decomposed": "_decomposition" in vars(self)}
 
     @property
     def size(self) -> int:

@@ -28,7 +28,17 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         "versions": [("whichmin", __version__), ("torch", torch.__version__), ("python", platform.python_version())],
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    return _templates().get_template(name).render(frame | dict(context))
+    return fill(name, frame | dict(context))
+
+
+def fill(name: str, context: Mapping[str, Any]) -> str:
+    """A template as text.
+
+    Args:
+        name: the template.
+        context: what it needs.
+    """
+    return _templates().get_template(name).render(context)
 
 
 @cache
