@@ -12,6 +12,7 @@ from typing import Any
 
 #: The most lines of a ``repr``, and the characters of one.
 LINES, WIDTH = 5, 110
+INDENT = "  "
 #: The most items that are listed of a container, and characters of a single value.
 ITEMS, CHARACTERS = 4, 60
 #: The module that makes panels for notebooks. It is imported by its name when a panel is first asked for, because it
@@ -32,7 +33,7 @@ class Shown:
             cls.__repr__ = cls.__repr__
 
     def __repr__(self) -> str:
-        return as_text(type(self).__name__, self._finding(), self._facts(), getattr(self, "notes", ()))
+        return as_text(type(self).__name__, self._finding(), self._facts(), self._remarks())
 
     def _repr_html_(self) -> str:
         """The panel that a notebook shows."""
@@ -48,6 +49,10 @@ class Shown:
         named = [field.name for field in dataclasses.fields(self) if field.repr and not field.name.startswith("_")]
         return {name: getattr(self, name) for name in named if name != "notes"}
 
+    def _remarks(self) -> Sequence[str]:
+        """What a reader should know: the notes of what has any."""
+        return getattr(self, "notes", ())
+
 
 def as_text(name: str, finding: Sequence[str], facts: Mapping[str, Any], notes: Sequence[str]) -> str:
     """The ``repr`` of an object, at most ``LINES`` lines.
@@ -62,10 +67,10 @@ def as_text(name: str, finding: Sequence[str], facts: Mapping[str, Any], notes: 
     if not finding and not notes:
         return _wrapped(f"{name}({listed})", LINES)
     parts = [_wrapped(f"<{name}: {' '.join(finding)}", 2) if finding else f"<{name}"]
-    parts += [textwrap.indent(_wrapped(listed, 2, ""), "  ")] if listed else []
+    parts += [_wrapped(listed, 2, first=INDENT)] if listed else []
     if notes:
         more = f" (1 of {len(notes)})" if len(notes) > 1 else ""
-        parts.append("  " + textwrap.shorten(f"note{more}: {notes[0]}", WIDTH - 3, placeholder=" …"))
+        parts.append(_wrapped(f"note{more}: {notes[0]}", 1, first=INDENT))
     return "\n".join(parts) + ">"
 
 
@@ -82,8 +87,8 @@ def brief(value: Any) -> str:
     if isinstance(value, partial):
         said = [brief(value.func), *map(brief, value.args), *(f"{k}={brief(v)}" for k, v in value.keywords.items())]
         return f"partial({', '.join(said)})"
-    if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
-        return value.__qualname__
+    if isinstance(value, type) or (callable(value) and hasattr(value, "__name__")):
+        return value.__name__
     if dataclasses.is_dataclass(value) and value.__dataclass_params__.repr:  # type: ignore[attr-defined]
         return f"{type(value).__name__}(…)"
     return textwrap.shorten(repr(value), CHARACTERS, placeholder="…")
@@ -94,6 +99,8 @@ def _listed(items: Sequence[str]) -> str:
     return ", ".join([*items[:ITEMS], *more])
 
 
-def _wrapped(text: str, lines: int, indent: str = "  ") -> str:
-    """The text on at most so many lines, the second and all after it indented."""
-    return "\n".join(textwrap.wrap(text, WIDTH, max_lines=lines, placeholder=" …", subsequent_indent=indent))
+def _wrapped(text: str, lines: int, first: str = "") -> str:
+    """The text on at most so many lines, indented by ``INDENT``, the first one by ``first``."""
+    return "\n".join(
+        textwrap.wrap(text, WIDTH, max_lines=lines, placeholder=" …", initial_indent=first, subsequent_indent=INDENT)
+    )

@@ -30,7 +30,7 @@ def panel_of(shown: Shown) -> str:
             "drawn": drawn,
             "table": _table(shown) if isinstance(shown, Result) and drawn is None else None,
             "facts": [(name, brief(value)) for name, value in shown._facts().items()],
-            "notes": list(getattr(shown, "notes", ())),
+            "notes": list(shown._remarks()),
         },
     )
 

@@ -95,6 +95,9 @@ class Recording(Result):
         losses = {"first_loss": first.loss, "last_loss": last.loss}
         return {"optimizer": self._optimizer_name, "phase": self._phase, "steps": self.steps} | losses
 
+    def _remarks(self) -> list[str]:
+        return self._notes
+
     @property
     def steps(self) -> int:
         """How many optimizer steps were made so far; those that a ``GradScaler`` skipped are left out."""
