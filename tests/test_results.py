@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import html
 import importlib
+import json
 import math
 import pkgutil
 import re
@@ -182,6 +183,9 @@ def test_saved_and_loaded_is_the_same(case, tmp_path):
     result.save(tmp_path / "result")
     loaded = type(result).load(tmp_path / "result")
     assert_same(result, loaded)
+    for config in (tmp_path / "result").rglob("config.json"):
+        written = json.loads(config.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert {"versions", "date"} < set(written)
     loaded.save(tmp_path / "again")
     assert_same(loaded, type(result).load(tmp_path / "again"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "result"]

@@ -109,8 +109,8 @@ def test_a_recorder_says_how_far_it_is():
     model, at = network(), task()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     recorder = wm.Recorder(model, optimizer, at)
-    assert repr(recorder) == "Recorder(optimizer='SGD', phase='new')"
-    assert "new" in recorder._repr_html_()
+    assert repr(recorder) == "Recorder(optimizer='SGD', phase='not entered')"
+    assert "not entered" in recorder._repr_html_()
     with recorder:
         assert repr(recorder).startswith("Recorder(optimizer='SGD', phase='recording', steps=0, first_loss=")
         torch.nn.functional.mse_loss(model(at.X), at.y).backward()
