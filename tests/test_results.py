@@ -79,6 +79,24 @@ def deep() -> linear.DeepFlow:
     return linear.deep_flow(weights, torch.randn(6, 3), torch.randn(6, 2), torch.linspace(0, 2, 9))
 
 
+MEASURED = ["validation", "validation_se", "validation_accuracy", "test", "test_se", "test_accuracy", "distance"]
+REMEDY = [
+    "method",
+    *(f"{name}_{kind}" for kind in ("predicted", "trained") for name in MEASURED),
+    *("error", "scale", "gain", "gain_error", "p", "significant"),
+    *("parameters", "passes", "extra_steps", "extra_seconds", "failure"),
+]
+
+
+def mitigated() -> wm.Mitigation:
+    methods = [wm.mitigation.ScaleSearch(scales=(0.7,)), "centered"]
+    g = torch.Generator().manual_seed(1)
+    validation = torch.randn(6, 3, generator=g), torch.randn(6, 2, generator=g)
+    return wm.mitigate(
+        network(), problem(), SGD, validation=validation, methods=methods, train="all", until=None, steps=20
+    )
+
+
 CASES: dict[type[Result], Case] = {
     wm.Prediction: Case(
         lambda: wm.predict(network(), problem(), SGD, steps=20, relinearize="never"),
@@ -94,9 +112,14 @@ CASES: dict[type[Result], Case] = {
     wm.Comparison: Case(
         make_comparison, ["one", "other", *(f"{name}_{kind}" for kind in ("predicted", "trained") for name in EFFECT)]
     ),
+    wm.Mitigation: Case(mitigated, REMEDY),
     wm.SeedSpread: Case(
         lambda: wm.seeds(lambda seed: network(seed), problem(), SGD, 3, steps=20),
         [*POINTS, "mean", "seed_std", "majority", "flip_probability", "target"],
+    ),
+    wm.LeftOut: Case(
+        lambda: wm.leave_out(network(), problem(), SGD, [[0, 1], [4]], steps=20, relinearize="never"),
+        ["group", "size", "rows", "test_loss", "loss_change", "flips", "effect", "error", "steps", "method"],
     ),
     wm.infinite.InfinitePrediction: Case(
         lambda: predict_infinite(FullyConnected(2), problem()), [*POINTS, "mean", "std"]

@@ -17,6 +17,7 @@ from torch import nn
 
 import whichmin as wm
 from whichmin.linear import Assumption, PowerFit
+from whichmin.mitigation.registry import METHODS
 from whichmin.results import Result
 from whichmin.shown import CHARACTERS, LINES, WIDTH, Shown, as_text, brief
 
@@ -35,6 +36,10 @@ def separator() -> wm.minimizers.MaxMargin:
     return wm.minimizers.max_margin(X @ X.T, X @ X.T, torch.tensor([1, 1, -1]))
 
 
+def outcome() -> wm.mitigation.Outcome:
+    return wm.mitigation.Outcome(torch.zeros(4, 1), None, 0.1, 1e-3, 20.0, 0.5, "path", reached=True)
+
+
 #: How to make one of each public class that is not a result; those are in test_results.
 EXAMPLES: dict[type, Callable[[], Shown]] = {
     wm.Task: task,
@@ -46,6 +51,11 @@ EXAMPLES: dict[type, Callable[[], Shown]] = {
     wm.infinite.Limit: lambda: wm.infinite.describe(network()),
     wm.infinite.Layer: lambda: wm.infinite.Layer(2.0, 0.0, 2.0, 0.0),
     wm.minimizers.MaxMargin: separator,
+    wm.mitigation.Gain: lambda: wm.mitigation.Gain(0.1, 0.01, 0.03, 0.05),
+    wm.mitigation.Outcome: outcome,
+    wm.mitigation.Remedy: lambda: wm.mitigation.Remedy("centered", outcome()),
+    wm.mitigation.Search: lambda: wm.mitigation.Search((1.0,), (outcome(),), (0.3,), (1.0,), 1, 0, "no more scales."),
+    **{method: method for method in METHODS.values()},
     PowerFit: lambda: PowerFit(0.5, -0.5, 0.01, -0.5, 2.0),
     Assumption: lambda: Assumption("width", True, "width 40 is enough."),
 }
@@ -65,7 +75,7 @@ def public() -> dict[str, Any]:
 def test_every_public_class_is_seen_in_a_few_lines():
     torch_shows = (nn.Module, torch.optim.Optimizer)
     classes = {value for value in public().values() if inspect.isclass(value) and not issubclass(value, torch_shows)}
-    classes = {cls for cls in classes if not issubclass(cls, BaseException)}
+    classes = {cls for cls in classes if not issubclass(cls, BaseException) and not inspect.isabstract(cls)}
     assert len(classes) > 15
     assert {cls for cls in classes if not issubclass(cls, Shown)} == set()
     assert {cls for cls in classes if not issubclass(cls, Result)} == set(EXAMPLES)

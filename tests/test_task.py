@@ -291,3 +291,18 @@ def test_amounts_and_two_classes_are_not():
     assert wm.Task(torch.randn(100, 3), 3 * (torch.arange(100) % 30)).outputs == 1, "thirty counts are no class numbers"
     assert wm.Task(X, torch.stack([torch.arange(6) % 3] * 2, 1)).outputs == 2, "one-hot rows are integers as well"
     assert wm.Task(X, torch.arange(6).float() % 3).outputs == 1
+
+
+def test_without_rows_everything_else_stays():
+    X, y = torch.arange(10.0).reshape(5, 2), torch.tensor([0, 2, 1, 2, 0])
+    task = wm.Task(X, y, X[:2], y[:2], loss=torch.nn.CrossEntropyLoss(), classes=("a", "b", "c"))
+    rest = task.without([3, 0])
+    assert torch.equal(rest.X, X[[1, 2, 4]])
+    assert rest.y.tolist() == [2, 1, 0]
+    assert rest.classes == ("a", "b", "c")
+    assert torch.equal(rest.X_test, task.X_test)
+    assert rest.loss == task.loss
+    assert task.n == 5
+    several = wm.Task({"a": X, "b": X + 1}, y.double(), {"a": X, "b": X}).without((1, 2, 3))
+    assert torch.equal(several.X["b"], X[[0, 4]] + 1)
+    assert torch.equal(task.only(torch.tensor([4, 4])).y, torch.tensor([0, 0]))

@@ -1,8 +1,9 @@
 """Which minimizer does my network converge to, what put it there, and how do I get a better one?
 
 ``predict`` says where training goes without training, ``train`` goes there for real, ``explain`` takes a network's test
-outputs apart into named terms that add up exactly, ``seeds`` and ``compare`` say how far initializations and ways to
-train lie apart. Names are imported when they are first used.
+outputs apart into named terms that add up exactly, ``mitigate`` says which remedy brings a better minimizer, ``seeds``
+and ``compare`` how far initializations and ways to train lie apart, ``leave_out`` where training would end without some
+of the rows. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from whichmin._lazy import lazily
 from whichmin._version import __version__
 
 if TYPE_CHECKING:
-    from whichmin import data, errors, infinite, linear, minimizers, networks, optimizers
+    from whichmin import data, errors, infinite, linear, minimizers, mitigation, networks, optimizers
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
@@ -22,9 +23,13 @@ if TYPE_CHECKING:
     from whichmin.kernels.linearize import Tangent
     from whichmin.kernels.operator import kernel_operator
     from whichmin.kernels.spectrum import Spectrum, spectrum
+    from whichmin.mitigation.mitigate import mitigate
+    from whichmin.mitigation.mitigation import Mitigation
     from whichmin.recipe.recipe import Recipe
     from whichmin.studies.compare import compare
     from whichmin.studies.comparison import Comparison
+    from whichmin.studies.leave_out import leave_out
+    from whichmin.studies.left_out import LeftOut
     from whichmin.studies.seed_spread import SeedSpread
     from whichmin.studies.seeds import seeds
     from whichmin.task import Task
@@ -49,16 +54,22 @@ _HOME = {
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
     "Comparison": "whichmin.studies.comparison",
+    "leave_out": "whichmin.studies.leave_out",
+    "LeftOut": "whichmin.studies.left_out",
+    "mitigate": "whichmin.mitigation.mitigate",
+    "Mitigation": "whichmin.mitigation.mitigation",
     "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
     "SeedSpread": "whichmin.studies.seed_spread",
 }
-_MODULES = ("data", "errors", "infinite", "linear", "minimizers", "networks", "optimizers")
+_MODULES = ("data", "errors", "infinite", "linear", "minimizers", "mitigation", "networks", "optimizers")
 
 __all__ = [
     "Certificate",
     "Comparison",
     "Explanation",
+    "LeftOut",
+    "Mitigation",
     "Prediction",
     "Recipe",
     "Recorder",
@@ -74,8 +85,11 @@ __all__ = [
     "explain",
     "infinite",
     "kernel_operator",
+    "leave_out",
     "linear",
     "minimizers",
+    "mitigate",
+    "mitigation",
     "networks",
     "optimizers",
     "predict",

@@ -285,6 +285,24 @@ def moved(X: AnyInputs, *args: Any, **kwargs: Any) -> Any:
     return mapped(X, move)
 
 
+def concatenated(first: AnyInputs, second: AnyInputs) -> Any:
+    """The rows of both, one below the other; the second inputs have the tensors of the first.
+
+    Raises:
+        DataError: they have other tensors, or rows of another shape.
+    """
+    one, other = named_tensors(first, "first"), named_tensors(second, "second")
+    shapes = [[tuple(t.shape[1:]) for t in tensors.values()] for tensors in (one, other)]
+    if argument_names(first) != argument_names(second) or shapes[0] != shapes[1]:
+        raise DataError(f"inputs {described(first)} do not go with {described(second)}: pass both alike.")
+    if not isinstance(first, Inputs):
+        return torch.cat([*one.values(), *other.values()])
+    if isinstance(first.tensors, dict):
+        assert isinstance(second, Inputs)
+        return Inputs({name: torch.cat([t, second.named(name)]) for name, t in first.tensors.items()}, first.output)
+    return Inputs(tuple(torch.cat(pair) for pair in zip(one.values(), other.values(), strict=True)), first.output)
+
+
 def in_types_of(X: AnyInputs, other: AnyInputs) -> Any:
     """Inputs in the types of others that have the same tensors."""
     types = {label: t.dtype for label, t in named_tensors(other, "").items()}

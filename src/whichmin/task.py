@@ -301,6 +301,16 @@ class Task(Shown):
                 return other, row
         return None
 
+    def only(self, rows: Tensor) -> Task:
+        """The task with some of its training rows, by number; test rows, loss and classes stay."""
+        return replace(self, X=self.X[rows.to(self.X.device)], y=self.y[rows.to(self.y.device)])
+
+    def without(self, rows: Sequence[int]) -> Task:
+        """The task without some of its training rows, by number; a loss that is a mean divides by what is left."""
+        kept = torch.ones(self.n, dtype=torch.bool)
+        kept[list(rows)] = False
+        return self.only(kept.nonzero()[:, 0])
+
     def to(self, *args: object, **kwargs: object) -> Task:
         """The task on another device or in another type, as ``Tensor.to``; integer inputs keep their type."""
 

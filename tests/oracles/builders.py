@@ -7,6 +7,8 @@ import torch
 from whichmin import Task
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.prediction import Certificate, Curve, Prediction
+from whichmin.mitigation import Mitigation, Outcome, Remedy, Search
+from whichmin.mitigation.mitigation import recommended
 from whichmin.report import Entry
 from whichmin.studies.comparison import Comparison, Failure
 from whichmin.training.run import Run
@@ -129,3 +131,47 @@ def make_comparison(trained: bool = True, seeds: int = 7, shifts: dict[str, floa
         failures = tuple(Failure("batches", seeds - 1, kind, "it diverged") for kind in kinds)
     notes, settings = ("a remark",), {"until": 1e-3, "steps": None, "tol": 0.02}
     return Comparison(task, predicted, errors, real if trained else None, steps, 0.05, 1.25, failures, notes, settings)
+
+
+def make_mitigation(
+    losses: dict[str, float] | None = None, *, train: bool = True, error: float = 1e-3, noise: float = 0.0
+) -> Mitigation:
+    """Remedies of given predicted validation losses; trained they are a tenth higher, on test points half as high.
+
+    Args:
+        losses: by method, ``as_it_is`` first.
+        train: whether all are trained.
+        error: of every prediction.
+        noise: how much the losses of points differ, each method's in another way.
+    """
+    task = make_task()
+    losses = {"as_it_is": 1.0, "scale_search": 0.16, "centered": 0.2} if losses is None else losses
+    g = torch.Generator().manual_seed(9)
+    assert task.y_test is not None
+    y = task.y_test.double()
+
+    def outcome(loss: float, way: str, steps: float) -> Outcome:
+        off = 1 + noise * torch.randn(y.shape, generator=g, dtype=torch.float64)
+        off = off / off.square().mean().sqrt() * math.sqrt(loss)
+        known = error if way == "relinearized" else 0.0
+        return Outcome(y + off, y + off * 0.5**0.5, known, 1e-5, steps, 0.1 * steps, way, True)  # type: ignore[arg-type]
+
+    remedies = []
+    for k, (name, loss) in enumerate(losses.items()):
+        predicted, trained = outcome(loss, "relinearized", 100.0 + 5 * k), outcome(1.1 * loss, "trained", 100.0 + 5 * k)
+        search = None
+        if name == "scale_search":
+            parts = (outcome(1.0, "relinearized", 100.0), predicted, outcome(0.3, "relinearized", 90.0))
+            reason = "the validation loss rises."
+            search = Search((1.0, 0.5, 0.25), parts, (1.0, loss, 0.3), (math.nan, 0.001, 0.9), 3, 1, reason)
+        is_centered = name == "centered"
+        remedies.append(
+            Remedy(name, predicted, trained if train else None, 100 * is_centered, 1.0 + is_centered, search=search)
+        )
+    level = 0.05
+    best = recommended(task, tuple(remedies), level)
+    interpolant = outcome(0.15, "linearized", 0.0)
+    settings = {"until": 1e-5, "train": "all" if train else "none"}
+    return Mitigation(
+        task, task, tuple(remedies), interpolant, best, level, 1.5, 0.1, notes=("a remark",), settings=settings
+    )

@@ -123,3 +123,29 @@ def test_verbs_take_a_recipe_in_place_of_keywords():
     for verb in (wm.predict, wm.train, wm.explain):
         with pytest.raises(InputError, match="got a Recipe and batch_size=3"):
             verb(model, task, recipe, batch_size=3)
+
+
+@pytest.mark.parametrize(("n", "batch_size"), [(11, 4), (6, 1), (9, 9), (9, None)])
+def test_without_rows_the_batches_are_those_of_all_rows_less_these(n, batch_size):
+    recipe, gone = wm.Recipe(partial(torch.optim.SGD, lr=0.1), batch_size, seed=3), (1, 4)
+    left = recipe.without(gone, n)
+    numbers = [i for i in range(n) if i not in gone]
+    assert left.steps_per_epoch(n - 2) == recipe.steps_per_epoch(n)
+    whole, rest = recipe.batches(n), left.batches(n - 2)
+    if batch_size is None or batch_size >= n:
+        assert whole is rest is None
+        return
+    for _, all_rows, some in zip(range(12), whole, rest, strict=False):
+        assert [numbers[i] for i in some.tolist()] == [i for i in all_rows.tolist() if i not in gone]
+        assert some.dtype == torch.int64
+
+
+def test_a_recipe_without_rows_is_another_one_and_knows_its_training_set():
+    parameters = {"w": torch.nn.Parameter(torch.ones(2))}
+    recipe = wm.Recipe(partial(torch.optim.SGD, lr=0.1), 3)
+    left = recipe.without((0,), 8)
+    assert left.describe(parameters) != recipe.describe(parameters) != recipe.without((1,), 8).describe(parameters)
+    assert left.describe(parameters) == recipe.without((0,), 8).describe(parameters)
+    with pytest.raises(InputError, match="for the 7 rows that were left, and got 8"):
+        left.batches(8)
+    assert dataclasses.replace(recipe, batch_size=None).without((0,), 8) == dataclasses.replace(recipe, batch_size=None)

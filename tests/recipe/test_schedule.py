@@ -55,7 +55,7 @@ def test_without_scheduler_and_batches_all_steps_are_alike():
 @pytest.mark.parametrize("outputs", [1, 3])
 def test_batches_are_those_of_training(outputs):
     task = wm.Task(torch.randn(7, 2), torch.randn(7, outputs))
-    batches, order = Batches(task, 3, 5), batch_order(7, 3, 5)
+    batches, order = Batches(batch_order(7, 3, 5), task.outputs), batch_order(7, 3, 5)
     expected = [next(order) for _ in range(8)]
     given = GivenBatches(expected, outputs)
     for k in (6, 0, *range(8)):

@@ -54,6 +54,26 @@ def test_it_is_the_plain_loop(factory, outputs):
     assert not run.converged
 
 
+@pytest.mark.parametrize("batch_size", [None, 2])
+def test_a_budget_of_seconds_ends_it_with_what_there_is(batch_size):
+    model, task = problem("over")
+    run = wm.train(model, task, sgd(1e-9), until=None, steps=10**9, budget=0.2, batch_size=batch_size)
+    assert 0 < run.steps < 10**9
+    assert run.reason == f"the budget of 0.2 s ran out after {run.steps} steps."
+    assert not run.converged
+    assert not run.interrupted
+    assert int(run.loss_steps[-1]) == run.steps
+    again = wm.train(model, task, sgd(1e-9), until=None, steps=run.steps, batch_size=batch_size)
+    assert torch.equal(run.test, again.test)
+
+
+@pytest.mark.parametrize("budget", [0, -1.0, float("nan"), "long"])
+def test_a_budget_is_positive(budget):
+    model, task = problem("over")
+    with pytest.raises(InputError, match="expected a positive number of seconds, or None"):
+        wm.train(model, task, sgd(0.1), budget=budget)
+
+
 def test_until_is_the_first_step_below():
     model, task = problem("over")
     losses = wm.train(model, task, sgd(0.1), until=None, steps=60).losses

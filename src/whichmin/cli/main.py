@@ -17,6 +17,8 @@ COMMANDS = (
     ("explain", "whichmin.cli.explain:explain", "Train for real, and take the test outputs apart into named terms."),
     ("predict", "whichmin.cli.predict:predict", "Say where training goes, without training."),
     ("compare", "whichmin.cli.compare:compare", "Whether optimizers and batch sizes reach different minimizers."),
+    ("mitigate", "whichmin.cli.mitigate:mitigate", "Which remedy brings a better minimizer, before it is trained."),
+    ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
 )
 
@@ -41,6 +43,8 @@ def build_app(named: str | None = None) -> App:
         # A line given here would also replace the command's own, longer help.
         app.command(path, name=name, help=None if name == named else line)
     app.register_install_completion_command(help="Complete this command line with the tab key in your shell.")
+
+    app.meta.suppress_keyboard_interrupt = False
 
     @app.meta.default
     def launch(

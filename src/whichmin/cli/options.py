@@ -43,6 +43,8 @@ _TOL_HELP = (
     "no outputs have the lowest loss."
 )
 _COUNTED = "100; of a table all rows"
+#: Widths of the hidden layers where many networks are predicted.
+_NARROW = (512,)
 
 
 def _option(field: str, text: str, default: str | None = None) -> Parameter:
@@ -131,6 +133,15 @@ class Question:
         """
         return Experiment.from_mapping(self._values() | _known(fixed), self._source)
 
+    def _with_defaults(self, defaults: dict[str, Any], said: dict[str, Any]) -> Experiment:
+        """The experiment with defaults that are not its own, and a narrower network."""
+        values = defaults | said
+        if values.get("loss", _DEFAULTS["loss"]) not in LEAST_AT_TARGETS and "until" not in said:
+            del values["until"]
+        if values.get("model") is None and values.get("network", "mlp") == "mlp":
+            values.setdefault("hidden", _NARROW)
+        return Experiment.from_mapping(values, self._source)
+
     @property
     def _source(self) -> str:
         return "the command line" if self.config is None else str(self.config)
@@ -152,7 +163,6 @@ _COMPARED: dict[str, Any] = {
     "tol": 2e-2,
     "train": False,
 }
-_COMPARED_HIDDEN = (512,)
 
 
 def _compared(field: str, text: str) -> Parameter:
@@ -190,16 +200,68 @@ class Comparing(Question):
             ConfigError: an unknown key, or a value that cannot be used.
         """
         said = self._values() | _known(fixed)
-        values = _COMPARED | said
-        if values.get("loss", _DEFAULTS["loss"]) not in LEAST_AT_TARGETS and "until" not in said:
-            del values["until"]
-        sizes = values.pop("batch_size", "none")
-        if values.get("model") is None and values.get("network", "mlp") == "mlp":
-            values.setdefault("hidden", _COMPARED_HIDDEN)
-        experiment = Experiment.from_mapping(values, self._source)
+        sizes = said.pop("batch_size", "none")
+        experiment = self._with_defaults(_COMPARED, said)
         several = sizes if isinstance(sizes, list | tuple) else _sizes(str(sizes))
         several = [None if size == "none" else size for size in several]
         return experiment, tuple(dataclasses.replace(experiment, batch_size=size).batch_size for size in several)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LeavingOut(Question):
+    """Options of an experiment of one initialization, number 0, and one optimizer."""
+
+    seeds: Annotated[int | None, Parameter(show=False)] = None
+
+    def single(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            ConfigError: several initializations or optimizers, an unknown key, or a value that cannot be used.
+        """
+        experiment = Experiment.from_mapping({"seeds": 1} | self._values(), self._source)
+        if experiment.seeds != 1 or len(experiment.optimizer) != 1:
+            raise ConfigError(
+                f"got {experiment.seeds} seeds and {len(experiment.optimizer)} optimizers; leaving rows out is about "
+                "one network and one optimizer: leave seeds out, and name one optimizer."
+            )
+        return experiment
+
+
+#: The defaults of a search for a better minimizer that are not an experiment's: a learning rate below the edge of
+#: stability, where paths are predicted without training, and a network with which all remedies take a minute.
+_MITIGATED: dict[str, Any] = {"optimizer": "sgd:lr=1", "seeds": 1, "until": 1e-3, "tol": 2e-2}
+
+
+def _mitigated(field: str, text: str) -> Parameter:
+    return _option(field, text, default=str(_MITIGATED[field]))
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Mitigating(Question):
+    """Options of a search for a better minimizer: those of an experiment, with some defaults of its own."""
+
+    hidden: Annotated[str | None, _option("hidden", _HIDDEN_HELP, default="512; for a cnn 64,64,64")] = None
+    seeds: Annotated[int | None, _mitigated("seeds", "How many initializations, each with a report of its own.")] = None
+    optimizer: Annotated[str | None, _mitigated("optimizer", _OPTIMIZER_HELP)] = None
+    until: Annotated[float | None, _option("until", _UNTIL_HELP, default=f"{_MITIGATED['until']}{_NO_UNTIL}")] = None
+    tol: Annotated[float | None, _mitigated("tol", _TOL_HELP)] = None
+
+    def mitigation(self) -> Experiment:
+        """The experiment.
+
+        Raises:
+            ConfigError: an unknown key, a value that cannot be used, or several optimizers.
+        """
+        experiment = self._with_defaults(_MITIGATED, self._values())
+        if len(experiment.optimizer) > 1:
+            raise ConfigError(
+                f"--optimizer names {len(experiment.optimizer)} of them; remedies are tried with one: name one of "
+                "them, or ask whichmin compare."
+            )
+        return experiment
 
 
 def _known(values: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from whichmin._version import __version__
@@ -38,7 +39,7 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def print_json(said: Mapping[str, Any], written: Mapping[str, Path]) -> None:
+def print_json(said: Mapping[str, Any], written: Mapping[str, Path] = MappingProxyType({})) -> None:
     """One JSON object on standard output.
 
     Args:
@@ -49,13 +50,16 @@ def print_json(said: Mapping[str, Any], written: Mapping[str, Path]) -> None:
     print(json.dumps(finite(versioned), allow_nan=False))
 
 
-def written_to(out: Path, write_report: Callable[[Path], object], frame: pd.DataFrame) -> dict[str, Path]:
+def written_to(
+    out: Path, write_report: Callable[[Path], object], frame: pd.DataFrame, suffix: str = ""
+) -> dict[str, Path]:
     """Write ``report.html`` and, beside it, its numbers as ``results.csv``.
 
     Args:
         out: the folder.
         write_report: writes the report to a path.
         frame: the numbers; its index is left out.
+        suffix: of both names, where a command writes several.
 
     Returns:
         The files, by what they are.
@@ -65,7 +69,7 @@ def written_to(out: Path, write_report: Callable[[Path], object], frame: pd.Data
     """
     from whichmin.storage import write_text
 
-    written = {"report": (out / "report.html").resolve(), "csv": (out / "results.csv").resolve()}
+    written = {"report": (out / f"report{suffix}.html").resolve(), "csv": (out / f"results{suffix}.csv").resolve()}
     write_report(written["report"])
     write_text(written["csv"], frame.to_csv(index=False, lineterminator="\n"))
     return written

@@ -108,7 +108,7 @@ def predict(
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     times, several = _check_times(steps, until, flow)
     task.check_until(until)
-    _check_relinearize(relinearize, tol)
+    check_relinearize(relinearize, tol)
     if budget is not None and not budget > 0:
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
     if tiles is not None and relinearize != "never":
@@ -145,7 +145,12 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
     return times, several
 
 
-def _check_relinearize(relinearize: Any, tol: float) -> None:
+def check_relinearize(relinearize: Any, tol: float) -> None:
+    """Refuse methods and tolerances that there are not.
+
+    Raises:
+        InputError: says what was expected.
+    """
     ok = relinearize in ("auto", "path", "never") or (isinstance(relinearize, int) and relinearize >= 1)
     if not ok or isinstance(relinearize, bool):
         raise InputError(

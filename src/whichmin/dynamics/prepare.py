@@ -23,7 +23,6 @@ from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
 from whichmin.kernels.stored import StoredSpectrum
-from whichmin.recipe.batches import steps_per_epoch
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
@@ -83,8 +82,8 @@ def prepare(
         )
     if flow and (size is not None or recipe.scheduler is not None):
         raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
-    batches: Batches | GivenBatches | None = None if size is None else Batches(task, size, recipe.seed)
-    eval_every = 1 if size is None else steps_per_epoch(task.n, size)
+    order, eval_every = recipe.batches(task.n), recipe.steps_per_epoch(task.n)
+    batches: Batches | GivenBatches | None = None if order is None else Batches(order, task.outputs)
     if rows is not None:
         batches, eval_every = GivenBatches(rows, task.outputs), len(rows)
     name, lr = type(optimizer).__name__, float(optimizer.param_groups[0].get("lr", math.nan))

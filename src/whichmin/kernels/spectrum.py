@@ -22,6 +22,7 @@ from whichmin.arrays import as_tensor
 from whichmin.errors import InputError, SingularKernelError
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.lanczos import LanczosSpace, probe
+from whichmin.kernels.symmetric import symmetric_product
 from whichmin.losses import MeanSquaredError
 from whichmin.shown import Shown
 
@@ -300,7 +301,7 @@ class Spectrum(Shown):
         if self.size <= HELD or self.of.dtype == torch.float64:
             if v.size != self.size:
                 return self.matrix @ v
-            return _symmetric_product(self.matrix, v.reshape(-1)).reshape(v.shape)
+            return symmetric_product(self.matrix, v.reshape(-1)).reshape(v.shape)
         columns = torch.from_numpy(np.ascontiguousarray(v)).to(self.of.device)
         parts = [rows.double() @ columns for rows in self.of.split(ROWS)]
         return torch.cat(parts).cpu().numpy()
@@ -471,14 +472,6 @@ class Spectrum(Shown):
     def best_lr(self) -> float:
         """2/(γ (λ_max + λ_min)), λ_min the smallest that is not zero: the slowest mode falls fastest."""
         return 2.0 / (self.gamma * (self.largest + self.smallest)) if self.gamma else math.inf
-
-
-def _symmetric_product(K: NDArray[np.float64], v: NDArray[np.float64]) -> NDArray[np.float64]:
-    """K v for a symmetric K and v (n,)."""
-    from scipy.linalg import blas  # is slow to import
-
-    multiply: Any = blas.dsymv  # pyright: ignore[reportAttributeAccessIssue]
-    return np.asarray(multiply(1.0, K.T, v), np.float64)
 
 
 def bytes_per_entry(n: int, item: int) -> int:

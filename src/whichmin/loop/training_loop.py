@@ -14,7 +14,6 @@ from tqdm.auto import tqdm
 from whichmin.errors import TrainingError
 from whichmin.inputs import AnyInputs
 from whichmin.loop.stopping import stalled
-from whichmin.recipe.batches import batch_order, steps_per_epoch
 from whichmin.recipe.build import take_step
 from whichmin.tangent.model import forward, trainable
 from whichmin.task import Task
@@ -36,8 +35,9 @@ class Loop:
         scheduler: stepped after every step; None for none.
         until: the training loss to stop below; None for none.
         limit: the most steps.
-        rows: rows per step; None for all.
-        seed: of the order of the batches.
+        batches: the rows of each step, endless; None where a step is all rows. A batch without rows is a step with a
+            gradient of zero.
+        epoch: how many steps an epoch has.
         watch: called with the number of steps made before each next one and at the end; a reason to stop, or None.
 
     Attributes:
@@ -56,17 +56,17 @@ class Loop:
         *,
         until: float | None,
         limit: int,
-        rows: int | None,
-        seed: int,
+        batches: Iterator[Tensor] | None,
+        epoch: int,
         watch: Callable[[int], str | None] | None = None,
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
-        self.until, self.limit, self.rows, self.seed = until, limit, rows, seed
+        self.until, self.limit, self.epoch = until, limit, epoch
         self.losses: list[float] = []
         self.measured: list[int] = []
         self.done = 0
         self.interrupted = False
-        self._watch = watch
+        self._batch_order, self._watch = batches, watch
         self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
         self._rates = _rates(optimizer)
 
@@ -78,7 +78,7 @@ class Loop:
         """
         bar = tqdm(total=self.limit, unit="step", desc="training", disable=not progress, leave=False, mininterval=0.5)
         try:
-            return self._full(bar) if self.rows is None else self._batches(bar, self.rows)
+            return self._full(bar) if self._batch_order is None else self._batches(bar, self._batch_order)
         except KeyboardInterrupt:
             self.interrupted = True
             self._stop("")
@@ -99,22 +99,24 @@ class Loop:
             self._step(loss, bar)
         raise AssertionError("the last step ends the loop")
 
-    def _batches(self, bar: Any, rows: int) -> str:
-        X, y, criterion = self.task.X, self.task.y, self.task.loss
-        order: Iterator[Tensor] = batch_order(self.task.n, rows, self.seed)
-        epoch = steps_per_epoch(self.task.n, rows)
+    def _batches(self, bar: Any, batches: Iterator[Tensor]) -> str:
         for step in range(self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
-            if step % epoch == 0 or step == self.limit:
+            if step % self.epoch == 0 or step == self.limit:
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
                     return reason
             self.optimizer.zero_grad()
-            at = next(order)
-            X_batch, y_batch = X[at.to(X.device)], y[at.to(y.device)]
-            self._step(criterion(self._outputs(X_batch), y_batch), bar)
+            self._step(self._loss_on(next(batches)), bar)
         raise AssertionError("the last step ends the loop")
+
+    def _loss_on(self, rows: Tensor) -> Tensor:
+        """The loss on some rows; zero, with gradients of zero, on none."""
+        X, y = self.task.X, self.task.y
+        if not len(rows):
+            return 0.0 * self._outputs(X[:1]).sum()
+        return self.task.loss(self._outputs(X[rows.to(X.device)]), y[rows.to(y.device)])
 
     def _stop(self, reason: str) -> str:
         """Stop where the parameters are now, with the loss there."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,6 +37,33 @@ def batch_order(n: int, batch_size: int | None, seed: int = 0) -> Iterator[Tenso
     rows = check_batch_size(batch_size, n)
     generator = generator_of(seed)
     return _full(n) if rows is None else _shuffled(n, rows, generator)
+
+
+@dataclass(frozen=True)
+class Remaining:
+    """What is left of a training set, whose batches stay those of the whole set.
+
+    Attributes:
+        total: how many rows the whole set has.
+        rows: the numbers, in the whole set, of those that are left, in their order.
+    """
+
+    total: int
+    rows: tuple[int, ...]
+
+    @classmethod
+    def without(cls, rows: Sequence[int], total: int) -> Remaining:
+        """All rows but these."""
+        gone = set(rows)
+        return cls(total, tuple(i for i in range(total) if i not in gone))
+
+    def of(self, order: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The batches of the whole set as numbers among the rows that are left; a batch may be empty."""
+        place = torch.full((self.total,), -1)
+        place[list(self.rows)] = torch.arange(len(self.rows))
+        for batch in order:
+            kept = place[batch]
+            yield kept[kept >= 0]
 
 
 def check_batch_size(batch_size: Any, n: int) -> int | None:

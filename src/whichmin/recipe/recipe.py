@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from whichmin.errors import InputError
-from whichmin.recipe.batches import check_batch_size, generator_of
+from whichmin.recipe.batches import Remaining, batch_order, check_batch_size, generator_of, steps_per_epoch
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, build_optimizer, build_scheduler
 from whichmin.recipe.describe import Unknown, describe_recipe
 from whichmin.shown import Shown
@@ -31,12 +31,15 @@ class Recipe(Shown):
         batch_size: rows per step; None for all of them.
         seed: of the order of the batches; nothing else of training is random.
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, stepped after every step; or None.
+        remaining: the rows that are left of the training set whose batches are made (:meth:`without`); None where it is
+            whole.
     """
 
     optimizer: OptimizerFactory
     batch_size: int | None = None
     seed: int = 0
     scheduler: SchedulerFactory | None = None
+    remaining: Remaining | None = None
 
     @classmethod
     def of(
@@ -65,13 +68,53 @@ class Recipe(Shown):
         return optimizer
 
     def check(self, n: int) -> int | None:
-        """The rows per step of n; None where a step is all rows.
+        """The rows per step of n, before any are left out; None where a step is all rows.
 
         Raises:
-            InputError: a batch size or a seed that cannot be used.
+            InputError: a batch size or a seed that cannot be used, or rows of another training set.
         """
         generator_of(self.seed)
-        return check_batch_size(self.batch_size, n)
+        return check_batch_size(self.batch_size, self._total(n))
+
+    def without(self, rows: Sequence[int], n: int) -> Recipe:
+        """The recipe on the rest of n rows: its batches are those of all of them, with some rows taken out.
+
+        So that nothing else changes: order, number of steps and schedule stay, and a loss that is a mean divides by
+        what is left of a batch. A batch of which nothing is left is a step with a gradient of zero.
+
+        Args:
+            rows: the numbers of the rows that are left out.
+            n: how many rows there were.
+        """
+        return self if self.batch_size is None else replace(self, remaining=Remaining.without(rows, n))
+
+    def batches(self, n: int) -> Iterator[Tensor] | None:
+        """The endless sequence of batches of n rows, numbers of rows each; None where a step is all rows.
+
+        Raises:
+            InputError: as :meth:`check`.
+        """
+        size = self.check(n)
+        if size is None:
+            return None
+        order = batch_order(self._total(n), size, self.seed)
+        return order if self.remaining is None else self.remaining.of(order)
+
+    def steps_per_epoch(self, n: int) -> int:
+        """Steps in which every one of n rows comes once.
+
+        Raises:
+            InputError: as :meth:`check`.
+        """
+        return steps_per_epoch(self._total(n), self.check(n))
+
+    def _total(self, n: int) -> int:
+        """How many rows the training set has whose batches are made."""
+        if self.remaining is None:
+            return n
+        if len(self.remaining.rows) != n:
+            raise InputError(f"the recipe is for the {len(self.remaining.rows)} rows that were left, and got {n}.")
+        return self.remaining.total
 
     @property
     def wants_best_rate(self) -> bool:
@@ -129,5 +172,10 @@ class Recipe(Shown):
         described = describe_recipe(optimizer, settled.build_scheduler, parameters)
         if isinstance(described, Unknown):
             return described
-        batches = {"batch_size": self.batch_size, "seed": None if self.batch_size is None else self.seed}
+        batches: dict[str, Any] = {
+            "batch_size": self.batch_size,
+            "seed": None if self.batch_size is None else self.seed,
+        }
+        if self.remaining is not None:
+            batches["remaining"] = [self.remaining.total, *self.remaining.rows]
         return described | batches | {"best_rate": self.wants_best_rate}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
-from whichmin.recipe.batches import epoch_orders, generator_of
-from whichmin.task import Task
-
 
 class Batches:
-    """The rows of the flattened outputs, ``row·C + c``, that step number k uses: those of a seeded order."""
+    """The rows of the flattened outputs, ``row·C + c``, that step number k uses.
 
-    def __init__(self, task: Task, batch_size: int, seed: int) -> None:
-        self._orders = epoch_orders(task.n, generator_of(seed))
-        self._size, self._outputs = batch_size, task.outputs
+    Args:
+        order: the rows of the data of each step, ``recipe.batches(n)``.
+        outputs: C.
+    """
+
+    def __init__(self, order: Iterator[Tensor], outputs: int) -> None:
+        self._order, self._outputs = order, outputs
         self._rows: list[NDArray[np.int64]] = []
 
     def rows(self, k: int) -> Tensor:
@@ -31,11 +32,10 @@ class Batches:
     def __call__(self, k: int) -> NDArray[np.int64]:
         """The rows of the outputs."""
         while len(self._rows) <= k:
-            order = next(self._orders).numpy()
+            rows = next(self._order).numpy()
             if self._outputs > 1:
-                order = (order[:, None] * self._outputs + np.arange(self._outputs)).reshape(-1)
-            size = self._size * self._outputs
-            self._rows.extend(order[i : i + size] for i in range(0, len(order), size))
+                rows = (rows[:, None] * self._outputs + np.arange(self._outputs)).reshape(-1)
+            self._rows.append(rows)
         return self._rows[k]
 
 

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: The sections that take figures, with their headings in order, by what is shown: all entries of a report, those of one
-#: optimizer, a comparison, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds, an
-#: infinitely wide network.
+#: optimizer, a comparison, remedies, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds,
+#: rows left out, an infinitely wide network.
 SECTIONS: dict[str, dict[str, str]] = {
     "entries": {"agreement": "Predicted and trained outputs", "training": "Training and the kernel"},
     "optimizer": {"terms": "What put the error there"},
     "comparison": {"pairs": "How far apart, and is it significant?"},
+    "mitigation": {"remedies": "The remedies", "search": "The search by scale"},
     "study": {"convergence": "Convergence", "bias": "Which minimizer"},
     "sweep": {"bias": "Which minimizer"},
     "flow": {"convergence": "The trajectory"},
     "analysis": {"convergence": "What is guaranteed"},
     "seeds": {"outputs": "Outputs"},
+    "leave-out": {"effects": "What leaving out changes"},
     "infinite": {"outputs": "Outputs"},
 }
 

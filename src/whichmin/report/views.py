@@ -17,26 +17,34 @@ from whichmin.linear.deep import DeepFlow
 from whichmin.linear.flow import LinearFlow
 from whichmin.linear.study import LinearStudy
 from whichmin.linear.sweep import WidthSweep
+from whichmin.mitigation.mitigation import Mitigation
 from whichmin.report.comparison import finding as comparison_finding
 from whichmin.report.entries_finding import headline
 from whichmin.report.entry_view import entry_views
 from whichmin.report.figures.curves import curves_figure
 from whichmin.report.figures.distances import distances_figure
 from whichmin.report.figures.flow import flow_figure, guarantee_figure
+from whichmin.report.figures.leave_out import effects_figure
 from whichmin.report.figures.outputs import infinite_figure, seeds_figure
+from whichmin.report.figures.remedies import remedies_figure
 from whichmin.report.figures.width import width_figure
 from whichmin.report.flips import flips
+from whichmin.report.leave_out import finding as leave_out_finding
 from whichmin.report.linear import analysis_finding, flow_finding, sweep_finding
 from whichmin.report.linear import finding as study_finding
+from whichmin.report.mitigation import finding as mitigation_finding
 from whichmin.report.outputs_finding import infinite_finding, seeds_finding
 from whichmin.report.overview import explanation_figure, study_figure
 from whichmin.report.pages.comparison import comparison_page
 from whichmin.report.pages.entries import entries_page
+from whichmin.report.pages.leave_out import leave_out_page
 from whichmin.report.pages.linear import linear_page
+from whichmin.report.pages.mitigation import mitigation_page
 from whichmin.report.pages.outputs import analysis_page, flow_page, infinite_page, seeds_page, sweep_page
 from whichmin.results import View, register_view
 from whichmin.studies.comparison import Comparison
 from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.left_out import LeftOut
 from whichmin.studies.seed_spread import SeedSpread
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
@@ -93,6 +101,8 @@ for kind, entry_of in {Prediction: _of_prediction, Run: _of_run, Recording: _of_
 register_view(Explanation, replace(_view_of_entry(_of_explanation), figure=explanation_figure))
 register_view(Entry, View(_curves, _page, _finding))
 register_view(Comparison, View(distances_figure, comparison_page, lambda result: [comparison_finding(result)]))
+register_view(LeftOut, View(effects_figure, leave_out_page, leave_out_finding))
+register_view(Mitigation, View(remedies_figure, mitigation_page, mitigation_finding))
 register_view(SeedSpread, View(seeds_figure, seeds_page, seeds_finding))
 register_view(InfinitePrediction, View(infinite_figure, infinite_page, infinite_finding))
 register_view(WidthSweep, View(width_figure, sweep_page, lambda result: [sweep_finding(result)]))

@@ -37,6 +37,11 @@ class CachedCall:
     gram: Tensor | None = None
     refused: bool = False
 
+    def only(self, rows: Tensor | slice, train: Tensor) -> CachedCall:
+        """What is known of it on some rows of its inputs, and on some of the training inputs."""
+        parts = [None if t is None else t[rows] for t in (self.input, self.output, self.gram)]
+        return CachedCall(parts[0], parts[1], None if parts[2] is None else parts[2][:, train])
+
     def __call__(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
         """What the layer returns, a leaf of the graph but for the bias; None if it sees other inputs than before."""
         if self.input is None:
@@ -72,6 +77,13 @@ class CachedLayer:
         """A, (n, in)."""
         assert self.train.input is not None
         return self.train.input
+
+    def only(self, rows: Tensor, n: int) -> CachedLayer:
+        """The layer on some of n training rows, where it stood; of one that sees other rows nothing is known."""
+        assert self.pending is None
+        if self.train.input is None or len(self.train.input) != n:
+            return CachedLayer()
+        return CachedLayer(self.train.only(rows, rows), self.test.only(slice(None), rows))
 
     def gram(self, call: CachedCall) -> Tensor:
         """B Aᵀ, (m, n)."""
@@ -153,6 +165,19 @@ class CachedLayers:
             for call in (layer.train, layer.test):
                 if call.input is not None:
                     grams.know(call.input, layer.inputs, layer.gram(call))
+
+    def only(self, rows: Tensor, train: AnyInputs, test: AnyInputs) -> CachedLayers:
+        """The layers on some rows of the training inputs, where they stand.
+
+        Args:
+            rows: their numbers.
+            train: the training inputs of these rows.
+            test: the inputs where test outputs are wanted, as they were.
+        """
+        self.settle()
+        made = CachedLayers(self._parameters, train, test)
+        made._layers = {name: layer.only(rows, len(self._train)) for name, layer in self._layers.items()}
+        return made
 
     def settle(self) -> None:
         """Bring the weights to where they should stand."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -40,6 +41,7 @@ def train(
     batch_size: int | None = None,
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
+    budget: float | None = None,
     progress: bool = False,
 ) -> Run:
     """Train a copy of the model with the task's loss, in full batches or mini-batches.
@@ -60,6 +62,7 @@ def train(
         seed: the seed of the batches; without mini-batches nothing is random.
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, such as
             ``partial(StepLR, step_size=…)``; it is stepped after every optimizer step, so that its epochs are steps.
+        budget: seconds after which training stops with what it has; None for no end.
         progress: show a progress bar on standard error.
 
     Returns:
@@ -70,13 +73,14 @@ def train(
 
     Raises:
         TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
-        InputError: an ``until``, ``steps``, ``batch_size`` or ``seed`` that cannot be used.
+        InputError: an ``until``, ``steps``, ``batch_size``, ``seed`` or ``budget`` that cannot be used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
             a group with lr = 0; a scheduler that needs a metric.
     """
     limit = _check_limits(steps)
     task.check_until(until)
+    check_budget(budget)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     rows = recipe.check(task.n)
     check_modules(model)
@@ -93,8 +97,12 @@ def train(
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
     examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
-    loop = Loop(network, task, built, scheduled, until=until, limit=limit, rows=rows, seed=recipe.seed)
     started = time.perf_counter()
+    watch = None if budget is None else _deadline(budget, started)
+    loop = Loop(
+        network, task, built, scheduled, until=until, limit=limit,
+        batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
+    )  # fmt: skip
     reason = loop.run(progress)
     seconds = time.perf_counter() - started
     with torch.no_grad():
@@ -122,6 +130,27 @@ def train(
         _network=network,
         _recipe=recipe,
     )
+
+
+def check_budget(budget: float | None) -> None:
+    """Refuse a number of seconds that nothing can be done in.
+
+    Raises:
+        InputError: it is not positive.
+    """
+    if budget is not None and not (isinstance(budget, int | float) and budget > 0):
+        raise InputError(f"budget is {budget!r}; expected a positive number of seconds, or None.")
+
+
+def _deadline(budget: float, started: float) -> Callable[[int], str | None]:
+    """Says that the seconds are over, once they are."""
+
+    def watch(step: int) -> str | None:
+        if time.perf_counter() - started <= budget:
+            return None
+        return f"the budget of {budget:.3g} s ran out after {step} steps."
+
+    return watch
 
 
 def _check_limits(steps: int | None) -> int:

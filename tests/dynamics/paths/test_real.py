@@ -157,7 +157,7 @@ def test_a_budget_that_runs_out_in_training_leaves_what_was_trained(name):
     assert (predicted.method, predicted.error) == ("trained", math.inf)
     done = int(predicted.curve.steps[-1])
     assert predicted.notes[-1] == f"the budget ran out after {done} steps: these are the outputs there."
-    for k, test in zip((0, 5, done), predicted.test, strict=True):
+    for k, test in zip((0, min(5, done), done), predicted.test, strict=True):
         assert torch.equal(test, wm.train(model, task, RECIPES[name], until=None, steps=k).test)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from whichmin.dynamics.motion.edge import driven_share
 from whichmin.dynamics.motion.motion import FAR, Motion, Start
 from whichmin.errors import DivergenceError
+from whichmin.kernels.symmetric import symmetric_product
 from whichmin.losses import Array
 
 #: The states that are kept hold at most this many numbers; those between are made again.
@@ -134,7 +135,7 @@ class RecursionMotion(Motion):
                 C = A.dot(C)
                 C += np.multiply.outer(B, g)
                 phi = A.dot(phi)
-            r = K.dot(C[0])
+            r = symmetric_product(K, C[0])
             r += base
             if not at_rest:
                 r += phi[0].dot(self._pushed)
@@ -175,7 +176,7 @@ class RecursionMotion(Motion):
             A, B = self._rule(offset + k)
             rows = None if self._batch is None else self._batch(offset + k)
             driven = self._driven(offset + k)
-            g = objective.gradient(r, rows)
+            g = objective.gradient(r, rows) if rows is None or len(rows) else np.zeros(0)
             if rows is not None and driven is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
                 part = g * B[0]
                 C[0, rows] += part

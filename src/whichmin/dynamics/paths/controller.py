@@ -13,7 +13,7 @@ from whichmin.dynamics.paths.outcome import Outcome
 AIM = 0.75
 
 #: A path of so many intervals whose error is one that no finer path would take away is not made finer.
-ENOUGH = 64
+ENOUGH = 16
 
 
 @dataclass(frozen=True, eq=False)

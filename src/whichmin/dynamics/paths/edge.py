@@ -39,7 +39,7 @@ def largest_eigenvalue(features: Features, metric: Metric | None = None) -> floa
     n = features.outputs.numel()
     if n <= COMPLETE:
         K = features.gram(metric=metric)
-        return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest
+        return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest if bool(K.any()) else 0.0
 
     def product(v: Array) -> Array:
         return np.stack(

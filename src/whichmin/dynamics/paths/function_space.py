@@ -271,6 +271,9 @@ class FunctionSpacePredictor(Predictor):
             if outcome.edge is not None:  # finer paths come there too
                 raise PatienceError
             return outcome
+        if coarse.unknowable and coarse.edge is not None and outcome.edge is not None:  # finer paths know no more of it
+            unknowable = max(outcome.unknowable, coarse.unknowable)
+            return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
         outcome = self._at_the_edge(outcome, count, stride, patience)
         return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
 

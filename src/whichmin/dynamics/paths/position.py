@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -96,6 +97,17 @@ class MovingNetwork:
         self.size = sum(p.numel() for p in self.parameters.values())
         self._route = Route()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
+
+    def only(self, rows: Tensor) -> MovingNetwork:
+        """The same copy of the model on some of the training rows; it stands where this one does, and they move as one.
+
+        What was checked and what is known of cached layers holds for these rows too, and is not found out again.
+        """
+        part = copy.copy(self)
+        part.task = self.task.only(rows)
+        part.X = part.task.X if part.task.X_test is None else part.task.X_test
+        part._cached = self._cached.only(rows, part.task.X, part.X)
+        return part
 
     def start(self) -> tuple[Features, Spectrum]:
         """The features of the training inputs at the start and the spectrum of their kernel, with all checks.

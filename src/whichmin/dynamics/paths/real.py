@@ -157,7 +157,7 @@ class RealTraining:
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
         return Loop(
             network, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
-            rows=recipe.check(task.n), seed=recipe.seed, watch=watch,
+            batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
         )  # fmt: skip
 
     @staticmethod

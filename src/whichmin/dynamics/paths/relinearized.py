@@ -8,6 +8,7 @@ parameters moved, for that is what turns J: the intervals of one path are of equ
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -56,6 +57,7 @@ class Path:
         at_loss: whether the last interval went to the training loss that training is to reach.
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
+        ends: the step at which each interval ended.
     """
 
     features: Features
@@ -70,6 +72,7 @@ class Path:
     is_close: bool = False
     at_loss: bool = False
     arrived: bool = False
+    ends: list[float] = field(default_factory=list)
 
     @property
     def loss(self) -> float:
@@ -84,6 +87,7 @@ def follow(
     count: int,
     *,
     stride: float | None = None,
+    ends: Sequence[float] = (),
     project: bool = True,
     patience: Patience | None = None,
 ) -> Path:
@@ -96,13 +100,15 @@ def follow(
         count: how many intervals, each an equal share of what is left of ‖Δθ‖ by the present linearization; with a
             stride, how many are expected.
         stride: ‖Δθ‖ of an interval: then there are as many as the real network needs to reach the goal.
+        ends: the steps at which the intervals but the last one end, where these are given: those of another path, which
+            this one is to be compared with.
         project: whether to keep to the edge of stability.
         patience: how long it may take; None for any time.
 
     Raises:
         PatienceError, BudgetError: it took too long.
     """
-    follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal)
+    follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal, tuple(ends))
     features = problem.network.features()
     path = Path(features, linearization.spectrum)
     first = before = follower.loss(features)
@@ -143,6 +149,7 @@ class _Follower:
     metric: dict[str, Tensor] | None
     objective: Objective
     goal: Goal
+    ends: tuple[float, ...] = ()
 
     def loss(self, features: Features) -> float:
         return self.objective.value(self._residual(features))
@@ -181,6 +188,7 @@ class _Follower:
         before, path.features = path.features, self.network.features()
         path.intervals += 1
         path.steps += t
+        path.ends.append(path.steps)
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
             if t > 1 and self.objective.loss.is_quadratic:  # a single step is training itself
@@ -213,6 +221,8 @@ class _Follower:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
         goal = self.goal
         end = goal.steps if math.isinf(goal.steps) else goal.steps - path.steps
+        if self.ends:
+            return self._given_length(motion, path, left, end)
         has_end = goal.until is not None or math.isfinite(end)
         if stride is not None and has_end and not self.objective.loss.is_quadratic:
             return motion.first_travelled(stride, end, goal.until)
@@ -225,6 +235,12 @@ class _Follower:
         whole = motion.displacement(end)
         share = whole / max(left, 1) if stride is None else stride
         return end if share >= whole else motion.first_moved(share, end, self.rule.flow)
+
+    def _given_length(self, motion: Motion, path: Path, left: int, end: float) -> float:
+        """As long as the interval of that number is to be; the last one, of what is left, goes to the goal."""
+        if left > 1 and path.intervals < len(self.ends):
+            end = min(end, self.ends[path.intervals] - path.steps)
+        return end if self.goal.until is None else min(end, motion.first_below(self.goal.until, end))
 
     def _move(self, path: Path, motion: Motion, t: float) -> list[Direction]:
         """Move the network to time t of an interval; returns what the optimizer remembers there."""

@@ -70,7 +70,7 @@ class WeightSpace:
         rows = None if self._batches is None else self._batches.rows(self.steps)
         task = self.network.task
         f = self.outputs(rows) if outputs is None else outputs
-        g = task.loss.gradient(f, task.y if rows is None else task.y[rows])
+        g = task.loss.gradient(f, task.y if rows is None else task.y[rows]) if len(f) else f.detach()
         for name, gradient in self.features.gradients(g, rows).items():
             self.values[name].grad = gradient
         take_step(self.optimizer)

@@ -1,0 +1,135 @@
+"""``whichmin leave-out``: what would be without some of the training rows?"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from whichmin.cli.options import LeavingOut, Output
+from whichmin.cli.tables import aligned, print_json, written_to
+from whichmin.errors import ConfigError
+
+if TYPE_CHECKING:
+    from whichmin.studies.experiment.config import Experiment
+    from whichmin.studies.left_out import LeftOut
+
+
+def leave_out(
+    *,
+    question: LeavingOut = LeavingOut(),  # noqa: B008
+    groups: Annotated[
+        str,
+        Parameter(
+            help="each: every row alone; a number: so many random halves; or groups of row numbers, separated by "
+            "semicolons: 0,5,7;12."
+        ),
+    ] = "each",
+    batches: Annotated[
+        Literal["kept", "redrawn"],
+        Parameter(
+            help="kept: mini-batches are those of all rows with some rows taken out; redrawn: they are drawn again."
+        ),
+    ] = "kept",
+    group_seed: Annotated[int, Parameter(help="Seed of the draw of random halves.")] = 0,
+    budget: Annotated[
+        float | None,
+        Parameter(help="Seconds after which it stops with what is finished. [default: none]", show_default=False),
+    ] = None,
+    workers: Annotated[int, Parameter(help="Processes that predict groups at the same time.")] = 1,
+    output: Output = Output(),  # noqa: B008
+) -> int:
+    """Where training would end without some of its rows, without training again.
+
+    For each group of training rows: the test error without it, how many labels flip, how far the outputs move, and what
+    the prediction may be off by. Without options: every row alone of 100 training points of digits 0 against 1, one
+    hidden layer of 2048.
+
+    Finished groups are kept: the same command again goes on where it was interrupted.
+    """
+    experiment = question.single()
+    asked = {"batches": batches, "group_seed": group_seed, "budget": budget}
+    with contextlib.redirect_stdout(sys.stderr):
+        found = _found(experiment, read(groups), workers, output.out, asked)
+        written = written_to(output.out, found.report, found.to_frame())
+    if output.json:
+        config = experiment.to_dict() | {"groups": groups, "workers": workers} | asked
+        print_json(_as_json(found) | {"config": config}, written)
+    else:
+        from whichmin.cli.format import headline  # imports torch
+
+        print(headline(experiment), end="\n\n")
+        _print(found)
+        print(f"\nreport: {written['report']}")
+    return int(bool(found.failures))
+
+
+def read(groups: str) -> Any:
+    """Groups as they are written on the command line.
+
+    Raises:
+        ConfigError: they are written in another way.
+    """
+    if groups == "each":
+        return groups
+    try:
+        if groups.isdigit():
+            return int(groups)
+        return [[int(row) for row in group.split(",")] for group in groups.split(";")]
+    except ValueError:
+        raise ConfigError(
+            f"--groups is {groups!r}; expected each, a number of random halves, or row numbers such as 0,5,7;12."
+        ) from None
+
+
+def _found(experiment: Experiment, groups: Any, workers: int, out: Path, asked: dict[str, Any]) -> LeftOut:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from whichmin.recipe.recipe import Recipe
+    from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
+    from whichmin.studies.leave_out import leave_out
+
+    if workers < 1:
+        raise ConfigError(f"--workers is {workers}; expected 1 or more.")
+    task = build_task(experiment)
+    model = build_network(experiment, task, 0)
+    recipe = Recipe(build_optimizer(experiment.optimizer[0]), experiment.batch_size, experiment.seed)
+    limits = {"until": experiment.until, "steps": experiment.steps, "tol": experiment.tol}
+    pool = contextlib.nullcontext() if workers == 1 else ProcessPoolExecutor(workers, get_context("spawn"))
+    try:
+        with pool as executor:
+            return leave_out(model, task, recipe, groups, executor=executor, out=out, progress=True, **limits, **asked)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"finished groups are kept in {out / 'runs'}; the same command again goes on from there."
+        ) from None
+
+
+def _print(found: LeftOut) -> None:
+    from whichmin.report.leave_out import columns_of, finding, strongest
+
+    columns = columns_of(found)
+    rows = [["without", *columns]]
+    rows += [[f"group {i}", *(text(i) for text in columns.values())] for i in strongest(found)]
+    print(*aligned(rows), sep="\n")
+    print("\n" + textwrap.fill(" ".join(finding(found)), 100))
+    for text in [*map(str, found.failures), *found.notes]:
+        print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
+
+
+def _as_json(found: LeftOut) -> dict[str, Any]:
+    frame = found.to_frame().drop(columns=["group", "rows"])
+    return {
+        "test_error": found.full_loss,
+        "full_error": found.full_error,
+        "groups": [
+            {"rows": group.tolist()} | row for group, row in zip(found.groups, frame.to_dict("records"), strict=True)
+        ],
+        "failures": [vars(failure) for failure in found.failures],
+        "notes": list(found.notes),
+    }

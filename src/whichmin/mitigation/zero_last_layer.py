@@ -1,0 +1,59 @@
+"""A last layer of zeros: the network starts at zero."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from whichmin.errors import ModelError
+from whichmin.mitigation.method import NetworkMethod
+from whichmin.mitigation.work import Work
+from whichmin.tangent.copying import private_copy
+from whichmin.tangent.model import evaluate
+
+#: Rows on which the outputs are looked at.
+ROWS = 4
+
+
+@dataclass(frozen=True)
+class ZeroLastLayer(NetworkMethod):
+    """The parameters of the last layer are zero at the start: f₀ = 0, and at first the last layer alone learns."""
+
+    name = "zero_last_layer"
+    summary = "Start from a last layer of zeros."
+
+    def network(self, work: Work) -> nn.Module:
+        """The network with zeros in the last layer with parameters that runs.
+
+        Raises:
+            ModelError: its outputs are not zero then.
+        """
+        network, X = private_copy(work.model), work.task.X[:ROWS]
+        layers = {name: m for name, m in network.named_modules() if any(True for _ in m.parameters(recurse=False))}
+        order: list[str] = []
+
+        def note(name: str) -> Any:
+            return lambda *_: order.append(name)
+
+        hooks = [m.register_forward_hook(note(name)) for name, m in layers.items()]
+        try:
+            with torch.no_grad():
+                evaluate(network, X)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not order:
+            raise ModelError(f"no layer of {type(network).__name__} is called as a module: the last one is not known.")
+        with torch.no_grad():
+            for p in layers[order[-1]].parameters(recurse=False):
+                p.zero_()
+            left = float(evaluate(network, X).abs().max())
+        if left > 0:
+            raise ModelError(
+                f"the last layer that runs is {order[-1]!r}, and with zeros in it outputs are up to {left:.2g}: they "
+                "do not come from it alone, so it cannot be set to zero."
+            )
+        return network

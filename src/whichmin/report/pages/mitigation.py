@@ -1,0 +1,53 @@
+"""A page of a search for a better minimizer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whichmin.mitigation.mitigation import Mitigation
+from whichmin.mitigation.registry import METHODS
+from whichmin.report.figures import sections_of
+from whichmin.report.mitigation import failures, finding, remedy_columns, remedy_rows, search_rows, title_of
+from whichmin.report.page import render
+from whichmin.report.settings import text_of
+
+TITLE = "Which remedy brings a better minimizer?"
+
+
+def mitigation_page(mitigation: Mitigation, title: str | None = None) -> str:
+    """The page as text."""
+    label = mitigation.task.loss.label
+    searched = next((r for r in mitigation.remedies if r.search is not None), None)
+    searches = []
+    if searched is not None:
+        kinds = {"predicted": searched.search, "trained": searched.trained_search}
+        searches = [(kind, search_rows(of, label), of.reason) for kind, of in kinds.items() if of is not None]
+    return render(
+        "mitigation.html.j2",
+        {
+            "title": title or TITLE,
+            "finding": finding(mitigation),
+            "asked": _asked(mitigation),
+            "remedies": {"columns": list(remedy_columns(mitigation)), "rows": remedy_rows(mitigation)},
+            "methods": [(title_of(r.name), METHODS[r.name].summary) for r in mitigation.remedies],
+            "loss": label,
+            "level": f"{mitigation.level:g}",
+            "figures": {section.id: section for section in sections_of("mitigation", mitigation)},
+            "searches": searches,
+            "failures": failures(mitigation),
+            "notes": mitigation.notes,
+        },
+    )
+
+
+def _asked(mitigation: Mitigation) -> list[tuple[str, str]]:
+    task = mitigation.task
+    facts: dict[str, Any] = {
+        "training points": task.n,
+        "validation points": mitigation.validation.n_test,
+        "held out of training": mitigation.held_out is not None,
+        "test points": task.n_test,
+        "loss": repr(task.loss),
+        "level": mitigation.level,
+    }
+    return [(name, text_of(value)) for name, value in (facts | mitigation.settings).items()]
