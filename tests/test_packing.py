@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 
 from whichmin import Task
 from whichmin.packing import NOT_SAVED, Packed, pack, pack_fields, unpack_fields
+from whichmin.storage import from_json, to_json
 
 
 @dataclasses.dataclass
@@ -39,8 +39,8 @@ class Tree:
 
 def round_trip(tree: Any) -> Any:
     packed = Packed()
-    text = json.dumps(pack_fields(tree, "", packed), sort_keys=True, allow_nan=False)
-    return unpack_fields(json.loads(text), type(tree), packed.arrays, lambda *_: None)
+    text = to_json(pack_fields(tree, "", packed), sort_keys=True)
+    return unpack_fields(from_json(text), type(tree), packed.arrays, lambda *_: None)
 
 
 def tree(**given: Any) -> Tree:

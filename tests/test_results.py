@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 import importlib
+import json
 import math
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar
@@ -21,11 +24,12 @@ from oracles.builders import make_comparison, make_entry
 from oracles.linear_networks import study
 from oracles.pages import Page
 from whichmin import linear
-from whichmin.errors import OutputError, ResultError
+from whichmin.errors import InputError, OutputError, ResultError
 from whichmin.infinite import FullyConnected
 from whichmin.infinite import predict as predict_infinite
 from whichmin.report import Entry
 from whichmin.results import NOT_SAVED, Result, View, by_point, register_view
+from whichmin.shown import LINES, WIDTH
 from whichmin.studies.experiment.entry import Entry as StudiesEntry
 from whichmin.training.recording import Recording
 
@@ -202,6 +206,9 @@ def test_saved_and_loaded_is_the_same(case, tmp_path):
     result.save(tmp_path / "result")
     loaded = type(result).load(tmp_path / "result")
     assert_same(result, loaded)
+    for config in (tmp_path / "result").rglob("config.json"):
+        written = json.loads(config.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        assert {"versions", "date"} < set(written)
     loaded.save(tmp_path / "again")
     assert_same(loaded, type(result).load(tmp_path / "again"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["again", "result"]
@@ -243,6 +250,50 @@ def test_it_is_drawn(case):
     figure = case[1].plot()
     assert isinstance(figure, Figure)
     assert all(ax.has_data() for ax in figure.axes)
+
+
+def test_a_notebook_shows_its_figure_by_itself(case):
+    image, size = case[1].plot()._repr_png_()
+    assert image.startswith(b"\x89PNG")
+    assert 200 < size["width"] < 1000
+    assert 100 < size["height"] < 1000
+
+
+def test_it_is_drawn_into_axes_of_the_caller(case):
+    count = len(case[1].plot().axes)
+    figure = Figure()
+    several = list(figure.subplots(1, count + 1))
+    if count == 1:
+        assert case[1].plot(ax=several[0]) is figure
+    else:
+        assert case[1].plot(axes=several[:count]) is figure
+    assert [ax.has_data() for ax in several] == [True] * count + [False]
+    with pytest.raises(InputError, match="got 7 axes for a figure of"):
+        case[1].plot(axes=list(Figure().subplots(1, 7)))
+    with pytest.raises(InputError, match="got ax and axes"):
+        case[1].plot(ax=several[0], axes=several)
+
+
+def test_it_says_what_came_out_in_five_lines(case):
+    result = case[1]
+    lines = repr(result).splitlines()
+    assert 1 < len(lines) <= LINES
+    assert all(len(line) <= WIDTH + 1 for line in lines)
+    finding = " ".join(result._finding())
+    assert finding
+    assert " ".join(finding.split()[:8]) in " ".join(repr(result).split())
+
+
+def test_its_panel_has_the_answer_a_figure_and_notes(case):
+    result = case[1]
+    panel = result._repr_html_()
+    text = html.unescape(panel)
+    assert " ".join(result._finding()) in text
+    assert all(note in text for note in getattr(result, "notes", ()))
+    assert panel.count("<svg") == 1
+    identifiers = re.findall(r'\bid="([^"]+)"', panel)
+    assert len(set(identifiers)) == len(identifiers)
+    assert len(panel) < 300_000
 
 
 def test_its_report_is_one_page_that_needs_nothing_else(shown):
@@ -294,7 +345,17 @@ def test_a_result_of_ones_own(tmp_path):
     assert (tmp_path / "toy" / "inner" / "config.json").is_file()
     with pytest.raises(ResultError, match=r"nothing shows a Toy: register a view"):
         toy.plot()
-    register_view(Toy, View(lambda of: Figure() if of.size else None, lambda of, title: f"{title}: {of.size}"))
+    assert repr(toy).startswith("Toy(size=inf, inner=Run(…), thing=<object")
+    assert "2.5" in Toy(2.5)._repr_html_()
+    register_view(
+        Toy,
+        View(
+            lambda of, axes: Figure() if of.size else None,
+            lambda of, title: f"{title}: {of.size}",
+            lambda of: [f"Its size is {of.size}."],
+        ),
+    )
+    assert repr(Toy(2.5)) == "<Toy: Its size is 2.5.\n  size=2.5, inner=None, thing=None>"
     assert isinstance(toy.plot(), Figure)
     toy.report(tmp_path / "toy.html", "size")
     assert (tmp_path / "toy.html").read_text() == "size: inf"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -25,9 +28,31 @@ def content(path: Path) -> tuple[dict, list[float], list[dict]]:
 
 def test_what_was_written_is_read(tmp_path):
     save(tmp_path / "x", {"kind": "thing", "n": 3}, {"a": torch.arange(6.0).reshape(2, 3).T[1]})
-    assert content(tmp_path / "x") == ({"kind": "thing", "n": 3, "whichmin": wm.__version__}, [1.0, 4.0], [{"step": 1}])
+    config, array, metrics = content(tmp_path / "x")
+    made = {name: config.pop(name) for name in ("versions", "date")}
+    assert (config, array, metrics) == ({"kind": "thing", "n": 3}, [1.0, 4.0], [{"step": 1}])
+    assert made["versions"]["whichmin"] == wm.__version__
+    assert made["versions"]["torch"] == torch.__version__
+    assert datetime.fromisoformat(made["date"]).utcoffset() == timedelta(0)
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["arrays.safetensors", "config.json", "metrics.jsonl"]
     assert oct((tmp_path / "x").stat().st_mode)[-3:] == "755"
+
+
+def refuse(name: str) -> float:
+    raise AssertionError(f"{name} is no JSON")
+
+
+def test_numbers_that_json_does_not_have_are_read_back(tmp_path):
+    numbers = {"a": [math.inf, -math.inf, 1.5], "b": {"c": math.nan}, "d": np.float64(math.inf)}
+    save_folder(tmp_path / "x", {"kind": "thing"} | numbers, {}, [{"loss": math.nan, "step": 3}])
+    for name in ("config.json", "metrics.jsonl"):
+        json.loads((tmp_path / "x" / name).read_text(), parse_constant=refuse)
+    config, _, (row,) = load_folder(tmp_path / "x", "thing")
+    assert config["a"] == [math.inf, -math.inf, 1.5]
+    assert math.isnan(config["b"]["c"])
+    assert config["d"] == math.inf
+    assert math.isnan(row["loss"])
+    assert row["step"] == 3
 
 
 def test_another_kind_is_refused(tmp_path):

@@ -1,13 +1,12 @@
-"""Trees of tensors, plain values, containers and dataclasses as JSON beside arrays, and back.
+"""Trees of tensors, plain values, containers and dataclasses as plain values beside arrays, and back.
 
-Scalars and text stand for themselves in JSON; anything else is an object of one key that says what it is. Classes are
+Scalars and text stand for themselves; anything else is an object of one key that says what it is. Classes are
 not named: they are those of the annotations.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_type_hints
@@ -37,7 +36,7 @@ class Packed:
 
 
 def pack(value: Any, name: str, into: Packed) -> Any:
-    """A value as JSON has it.
+    """A value as :func:`whichmin.storage.to_json` takes it.
 
     Args:
         value: what to pack.
@@ -49,10 +48,8 @@ def pack(value: Any, name: str, into: Packed) -> Any:
     """
     if isinstance(value, np.generic):
         value = value.item()
-    if value is None or isinstance(value, bool | int | str):
+    if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, Tensor | np.ndarray):
         is_tensor = isinstance(value, Tensor)
         return {
@@ -92,8 +89,6 @@ def unpack(packed: Any, hint: Any, arrays: Mapping[str, Tensor], part: Callable[
     if not isinstance(packed, dict):
         return packed
     ((kind, content),) = packed.items()
-    if kind == "float":
-        return float(content)
     if kind == "tensor":
         return arrays[content]
     if kind == "array":

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from whichmin.errors import ResultError
+from whichmin.errors import InputError, ResultError
 from whichmin.packing import NOT_SAVED, Packed, pack_fields, unpack_fields
+from whichmin.shown import Shown
 from whichmin.storage import load_folder, located, save_folder, write_text
 
 if TYPE_CHECKING:
     from typing import Self
 
     import pandas as pd
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from torch import Tensor
 
@@ -33,7 +35,7 @@ R = TypeVar("R")
 VIEWS = "whichmin.report.views"
 
 
-class Result:
+class Result(Shown):
     """The base of what verbs return. A subclass is a dataclass with a ``kind``.
 
     Attributes:
@@ -86,13 +88,27 @@ class Result:
 
         return pd.DataFrame({name: _host(column) for name, column in self._columns().items()})
 
-    def plot(self) -> Figure:
+    def plot(self, *, ax: Axes | None = None, axes: Sequence[Axes] | None = None) -> Figure:
         """What the result shows at a glance, a matplotlib figure.
 
+        A notebook shows it where it is the value of a cell, or passed to ``display``, without ``%matplotlib inline``
+        first. ``pyplot`` does not know it: in a script save it, or draw into axes of ``pyplot``, whose ``show`` opens a
+        window.
+
+        Args:
+            ax: what to draw into, where the figure has one panel; None for a figure of its own.
+            axes: the same, where it has several: as many, row by row.
+
+        Returns:
+            The figure, or the one that the axes are in.
+
         Raises:
+            InputError: another number of axes than panels; the message says how many these are.
             ResultError: nothing is registered that draws this type, or this result has not what would be drawn.
         """
-        figure = view_of(type(self)).figure(self)
+        if ax is not None and axes is not None:
+            raise InputError("got ax and axes: pass ax for one panel, or axes for several.")
+        figure = view_of(type(self)).figure(self, axes if ax is None else [ax])
         if figure is None:
             raise ResultError(f"this {self.kind} holds nothing that could be drawn.")
         return figure
@@ -109,6 +125,12 @@ class Result:
             ResultError: nothing is registered that shows this type.
         """
         write_text(path, view_of(type(self)).page(self, title))
+
+    def _finding(self) -> Sequence[str]:
+        try:
+            return view_of(type(self)).finding(self)
+        except ResultError:  # nothing shows this type, or this result has not ended
+            return ()
 
     def _columns(self) -> Mapping[str, Any]:
         """The columns of :meth:`to_frame` by name: tensors or sequences of one length."""
@@ -134,12 +156,15 @@ class View(Generic[R]):
     """How a type of results is shown.
 
     Attributes:
-        figure: draws one; None where it has not what would be drawn.
+        figure: draws one into these axes, one for each panel, row by row, or into a figure of its own for None; None
+            where it has not what would be drawn.
         page: one as a self-contained HTML page; the second argument is the heading, None for the usual one.
+        finding: what came out, in sentences.
     """
 
-    figure: Callable[[R], Figure | None]
+    figure: Callable[[R, Sequence[Axes] | None], Figure | None]
     page: Callable[[R, str | None], str]
+    finding: Callable[[R], Sequence[str]] = lambda _: ()
 
 
 _VIEWS: dict[type, View[Any]] = {}

@@ -7,14 +7,19 @@ name until the new one is in place, and is read from there where a process was k
 from __future__ import annotations
 
 import json
+import math
 import os
+import platform
 import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from whichmin._version import __version__
@@ -35,7 +40,7 @@ def save_folder(
 
     Args:
         path: where to.
-        config: plain values; ``kind`` says what the result is. The version is added as ``whichmin``.
+        config: plain values; ``kind`` says what the result is. ``versions`` and ``date`` (UTC) are added.
         arrays: tensors by name.
         metrics: rows of plain values.
         parts: folders within, by name, each written by a function of its path before the whole is moved into place.
@@ -57,12 +62,12 @@ def save_folder(
             f"cannot write to {target.parent}: {error.strerror}. Choose a folder you may write to."
         ) from error
     try:
-        text = json.dumps({"whichmin": __version__} | dict(config), indent=2, sort_keys=True)
-        (temporary / "config.json").write_text(text + "\n")
+        made = {"versions": versions(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+        (temporary / "config.json").write_text(to_json(made | dict(config), indent=2, sort_keys=True) + "\n")
         save_file(
             {k: v.detach().cpu().contiguous().clone() for k, v in arrays.items()}, temporary / "arrays.safetensors"
         )
-        (temporary / "metrics.jsonl").write_text("".join(json.dumps(m) + "\n" for m in metrics))
+        (temporary / "metrics.jsonl").write_text("".join(to_json(m) + "\n" for m in metrics))
         for name, write in (parts or {}).items():
             write(temporary / name)
         temporary.chmod(0o755)
@@ -88,14 +93,43 @@ def load_folder(
     if not (source / "config.json").is_file():
         raise ResultError(f"{source} holds no result of whichmin (no config.json): pass the folder that save() wrote.")
     try:
-        config = json.loads((source / "config.json").read_text())
+        config = from_json((source / "config.json").read_text())
         arrays = load_file(source / "arrays.safetensors")
-        metrics = [json.loads(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
+        metrics = [from_json(line) for line in (source / "metrics.jsonl").read_text().splitlines()]
     except Exception as error:
         raise ResultError(f"{source} is damaged ({type(error).__name__}: {error}): save the result again.") from error
     if config.get("kind") != kind:
         raise ResultError(f"{source} holds a {config.get('kind')!r}; expected a {kind!r}: load it with its own class.")
     return config, arrays, metrics
+
+
+def versions() -> dict[str, str]:
+    """Of what results depend on, by name."""
+    packages = {"whichmin": __version__, "torch": str(torch.__version__), "numpy": np.__version__}
+    return packages | {"python": platform.python_version()}
+
+
+def to_json(value: Any, **options: Any) -> str:
+    """A tree of plain values as JSON; numbers that JSON does not have stand as ``{"float": "inf"}``.
+
+    Args:
+        value: mappings, lists and tuples of texts, numbers, truth values and None.
+        **options: for ``json.dumps``.
+    """
+    return json.dumps(_with_finite_numbers(value), allow_nan=False, **options)
+
+
+def from_json(text: str) -> Any:
+    """The values that :func:`to_json` was given; tuples are lists."""
+    return json.loads(text, object_hook=lambda found: float(found["float"]) if list(found) == ["float"] else found)
+
+
+def _with_finite_numbers(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(float(value))}
+    if isinstance(value, Mapping):
+        return {key: _with_finite_numbers(inside) for key, inside in value.items()}
+    return [_with_finite_numbers(inside) for inside in value] if isinstance(value, list | tuple) else value
 
 
 def located(path: str | os.PathLike[str]) -> Path:

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
@@ -26,6 +27,9 @@ def test_explain_prints_a_table_and_writes_a_report(cli, tmp_path):
     assert max(map(len, lines[:-1])) <= 100
     assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'report.html'}"
     assert "<html" in (tmp_path / "whichmin-out" / "report.html").read_text()[:2000].lower()
+    table = pd.read_csv(tmp_path / "whichmin-out" / "results.csv")
+    assert table["entry"].iloc[0] == "seed 0"
+    assert table["test_loss_trained"].notna().all()
 
 
 def test_explain_as_json(cli_json):
@@ -37,6 +41,7 @@ def test_explain_as_json(cli_json):
     assert seed["speedup"] == pytest.approx(seed["seconds_train"] / seed["seconds_predict"])
     assert said["config"]["hidden"] == [64]
     assert Path(said["report"]).is_file()
+    assert Path(said["csv"]).is_file()
     assert Experiment.from_mapping(said["config"]).layers == (64,)
 
 

@@ -27,6 +27,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     report = tmp_path / "whichmin-out" / "report.html"
     assert lines[-1] == f"report: {report}"
     assert "sgd – adagrad" in report.read_text(encoding="utf-8")
+    assert (report.parent / "results.csv").read_text().startswith("one,other,rms_distance_predicted,")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -44,6 +44,7 @@ def test_a_table_and_a_report(cli, tmp_path, monkeypatch):
     report = tmp_path / "whichmin-out" / "report.html"
     assert lines[-1] == f"report: {report}"
     assert "<html" in report.read_text(encoding="utf-8")
+    assert (report.parent / "results.csv").read_text().startswith("quantity,guaranteed,tight,measured\n")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -205,7 +205,7 @@ def test_statistics_that_data_had_set(tmp_path):
     (note,) = recorder.notes
     assert "buffers of the network moved" in note
     assert "no data had set" not in note
-    assert note in repr(recorder)
+    assert note[:60] in repr(recorder)
     recorder.save(tmp_path / "recording")
     assert wm.Recorder.load(tmp_path / "recording", model).notes == (note,)
     frozen = Normalized().eval()

@@ -68,7 +68,7 @@ def test_another_loss_is_remarked(name, dtype, batch, tmp_path):
     (note,) = remarks(recorder)
     assert "not of its loss, MSELoss()" in note
     assert "give the task the loss and the targets of the loop" in note
-    assert note in repr(recorder)
+    assert note[:60] in repr(recorder)
     if batch is None and dtype == torch.float32:
         found = explain_recorder(recorder)
         assert note in found.notes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import textwrap
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.cli.options import Comparing, Output
-from whichmin.cli.tables import aligned, finite
+from whichmin.cli.tables import aligned, print_json, written_to
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,14 +43,13 @@ def compare(
     experiment, sizes = question.comparison(train=train)
     with contextlib.redirect_stdout(sys.stderr):
         comparison = _compared(experiment, sizes, level, output.out)
-        report = (output.out / "report.html").resolve()
-        comparison.report(report)
+        written = written_to(output.out, comparison.report, comparison.to_frame())
     if output.json:
         config = experiment.to_dict() | {"batch_size": list(sizes), "level": level}
-        print(json.dumps(_as_json(comparison) | {"config": config, "report": str(report)}, allow_nan=False))
+        print_json(_as_json(comparison) | {"config": config}, written)
     else:
         _print(comparison)
-        print(f"\nreport: {report}")
+        print(f"\nreport: {written['report']}")
     return int(bool(comparison.failures))
 
 
@@ -119,10 +117,8 @@ def _print(comparison: Comparison) -> None:
 
 
 def _as_json(comparison: Comparison) -> dict[str, Any]:
-    from whichmin._version import __version__
-
     def plain(of: Any) -> dict[str, Any]:
-        return {name: finite(value) for name, value in vars(of).items()}
+        return dict(vars(of))
 
     def effect(of: Any) -> dict[str, Any] | None:
         return (
@@ -138,7 +134,6 @@ def _as_json(comparison: Comparison) -> dict[str, Any]:
         return {kind: {name: plain(e) for name, e in estimates.items()} for kind, estimates in found.items()}
 
     return {
-        "whichmin": __version__,
         "test_error": of_recipes(comparison.test_error_of),
         **({} if comparison.accuracy is None else {"accuracy": of_recipes(comparison.accuracy_of)}),
         "pairs": [

@@ -210,7 +210,7 @@ def to_json(
         ``seeds``, a list of entries; ``mean`` and ``sd``, or with several optimizers ``optimizers``, these by name, and
         ``apart``, the distances.
     """
-    rows = {str(label): {name: finite(value) for name, value in row.items()} for label, row in frame.iterrows()}
+    rows = {str(label): finite(row.to_dict()) for label, row in frame.iterrows()}
     known = {entry.label: entry for entry in entries}
     several = {name for entry in entries if (name := entry.optimizer) is not None and f"{name}, mean" in rows}
     names = [name for name in dict.fromkeys(e.optimizer for e in entries) if name in several]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from cyclopts import Parameter
 
 from whichmin.cli.options import LeavingOut, Output
-from whichmin.cli.tables import aligned, finite
+from whichmin.cli.tables import aligned, print_json, written_to
 from whichmin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -56,17 +55,16 @@ def leave_out(
     asked = {"batches": batches, "group_seed": group_seed, "budget": budget}
     with contextlib.redirect_stdout(sys.stderr):
         found = _found(experiment, read(groups), workers, output.out, asked)
-        report = (output.out / "report.html").resolve()
-        found.report(report)
+        written = written_to(output.out, found.report, found.to_frame())
     if output.json:
         config = experiment.to_dict() | {"groups": groups, "workers": workers} | asked
-        print(json.dumps(_as_json(found) | {"config": config, "report": str(report)}, allow_nan=False))
+        print_json(_as_json(found) | {"config": config}, written)
     else:
         from whichmin.cli.format import headline  # imports torch
 
         print(headline(experiment), end="\n\n")
         _print(found)
-        print(f"\nreport: {report}")
+        print(f"\nreport: {written['report']}")
     return int(bool(found.failures))
 
 
@@ -125,16 +123,12 @@ def _print(found: LeftOut) -> None:
 
 
 def _as_json(found: LeftOut) -> dict[str, Any]:
-    from whichmin._version import __version__
-
     frame = found.to_frame().drop(columns=["group", "rows"])
     return {
-        "whichmin": __version__,
-        "test_error": finite(found.full_loss),
-        "full_error": finite(found.full_error),
+        "test_error": found.full_loss,
+        "full_error": found.full_error,
         "groups": [
-            {"rows": group.tolist()} | {name: finite(value) for name, value in row.items()}
-            for group, row in zip(found.groups, frame.to_dict("records"), strict=True)
+            {"rows": group.tolist()} | row for group, row in zip(found.groups, frame.to_dict("records"), strict=True)
         ],
         "failures": [vars(failure) for failure in found.failures],
         "notes": list(found.notes),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json as _json
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 
-from whichmin.cli.tables import aligned, finite
+from whichmin.cli.tables import aligned, print_json, written_to
 from whichmin.errors import ConfigError
 
 
@@ -29,7 +28,7 @@ def linear(
     widths: Annotated[str, Parameter(help="Widths of the sweep, or none.")] = "100,200,400,800,1600,3200,6400",
     exponents: Annotated[str, Parameter(help="Exponents a of the sweep.")] = "0.3,0.35,0.4,0.5",
     seeds: Annotated[int, Parameter(help="Networks per width and exponent.")] = 20,
-    out: Annotated[Path, Parameter(help="Folder of report.html.")] = Path("whichmin-out"),
+    out: Annotated[Path, Parameter(help="Folder of report.html and results.csv.")] = Path("whichmin-out"),
     json: Annotated[bool, Parameter(help="One JSON object instead of the table.", negative="")] = False,
 ) -> int:
     """Where a linear network with one hidden layer ends, guaranteed and measured.
@@ -54,13 +53,12 @@ def linear(
         seeds=seeds,
         progress=True,
     )
-    report = (out / "report.html").resolve()
-    answer.report(report)
+    written = written_to(out, answer.report, answer.to_frame())
     if json:
-        print(_json.dumps(_as_json(answer) | {"report": str(report)}, allow_nan=False))
+        print_json(_as_json(answer), written)
         return 0
     _print(answer)
-    print(f"\nreport: {report}")
+    print(f"\nreport: {written['report']}")
     return 0
 
 
@@ -116,18 +114,15 @@ def _print(answer: Any) -> None:
 
 
 def _as_json(answer: Any) -> dict[str, Any]:
-    from whichmin._version import __version__
-
     table = [
-        {"quantity": name} | {k: finite(v) for k, v in zip(("guaranteed", "tight", "measured"), values, strict=True)}
+        {"quantity": name} | dict(zip(("guaranteed", "tight", "measured"), values, strict=True))
         for name, *values in answer.to_frame().itertuples(index=False, name=None)
     ]
     quantities = ("solution_distances", "invariant_distances", "levels")
     fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in quantities}
     return {
-        "whichmin": __version__,
         "config": dict(answer.settings),
         "table": table,
-        "fits": {q: [{k: finite(v) for k, v in vars(fit).items()} for fit in fitted] for q, fitted in fits.items()},
+        "fits": {q: [dict(vars(fit)) for fit in fitted] for q, fitted in fits.items()},
         "notes": list(answer.analysis.notes),
     }

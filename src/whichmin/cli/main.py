@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
 from whichmin._version import __version__
+from whichmin.cli.streams import abandon, log_to_stderr, prepare
 from whichmin.errors import InputError, WhichminError
 
 #: Commands: name, "module:function", and a line for the list. The module is imported when its command is named.
@@ -20,7 +22,7 @@ COMMANDS = (
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
 )
 
-OK, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+OK, FAILED, BAD_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
 
 
 def build_app(named: str | None = None) -> App:
@@ -40,6 +42,22 @@ def build_app(named: str | None = None) -> App:
     for name, path, line in COMMANDS:
         # A line given here would also replace the command's own, longer help.
         app.command(path, name=name, help=None if name == named else line)
+    app.register_install_completion_command(help="Complete this command line with the tab key in your shell.")
+
+    app.meta.suppress_keyboard_interrupt = False
+
+    @app.meta.default
+    def launch(
+        *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+        verbose: Annotated[
+            bool,
+            Parameter(name=("--verbose", "-v"), help="Log to standard error.", negative="", show_default=False),
+        ] = False,
+    ) -> Any:
+        if verbose:
+            log_to_stderr()
+        return app(tokens, exit_on_error=False, print_error=False)
+
     return app
 
 
@@ -50,11 +68,25 @@ def main(tokens: Sequence[str] | None = None) -> int:
         tokens: the arguments; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 the work failed, 2 the input cannot be used, 130 interrupted.
+        The exit code: 0 done, 1 the work failed, 2 the input cannot be used, 130 interrupted, 141 standard output was
+        closed by its reader.
     """
     tokens = sys.argv[1:] if tokens is None else list(tokens)
+    prepare()
     try:
-        result = build_app(tokens[0] if tokens else None)(tokens, exit_on_error=False, print_error=False)
+        code = _run(tokens)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        abandon()
+        return UNREAD
+    return code
+
+
+def _run(tokens: list[str]) -> int:
+    """The exit code of a command line whose output is read."""
+    named = next((token for token in tokens if token not in ("-v", "--verbose")), None)
+    try:
+        result = build_app(named).meta(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
         return _fail(f"{_first_line(error)} See whichmin --help.", BAD_INPUT)
     except InputError as error:

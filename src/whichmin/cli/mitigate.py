@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import textwrap
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from whichmin.cli.options import Mitigating, Output
-from whichmin.cli.tables import aligned, finite
+from whichmin.cli.tables import aligned, finite, print_json, written_to
 
 if TYPE_CHECKING:
     from whichmin.mitigation.mitigation import Mitigation
@@ -49,26 +48,25 @@ def mitigate(
     trained = train if train in ("best", "all", "none") else _names(train)
     asked = {"methods": tried, "train": trained, "validation": validation, "level": level, "budget": budget}
     found: list[Mitigation] = []
-    reports: list[Path] = []
+    files: list[dict[str, Path]] = []
     for seed in range(experiment.seeds):
         with contextlib.redirect_stdout(sys.stderr):
             mitigation = _mitigated(experiment, seed, asked)
             suffix = "" if experiment.seeds == 1 else f"-{seed}"
             mitigation.save(output.out / f"mitigation{suffix}")
-            reports.append((output.out / f"report{suffix}.html").resolve())
-            mitigation.report(reports[-1])
+            files.append(written_to(output.out, mitigation.report, mitigation.to_frame(), suffix))
         found.append(mitigation)
         if mitigation.interrupted:
-            raise KeyboardInterrupt(f"what was finished is in {reports[-1]}.")
+            raise KeyboardInterrupt(f"what was finished is in {files[-1]['report']}.")
         if not output.json:
             _print(mitigation, seed if experiment.seeds > 1 else None)
-            print(f"\nreport: {reports[-1]}")
+            print(f"\nreport: {files[-1]['report']}")
     if output.json:
-        from whichmin._version import __version__
-
-        seeds = [_as_json(m) | {"report": str(report)} for m, report in zip(found, reports, strict=True)]
-        told = {"whichmin": __version__, "seeds": seeds, "config": experiment.to_dict() | asked}
-        print(json.dumps(told, allow_nan=False))
+        seeds = [
+            _as_json(mitigation) | {name: str(path) for name, path in written.items()}
+            for mitigation, written in zip(found, files, strict=True)
+        ]
+        print_json({"seeds": seeds, "config": experiment.to_dict() | asked})
     return int(any(remedy.failure for mitigation in found for remedy in mitigation.remedies))
 
 

@@ -273,7 +273,7 @@ def _known(values: dict[str, Any]) -> dict[str, Any]:
 class Output:
     """Where the answer goes."""
 
-    out: Annotated[Path, Parameter(help="Folder of report.html and of the finished runs.")] = Path("whichmin-out")
+    out: Annotated[Path, Parameter(help="Folder of report.html, results.csv and runs.")] = Path("whichmin-out")
     json: Annotated[
         bool,
         Parameter(help="One JSON object on standard output instead of the table.", negative="", show_default=False),

@@ -1,10 +1,18 @@
-"""Rows of text as lines, and numbers as JSON has them."""
+"""Rows of text as lines, numbers as JSON has them, and the files that commands write."""
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from whichmin._version import __version__
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -23,5 +31,45 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def finite(value: Any) -> Any:
-    """The value; None for a number that JSON cannot say."""
+    """The value, with None for numbers that JSON cannot say, also inside of mappings and lists."""
+    if isinstance(value, Mapping):
+        return {key: finite(inside) for key, inside in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(inside) for inside in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def print_json(said: Mapping[str, Any], written: Mapping[str, Path] = MappingProxyType({})) -> None:
+    """One JSON object on standard output.
+
+    Args:
+        said: what it says.
+        written: the files that were written, by what they are.
+    """
+    versioned = {"whichmin": __version__} | dict(said) | {name: str(path) for name, path in written.items()}
+    print(json.dumps(finite(versioned), allow_nan=False))
+
+
+def written_to(
+    out: Path, write_report: Callable[[Path], object], frame: pd.DataFrame, suffix: str = ""
+) -> dict[str, Path]:
+    """Write ``report.html`` and, beside it, its numbers as ``results.csv``.
+
+    Args:
+        out: the folder.
+        write_report: writes the report to a path.
+        frame: the numbers; its index is left out.
+        suffix: of both names, where a command writes several.
+
+    Returns:
+        The files, by what they are.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from whichmin.storage import write_text
+
+    written = {"report": (out / f"report{suffix}.html").resolve(), "csv": (out / f"results{suffix}.csv").resolve()}
+    write_report(written["report"])
+    write_text(written["csv"], frame.to_csv(index=False, lineterminator="\n"))
+    return written

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
-from whichmin._version import __version__
 from whichmin.cli.format import format_distances, format_table, headline, notes, to_json
 from whichmin.cli.options import Output
+from whichmin.cli.tables import print_json, written_to
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.runner import iterate
@@ -33,7 +32,6 @@ def answer(experiment: Experiment, output: Output) -> int:
         KeyboardInterrupt: Ctrl-C, with what is kept and how to go on.
     """
     entries = _entries(experiment, output.out)
-    report = (output.out / "report.html").resolve()
     frame = table(entries)
     failed = int(any(entry.failure is not None for entry in entries))
     with contextlib.redirect_stdout(sys.stderr):
@@ -41,20 +39,22 @@ def answer(experiment: Experiment, output: Output) -> int:
         from whichmin.report.entry_view import entry_views, loss_label
         from whichmin.report.optimizer_distances import optimizer_distances
 
-        write_report(report, entries, title=headline(experiment), config=_asked(experiment))
+        def write(report: Path) -> None:
+            write_report(report, entries, title=headline(experiment), config=_asked(experiment))
+
+        written = written_to(output.out, write, frame.rename_axis("entry").reset_index())
     views = entry_views(entries)
     distances = optimizer_distances(views)
     if output.json:
         numbers = to_json(frame, entries, distances)
-        said = {"whichmin": __version__, "config": experiment.to_dict(), **numbers, "notes": notes(entries)}
-        print(json.dumps(said | {"report": str(report)}, allow_nan=False))
+        print_json({"config": experiment.to_dict(), **numbers, "notes": notes(entries)}, written)
         return failed
     parts = [headline(experiment)]
     parts.append(format_table(frame.rename(index=_marked(entries)), optimizers(entries), loss_label(views)))
     print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
     for note in notes(entries):
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))
-    print(f"\nreport: {report}")
+    print(f"\nreport: {written['report']}")
     return failed
 
 

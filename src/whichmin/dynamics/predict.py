@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -21,6 +22,8 @@ from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
 from whichmin.tangent.memory import Memory, parse_size
 from whichmin.task import Task
+
+logger = logging.getLogger(__name__)
 
 
 @own_context()
@@ -116,7 +119,12 @@ def predict(
     )
     limit = math.inf if budget is None else budget
     outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
-    return predictor.package(outcome, time.perf_counter() - started, several)
+    prediction = predictor.package(outcome, time.perf_counter() - started, several)
+    logger.info(
+        "%s in %.2g s, linearizations: %d, estimated error: %.2g",
+        *(prediction.method, prediction.seconds, prediction.intervals, prediction.error),
+    )
+    return prediction
 
 
 def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[float, ...], bool]:

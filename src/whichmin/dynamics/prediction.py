@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 from whichmin.results import NOT_SAVED, Result, by_point
+from whichmin.shown import Shown
 from whichmin.tangent.copying import private_copy
 
 
 @dataclass(frozen=True)
-class Certificate:
+class Certificate(Shown):
     """The network evaluated at its one-shot predicted parameters θ* = θ₀ + Jᵀc: how lazy is it?
 
     Attributes:

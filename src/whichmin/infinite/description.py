@@ -13,13 +13,14 @@ from whichmin.errors import ModelError
 from whichmin.infinite.activations import NAMES, Activation, by_name
 from whichmin.infinite.layer import Layer
 from whichmin.infinite.limit import Limit, inputs
+from whichmin.shown import Shown
 
 #: One number for all layers, or one per layer.
 PerLayer = float | Sequence[float]
 
 
 @dataclass(frozen=True)
-class FullyConnected:
+class FullyConnected(Shown):
     """A fully connected network in the limit of infinite width, its outputs at initialization a Gaussian process.
 
     NTK parametrization: z = α (σ_w/√n W h + σ_b b), all entries of W and b from N(0, 1) and all trained; layer by

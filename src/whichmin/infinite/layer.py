@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from whichmin.shown import Shown
+
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Shown):
     """The law of one dense layer and how much its parameters add to the tangent kernel.
 
     With H the per-unit second moment E[h(x) h(x')] of the layer's input, Σ that of its output and Θ the tangent kernel,

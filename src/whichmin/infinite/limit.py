@@ -14,12 +14,13 @@ from whichmin.infinite.activations import Activation
 from whichmin.infinite.layer import Layer
 from whichmin.infinite.pairwise import pairwise
 from whichmin.infinite.tiles import Buffers, Side, kernel_tile
+from whichmin.shown import Shown
 
 Kind = Literal["ntk", "nngp"]
 
 
 @dataclass(frozen=True)
-class Limit:
+class Limit(Shown):
     """A fully connected network of infinite width: dense layers with an activation after each but the last.
 
     Args:

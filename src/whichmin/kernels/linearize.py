@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from whichmin.errors import ModelError
 from whichmin.inputs import InputsLike, as_inputs
 from whichmin.kernels.kernel import tangent_kernel
+from whichmin.shown import Shown
 from whichmin.tangent.autograd import jvp, leaves_of
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
@@ -18,7 +20,7 @@ from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
 
 
-class Tangent:
+class Tangent(Shown):
     """f_lin(θ, x) = f(θ₀, x) + J(x)(θ − θ₀), with J = ∂f/∂θ at the model's present parameters θ₀.
 
     The model is copied: changing it afterwards does not move the point of linearization.
@@ -37,6 +39,9 @@ class Tangent:
             self._model = private_copy(model)
             merge_shared(self._model)
         self._parameters = {n: p.detach() for n, p in trainable(self._model).items()}
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"model": type(self._model), "parameters": self.size, "tensors": len(self._parameters)}
 
     @property
     def parameters(self) -> dict[str, Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import InputError
+from whichmin.shown import Shown
 
 #: Eigenvalues of at most this many rounding units ε of the largest count as zero: rounding moves them by about one.
 CUTOFF = 10.0
@@ -34,7 +37,7 @@ def rounding_unit(dtype: torch.dtype) -> float:
 
 
 @dataclass(frozen=True, eq=False)
-class Spectrum:
+class Spectrum(Shown):
     """K = Q Λ Qᵀ in float64, and what follows from it for gradient descent on a quadratic loss.
 
     Nothing is computed before it is asked for; products with K need no decomposition.
@@ -49,6 +52,18 @@ class Spectrum:
     of: Tensor = field(repr=False)
     gamma: float
     eps: float
+
+    def _finding(self) -> Sequence[str]:
+        if "_decomposition" not in vars(self):
+            return ()
+        return (
+            f"A kernel of {self.size} training outputs and rank {self.rank}, with eigenvalues from {self.largest:.3g} "
+            f"to {self.smallest:.3g}: gradient descent converges below lr={self.max_lr:.3g}, fastest at "
+            f"{self.best_lr:.3g}.",
+        )
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"size": self.size, "gamma": self.gamma, "eps": self.eps, "decomposed": "_decomposition" in vars(self)}
 
     @property
     def size(self) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from whichmin.errors import InputError
 from whichmin.inputs import AnyInputs, InputsLike, pair_of_inputs
 from whichmin.kernels.layout import from_matrix
 from whichmin.kernels.linearize import Tangent
+from whichmin.shown import Shown
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import without_shared_memory
@@ -49,7 +51,7 @@ def kernel_operator(
     return KernelOperator(Tangent(model), x1, x1 if x2 is None else x2, weights, examination.outputs)
 
 
-class KernelOperator:
+class KernelOperator(Shown):
     """K(x1, x2) = J(x1) D J(x2)ᵀ without forming it; made by :func:`whichmin.kernel_operator`.
 
     Attributes:
@@ -61,6 +63,9 @@ class KernelOperator:
     def __init__(self, tangent: Tangent, x1: AnyInputs, x2: AnyInputs, metric: Metric | None, outputs: int) -> None:
         self._tangent, self._x1, self._x2, self._metric = tangent, x1, x2, metric
         self.shape = (len(x1), len(x2), outputs, outputs)
+
+    def _facts(self) -> Mapping[str, Any]:
+        return {"shape": self.shape, "model": type(self._tangent._model), "metric": self._metric is not None}
 
     def matvec(self, v: Tensor) -> Tensor:
         """K v, Σ_jd K[i, j, c, d] v[j, d].

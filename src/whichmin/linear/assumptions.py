@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from whichmin.linear._problem import Problem
 from whichmin.linear.imbalance import Levels
+from whichmin.shown import Shown
 
 
 @dataclass(frozen=True)
-class Assumption:
+class Assumption(Shown):
     """One hypothesis.
 
     Attributes:

@@ -19,6 +19,7 @@ from whichmin.linear.analysis import analyze_weights
 from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
 from whichmin.results import Result
+from whichmin.shown import Shown
 
 Quantity = Literal["solution_distances", "invariant_distances", "levels"]
 #: Widths h of a sweep.
@@ -28,7 +29,7 @@ EXPONENTS = (0.3, 0.35, 0.4, 0.5)
 
 
 @dataclass(frozen=True)
-class PowerFit:
+class PowerFit(Shown):
     """A least-squares line through log(quantity) against log(width), mean over seeds at each width.
 
     Attributes:

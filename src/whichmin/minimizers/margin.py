@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.modes import Spectrum, rank_cutoff, rounding_unit
 from whichmin.kernels.spectrum import spectrum
 from whichmin.minimizers._checks import check_kernels, real, targets
+from whichmin.shown import Shown
 from whichmin.terms import Interpolator
 
 #: How far, relative to their size, the conditions of optimality may be missed. Where they hold to δ, the direction is
@@ -27,7 +29,7 @@ _LISTED = 5
 
 
 @dataclass(frozen=True, eq=False)
-class MaxMargin:
+class MaxMargin(Shown):
     """The largest-margin separator θ̂ of the training data in the features J, scaled so that the margins are 1 or more.
 
     Training approaches its direction only: outputs of a trained network compare with ``train`` and ``test`` up to one
@@ -42,10 +44,14 @@ class MaxMargin:
             opposite sign. α ≥ 0 is the solution of the dual program.
     """
 
-    test: Tensor = field(repr=False)
-    train: Tensor = field(repr=False)
+    test: Tensor
+    train: Tensor
     margin: float
-    coefficients: Tensor = field(repr=False)
+    coefficients: Tensor
+
+    def _finding(self) -> Sequence[str]:
+        rows = f"{len(self.support)} of {len(self.coefficients)} training rows hold it"
+        return (f"The largest margin is {self.margin:.4g}: {rows}.",)
 
     @property
     def support(self) -> Tensor:

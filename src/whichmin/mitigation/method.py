@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from whichmin.inputs import Output
 from whichmin.mitigation.outcome import Remedy
 from whichmin.mitigation.work import Work
+from whichmin.shown import Shown
 from whichmin.tangent.copying import private_copy
 
 
-class Method(ABC):
+class Method(Shown, ABC):
     """A remedy: a frozen dataclass of its settings, with its facts.
 
     Attributes:

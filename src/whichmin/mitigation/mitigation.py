@@ -18,6 +18,7 @@ from whichmin.mitigation.outcome import Outcome, Remedy
 from whichmin.mitigation.registry import METHODS
 from whichmin.mitigation.significance import loss_error, paired_p, row_losses, standard_error
 from whichmin.results import NOT_SAVED, Result
+from whichmin.shown import Shown
 from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 
@@ -28,7 +29,7 @@ _MEASURED: tuple[str, ...] = (
 
 
 @dataclass(frozen=True)
-class Gain:
+class Gain(Shown):
     """By how much a remedy lowers the predicted validation loss of the network as it is.
 
     Attributes:

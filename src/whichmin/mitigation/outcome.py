@@ -8,12 +8,13 @@ from typing import Literal
 from torch import Tensor, nn
 
 from whichmin.results import NOT_SAVED
+from whichmin.shown import Shown
 
 Way = Literal["linearized", "relinearized", "trained"]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Outcome(Shown):
     """A network at the end of training, as predicted or as trained.
 
     Attributes:
@@ -42,7 +43,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Search:
+class Search(Shown):
     """One network at smaller and smaller scales.
 
     Attributes:
@@ -70,7 +71,7 @@ class Search:
 
 
 @dataclass(frozen=True, eq=False)
-class Remedy:
+class Remedy(Shown):
     """What a method brings on one problem.
 
     Attributes:

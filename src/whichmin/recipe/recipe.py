@@ -15,13 +15,14 @@ from whichmin.errors import InputError
 from whichmin.recipe.batches import Remaining, batch_order, check_batch_size, generator_of, steps_per_epoch
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, build_optimizer, build_scheduler
 from whichmin.recipe.describe import Unknown, describe_recipe
+from whichmin.shown import Shown
 
 #: Difference of the batch seeds of one initialization and the next.
 SEED_STRIDE = 1000
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Shown):
     """What trains a network: an optimizer, its batches and its scheduler.
 
     Attributes:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from whichmin._version import __version__
+from whichmin.storage import versions
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -22,13 +21,21 @@ def render(name: str, context: Mapping[str, Any]) -> str:
         context: ``title``, ``finding`` (sentences), ``asked`` ((name, text) pairs), ``figures`` (sections of
             :func:`whichmin.report.figures.sections_of`), and what the template itself needs.
     """
-    import torch
-
     frame = {
-        "versions": [("whichmin", __version__), ("torch", torch.__version__), ("python", platform.python_version())],
+        "versions": list(versions().items()),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    return _templates().get_template(name).render(frame | dict(context))
+    return fill(name, frame | dict(context))
+
+
+def fill(name: str, context: Mapping[str, Any]) -> str:
+    """A template as text.
+
+    Args:
+        name: the template.
+        context: what it needs.
+    """
+    return _templates().get_template(name).render(context)
 
 
 @cache

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from whichmin.report.axes import WIDTH, legend, spread_out
 from whichmin.report.entry_view import EntryView
 from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED
+from whichmin.report.panel import panels
 
 #: The most dots that are drawn for each kind of prediction.
 POINTS = 700
@@ -30,8 +31,7 @@ def predicted_against_true(entries: Sequence[EntryView], ylabel: str, *, differe
         difference: whether their difference to the truth is drawn in place of themselves.
     """
     truth = "trained" if any("trained" in v.outputs for v in entries) else "relinearized"
-    figure = Figure(figsize=(WIDTH, 3.5))
-    ax = figure.subplots()
+    figure, (ax,) = panels(None, (WIDTH, 3.5))
     labels = []
     for kind, (label, colour, size, hollow) in _KINDS.items():
         both = [v for v in entries if kind != truth and truth in v.outputs and kind in v.outputs]

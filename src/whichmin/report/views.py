@@ -1,7 +1,12 @@
-"""Which figure and which page show which type of results; imported by name by :mod:`whichmin.results`."""
+"""Which figure, page and sentences show which type of results; imported by name by :mod:`whichmin.results`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whichmin.decomposition.explanation import Explanation
@@ -13,6 +18,8 @@ from whichmin.linear.flow import LinearFlow
 from whichmin.linear.study import LinearStudy
 from whichmin.linear.sweep import WidthSweep
 from whichmin.mitigation.mitigation import Mitigation
+from whichmin.report.comparison import finding as comparison_finding
+from whichmin.report.entries_finding import headline
 from whichmin.report.entry_view import entry_views
 from whichmin.report.figures.curves import curves_figure
 from whichmin.report.figures.distances import distances_figure
@@ -21,6 +28,12 @@ from whichmin.report.figures.leave_out import effects_figure
 from whichmin.report.figures.outputs import infinite_figure, seeds_figure
 from whichmin.report.figures.remedies import remedies_figure
 from whichmin.report.figures.width import width_figure
+from whichmin.report.flips import flips
+from whichmin.report.leave_out import finding as leave_out_finding
+from whichmin.report.linear import analysis_finding, flow_finding, sweep_finding
+from whichmin.report.linear import finding as study_finding
+from whichmin.report.mitigation import finding as mitigation_finding
+from whichmin.report.outputs_finding import infinite_finding, seeds_finding
 from whichmin.report.overview import explanation_figure, study_figure
 from whichmin.report.pages.comparison import comparison_page
 from whichmin.report.pages.entries import entries_page
@@ -65,28 +78,35 @@ def _page(entry: Entry, title: str | None) -> str:
     return entries_page([entry], title=title)
 
 
-def _curves(entry: Entry) -> Figure | None:
-    return curves_figure(entry_views([entry]))
+def _curves(entry: Entry, axes: Sequence[Axes] | None) -> Figure | None:
+    return curves_figure(entry_views([entry]), axes)
 
 
-register_view(Explanation, View(explanation_figure, lambda result, title: _page(_of_explanation(result), title)))
-register_view(
-    Prediction,
-    View(lambda result: _curves(_of_prediction(result)), lambda result, title: _page(_of_prediction(result), title)),
-)
-register_view(Run, View(lambda result: _curves(_of_run(result)), lambda result, title: _page(_of_run(result), title)))
-register_view(
-    Recording,
-    View(lambda result: _curves(_of_recording(result)), lambda result, title: _page(_of_recording(result), title)),
-)
-register_view(Entry, View(_curves, _page))
-register_view(Comparison, View(distances_figure, comparison_page))
-register_view(LeftOut, View(effects_figure, leave_out_page))
-register_view(Mitigation, View(remedies_figure, mitigation_page))
-register_view(SeedSpread, View(seeds_figure, seeds_page))
-register_view(InfinitePrediction, View(infinite_figure, infinite_page))
-register_view(WidthSweep, View(width_figure, sweep_page))
-register_view(LinearAnalysis, View(guarantee_figure, analysis_page))
-register_view(LinearFlow, View(flow_figure, flow_page))
-register_view(DeepFlow, View(flow_figure, flow_page))
-register_view(LinearStudy, View(study_figure, linear_page))
+def _finding(entry: Entry) -> list[str]:
+    views = entry_views([entry])
+    return headline(views, flips(views))
+
+
+def _view_of_entry(entry_of: Callable[[Any], Entry]) -> View[Any]:
+    """The view of what is shown as an entry of a report."""
+    return View(
+        lambda result, axes: _curves(entry_of(result), axes),
+        lambda result, title: _page(entry_of(result), title),
+        lambda result: _finding(entry_of(result)),
+    )
+
+
+for kind, entry_of in {Prediction: _of_prediction, Run: _of_run, Recording: _of_recording}.items():
+    register_view(kind, _view_of_entry(entry_of))
+register_view(Explanation, replace(_view_of_entry(_of_explanation), figure=explanation_figure))
+register_view(Entry, View(_curves, _page, _finding))
+register_view(Comparison, View(distances_figure, comparison_page, lambda result: [comparison_finding(result)]))
+register_view(LeftOut, View(effects_figure, leave_out_page, leave_out_finding))
+register_view(Mitigation, View(remedies_figure, mitigation_page, mitigation_finding))
+register_view(SeedSpread, View(seeds_figure, seeds_page, seeds_finding))
+register_view(InfinitePrediction, View(infinite_figure, infinite_page, infinite_finding))
+register_view(WidthSweep, View(width_figure, sweep_page, lambda result: [sweep_finding(result)]))
+register_view(LinearAnalysis, View(guarantee_figure, analysis_page, analysis_finding))
+register_view(LinearFlow, View(flow_figure, flow_page, flow_finding))
+register_view(DeepFlow, View(flow_figure, flow_page, flow_finding))
+register_view(LinearStudy, View(study_figure, linear_page, study_finding))

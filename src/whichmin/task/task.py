@@ -18,6 +18,7 @@ from whichmin.frames import split_frame
 from whichmin.inputs import AnyInputs, Output, moved, output_of, row_groups
 from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
 from whichmin.losses.general import General
+from whichmin.shown import Shown
 from whichmin.task.arrays import check_index, check_same_rows, read_inputs
 from whichmin.task.targets import check_amounts, check_weights, class_labels, read_targets
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class Task(Shown):
     """Training inputs and targets, and test inputs with or without targets.
 
     Each is a tensor, an array, lists of numbers, or a data frame or series of numbers, which becomes torch's default

@@ -88,16 +88,15 @@ class Recording(Result):
         self._seconds = 0.0
         self._notes: list[str] = []
 
-    def __repr__(self) -> str:
+    def _facts(self) -> Mapping[str, Any]:
         if self._phase == "new":
-            return f"<{type(self).__name__} of {self._optimizer_name}, not entered>"
+            return {"optimizer": self._optimizer_name, "phase": "not entered"}
         first, last = self._snapshots[0], self._snapshots[-1]
-        label = self.task.loss.label
-        end = "" if self._phase == "done" else ", recording"
-        lines = [
-            f"{self._optimizer_name}, {self.steps} steps, training {label} {first.loss:.3g} to {last.loss:.3g}{end}"
-        ]
-        return "\n  ".join([f"<{type(self).__name__} of {lines[0]}", *(f"note: {n}" for n in self._notes)]) + ">"
+        losses = {"first_loss": first.loss, "last_loss": last.loss}
+        return {"optimizer": self._optimizer_name, "phase": self._phase, "steps": self.steps} | losses
+
+    def _remarks(self) -> list[str]:
+        return self._notes
 
     @property
     def steps(self) -> int:

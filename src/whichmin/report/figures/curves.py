@@ -15,6 +15,7 @@ from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled
 from whichmin.report.numbers import number
 from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED, TRAINED, styled
+from whichmin.report.panel import HEIGHT, panels
 
 #: The most points that are drawn of all curves of a kind together.
 POINTS = 900
@@ -23,12 +24,12 @@ ROUNDING = 1e-14
 
 
 @styled
-def curves_figure(entries: Sequence[EntryView]) -> Figure | None:
+def curves_figure(entries: Sequence[EntryView], axes: Sequence[Axes] | None = None) -> Figure | None:
     """On logarithmic axes, a panel per optimizer; None where there is no curve."""
     parts = by_optimizer(entries) or {"": list(entries)}
     alone = len(parts) == 1
-    figure = Figure(figsize=(WIDTH, 3.3 if alone else 0.9 + 1.5 * len(parts)))
-    column = figure.subplots(len(parts), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    height = HEIGHT if alone else 0.9 + 1.5 * len(parts)
+    figure, column = panels(axes, (WIDTH, height), len(parts), sharex=True, sharey=True)
     names: dict[str, bool] = {}
     for ax, (name, part) in zip(column, parts.items(), strict=True):
         _draw_curves(ax, part, names)

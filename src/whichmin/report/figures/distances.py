@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whichmin.report.axes import legend, plain
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.palette import MUTED, RELINEARIZED, TRAINED, styled
+from whichmin.report.panel import panels
 from whichmin.studies.comparison import Comparison
 from whichmin.studies.effects import Effect
 
@@ -16,14 +20,13 @@ MOST = 15
 
 
 @styled
-def distances_figure(comparison: Comparison) -> Figure | None:
+def distances_figure(comparison: Comparison, axes: Sequence[Axes] | None = None) -> Figure | None:
     """Root mean square distances with confidence intervals, predicted and trained, and the predictions' error."""
     best = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
     if not best:
         return None
     names = sorted(best, key=lambda pair: best[pair].rms_distance.mean)[-MOST:]
-    figure = Figure(figsize=(7.2, 0.9 + 0.24 * len(names)))
-    ax = figure.subplots()
+    figure, (ax,) = panels(axes, (7.2, 0.9 + 0.24 * len(names)))
     at = np.arange(len(names), dtype=float)
     kinds = {"predicted": RELINEARIZED} | ({} if comparison.trained is None else {"trained": TRAINED})
     for i, (kind, colour) in enumerate(kinds.items()):

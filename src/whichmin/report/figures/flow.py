@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -47,9 +49,9 @@ def draw_guarantee(ax: Axes, analysis: LinearAnalysis) -> None:
     legend(ax, 2)
 
 
-def guarantee_figure(analysis: LinearAnalysis) -> Figure | None:
+def guarantee_figure(analysis: LinearAnalysis, axes: Sequence[Axes] | None = None) -> Figure | None:
     """The bounds; None where nothing is guaranteed."""
-    return panel(draw_guarantee)(analysis) if analysis.tight_rate > 0 else None
+    return panel(draw_guarantee)(analysis, axes) if analysis.tight_rate > 0 else None
 
 
 flow_figure = panel(draw_flow)

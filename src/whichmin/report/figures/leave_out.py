@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -49,9 +51,9 @@ effects_panel = panel(draw_effects)
 _losses_panel = panel(draw_losses)
 
 
-def effects_figure(found: LeftOut) -> Figure | None:
+def effects_figure(found: LeftOut, axes: Sequence[Axes] | None = None) -> Figure | None:
     """None where nothing was predicted."""
-    return effects_panel(found) if bool(np.isfinite(found.effect.numpy()).any()) else None
+    return effects_panel(found, axes) if bool(np.isfinite(found.effect.numpy()).any()) else None
 
 
 def losses_figure(found: LeftOut) -> Figure | None:

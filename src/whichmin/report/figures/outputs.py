@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,11 +36,12 @@ _MARGINS = (
 
 @dataclass(frozen=True)
 class _Drawn:
-    """Means and standard deviations, (M,) each, and what they are of."""
+    """Means and standard deviations, (M,) each, what they are of, and whether zero is where decisions change."""
 
     mean: Array
     std: Array
     of: str = "outputs at test points"
+    threshold: bool = False
 
 
 def draw_outputs(ax: Axes, drawn: _Drawn) -> None:
@@ -51,20 +53,21 @@ def draw_outputs(ax: Axes, drawn: _Drawn) -> None:
     ax.errorbar(at, mean[order], std[order], fmt="o", color=BLUE, ecolor=MUTED, markersize=2.4, linewidth=0.7)
     ax.set(xlabel=f"{drawn.of}, ascending", ylabel="mean ± standard deviation")
     ax.grid(axis="y")
+    if drawn.threshold:
+        ax.axhline(0, color=INK, linewidth=0.8)
 
 
 _outputs_panel = panel(draw_outputs)
 
 
-def seeds_figure(spread: SeedSpread) -> Figure:
+def seeds_figure(spread: SeedSpread, axes: Sequence[Axes] | None = None) -> Figure:
     """Of predicted seeds: margins of the true class, or outputs where there are no such."""
     if not _has_margins(spread):
-        return _outputs_panel(_Drawn(_flat(spread.mean), _flat(spread.seed_std)))
+        return _outputs_panel(_Drawn(_flat(spread.mean), _flat(spread.seed_std)), axes)
     assert spread.task.y_test is not None
     margins = Decision.of(spread.task).margins(spread.task, spread.test, spread.task.y_test)
-    figure = _outputs_panel(_Drawn(margins.mean(axis=0), margins.std(axis=0, ddof=1), "margins at test points"))
-    figure.axes[0].axhline(0, color=INK, linewidth=0.8)
-    return figure
+    drawn = _Drawn(margins.mean(axis=0), margins.std(axis=0, ddof=1), "margins at test points", threshold=True)
+    return _outputs_panel(drawn, axes)
 
 
 def _has_margins(spread: SeedSpread) -> bool:
@@ -72,10 +75,10 @@ def _has_margins(spread: SeedSpread) -> bool:
     return spread.task.y_test is not None and decision.classes and spread.task.outputs > decision.positions
 
 
-def infinite_figure(prediction: InfinitePrediction) -> Figure:
+def infinite_figure(prediction: InfinitePrediction, axes: Sequence[Axes] | None = None) -> Figure:
     """Of infinitely wide networks."""
     std = prediction.std[:, None].expand_as(prediction.mean)
-    return _outputs_panel(_Drawn(_flat(prediction.mean), _flat(std)))
+    return _outputs_panel(_Drawn(_flat(prediction.mean), _flat(std)), axes)
 
 
 def _flat(values: Tensor) -> Array:

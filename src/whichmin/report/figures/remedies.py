@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whichmin.mitigation.mitigation import Mitigation
@@ -11,17 +14,17 @@ from whichmin.report.axes import WIDTH, legend, logarithmic_fine, rows_height
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.mitigation import title_of
 from whichmin.report.palette import GREEN, RELINEARIZED, TRAINED, styled
+from whichmin.report.panel import panels
 
 
 @styled
-def remedies_figure(mitigation: Mitigation) -> Figure | None:
+def remedies_figure(mitigation: Mitigation, axes: Sequence[Axes] | None = None) -> Figure | None:
     """A row for each method that was predicted; bars are standard errors over validation points."""
     remedies = [remedy for remedy in reversed(mitigation.remedies) if remedy.predicted is not None]
     if not remedies:
         return None
     validation = mitigation.validation
-    figure = Figure(figsize=(WIDTH, rows_height(len(remedies))))
-    ax = figure.subplots()
+    figure, (ax,) = panels(axes, (WIDTH, rows_height(len(remedies))))
     kinds = {"predicted": RELINEARIZED, "trained": TRAINED}
     for i, (kind, colour) in enumerate(kinds.items()):
         rows = [(y, o) for y, r in enumerate(remedies) if (o := getattr(r, kind)) is not None]

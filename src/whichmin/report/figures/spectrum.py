@@ -15,6 +15,7 @@ from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer
 from whichmin.report.numbers import mean_sd, number, percent
 from whichmin.report.palette import BLUE, MUTED, RED, styled
+from whichmin.report.panel import HEIGHT, panels
 from whichmin.report.stability import Stability, stabilities
 
 #: The most points that are drawn of all spectra together.
@@ -31,8 +32,7 @@ def spectrum_figure(entries: Sequence[EntryView]) -> Figure | None:
     spectra = [values for values in _spectra(entries) if len(values)]
     if not spectra:
         return None
-    figure = Figure(figsize=(WIDTH, 3.3))
-    ax = figure.subplots()
+    figure, (ax,) = panels(None, (WIDTH, HEIGHT))
     alpha = max(0.3, 1 / math.sqrt(len(spectra)))
     for values in spectra:
         index = np.unique(np.geomspace(1, len(values), max(40, POINTS // len(spectra))).astype(int))

@@ -14,6 +14,7 @@ from whichmin.report.axes import WIDTH, plain, rows_height, spread_out
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import EntryView, array, term_names
 from whichmin.report.palette import BLUE, MUTED, SKY, styled
+from whichmin.report.panel import panels
 
 #: The most dots that are drawn for a term.
 POINTS = 233
@@ -26,8 +27,8 @@ def terms_figure(entries: Sequence[EntryView]) -> Figure | None:
     if first is None or first.explanation is None:
         return None
     names = term_names([first])
-    figure = Figure(figsize=(WIDTH, rows_height(len(names) + 1)))
-    draw_terms(figure.subplots(), first.explanation, names)
+    figure, (ax,) = panels(None, (WIDTH, rows_height(len(names) + 1)))
+    draw_terms(ax, first.explanation, names)
     return figure
 
 

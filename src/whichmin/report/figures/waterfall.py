@@ -14,6 +14,7 @@ from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import EntryView, labelled, term_names
 from whichmin.report.numbers import number, percent, signed
 from whichmin.report.palette import GREEN, INK, MUTED, RED, SKY, styled
+from whichmin.report.panel import panels
 
 
 @styled
@@ -23,8 +24,8 @@ def waterfall_figure(entries: Sequence[EntryView]) -> Figure | None:
     if not entries:
         return None
     names = term_names(entries)
-    figure = Figure(figsize=(WIDTH, rows_height(len(names) + 1)))
-    draw_waterfall(figure.subplots(), entries, names)
+    figure, (ax,) = panels(None, (WIDTH, rows_height(len(names) + 1)))
+    draw_waterfall(ax, entries, names)
     return figure
 
 
