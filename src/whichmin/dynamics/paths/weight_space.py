@@ -31,7 +31,7 @@ class WeightSpace:
     Attributes:
         values: the parameters that the optimizer moves, by name.
         optimizer: the optimizer.
-        steps: how many steps were made.
+        steps: how many steps were made, with those before the recipe's first one.
 
     Args:
         network: a private copy, at the point of linearization; it has released its cached layers.
@@ -44,7 +44,7 @@ class WeightSpace:
         self.values = {n: nn.Parameter(v) for n, v in network.values().items()}
         self.optimizer = recipe.build(list(self.values.values()))
         self._scheduler = recipe.build_scheduler(self.optimizer)
-        self.steps = 0
+        self.steps = recipe.first_step
         self.linearize()
 
     def linearize(self) -> None:
