@@ -26,13 +26,13 @@ from minimizers import mean_square
 from optimizers import Row, descent, problem, show
 
 O = torch.optim  # noqa: E741
-UNTIL = 1e-5
+UNTIL = 1e-4
 #: How many checkpoints are kept of a run, at most.
-KEPT = 24
+KEPT = 20
 #: The part of the optimizer's effect that one linearization is to miss by.
 WANTED = 0.1
 #: The step up to which the two runs of a pair differ.
-PAIRED = (32, 128, 512)
+PAIRED = (128, 512)
 
 
 def fashion() -> tuple[wm.Task, torch.nn.Module, dict[str, Any]]:

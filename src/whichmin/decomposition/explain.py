@@ -161,7 +161,7 @@ def _explain_known(
     assert run.test is not None
     if from_step is not None:
         model, begun = begin(run.checkpoint(from_step), recipe)
-        kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints]
+        kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]
         later = linearize_later(kept, task, recipe, run.steps, run.test, rows)
     linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, rows)
     return Explanation(terms, task, linearized, run=run, from_step=begun.first_step, later=later)

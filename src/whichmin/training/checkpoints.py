@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -81,7 +82,7 @@ def checkpoint_of(kept: Sequence[Checkpoint], step: Any, last: int, network: nn.
         kept: all that were, in order.
         step: which one.
         last: where training ended.
-        network: what was trained; None where that is not known.
+        network: a copy of what was trained, which nobody moves; None where that is not known.
         of: what kept them, such as ``train``, for the message.
 
     Raises:
@@ -97,7 +98,7 @@ def checkpoint_of(kept: Sequence[Checkpoint], step: Any, last: int, network: nn.
         raise InputError(f"there is no checkpoint after step {wanted}: training went from step {first} to {last}.")
     for checkpoint in kept:
         if checkpoint.step == wanted:
-            return checkpoint if network is None else checkpoint.with_network(network)
+            return replace(checkpoint, _network=network)
     raise ResultError(
         f"step {wanted} was not kept; kept are {', '.join(str(checkpoint.step) for checkpoint in kept) or 'none'}. "
         f"Take one of these, or train again with {of}(…, checkpoints=[{wanted}])."
