@@ -87,9 +87,7 @@ def pairs() -> list[Row]:
 
 def _pair(name: str, T: int, task: wm.Task, first: Any, second: Any, optimizer: Any) -> Row:
     runs = [wm.train(one, task, optimizer, until=UNTIL, steps=30_000) for one in (first, second)]
-    told = [
-        wm.predict(one, task, optimizer, until=UNTIL, steps=30_000, relinearize="never") for one in (first, second)
-    ]
+    told = [wm.predict(one, task, optimizer, until=UNTIL, steps=30_000, relinearize="never") for one in (first, second)]
     there = [(one.model() if isinstance(one, wm.Checkpoint) else one)(task.X_test) for one in (first, second)]
     trained, predicted = (mean_square(a.test - b.test) for a, b in (runs, told))
     row: Row = {"runs": name, "T₀": T, "steps": [run.steps for run in runs]}

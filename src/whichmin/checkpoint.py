@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from whichmin.errors import ModelError, ResultError
 from whichmin.recipe.memory import OptimizerMemory
 from whichmin.recipe.recipe import Recipe
-from whichmin.results import NOT_SAVED, Result
+from whichmin.results import NOT_SAVED, Saved
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.model import trainable
 
 
 @dataclass(frozen=True, eq=False)
-class Checkpoint(Result):
+class Checkpoint(Saved):
     """Where training stood after some steps: ``run.checkpoint(step)``.
 
     It takes the place of the model in ``predict``, ``explain``, ``tangent_kernel``, ``compare`` and ``train``: what
