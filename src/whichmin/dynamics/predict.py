@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ def predict(
     budget: float | None = None,
     memory: float | str | None = None,
     tiles: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Prediction:
     """Which minimizer training reaches, from tangent kernels, and without a training loop wherever that is cheaper.
@@ -86,6 +88,9 @@ def predict(
         tiles: a folder for the kernel's tiles where it does not fit into memory, for one linearization
             (``relinearize="never"``) of a rule that is known in function space. A process that is killed goes on from
             the tiles that are there.
+        executor: any ``concurrent.futures.Executor``, such as a process pool or ``dask.distributed``'s
+            ``Client.get_executor()``, whose workers make the tiles and multiply with them, in the folder of ``tiles``,
+            which all of them see. Each job is sent the network and some rows of the inputs.
         progress: show a progress bar on standard error, with the way that is taken.
 
     Returns:
@@ -117,7 +122,9 @@ def predict(
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
     if tiles is not None and relinearize != "never":
         raise InputError('tiles hold one kernel, that at θ₀: pass relinearize="never" with them.')
-    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress)
+    if executor is not None and tiles is None:
+        raise InputError("an executor makes the tiles of a kernel on disk: pass tiles=FOLDER with it.")
+    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress, executor)
     predictor = prepare(
         model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never", memory=where
     )
