@@ -45,6 +45,7 @@ def outcome() -> wm.mitigation.Outcome:
 EXAMPLES: dict[type, Callable[[], Shown]] = {
     wm.Task: task,
     wm.Recipe: lambda: wm.Recipe(partial(torch.optim.Adam, lr=1e-3), batch_size=8),
+    wm.Checkpoint: lambda: wm.train(network(), task(), torch.optim.Adam, steps=3, checkpoints=[3]).checkpoint(3),
     wm.Certificate: lambda: wm.Certificate(1e-6, 0.01),
     wm.Spectrum: lambda: wm.spectrum(wm.tangent_kernel(network(), task().X)),
     wm.Tangent: lambda: wm.Tangent(network()),

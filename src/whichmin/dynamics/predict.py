@@ -14,6 +14,7 @@ from typing import Any
 
 from torch import nn
 
+from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.prepare import prepare
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @own_context()
 def predict(
-    model: nn.Module,
+    model: nn.Module | Checkpoint,
     task: Task,
     optimizer: OptimizerFactory | Recipe,
     *,
@@ -55,7 +56,8 @@ def predict(
     the real network there and linearizes again: it predicts the finite network.
 
     Args:
-        model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
+        model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed. Or a checkpoint of a
+            run: then θ₀ is where that stood, and training goes on from there with what the optimizer remembers.
         task: the data and the loss.
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent.
@@ -64,7 +66,8 @@ def predict(
             batches are followed through Krylov spaces of J D Jᵀ. Any other optimizer runs step by step on the
             linearized network.
         steps: an integer, None (or ``math.inf``) for any number, which without ``until`` is the limit, or an ascending
-            sequence: outputs then have a leading time axis. With ``flow=True`` any non-negative real numbers.
+            sequence: outputs then have a leading time axis. They are counted from the beginning of training, with those
+            made before a checkpoint. With ``flow=True`` any non-negative real numbers.
         until: stop where the training loss falls below this, as ``train`` does: with mini-batches it is looked at
             where an epoch starts.
         flow: gradient flow at time lr·steps.
@@ -103,15 +106,16 @@ def predict(
         SingularKernelError: targets that cannot be reached, such as identical inputs with different targets.
         ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
         OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is
-            not known.
+            not known; another optimizer than that of a checkpoint's training.
         InputError: steps, until, tol or relinearize out of range; infinitely many steps of a loss without a finite
             minimizer, or a loss that no outputs have.
 
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
     """
     started = time.perf_counter()
-    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    model, recipe = begin(model, Recipe.of(optimizer, batch_size, seed, scheduler))
     times, several = _check_times(steps, until, flow)
+    _check_first(recipe, times, flow)
     task.check_until(until)
     check_relinearize(relinearize, tol)
     if budget is not None and not budget > 0:
@@ -150,6 +154,22 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
     if until is not None and several:
         raise InputError("got both a sequence of steps and until: ask for one of them.")
     return times, several
+
+
+def _check_first(recipe: Recipe, times: tuple[float, ...], flow: bool) -> None:
+    """Refuse what a checkpoint has behind it."""
+    if recipe.memory is None:
+        return
+    if flow:
+        raise InputError(
+            "flow=True is the limit of small steps from rest, and a checkpoint remembers the steps before: pass "
+            "checkpoint.model()."
+        )
+    if times[0] < recipe.first_step:
+        raise InputError(
+            f"steps begins at {times[0]:.0f}, and the checkpoint is after step {recipe.first_step}: steps are counted "
+            f"from the beginning of training. Pass {recipe.first_step} or more."
+        )
 
 
 def check_relinearize(relinearize: Any, tol: float) -> None:

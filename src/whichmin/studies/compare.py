@@ -10,15 +10,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
+from whichmin.checkpoint import begin, network_of
 from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.answer import Answer, Predicting, Procedure, Training
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
-from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
+from whichmin.studies.initializations import (
+    Initialization,
+    ModelFactory,
+    check_seeds,
+    check_test,
+    few_threads,
+    initializations,
+)
 from whichmin.studies.recipes import Recipes, check_recipes
 from whichmin.studies.store import Question, Store, Subject, not_kept
 from whichmin.tangent.context import own_context
@@ -52,8 +59,8 @@ def compare(
     Both p are corrected for the number of pairs (Holm). :class:`Comparison` says what the answers mean, and what not.
 
     Args:
-        model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded
-            alike during the call.
+        model_factory: called with the seeds 0, 1, …; a network of its own for each, or a checkpoint of its training,
+            from which every recipe goes on. torch's global generator is seeded alike during the call.
         task: the data, with test inputs.
         recipes: two or more by name, a dict or (name, recipe) pairs; each an optimizer factory or a
             :class:`whichmin.Recipe` with batches and a scheduler.
@@ -96,12 +103,13 @@ def compare(
     work = _Work(task, procedures, store)
     checked: dict[str, Recipe] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
-        for seed, model in enumerate(initializations(model_factory, count)):
+        for seed, drawn in enumerate(initializations(model_factory, count)):
+            model = network_of(drawn)
             checked = checked or check_recipes(recipes, task, model)
             bar.total = count * len(checked)
             subject = None if store is None else Subject.of(model, task)
             for name, recipe in checked.items():
-                work.do(name, recipe.at_initialization(seed), seed, model, subject)
+                work.do(name, recipe.at_initialization(seed), seed, drawn, subject)
                 bar.update()
     if work.failures and not any(answers for answers in work.answers.values()):
         raise work.raised[0]
@@ -119,9 +127,12 @@ class _Work:
         self.raised: list[WhichminError] = []
         self.unknown: dict[Unknown, dict[str, None]] = {}
 
-    def do(self, name: str, recipe: Recipe, seed: int, model: nn.Module, subject: Subject | Unknown | None) -> None:
+    def do(
+        self, name: str, recipe: Recipe, seed: int, drawn: Initialization, subject: Subject | Unknown | None
+    ) -> None:
         for procedure in self.procedures:
             try:
+                model, recipe = begin(drawn, recipe)
                 question = self._question(name, procedure, recipe, subject)
                 answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
                 if answer is None:
