@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 import whichmin
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -12,10 +14,16 @@ sys.path.insert(0, str(Path(__file__).parent))
 project = "whichmin"
 author = "The whichmin developers"
 release = version = whichmin.__version__
-copyright = author  # noqa: A001
+copyright = author
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
-exclude_patterns = ["**.ipynb_checkpoints", "jupyter_execute"]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "myst_nb",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["gallery/*.ipynb", "**.ipynb_checkpoints", "jupyter_execute"]
 html_theme = "furo"
 html_title = f"whichmin {release}"
 
@@ -26,6 +34,17 @@ nb_execution_timeout = 300
 nb_execution_raise_on_error = True
 nb_merge_streams = True
 
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"one_point_adagrad|gradient_flow",
+    "download_all_examples": False,
+    "default_thumb_file": str(Path(__file__).parent / "picture-light.svg"),
+    "show_memory": False,
+    "min_reported_time": 1e9,
+    "abort_on_example_error": True,
+}
+
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
@@ -34,3 +53,12 @@ napoleon_google_docstring = True
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 napoleon_custom_sections = [("Cost", "returns_style")]
+
+
+def setup(app: Sphinx) -> None:
+    """Escape bars, which are absolute values in formulas and substitutions in reStructuredText."""
+
+    def escape(_app: Sphinx, _what: str, _name: str, _obj: object, _options: object, lines: list[str]) -> None:
+        lines[:] = [line if "``" in line else line.replace("|", r"\|") for line in lines]
+
+    app.connect("autodoc-process-docstring", escape)

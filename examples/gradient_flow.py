@@ -1,4 +1,7 @@
-"""Gradient flow at many times, on the linearized network and along the path: when is the network lazy?
+"""Gradient flow at many times
+===========================
+
+Gradient flow at many times, on the linearized network and along the path: when is the network lazy?
 
 The wider the network, the smaller the part of its outputs that one linearization misses.
 """

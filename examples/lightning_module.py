@@ -1,4 +1,7 @@
-"""A Lightning module with cross-entropy, recorded by a callback and explained.
+"""A Lightning module
+==================
+
+A Lightning module with cross-entropy, recorded by a callback and explained.
 
 Needs lightning.
 """

@@ -1,4 +1,7 @@
-"""Low-rank adapters of peft on a sequence classifier of Hugging Face: predicted, trained and explained.
+"""Low-rank adapters
+=================
+
+Low-rank adapters of peft on a sequence classifier of Hugging Face: predicted, trained and explained.
 
 Needs transformers and peft.
 """

@@ -1,4 +1,7 @@
-"""The optimizer chooses the minimizer: gradient descent and AdaGrad on a single training point.
+"""The optimizer chooses the minimizer
+===================================
+
+The optimizer chooses the minimizer: gradient descent and AdaGrad on a single training point.
 
 One point is the smallest case in which both minimizers have a formula. Gradient descent takes the smallest step in the
 2-norm, AdaGrad the smallest in the largest coordinate: f₀(x') + J(x')·sign J(x₁)/‖J(x₁)‖₁ · (y₁ − f₀(x₁)). The network

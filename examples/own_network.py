@@ -1,4 +1,7 @@
-"""A small transformer of one's own: which part of its test outputs comes from where, for two seeds.
+"""A transformer of one's own
+==========================
+
+A small transformer of one's own: which part of its test outputs comes from where, for two seeds.
 
 Sequences of tokens 0…7; the target is the share of tokens that stand before the largest. Embeddings, attention, layer
 normalization and tied use of a parameter are all found by themselves; nothing of the network has to be declared.

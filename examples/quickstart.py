@@ -1,4 +1,7 @@
-"""Your own network and tensors: predict where training goes, train, take the outputs apart, write a report."""
+"""Quick start
+===========
+
+Your own network and tensors: predict where training goes, train, take the outputs apart, write a report."""
 
 from functools import partial
 

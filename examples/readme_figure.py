@@ -1,4 +1,7 @@
-"""The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages.
+"""The README's picture
+====================
+
+The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages.
 
 python examples/readme_figure.py docs
 """

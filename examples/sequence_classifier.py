@@ -1,4 +1,7 @@
-"""A sequence classifier of Hugging Face with random weights, a padded batch, cross-entropy, and one's own loop.
+"""A sequence classifier of Hugging Face
+=====================================
+
+A sequence classifier of Hugging Face with random weights, a padded batch, cross-entropy, and one's own loop.
 
 Needs transformers.
 """

@@ -1,4 +1,7 @@
-"""With fewer parameters than training points every optimizer ends at one minimizer; with more, each at its own.
+"""Fewer parameters than training points
+=====================================
+
+With fewer parameters than training points every optimizer ends at one minimizer; with more, each at its own.
 
 A network of 60 trainable parameters is linearized and trained by four optimizers, each in mini-batches first and then
 full batch until it has converged. Linearized, it is a linear model: where there are more training points than

@@ -1,4 +1,7 @@
-"""A training loop of one's own, watched: what its network's test error is made of.
+"""A training loop of one's own
+============================
+
+A training loop of one's own, watched: what its network's test error is made of.
 
 Mini-batches, Adam, a learning rate that falls, gradients that are clipped: the loop stays as it is. The recorder sees
 it through the optimizer's step hooks, and ``explain`` takes apart the network at which it ended.
