@@ -138,7 +138,7 @@ def test_a_job_that_loses_every_worker_fails(store, log):
 def test_an_executor_that_is_over(store, log):
     threads = ThreadPoolExecutor(1)
     threads.shutdown()
-    with pytest.raises(WhichminError, match="the executor does not work .*Finished runs are kept"):
+    with pytest.raises(WhichminError, match=r"the executor does not work .*Finished runs are kept"):
         answers([Square(3, log)], store=store, executor=threads)
 
 

@@ -26,8 +26,14 @@ from whichmin.storage import load_folder
 pytestmark = pytest.mark.slow
 
 GRID = {
-    "n_train": 12, "n_test": 8, "until": 5e-2, "optimizer": ["sgd:lr=0.5", "sgd:lr=0.3"], "dtype": "float64",
-    "width": [16, 32, 48], "scale": [0.8, 1.0], "seeds": 3,
+    "n_train": 12,
+    "n_test": 8,
+    "until": 5e-2,
+    "optimizer": ["sgd:lr=0.5", "sgd:lr=0.3"],
+    "dtype": "float64",
+    "width": [16, 32, 48],
+    "scale": [0.8, 1.0],
+    "seeds": 3,
 }
 CELLS = 36
 KILLS = int(os.environ.get("WHICHMIN_KILLS", "3"))
@@ -72,7 +78,7 @@ def begin(script: Path, folder: Path, workers: int = 2, name: str = "table.csv")
 
 def whole(folder: Path) -> int:
     """How many runs there are; each can be read."""
-    places = [path for path in (folder / "runs").glob("sweep-*")]
+    places = list((folder / "runs").glob("sweep-*"))
     for place in places:
         config, arrays, _ = load_folder(place, "sweep-predicted")
         assert "test" in arrays
