@@ -16,6 +16,7 @@ from whichmin.dynamics.paths.linearized import Linearization
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.predictor import Predictor, Problem
+from whichmin.dynamics.paths.real import seconds_of_linearization
 from whichmin.dynamics.paths.start import remembered_by
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.paths.unstable import UnstablePredictor
@@ -70,7 +71,7 @@ def prepare(
     network = MovingNetwork(model, task, memory)
     started = time.perf_counter()
     features, spectrum = network.start()
-    seconds = time.perf_counter() - started
+    seconds = seconds_of_linearization(time.perf_counter() - started)
     objective = task.objective
     recipe = resolve_best_rate(recipe, spectrum, objective.gamma)
     optimizer = recipe.build(network.parameters.values())
