@@ -14,7 +14,6 @@ from cyclopts import Parameter
 
 from whichmin.cli.tables import aligned, print_json
 from whichmin.errors import ConfigError
-from whichmin.studies.experiment.config import read_config
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,20 +78,19 @@ def sweep(
     same command again goes on where it was interrupted; several at once, also on several machines, share the work.
     Results are in the store, never in a scheduler.
     """
-    values = read_config(config)
     from whichmin.studies.sweep import check_size, read_grids
 
-    check_size(read_grids(values, train), yes)
+    check_size(read_grids(config, train), yes)
     if status:
         from whichmin.studies.sweep_status import sweep_status
 
-        return _print_status(sweep_status(values, store=store, train=train, yes=yes), json)
+        return _print_status(sweep_status(config, store=store, train=train, yes=yes), json)
     from whichmin.studies.sweep import sweep
 
     options = {"train": train, "retry": retry, "workers": workers, "threads": threads, "yes": yes}
     try:
         with contextlib.redirect_stdout(sys.stderr), _executor(dask, slurm, slurm_set, workers, store) as executor:
-            swept = sweep(values, store=store, executor=executor, progress=True, **options)
+            swept = sweep(config, store=store, executor=executor, progress=True, **options)
             frame = swept.to_frame()
             written = {} if csv is None else {"csv": _written(csv, frame)}
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -106,8 +107,9 @@ class Grid:
         axes = {name: _axis(name, value, said) for name, value in said.items() if name != "seeds"}
         axes["seeds"] = _seeds(said.get("seeds", Experiment.seeds))
         for name, entries in axes.items():
-            twice = next((e for i, e in enumerate(entries) if e in entries[:i]), None)
-            if twice is not None:
+            counts = Counter(map(repr, entries))
+            twice = next((entry for entry in entries if counts[repr(entry)] > 1), None)
+            if len(counts) < len(entries):
                 hint = " For two layers of one width write a list in a list, [[600, 600]]." if name == "hidden" else ""
                 raise ConfigError(f"{name} has {_said(twice)} twice; expected different values.{hint}")
         if MITIGATION in axes and VALIDATION not in axes:
