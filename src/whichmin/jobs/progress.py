@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    from whichmin._bars import tqdm
 
 #: Seconds that work may take before a bar is shown.
 DELAY = 2.0
@@ -20,7 +20,7 @@ def progress_bar(total: int | None, unit: str, shown: bool, description: str | N
         shown: whether there is a bar at all.
         description: what is being done.
     """
-    from tqdm import tqdm
+    from whichmin._bars import tqdm
 
     # All runs count alike for the estimate: the last few tell little where widths differ.
     return tqdm(

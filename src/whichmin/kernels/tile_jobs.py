@@ -82,7 +82,7 @@ def fill(
     Raises:
         OutputError: the disk is full, or a worker died; what is there is kept.
     """
-    from tqdm.auto import tqdm
+    from whichmin._bars import tqdm
 
     def part(start: int) -> Part:
         return Part(start, X[start // outputs : min(start + tiles.tile, tiles.size) // outputs])

@@ -230,7 +230,7 @@ def _bar(end: float, show: bool) -> Iterator[Callable[[float], None]]:
     if not show:
         yield lambda t: None
         return
-    from tqdm import tqdm
+    from whichmin._bars import tqdm
 
     with tqdm(total=100, desc="gradient flow", unit="%") as bar:
 

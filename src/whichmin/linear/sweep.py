@@ -153,7 +153,7 @@ def width_sweep(
     ]
     results = (map if executor is None else executor.map)(_measure, jobs)
     if progress:
-        from tqdm import tqdm
+        from whichmin._bars import tqdm
 
         results = tqdm(results, total=len(jobs), desc="width sweep", unit="flow")
     measured = np.array(list(results)).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
-from tqdm.auto import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.errors import TrainingError
 from whichmin.inputs import AnyInputs
 from whichmin.loop.stopping import stalled

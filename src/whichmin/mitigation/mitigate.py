@@ -10,8 +10,8 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import nn
-from tqdm import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.errors import InputError, WhichminError
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.method import Method

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.checkpoint import begin, network_of
 from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.jobs.store import Question, Store

@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import check_relinearize
 from whichmin.errors import InputError

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 import torch
-from tqdm import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.checkpoint import network_of
 from whichmin.decision import Decision
 from whichmin.dynamics.paths.predictor import Relinearize

@@ -212,7 +212,7 @@ class Progress:
     def __enter__(self) -> Self:
         """Open it."""
         if self._is_shown:
-            from tqdm.auto import tqdm
+            from whichmin._bars import tqdm
 
             self._bar = tqdm(unit="step", desc="predicting", leave=False, mininterval=0.2)
         return self

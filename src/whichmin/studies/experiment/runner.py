@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
-from tqdm import tqdm
 
+from whichmin._bars import tqdm
 from whichmin.decomposition.explain import explain
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.predict import predict
