@@ -15,8 +15,9 @@ import torch
 
 import whichmin as wm
 from whichmin.errors import InputError, MemoryPlanError, OptimizerError, OutputError, ResultError
-from whichmin.kernels.cg import Preconditioner, conjugate_gradients
+from whichmin.kernels.cg import conjugate_gradients
 from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.tile_cholesky import SHIFTS, TileCholesky
 from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
 
@@ -106,16 +107,22 @@ def test_what_is_there_is_not_made_again(setting, tmp_path, monkeypatch):
     def some(self, i, j, values):
         if len(made) == 4:
             raise KeyboardInterrupt
-        made.append((i, j))
+        made.append((i, j, self.folder.name))
+        write(self, i, j, values)
+
+    def all_of_them(self, i, j, values):
+        made.append((i, j, self.folder.name))
         write(self, i, j, values)
 
     monkeypatch.setattr(KernelTiles, "write", some)
     asked = {"steps": 5, "relinearize": "never", "memory": 1, "tiles": tmp_path}
     with pytest.raises(KeyboardInterrupt):
         wm.predict(model, task, partial(SGD, lr=0.2), **asked)
-    monkeypatch.setattr(KernelTiles, "write", lambda *args: (made.append(args[1:3]), write(*args)))
+    monkeypatch.setattr(KernelTiles, "write", all_of_them)
     wm.predict(model, task, partial(SGD, lr=0.2), **asked)
-    assert made == [(0, 0), (8, 0), (8, 8), (16, 0), (16, 8), (16, 16)]
+    kernel_tiles = [(i, j) for i, j, name in made if name == tmp_path.name]
+    assert kernel_tiles == [(0, 0), (8, 0), (8, 8), (16, 0), (16, 8), (16, 16)]
+    assert [(i, j) for i, j, name in made[6:]] == [(0, 0), (8, 0), (16, 0), (8, 8), (16, 8), (16, 16)], "the factor's"
 
 
 KILLED = """
@@ -184,7 +191,7 @@ def test_what_does_not_fit_is_refused(setting, tmp_path, monkeypatch):
         wm.predict(model, task, partial(SGD, lr=0.2), steps=5, memory=1)
     full = type("usage", (), {"free": 1000})
     monkeypatch.setattr("whichmin.kernels.tiles.shutil.disk_usage", lambda path: full)
-    with pytest.raises(MemoryPlanError, match=r"on disk and 1000 B are free in .* at most 7 training points"):
+    with pytest.raises(MemoryPlanError, match=r"on disk and 1000 B are free in .* at most 5 training points"):
         predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
 
 
@@ -239,28 +246,84 @@ def test_an_older_store_says_its_version(setting, tmp_path):
         predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=5)
 
 
-@pytest.mark.parametrize("count", [5, 40, 150])
-def test_conjugate_gradients_with_columns(count):
+@pytest.mark.parametrize("tile", [150, 40, 16])
+def test_the_factor_on_disk_is_choleskys(tmp_path, monkeypatch, tile):
     K = kernel(150, 1e-3)
-    B = np.random.default_rng(2).standard_normal((150, 3))
-    chosen = np.arange(0, 150, 150 // count)[:count]
-    P = Preconditioner.of(K[:, chosen], K[np.ix_(chosen, chosen)])
-    X, missed = conjugate_gradients(lambda v: K @ v, B, P, 1e-8, 600)
-    left = np.linalg.norm(B - K @ X, axis=0) / np.linalg.norm(B, axis=0)
+    tiles = stored(tmp_path, K, tile=tile, monkeypatch=monkeypatch)
+    factor = TileCholesky.of(tiles, 1.0, progress=False)
+    shift = SHIFTS[0] * np.finfo(float).eps
+    b = np.random.default_rng(2).standard_normal((150, 3))
+    assert np.abs(factor(b) - np.linalg.solve(K + shift * np.eye(150), b)).max() < 1e-10
+    L = np.linalg.cholesky(K + shift * np.eye(150))
+    for i, j in tiles.lower:
+        part = L[i : i + tile, j : j + tile]
+        assert np.abs(factor.factor.read(i, j).numpy() - part).max() < 1e-11
+    assert not tiles.missing(), "the kernel itself is not touched"
+    assert np.abs(multiply(tiles, b, None) - K @ b).max() < 1e-12
+
+
+def test_a_factor_that_was_interrupted_goes_on(tmp_path, monkeypatch):
+    tiles = stored(tmp_path, kernel(60), monkeypatch=monkeypatch)
+    write, made = KernelTiles.write, []
+
+    def some(self, i, j, values):
+        if len(made) == 4:
+            raise KeyboardInterrupt
+        made.append((i, j))
+        write(self, i, j, values)
+
+    monkeypatch.setattr(KernelTiles, "write", some)
+    with pytest.raises(KeyboardInterrupt):
+        TileCholesky.of(tiles, 1.0, progress=False)
+    monkeypatch.setattr(KernelTiles, "write", lambda *args: (made.append(args[1:3]), write(*args)))
+    factor = TileCholesky.of(tiles, 1.0, progress=False)
+    assert made == [(i, j) for j in range(0, 60, 16) for i in range(j, 60, 16)], "each once, column by column"
+    assert np.abs(factor(kernel(60)) - np.eye(60)).max() < 1e-8
+
+
+def test_of_a_rounded_kernel_a_larger_shift_is_taken(tmp_path, monkeypatch):
+    """Rounding makes small eigenvalues negative: 10 ε λ_max are not always enough, and what failed is taken away."""
+    K = kernel(60, 1e-3) - 3e-5 * np.eye(60) * (np.arange(60) > 40)
+    K -= (np.linalg.eigvalsh(K)[0] + 5e-6) * np.eye(60)  # smallest eigenvalue: −5e-6
+    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 16)
+    tiles = KernelTiles.open(tmp_path, 60, 1, torch.float32, "this")
+    for i, j in tiles.missing():
+        tiles.write(i, j, torch.from_numpy(K[i : i + 16, j : j + 16]).float())
+    factor = TileCholesky.of(tiles, 1.0, progress=False)
+    assert factor.factor.folder.name == "factor-100"
+    assert not (tmp_path / "factor-10").exists()
+
+
+def test_conjugate_gradients_with_a_factor_take_few_products(tmp_path, monkeypatch):
+    """In single precision the factor is off by ε·condition; conjugate gradients take that away in double precision."""
+    K = kernel(150, 1e-6)
+    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 32)
+    tiles = KernelTiles.open(tmp_path, 150, 1, torch.float32, "this")
+    for i, j in tiles.missing():
+        tiles.write(i, j, torch.from_numpy(K[i : i + 32, j : j + 32]).float())
+    B, made = np.random.default_rng(2).standard_normal((150, 3)), []
+
+    def apply(v):
+        made.append(1)
+        return multiply(tiles, v, None)
+
+    X, missed = conjugate_gradients(apply, B, TileCholesky.of(tiles, 1.0, progress=False), 1e-8, 200)
+    left = np.linalg.norm(B - multiply(tiles, X, None), axis=0) / np.linalg.norm(B, axis=0)
     assert missed == pytest.approx(left.max(), rel=1e-6)
     assert missed < 1e-8
+    assert len(made) < 40
+    made.clear()
+    conjugate_gradients(apply, B, lambda v: v, 1e-8, 200)
+    assert len(made) > 150, "without it"
 
 
-def test_more_columns_take_fewer_products():
-    K, B = kernel(150, 1e-3), np.ones((150, 1))
-
-    def products(count):
-        chosen, made = np.arange(count), []
-        P = Preconditioner.of(K[:, chosen], K[np.ix_(chosen, chosen)])
-        conjugate_gradients(lambda v: (made.append(1), K @ v)[1], B, P, 1e-8, 600)
-        return len(made)
-
-    assert products(100) < products(50) < products(5)
+def test_an_indefinite_kernel_is_refused(tmp_path, monkeypatch):
+    K = kernel(60)
+    K -= 0.1 * np.eye(60)
+    spectrum = StoredSpectrum.on_disk(stored(tmp_path, K, monkeypatch=monkeypatch), 1.0)
+    with pytest.raises(wm.errors.WhichminError, match=r"cannot be inverted|positive"):
+        spectrum.solve(np.ones(60))
+    assert not list(tmp_path.glob("factor*"))
 
 
 def test_a_stored_kernel_that_is_singular_is_refused(tmp_path, monkeypatch):

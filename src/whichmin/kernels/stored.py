@@ -14,19 +14,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import MemoryPlanError
-from whichmin.kernels.cg import Preconditioner, conjugate_gradients
+from whichmin.kernels.cg import conjugate_gradients
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.large import LargeSpectrum
+from whichmin.kernels.tile_cholesky import TileCholesky
 from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.tangent.memory import size as readable
 
-#: The preconditioner is made of so many columns at most, and of this part of all.
-COLUMNS, PART = 1536, 0.25
 #: Residuals of K⁻¹ are to come below this part of the right-hand side, and are refused above that.
 TOLERANCE, REFUSED = 1e-6, 1e-4
 #: So many products are made for K⁻¹ at most.
-MOST = 1000
+MOST = 200
 #: Eigenvalues that are known to this part of the largest are told.
 KNOWN = 1e-6
 
@@ -56,16 +55,20 @@ class StoredSpectrum(LargeSpectrum):
     Attributes:
         tiles: the kernel; ``of`` is empty.
         executor: where products with it are made; here by default.
+        progress: whether factorizing it shows a progress bar.
     """
 
     tiles: KernelTiles | None = None
     executor: Executor | None = None
+    progress: bool = False
 
     @classmethod
-    def on_disk(cls, tiles: KernelTiles, gamma: float, executor: Executor | None = None) -> StoredSpectrum:
+    def on_disk(
+        cls, tiles: KernelTiles, gamma: float, executor: Executor | None = None, progress: bool = False
+    ) -> StoredSpectrum:
         """Of these tiles, with γ of the loss."""
         eps = torch.finfo(tiles.dtype).eps
-        return cls(torch.empty(0, 0), gamma, eps, tiles, executor)
+        return cls(torch.empty(0, 0), gamma, eps, tiles, executor, progress)
 
     @property
     def kernel(self) -> StoredKernel:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -139,14 +142,14 @@ class StoredSpectrum(LargeSpectrum):
         return math.nan
 
     @cached_property
-    def _preconditioner(self) -> Preconditioner:
-        count = max(1, min(COLUMNS, int(PART * self.size)))
-        chosen = np.sort(np.random.default_rng(0).choice(self.size, count, replace=False))
-        rows = self._tiles[chosen]
-        return Preconditioner.of(rows.T, rows[:, chosen])
+    def _preconditioner(self) -> TileCholesky:
+        found = TileCholesky.of(self._tiles, self.largest, self.progress)
+        if found is None:
+            raise self._stagnates(1.0)
+        return found
 
     def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
-        """K⁻¹v for v (N·C,) or (N·C, k), by conjugate gradients.
+        """K⁻¹v for v (N·C,) or (N·C, k), by conjugate gradients, with Cholesky's factor in the tiles' type before them.
 
         Raises:
             SingularKernelError: the residual does not come down.

@@ -69,24 +69,26 @@ class KernelTiles:
             MemoryPlanError: the disk is too small.
             OutputError: the folder cannot be written to.
         """
+        tile = max(1, min(TILE, n) // outputs) * outputs
+        return cls._at(Path(folder), n, tile, outputs, dtype, fingerprint)
+
+    def beside(self, name: str) -> KernelTiles:
+        """Tiles of the same sizes in a folder within this one: those that are there, or an empty store."""
+        return self._at(self.folder / name, self.size, self.tile, 0, self.dtype, name)
+
+    @classmethod
+    def _at(cls, path: Path, n: int, tile: int, outputs: int, dtype: torch.dtype, fingerprint: str) -> KernelTiles:
+        """Of so many outputs for each of the inputs; 0 where there is known to be room."""
         try:
             import zarr
         except ImportError as error:
             raise InputError('kernels on disk need zarr: pip install "whichmin[tiles]".') from error
-        path, item = Path(folder), torch.empty(0, dtype=dtype).element_size()
-        tile = max(1, min(TILE, n) // outputs) * outputs
         description = {"n": n, "tile": tile, "dtype": str(dtype), "fingerprint": fingerprint, "whichmin": __version__}
         try:
             path.mkdir(parents=True, exist_ok=True)
             _check_same(path, description)
-            needed = item * (n * (n + tile)) // 2 - _written(path)
-            free = shutil.disk_usage(path).free
-            if needed > free:
-                raise MemoryPlanError(
-                    f"the kernel of {n} outputs takes {readable(needed)} on disk and {readable(free)} are free in "
-                    f"{path}: choose a folder on a larger disk, or predict from at most "
-                    f"{math.isqrt(2 * free // item) // outputs} training points."
-                )
+            if outputs:
+                _check_disk(path, n, tile, outputs, torch.empty(0, dtype=dtype).element_size())
             _write_text(path / DESCRIPTION, json.dumps(description, indent=2) + "\n")
             store = path / "tiles"
             if (store / "zarr.json").exists():
@@ -125,6 +127,15 @@ class KernelTiles:
                 f"a tile cannot be written to {self.folder}: {error.strerror}. What is there is kept: make room and "
                 "call again with the same folder."
             ) from error
+
+    def read(self, i: int, j: int) -> Tensor:
+        """A tile on or below the diagonal."""
+        b = self.tile
+        return torch.from_numpy(np.asarray(self.array[i : i + b, j : j + b]))
+
+    def remove(self) -> None:
+        """Take the folder off the disk."""
+        shutil.rmtree(self.folder)
 
     def _tile(self, i: int, j: int) -> NDArray[Any]:
         """The tile of rows from i and columns from j, one of them at or below the diagonal."""
@@ -178,9 +189,20 @@ def _check_same(path: Path, description: dict[str, Any]) -> None:
         raise InputError(f"{path} holds the kernel of {said}: choose another folder, or remove it.")
 
 
+def _check_disk(path: Path, n: int, tile: int, outputs: int, item: int) -> None:
+    """Refuse a disk that has no room for the tiles of a kernel and of its Cholesky factor beside it."""
+    needed, free = item * n * (n + tile) - _written(path), shutil.disk_usage(path).free
+    if needed > free:
+        raise MemoryPlanError(
+            f"the kernel of {n} outputs and its factor take {readable(needed)} on disk and {readable(free)} are free "
+            f"in {path}: choose a folder on a larger disk, or predict from at most "
+            f"{math.isqrt(free // item) // outputs} training points."
+        )
+
+
 def _written(path: Path) -> int:
     """How many bytes of tiles are there."""
-    return sum(f.stat().st_size for f in (path / "tiles").rglob("*") if f.is_file())
+    return sum(f.stat().st_size for f in path.rglob("*") if f.is_file())
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -161,7 +161,9 @@ class MovingNetwork:
             raise ResultError(
                 f"the tiles in {tiles.folder} are not what the network says: remove the folder and call again."
             )
-        return features, StoredSpectrum.on_disk(tiles, self.task.objective.gamma, self._memory.executor)
+        return features, StoredSpectrum.on_disk(
+            tiles, self.task.objective.gamma, self._memory.executor, self._memory.progress
+        )
 
     def _block(self, X: AnyInputs) -> Features:
         """Features of some rows, made by themselves."""
