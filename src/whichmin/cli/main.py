@@ -20,6 +20,7 @@ COMMANDS = (
     ("mitigate", "whichmin.cli.mitigate:mitigate", "Which remedy brings a better minimizer, before it is trained."),
     ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
+    ("data", "whichmin.cli.data:app", "Which data sets are known and there; fetch and check them."),
 )
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141

@@ -62,8 +62,8 @@ class Question:
         str | None,
         _option(
             "data",
-            "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file, a table as .csv "
-            "or .parquet.",
+            "digits, mnist, fashion-mnist or cifar-10, openml:NUMBER, or a path: IDX or CIFAR-10 files, a folder of "
+            "images for each class, an .npz file, a table as .csv or .parquet.",
         ),
     ] = None
     target: Annotated[str | None, _option("target", "Of a table: the column of targets.", default="none")] = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whichmin.errors import ConfigError
-from whichmin.formats import TABLES
+from whichmin.formats import is_table
 from whichmin.studies.experiment.optimizers import named_optimizers
 
 #: The losses by name, and what torch calls each.
@@ -149,7 +149,7 @@ class Experiment:
         if self.target is not None and not self.is_table:
             raise ConfigError(
                 f"target is {self.target!r}, a column of a table, and data is {self.data!r}: pass a .csv or .parquet "
-                "file."
+                "file, or openml: and a number."
             )
 
     def _check_lists(self) -> None:
@@ -204,7 +204,7 @@ class Experiment:
     @property
     def is_table(self) -> bool:
         """Whether the data are a table with named columns."""
-        return self.data.lower().endswith(TABLES)
+        return is_table(self.data)
 
     @property
     def chosen_classes(self) -> tuple[int | str, ...] | None:

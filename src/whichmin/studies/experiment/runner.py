@@ -122,7 +122,7 @@ class _Trial:
             "explanation": entry.explanation.save,
         }
         asked = self.experiment.to_dict() | {"optimizer": self.named.to_dict(), "initialization": self.seed}
-        store.write(question, {"asked": asked}, {}, parts)
+        store.write(question, {"asked": asked, "prepared": self.task.prepared}, {}, parts)
 
     def _read(self, place: Path, _: dict[str, Any], __: dict[str, Tensor]) -> Entry:
         explanation = Explanation.load(place / "explanation")
