@@ -183,5 +183,5 @@ class _Trial:
 
 
 def _resolved(recipe: Recipe, prediction: Prediction) -> Recipe:
-    """The recipe with the rate that a prediction took for ``lr="best"``."""
-    return recipe.with_learning_rate(prediction.learning_rate) if recipe.wants_best_rate else recipe
+    """The recipe with the rate that a prediction took for a rate by name."""
+    return recipe.with_learning_rate(prediction.learning_rate) if recipe.names_rate else recipe
