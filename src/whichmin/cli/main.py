@@ -20,6 +20,7 @@ COMMANDS = (
     ("mitigate", "whichmin.cli.mitigate:mitigate", "Which remedy brings a better minimizer, before it is trained."),
     ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
+    ("reproduce", "whichmin.cli.reproduce:reproduce", "The figures of the papers, and whether their claims hold."),
     ("data", "whichmin.cli.data:app", "Which data sets are known and there; fetch and check them."),
 )
 
