@@ -3,7 +3,7 @@
 ``predict`` says where training goes without training, ``train`` goes there for real, ``explain`` takes a network's test
 outputs apart into named terms that add up exactly, ``mitigate`` says which remedy brings a better minimizer, ``seeds``
 and ``compare`` how far initializations and ways to train lie apart, ``leave_out`` where training would end without some
-of the rows. Names are imported when they are first used.
+of the rows, ``sweep`` a grid of all these questions. Names are imported when they are first used.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from whichmin.studies.left_out import LeftOut
     from whichmin.studies.seed_spread import SeedSpread
     from whichmin.studies.seeds import seeds
+    from whichmin.studies.sweep import sweep
+    from whichmin.studies.swept import Sweep
     from whichmin.task import Task
     from whichmin.training.recorder import Recorder
     from whichmin.training.run import Run
@@ -62,6 +64,8 @@ _HOME = {
     "Recipe": "whichmin.recipe.recipe",
     "seeds": "whichmin.studies.seeds",
     "SeedSpread": "whichmin.studies.seed_spread",
+    "sweep": "whichmin.studies.sweep",
+    "Sweep": "whichmin.studies.swept",
 }
 _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "mitigation", "networks", "optimizers")
 
@@ -77,6 +81,7 @@ __all__ = [
     "Run",
     "SeedSpread",
     "Spectrum",
+    "Sweep",
     "Tangent",
     "Task",
     "__version__",
@@ -96,6 +101,7 @@ __all__ = [
     "predict",
     "seeds",
     "spectrum",
+    "sweep",
     "tangent_kernel",
     "train",
 ]

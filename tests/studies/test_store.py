@@ -13,10 +13,11 @@ from torch.optim.lr_scheduler import LambdaLR, StepLR
 import whichmin as wm
 from oracles.comparisons import SGD, SLOW, network, problem
 from whichmin.errors import OutputError
+from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.storage import load_folder, save_folder
-from whichmin.studies import answer, store
-from whichmin.studies.store import Question, Store, Subject, signature
+from whichmin.studies import answer, subject
+from whichmin.studies.subject import Subject, signature
 
 PLAIN = wm.Recipe(SLOW)
 SETTINGS = {"until": 1e-2, "steps": None, "tol": 1e-2}
@@ -84,7 +85,7 @@ def test_every_part_of_a_question_counts():
 
 def test_the_versions_count(monkeypatch):
     before = question().key
-    monkeypatch.setattr(store, "__version__", "0.0.0")
+    monkeypatch.setattr(subject, "__version__", "0.0.0")
     assert question().key != before
     monkeypatch.undo()
     monkeypatch.setattr(torch, "__version__", "1.0.0")

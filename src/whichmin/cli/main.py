@@ -19,6 +19,7 @@ COMMANDS = (
     ("compare", "whichmin.cli.compare:compare", "Whether optimizers and batch sizes reach different minimizers."),
     ("mitigate", "whichmin.cli.mitigate:mitigate", "Which remedy brings a better minimizer, before it is trained."),
     ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
+    ("sweep", "whichmin.cli.sweep:sweep", "A grid of predictions and trainings that survives interruption."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
     ("reproduce", "whichmin.cli.reproduce:reproduce", "The figures of the papers, and whether their claims hold."),
     ("data", "whichmin.cli.data:app", "Which data sets are known and there; fetch and check them."),

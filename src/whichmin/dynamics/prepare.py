@@ -17,6 +17,7 @@ from whichmin.dynamics.paths.linearized import Linearization
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.predictor import Predictor, Problem
+from whichmin.dynamics.paths.real import seconds_of_linearization
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
@@ -69,7 +70,7 @@ def prepare(
     network = MovingNetwork(model, task, memory)
     started = time.perf_counter()
     features, spectrum = network.start()
-    seconds = time.perf_counter() - started
+    seconds = seconds_of_linearization(time.perf_counter() - started)
     objective = task.objective
     recipe = resolve_rate(model, task, recipe, lambda: spectrum, until, times[-1])
     optimizer = recipe.build(network.parameters.values())

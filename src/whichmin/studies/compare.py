@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +13,15 @@ from torch import nn
 from tqdm import tqdm
 
 from whichmin.errors import InputError, OutputError, WhichminError
+from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.answer import Answer, Predicting, Procedure, Training
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
 from whichmin.studies.recipes import Recipes, check_recipes
-from whichmin.studies.store import Question, Store, Subject, not_kept
+from whichmin.studies.remarks import without_numbers
+from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
 from whichmin.task import Task
 
@@ -187,9 +188,7 @@ def _remarks(work: _Work) -> list[str]:
     for answers in work.answers.values():
         for (name, seed), answer in answers.items():
             for note in answer.notes:
-                remarks_by_text.setdefault((name, re.sub(r"[-+]?\d[\d.,e+-]*", "#", note)), []).append(
-                    f"seed {seed}: {note}"
-                )
+                remarks_by_text.setdefault((name, without_numbers(note)), []).append(f"seed {seed}: {note}")
     remarks = []
     for (name, _), alike in remarks_by_text.items():
         others = f" The like at {len(alike) - 1} more of the seeds." if len(alike) > 1 else ""

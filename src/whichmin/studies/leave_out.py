@@ -17,6 +17,7 @@ from tqdm import tqdm
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import check_relinearize
 from whichmin.errors import InputError
+from whichmin.jobs.store import Question, Store
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
@@ -26,7 +27,7 @@ from whichmin.studies.leaving_out.groups import Group, Groups, read_groups
 from whichmin.studies.leaving_out.plan import Plan, make_plan
 from whichmin.studies.leaving_out.solver import Asked, Solver
 from whichmin.studies.left_out import GroupFailure, LeftOut
-from whichmin.studies.store import Question, Store, Subject, not_kept
+from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import private_copy
 from whichmin.task import Task

@@ -140,7 +140,7 @@ def _foreign(path: str, seed: int) -> nn.Module:
 def _find(path: str, what: str, kind: str) -> Callable[..., Any]:
     module_name, name = path.split(":")
     try:
-        with _current_folder_first():
+        with current_folder_first():
             factory = getattr(importlib.import_module(module_name), name, None)
     except Exception as error:
         raise ConfigError(
@@ -168,7 +168,7 @@ def _seed_argument(factory: Callable[..., Any], path: str, seed: int) -> dict[st
 
 
 @contextmanager
-def _current_folder_first() -> Iterator[None]:
+def current_folder_first() -> Iterator[None]:
     """Modules beside the caller can be imported, as under ``python -m``."""
     sys.path.insert(0, os.getcwd())
     try:

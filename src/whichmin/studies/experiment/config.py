@@ -8,7 +8,7 @@ import json
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -239,13 +239,22 @@ class Experiment:
         """
         known = [field.name for field in dataclasses.fields(cls)]
         values = {name.replace("-", "_"): value for name, value in values.items()}
-        for name in values:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
-                raise ConfigError(
-                    f"{source} has the unknown key {name!r}; did you mean {close[0]!r}? Known are {', '.join(known)}."
-                )
+        check_keys(values, known, source)
         return cls(**values)
+
+
+def check_keys(values: Mapping[str, Any], known: Sequence[str], source: str) -> None:
+    """Refuse names that are not known.
+
+    Raises:
+        ConfigError: says which of the known ones comes closest.
+    """
+    for name in values:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            raise ConfigError(
+                f"{source} has the unknown key {name!r}; did you mean {close[0]!r}? Known are {', '.join(known)}."
+            )
 
 
 def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import OutputError, WhichminError
+from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.optimizers import NamedOptimizer, labels
-from whichmin.studies.store import Question, Store, Subject, not_kept
+from whichmin.studies.subject import Subject, not_kept
 from whichmin.task import Task
 from whichmin.training.train import train
 

@@ -1,49 +1,31 @@
-"""Finished answers on disk: a folder each, named by the hash of all that its numbers depend on.
+"""What a question is about, so that equal descriptions have equal answers: data, network, recipe, settings.
 
-An answer is read back only for a question that is the same in every part: version, data, network, recipe, settings.
-What cannot be told apart, such as an optimizer class of the user's own, whose code may have changed, has no place here.
+What cannot be told apart, such as an optimizer class of the user's own, whose code may have changed, is unknown, and
+its answers are not kept.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whichmin._version import __version__
-from whichmin.errors import ModelError, OutputError, ResultError
+from whichmin.errors import ModelError
 from whichmin.inputs import AnyInputs, named_tensors, tensors_of
+from whichmin.jobs.store import Question
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
-from whichmin.storage import load_folder, located, save_folder
 from whichmin.tangent.copying import moved_copy
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 
-T = TypeVar("T")
-
 #: Rows of each set of inputs at which a network is evaluated to tell it from others.
 PROBED_ROWS = 16
-
-
-@dataclass(frozen=True)
-class Question:
-    """What an answer depends on, resolved to plain values."""
-
-    values: dict[str, Any]
-
-    @property
-    def key(self) -> str:
-        """Its hash."""
-        return hashlib.sha256(json.dumps(self.values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -61,11 +43,7 @@ class Subject:
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Subject | Unknown:
         """The data by their values, the network by its parameters, buffers and what it computes."""
-        data: dict[str, Any] = {
-            name: None if X is None else _of_inputs(X) for name, X in (("X", task.X), ("X_test", task.X_test))
-        }
-        data |= {name: None if t is None else digest([t]) for name, t in (("y", task.y), ("y_test", task.y_test))}
-        data["loss"] = _loss(task)
+        data = described_data(task)
         state = {name: digest([t]) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
         try:
             computed = signature(model, task)
@@ -83,9 +61,22 @@ class Subject:
         described = recipe.describe(self.parameters)
         if isinstance(described, Unknown):
             return described
-        versions = {"whichmin": __version__, "torch": torch.__version__}
-        values = {"kind": kind, "versions": versions, "recipe": described, "settings": dict(settings)}
+        values = {"kind": kind, "versions": versions(), "recipe": described, "settings": dict(settings)}
         return Question(json.loads(json.dumps(self.values | values)))
+
+
+def versions() -> dict[str, str]:
+    """The versions that answers depend on."""
+    return {"whichmin": __version__, "torch": torch.__version__}
+
+
+def described_data(task: Task) -> dict[str, Any]:
+    """Data and loss, by their values."""
+    data: dict[str, Any] = {
+        name: None if X is None else _of_inputs(X) for name, X in (("X", task.X), ("X_test", task.X_test))
+    }
+    data |= {name: None if t is None else digest([t]) for name, t in (("y", task.y), ("y_test", task.y_test))}
+    return data | {"loss": _loss(task)}
 
 
 def _of_inputs(X: AnyInputs) -> str:
@@ -132,64 +123,6 @@ def signature(model: nn.Module, task: Task) -> str:
         torch.set_num_threads(before)
     moving = {name: g for name, g in zip(trained, gradients, strict=False) if g is not None}
     return digest([*outputs, *moving.values()], *moving)
-
-
-@dataclass(frozen=True)
-class Store:
-    """A folder of finished answers."""
-
-    folder: Path
-
-    @classmethod
-    def open(cls, out: str | os.PathLike[str]) -> Store:
-        """The folder ``runs`` within ``out``, made where it is not there.
-
-        Raises:
-            OutputError: files cannot be written there.
-        """
-        runs = Path(out) / "runs"
-        try:
-            runs.mkdir(parents=True, exist_ok=True)
-            for folder in (runs.parent, runs):
-                with tempfile.TemporaryFile(dir=folder):
-                    pass
-        except OSError as error:
-            raise OutputError(f"cannot write to {out}: {error.strerror}. Choose a folder you may write to.") from error
-        return cls(runs)
-
-    def place(self, question: Question) -> Path:
-        """The folder of its answer."""
-        return self.folder / f"{question.values['kind']}-{question.key}"
-
-    def read(self, question: Question, make: Callable[[Path, dict[str, Any], dict[str, Tensor]], T]) -> T | None:
-        """The answer that ``make`` makes of a folder, its configuration and arrays; None where none can be read."""
-        place = located(self.place(question))
-        try:
-            config, arrays, _ = load_folder(place, question.values["kind"])
-            return make(place, config, arrays) if config["question"] == question.values else None
-        except (ResultError, OSError, KeyError, TypeError, ValueError):
-            return None
-
-    def write(
-        self,
-        question: Question,
-        about: Mapping[str, Any],
-        arrays: Mapping[str, Tensor],
-        parts: Mapping[str, Callable[[Path], object]] | None = None,
-    ) -> None:
-        """Keep an answer: there whole or not at all.
-
-        Args:
-            question: what it answers.
-            about: further plain values, for :meth:`read` and for a reader of the folder.
-            arrays: tensors by name.
-            parts: results within, each written by a function of its path.
-
-        Raises:
-            OutputError: it cannot be written.
-        """
-        config = dict(about) | {"kind": question.values["kind"], "question": question.values}
-        save_folder(self.place(question), config, arrays, parts=parts)
 
 
 def not_kept(unknown: Unknown) -> str:

@@ -1,0 +1,69 @@
+"""Executors of other machines: Dask's and Slurm's, by the libraries that users have for them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+from whichmin.errors import ConfigError
+from whichmin.jobs.executors import cores
+
+#: Seconds in which a scheduler has to answer.
+ANSWERS_IN = 8.0
+LOCAL = "local"
+
+
+@contextlib.contextmanager
+def dask_executor(scheduler: str, workers: int | None = None) -> Iterator[Executor]:
+    """The executor of a Dask cluster; a local one is ended with the context.
+
+    Args:
+        scheduler: its address, or ``"local"`` for processes of this machine, one thread each.
+        workers: of a local one, how many; as many as cores by default.
+
+    Raises:
+        ConfigError: Dask is not installed, or nothing answers at the address within ten seconds.
+    """
+    try:
+        from distributed import Client, LocalCluster
+    except ImportError as error:
+        raise ConfigError("--dask needs Dask: pip install 'whichmin[dask]'.") from error
+    with contextlib.ExitStack() as stack:
+        place: Any = scheduler
+        if scheduler == LOCAL:
+            place = stack.enter_context(
+                LocalCluster(n_workers=workers or cores(), threads_per_worker=1, dashboard_address=":0")
+            )
+        try:
+            client = stack.enter_context(Client(place, timeout=ANSWERS_IN, set_as_default=False))
+        except (OSError, ValueError, TypeError) as error:
+            raise ConfigError(
+                f"no Dask scheduler answers at {scheduler!r} within {ANSWERS_IN:g} s ({error}): start one with dask "
+                "scheduler and name its address, such as tcp://127.0.0.1:8786, or pass --dask local."
+            ) from error
+        yield client.get_executor()
+
+
+def slurm_executor(folder: Path, settings: Mapping[str, Any]) -> Any:
+    """Submitit's executor of Slurm jobs.
+
+    Args:
+        folder: of the jobs' scripts and logs.
+        settings: as ``submitit.AutoExecutor.update_parameters`` takes them.
+
+    Raises:
+        ConfigError: submitit is not installed, there is no Slurm here, or a setting is not known.
+    """
+    try:
+        from submitit import AutoExecutor
+    except ImportError as error:
+        raise ConfigError("--slurm needs submitit: pip install 'whichmin[slurm]'.") from error
+    try:
+        executor = AutoExecutor(folder, cluster="slurm")
+        executor.update_parameters(**settings)
+    except (RuntimeError, NameError, TypeError, ValueError) as error:
+        raise ConfigError(f"Slurm cannot be used here: {str(error).rstrip('.')}.") from error
+    return executor

@@ -1,0 +1,223 @@
+"""Where work runs: any ``concurrent.futures.Executor``, processes of this machine by default.
+
+Nothing here imports torch, so that a new process is told its number of threads before it reads torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from functools import cache
+from multiprocessing.connection import Connection
+from typing import Any
+
+from whichmin.errors import InputError
+
+#: Seconds between two looks at jobs of executors whose futures tell nothing by themselves, such as submitit's.
+LOOK = 0.2
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return (len(affinity(0)) if affinity is not None else os.cpu_count()) or 1
+
+
+def workers_of(threads: int) -> int:
+    """How many processes of so many threads each are no more than the cores together; one at least."""
+    return max(1, cores() // threads)
+
+
+class Processes(Executor):
+    """Processes of this machine, started anew (``spawn``), that end with this one, however that ends.
+
+    A process that dies takes the others of its pool with it, and the futures of their work fail with
+    ``BrokenProcessPool``; the next work is given to a new pool.
+
+    Args:
+        workers: how many.
+        threads: how many each computes with.
+
+    Raises:
+        InputError: fewer than one of either.
+    """
+
+    def __init__(self, workers: int, threads: int = 1) -> None:
+        check_count(workers, "workers", "processes")
+        check_count(threads, "threads", "threads of each process")
+        self.workers, self.threads = workers, threads
+        self._context = multiprocessing.get_context("spawn")
+        self._pool: ProcessPoolExecutor | None = None
+        self._lifeline: Connection | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give a process some work."""
+        from concurrent.futures.process import BrokenProcessPool
+
+        with contextlib.suppress(BrokenProcessPool):
+            return self._running().submit(fn, *args, **kwargs)
+        self.shutdown(wait=True)
+        return self._running().submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes: after their work, or, without ``wait``, at once."""
+        pool, self._pool = self._pool, None
+        lifeline, self._lifeline = self._lifeline, None
+        if pool is None or lifeline is None:
+            return
+        if not wait:
+            lifeline.close()
+        pool.shutdown(wait=True, cancel_futures=cancel_futures or not wait)
+        lifeline.close()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        """After an error what is at work is given up."""
+        self.shutdown(wait=kind is None, cancel_futures=True)
+
+    def _running(self) -> ProcessPoolExecutor:
+        if self._pool is None:
+            reading, self._lifeline = self._context.Pipe(duplex=False)
+            self._pool = ProcessPoolExecutor(
+                self.workers, self._context, initializer=_begin, initargs=(self.threads, reading)
+            )
+        return self._pool
+
+
+class Submitted(Executor):
+    """An executor whose jobs are polled, such as submitit's, as one whose futures are told.
+
+    Args:
+        executor: has ``submit(function, *args)``, which returns a job with ``done()``, ``result()`` and ``cancel()``.
+    """
+
+    def __init__(self, executor: Any) -> None:
+        self.executor = executor
+        self._jobs: dict[Future[Any], Any] = {}
+        self._lock = threading.Lock()
+        self._watch: threading.Thread | None = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Give the executor some work."""
+        future: Future[Any] = Future()
+        with self._lock:
+            self._jobs[future] = self.executor.submit(fn, *args, **kwargs)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._look, daemon=True)
+                self._watch.start()
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Leave the executor alone; where futures are cancelled, cancel its jobs."""
+        with self._lock:
+            jobs = list(self._jobs.items())
+        for future, job in jobs if cancel_futures else ():
+            if future.cancel():
+                with contextlib.suppress(Exception):
+                    job.cancel()
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        """After an error what is at work is given up."""
+        self.shutdown(cancel_futures=kind is not None)
+
+    def _look(self) -> None:
+        while True:
+            with self._lock:
+                jobs = list(self._jobs.items())
+                if not jobs:
+                    self._watch = None
+                    return
+            for future, job in jobs:
+                if future.cancelled() or _settled(future, job):
+                    with self._lock:
+                        del self._jobs[future]
+            time.sleep(LOOK)
+
+
+def _settled(future: Future[Any], job: Any) -> bool:
+    """Whether a job has ended; its future has what came of it then."""
+    try:
+        if not job.done():
+            return False
+        result = job.result()
+    except BaseException as error:
+        if future.set_running_or_notify_cancel():
+            future.set_exception(error)
+        return True
+    if future.set_running_or_notify_cancel():
+        future.set_result(result)
+    return True
+
+
+def as_executor(executor: Any) -> Executor:
+    """An executor with the interface of ``concurrent.futures``.
+
+    Raises:
+        InputError: nothing can be submitted to it.
+    """
+    if isinstance(executor, Executor):
+        return executor
+    if callable(getattr(executor, "submit", None)) and not isinstance(executor, type):
+        if hasattr(executor, "get_executor"):
+            raise InputError("executor is a Dask client: pass client.get_executor().")
+        return Submitted(executor)
+    raise InputError(
+        f"executor is {executor!r}; expected a concurrent.futures.Executor, such as Dask's client.get_executor(), or "
+        "submitit's."
+    )
+
+
+def check_count(value: Any, name: str, what: str, least: int = 1) -> None:
+    """Refuse what is no number of things.
+
+    Raises:
+        InputError: says what was expected.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is {value!r}; expected a whole number of {what}, {least} or more.")
+
+
+def _begin(threads: int, lifeline: Connection) -> None:
+    """Begin a process: Ctrl-C is left to the one that started it, and it ends when that one ends or closes the pipe."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
+
+
+def _end_with(lifeline: Connection) -> None:
+    with contextlib.suppress(EOFError, OSError):
+        lifeline.recv_bytes()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def limited_threads(threads: int | None) -> Iterator[None]:
+    """Compute with so many threads, in torch and in the linear algebra that numpy and scipy call; None for any."""
+    if threads is None:
+        yield
+        return
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with _libraries().limit(limits=threads):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@cache
+def _libraries() -> Any:
+    """The libraries of this process that have threads of their own."""
+    import scipy.linalg  # noqa: F401  reads those that are read later otherwise
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
