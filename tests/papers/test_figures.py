@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from whichmin.errors import ConfigError
-from whichmin.papers.figure import PAPERS, Size, figures, find, paired
+from whichmin.papers.figure import PAPERS, Size, paired
+from whichmin.papers.registry import figures, find
 
 KNOWN = figures()
 

@@ -15,7 +15,7 @@ from whichmin.cli.tables import print_json
 from whichmin.errors import ConfigError
 
 if TYPE_CHECKING:
-    from whichmin.papers.reproduce import Reproduced
+    from whichmin.papers.reproduced import Reproduced
 
 
 def reproduce(
@@ -79,7 +79,7 @@ def reproduce(
 
 
 def _list(json: bool) -> int:
-    from whichmin.papers.figure import figures
+    from whichmin.papers.registry import figures
 
     known = figures()
     if json:

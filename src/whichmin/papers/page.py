@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from whichmin.papers.claims import Verdict
 from whichmin.papers.figure import PAPERS, Size
-from whichmin.papers.reproduce import KINDS, Reproduced
+from whichmin.papers.reproduced import KINDS, Reproduced
 from whichmin.report.numbers import MISSING, number
 from whichmin.report.page import render
 from whichmin.report.svg import inline_svg

@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,56 +14,22 @@ from whichmin.jobs.executors import Processes, as_executor, check_count, workers
 from whichmin.jobs.perform import Attempt, Terms, perform
 from whichmin.jobs.progress import progress_bar
 from whichmin.jobs.store import Store
-from whichmin.papers.claims import Verdict
-from whichmin.papers.figure import PaperFigure, Size, find
+from whichmin.papers.figure import PaperFigure, Size
 from whichmin.papers.measure import Measurement
-from whichmin.report.palette import styled
-from whichmin.report.panel import HEIGHT, panels
+from whichmin.papers.page import claims_frame, reproduction_page
+from whichmin.papers.registry import find
+from whichmin.papers.reproduced import KINDS, Reproduced
 from whichmin.storage import write_text
 from whichmin.studies.sweeping.run import Measured
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-#: What a kind of measurement is called in a heading.
-KINDS = {"predicted": "Predicted", "trained": "Trained", "measured": "Measured"}
 #: What a prediction knows of a network, and what tells the network and its data.
 _THEORY = ("interpolator", "initialization")
 _SUBJECT = ("data", "n_train", "width", "depth", "scale", "seed", "optimizer", "batch_size", "order")
-#: Inches that a panel is wide.
-PANEL = 3.7
+#: Dots per inch of PNGs.
 DOTS = 144
-
-
-@dataclass(frozen=True, eq=False)
-class Reproduced:
-    """A figure made again.
-
-    Attributes:
-        figure: which one.
-        tables: of each kind of measurement, a row for each, arrays included.
-        verdicts: of each kind, in the order of the claims; without those that another kind alone can measure.
-        failures: what could not be measured, a sentence each.
-        seconds: what all measurements took.
-    """
-
-    figure: PaperFigure
-    tables: dict[str, pd.DataFrame]
-    verdicts: dict[str, list[Verdict]]
-    failures: tuple[str, ...]
-    seconds: float
-
-    def to_frame(self) -> pd.DataFrame:
-        """The numbers: a row for each measurement, without arrays."""
-        import pandas as pd
-
-        whole: Any = pd.concat(list(self.tables.values()), ignore_index=True)
-        return whole[[name for name in whole if not whole[name].map(_is_array).any()]]
-
-    def plot(self) -> Figure:
-        """The figure, a row of panels for each kind of measurement."""
-        return _drawn(self)
 
 
 def reproduce(
@@ -164,30 +129,12 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     )
 
 
-def _is_array(value: Any) -> bool:
-    return hasattr(value, "shape") and getattr(value, "ndim", 0) > 0
-
-
-@styled
-def _drawn(found: Reproduced) -> Figure:
-    rows, columns = max(1, len(found.tables)), found.figure.panels
-    figure, axes = panels(None, (PANEL * max(columns, 1.25), HEIGHT * rows), rows, columns)
-    for i, (kind, table) in enumerate(found.tables.items()):
-        mine = axes[i * columns : (i + 1) * columns]
-        found.figure.draw(mine, table)
-        if len(found.tables) > 1:
-            mine[0].set_ylabel(f"{KINDS[kind].lower()}: {mine[0].get_ylabel()}")
-    return figure
-
-
 def write(found: Sequence[Reproduced], out: Path, size: Size) -> Path:
     """The files of all figures; returns that of the page.
 
     Raises:
         OutputError: they cannot be written.
     """
-    from whichmin.papers.page import claims_frame, reproduction_page
-
     try:
         for one in found:
             place = out / one.figure.paper / one.figure.name
