@@ -37,7 +37,7 @@ def test_every_figure_claims_something_and_says_so(path):
 
 def test_names():
     assert [f.path for f in find(["initialization"])] == ["which-minimizer/fig2"]
-    assert find(["which-minimizer/adaptive"]) == find(["which-minimizer/fig3"])
+    assert find(["which-minimizer/adaptive"]) == find(["which-minimizer/fig3"]) == find(["fig3"])
     assert len(find(["linear-networks", "linear-networks/width"])) == 3
     with pytest.raises(
         ConfigError, match="there is no figure 'which-minimizer/fig11'; there are which-minimizer/fig1 "

@@ -16,6 +16,11 @@ def figures() -> dict[str, PaperFigure]:
     return {figure.path: figure for figure in found}
 
 
+def _names(figure: PaperFigure) -> tuple[str, ...]:
+    paper, short = figure.paper, (figure.name, figure.content)
+    return (paper, *short, *(f"{paper}/{name}" for name in short))
+
+
 def find(names: Sequence[str]) -> list[PaperFigure]:
     """The figures of some names.
 
@@ -29,7 +34,7 @@ def find(names: Sequence[str]) -> list[PaperFigure]:
     known = figures()
     found: dict[str, PaperFigure] = {}
     for name in names:
-        named = [f for f in known.values() if name in (f.path, f"{f.paper}/{f.content}", f.content, f.paper)]
+        named = [f for f in known.values() if name in _names(f)]
         if not named:
             close = difflib.get_close_matches(name, [*known, *(f.content for f in known.values())], n=1)
             hint = f" Did you mean {close[0]!r}?" if close else ""
