@@ -68,7 +68,10 @@ class Case:
 
 POINTS = ["point", "output"]
 LINEAR_TERMS = ["interpolant", "initialization", "unconverged"]
-EFFECT = ["rms_distance", "low", "high", "systematic", "error", "seed_std", "p", "significant", "flips", "seeds"]
+EFFECT = [
+    *("rms_distance", "low", "high", "error", "p_different", "different"),
+    *("systematic", "systematic_low", "systematic_high", "p", "significant", "seed_std", "flips", "seeds"),
+]
 SWEPT = ["solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining"]
 TRAJECTORY = ["time", "loss", "gap", "solution_distance", "imbalance_drift"]
 

@@ -15,6 +15,7 @@ from whichmin._version import __version__
 
 if TYPE_CHECKING:
     from whichmin import data, errors, infinite, linear, minimizers, mitigation, networks, optimizers
+    from whichmin.checkpoint import Checkpoint
     from whichmin.decomposition.explain import explain
     from whichmin.decomposition.explanation import Explanation
     from whichmin.dynamics.predict import predict
@@ -53,6 +54,7 @@ _HOME = {
     "train": "whichmin.training.train",
     "Recorder": "whichmin.training.recorder",
     "Run": "whichmin.training.run",
+    "Checkpoint": "whichmin.checkpoint",
     "explain": "whichmin.decomposition.explain",
     "Explanation": "whichmin.decomposition.explanation",
     "compare": "whichmin.studies.compare",
@@ -71,6 +73,7 @@ _MODULES = ("data", "errors", "infinite", "linear", "minimizers", "mitigation", 
 
 __all__ = [
     "Certificate",
+    "Checkpoint",
     "Comparison",
     "Explanation",
     "LeftOut",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch import Tensor
 
-__all__ = ["NOT_SAVED", "VIEWS", "Result", "View", "by_point", "register_view", "view_of"]
+__all__ = ["NOT_SAVED", "VIEWS", "Result", "Saved", "View", "by_point", "register_view", "view_of"]
 
 R = TypeVar("R")
 
@@ -35,8 +35,8 @@ R = TypeVar("R")
 VIEWS = "whichmin.report.views"
 
 
-class Result(Shown):
-    """The base of what verbs return. A subclass is a dataclass with a ``kind``.
+class Saved(Shown):
+    """What is written to a folder and read back. A subclass is a dataclass with a ``kind``.
 
     Attributes:
         kind: what ``config.json`` calls it; different for every class.
@@ -77,6 +77,24 @@ class Result(Shown):
             raise ResultError(
                 f"{source} is damaged ({type(error).__name__}: {error}): save the result again."
             ) from error
+
+    def _content(self) -> Any:
+        """The dataclass whose fields are saved: the result itself, unless it is not one."""
+        return self
+
+    @classmethod
+    def _content_class(cls) -> type:
+        """The class of :meth:`_content`."""
+        return cls
+
+    @classmethod
+    def _restored(cls, content: Any) -> Self:
+        """The result of what :meth:`_content` gave."""
+        return content
+
+
+class Result(Saved):
+    """The base of what verbs return."""
 
     def to_frame(self) -> pd.DataFrame:
         """The result as a table; its class says what the rows and columns are.
@@ -135,20 +153,6 @@ class Result(Shown):
     def _columns(self) -> Mapping[str, Any]:
         """The columns of :meth:`to_frame` by name: tensors or sequences of one length."""
         raise ResultError(f"a {self.kind} has no table.")
-
-    def _content(self) -> Any:
-        """The dataclass whose fields are saved: the result itself, unless it is not one."""
-        return self
-
-    @classmethod
-    def _content_class(cls) -> type:
-        """The class of :meth:`_content`."""
-        return cls
-
-    @classmethod
-    def _restored(cls, content: Any) -> Self:
-        """The result of what :meth:`_content` gave."""
-        return content
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def linearized_terms(
     train: Tensor,
     in_metric: Interpolator | None = None,
     decay: tuple[Tensor, Tensor] | None = None,
+    memory: tuple[Tensor, Tensor] | None = None,
     test: Tensor | None = None,
     remainder: str = "history",
 ) -> dict[str, Tensor]:
@@ -61,7 +62,8 @@ def linearized_terms(
     geometry        (A_D − A) (f(X) − f₀(X)); with ``in_metric``
     decay           d(x') − A_D d(X), d what weight decay moved the outputs by; with ``decay``, A without metric
     unconverged     A (f(X) − Y); with Y
-    history         the rest of the test outputs: metrics before the last one; with ``test``
+    history         m(x') − A_D m(X), m what the optimizer remembered at θ₀ moved the outputs by; with ``memory``.
+                    Else the rest of the test outputs: metrics before the last one; with ``test``
     ==============  ==========================================================================================
 
     Args:
@@ -73,6 +75,7 @@ def linearized_terms(
         train: f(X), the linearized network's training outputs, (N·C,).
         in_metric: A_D.
         decay: d(X), (N·C,), and d(x'), (n·C,).
+        memory: m(X), (N·C,), and m(x'), (n·C,).
         test: f(x'), the linearized network's test outputs, (n·C,): then the terms add up to exactly these.
         remainder: the term that is ``test`` minus all others: ``history``, or one whose formula holds up to rounding
             and that takes the rounding on itself.
@@ -90,6 +93,8 @@ def linearized_terms(
         terms["geometry"] = in_metric(train - f0) - plain(train - f0)
     if decay is not None:
         terms["decay"] = decay[1] - carried(decay[0])
+    if memory is not None:
+        terms["history"] = memory[1] - carried(memory[0])
     if y is not None:
         terms["unconverged"] = unconverged
     if test is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import re
 import pytest
 
 from oracles.comparisons import comparison
-from whichmin.report.comparison import by_size, finding, interval
+from whichmin.report.comparison import by_size, finding, interval, verdict
 from whichmin.report.numbers import number, percent
 
 SMALL = ["--hidden", "64", "--n-train", "20", "--n-test", "10", "--until", "1e-2", "--dtype", "float64", "--seeds", "2"]
@@ -41,8 +42,8 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
     names = ["sgd, full batch", "sgd, batch 5", "adagrad, full batch", "adagrad, batch 5"]
     assert list(said["test_error"]["trained"]) == names
     assert len(said["pairs"]) == 6
-    assert said["pairs"][0]["trained"]["error"] == 0
-    assert said["pairs"][0]["predicted"]["rms_distance"]["mean"] > 0
+    assert 0 < said["pairs"][0]["trained"]["paired"]["error"] < 1e-3
+    assert said["pairs"][0]["predicted"]["paired"]["distance"]["mean"] > 0
     assert said["report"] == str(tmp_path / "there" / "report.html")
     assert len(list((tmp_path / "there" / "runs").iterdir())) == 16
 
@@ -109,13 +110,16 @@ def test_every_number_stands_in_its_column(cli, answered, trained):
         assert cells(lines[first]) == [title, *kinds]
         for line, name in zip(lines[first + 1 : first + 4], found.names, strict=True):
             assert cells(line) == [name, *(interval(of(getattr(found, kind))[name]) for kind in kinds)]
-    assert cells(lines[10]) == ["distance of outputs", *kinds, "shared", "error", "p", "flips"]
+    titles = ["error", "p", "different", "shared", "p", "beyond the seed", "flips"]
+    assert cells(lines[10]) == ["distance of outputs", *kinds, *titles]
     for line, ((one, other), pair) in zip(lines[11:14], by_size(found), strict=True):
         best = pair.trained if trained else pair.predicted
-        distances = [interval(getattr(pair, kind).rms_distance) for kind in kinds]
-        numbers = [number(best.systematic), number(pair.predicted.error), number(best.p), percent(best.flips)]
-        assert cells(line) == [f"{one} – {other}", *distances, *numbers, "significant"]
-    assert " ".join(finding(found).split()) in " ".join(out.split())
+        distances = [interval(getattr(pair, kind).paired.distance) for kind in kinds]
+        paired = [number(pair.predicted.paired.error), number(best.paired.p_adjusted), verdict(best.paired)]
+        shared = best.systematic
+        beyond = [interval(shared.distance), number(shared.p_adjusted), verdict(shared)]
+        assert cells(line) == [f"{one} – {other}", *distances, *paired, *beyond, percent(best.flips)]
+    assert " ".join(" ".join(finding(found)).split()) in " ".join(out.split())
     assert "note: a note" in lines
 
 
@@ -135,8 +139,8 @@ def test_every_number_stands_under_its_key(cli, answered):
     for pair, known in zip(said["pairs"], found.pairs.values(), strict=True):
         for kind in ("predicted", "trained"):
             effect = getattr(known, kind)
-            extra = {"rms_distance": vars(effect.rms_distance), "significant": effect.significant}
-            assert pair[kind] == vars(effect) | extra
+            answers = {"different": effect.paired.significant, "significant": effect.systematic.significant}
+            assert pair[kind] == dataclasses.asdict(effect) | answers
     assert said["failures"] == [vars(failure) for failure in found.failures]
     assert said["notes"] == ["a note"]
     assert (said["config"]["batch_size"], said["config"]["level"]) == ([None, 5], 0.1)

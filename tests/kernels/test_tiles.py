@@ -17,6 +17,7 @@ import whichmin as wm
 from whichmin.errors import InputError, MemoryPlanError, OptimizerError, OutputError, ResultError
 from whichmin.kernels.cg import Preconditioner, conjugate_gradients
 from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
 
 pytest.importorskip("zarr")
@@ -30,11 +31,14 @@ def kernel(n=60, smallest=1e-4):
     return (K + K.T) / 2
 
 
-def stored(folder, K, outputs=1, tile=16, fingerprint="this", monkeypatch=None):
+def stored(folder, K, outputs=1, tile=16, monkeypatch=None):
+    """Tiles of a matrix."""
     if monkeypatch is not None:
         monkeypatch.setattr("whichmin.kernels.tiles.TILE", tile)
-    tiles = KernelTiles.open(folder, len(K), outputs, torch.float64, fingerprint)
-    tiles.fill(lambda i, j: (i, j), lambda a, b: torch.from_numpy(K[slice(*a), slice(*b)]), progress=False)
+    tiles = KernelTiles.open(folder, len(K), outputs, torch.float64, "this")
+    b = tiles.tile
+    for i, j in tiles.missing():
+        tiles.write(i, j, torch.from_numpy(K[i : i + b, j : j + b]))
     return tiles
 
 
@@ -84,8 +88,8 @@ def test_products_rows_and_the_diagonal(tmp_path, monkeypatch):
     K = kernel()
     tiles = stored(tmp_path, K, monkeypatch=monkeypatch)
     v = np.random.default_rng(1).standard_normal((60, 2))
-    assert np.abs(tiles.apply(v) - K @ v).max() < 1e-13
-    assert np.abs(tiles.dot(v[:, 0]) - K @ v[:, 0]).max() < 1e-13
+    assert np.abs(multiply(tiles, v, None) - K @ v).max() < 1e-13
+    assert np.abs(multiply(tiles, v[:, 0], None) - K @ v[:, 0]).max() < 1e-13
     assert np.abs(tiles[np.array([40, 3, 59])] - K[[40, 3, 59]]).max() < 1e-15
     assert np.abs(tiles.diagonal() - K.diagonal()).max() < 1e-15
     assert len(list((tmp_path / "tiles" / "c").rglob("*/*"))) == 10, "one of each pair of mirror images"
@@ -95,23 +99,23 @@ def test_a_tile_holds_whole_rows_of_the_data(tmp_path, monkeypatch):
     assert stored(tmp_path, kernel(), outputs=3, tile=16, monkeypatch=monkeypatch).tile == 15
 
 
-def test_what_is_there_is_not_made_again(tmp_path, monkeypatch):
-    K, made = kernel(), []
-    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 16)
-    tiles = KernelTiles.open(tmp_path, 60, 1, torch.float64, "this")
+def test_what_is_there_is_not_made_again(setting, tmp_path, monkeypatch):
+    model, task = setting
+    write, made = KernelTiles.write, []
 
-    def gram(a, b):
+    def some(self, i, j, values):
         if len(made) == 4:
             raise KeyboardInterrupt
-        made.append((a[0], b[0]))
-        return torch.from_numpy(K[slice(*a), slice(*b)])
+        made.append((i, j))
+        write(self, i, j, values)
 
+    monkeypatch.setattr(KernelTiles, "write", some)
+    asked = {"steps": 5, "relinearize": "never", "memory": 1, "tiles": tmp_path}
     with pytest.raises(KeyboardInterrupt):
-        tiles.fill(lambda i, j: (i, j), gram, progress=False)
-    assert len(tiles.missing()) == 6
-    again = stored(tmp_path, K)
-    assert not again.missing()
-    assert np.abs(again.apply(np.eye(60)) - K).max() < 1e-15
+        wm.predict(model, task, partial(SGD, lr=0.2), **asked)
+    monkeypatch.setattr(KernelTiles, "write", lambda *args: (made.append(args[1:3]), write(*args)))
+    wm.predict(model, task, partial(SGD, lr=0.2), **asked)
+    assert made == [(0, 0), (8, 0), (8, 8), (16, 0), (16, 8), (16, 16)]
 
 
 KILLED = """

@@ -24,35 +24,48 @@ APART = {"gd": 0.0, "adam": 1.5, "rmsprop": 0.5, "again": 0.0}
 def test_the_finding(trained, what):
     comparison = make_comparison(trained)
     effect = comparison.pairs["gd", "adam"].best
-    text = finding(comparison)
-    assert text.startswith(f"The {what} minimizers differ significantly in 2 of 3 pairs, most between ")
-    assert "gd" not in text.split("most between")[0]
-    biggest = max(comparison.pairs.values(), key=lambda pair: pair.best.systematic).best
-    assert f"they are {number(biggest.rms_distance.mean, 2)} apart, {number(biggest.systematic, 2)} of it" in text
-    assert f"decide {percent(biggest.flips)} of the test points differently" in text
-    assert effect.rms_distance.mean == pytest.approx(1.5 if trained else 3.0, abs=0.05)
+    paired, systematic = finding(comparison)
+    assert paired.startswith(f"From the same initialization the {what} minimizers differ in 3 of 3 pairs: ")
+    furthest = max(comparison.pairs.values(), key=lambda pair: pair.best.paired.distance.mean).best
+    assert f", the furthest of them, are {interval(furthest.paired.distance, 2)} apart" in paired
+    assert ("the predictions may be off by" in paired) is not trained
+    assert f"decide {percent(furthest.flips)} of the test points differently" in paired
+    assert systematic.startswith("Beyond the seed they differ significantly in 1 of 3 pairs: of the ")
+    unknown = sum(pair.best.systematic.significant is None for pair in comparison.pairs.values())
+    assert unknown == (2 if trained else 1), "of batches a seed is missing"
+    assert systematic.endswith(f" Of {unknown} it cannot be told from so few seeds.")
+    biggest = max(comparison.pairs.values(), key=lambda pair: pair.best.systematic.distance.mean).best
+    assert f"{interval(biggest.systematic.distance, 2)} is a difference that all initializations share" in systematic
+    assert effect.paired.distance.mean == pytest.approx(1.5 if trained else 3.0, abs=0.05)
 
 
 def test_the_finding_counts_the_pairs_that_are_known():
-    comparison = make_comparison(shifts=APART)
-    assert finding(comparison).startswith("The trained minimizers differ significantly in 5 of 6 pairs, most between ")
+    comparison = make_comparison(shifts=APART, seeds=9)
+    assert finding(comparison)[1].startswith("Beyond the seed they differ significantly in 5 of 6 pairs: of the ")
     lost = {name: torch.full_like(t, math.nan) if name == "again" else t for name, t in comparison.trained.items()}
     gone = {name: torch.full_like(t, math.nan) if name == "again" else t for name, t in comparison.predicted.items()}
     fewer = dataclasses.replace(comparison, trained=lost, predicted=gone)
-    assert finding(fewer).startswith("The trained minimizers differ significantly in 3 of 3 pairs")
+    assert finding(fewer)[1].startswith("Beyond the seed they differ significantly in 3 of 3 pairs")
 
 
 def test_the_finding_where_nothing_differs():
     comparison = make_comparison(shifts={"gd": 0.0, "again": 0.0})
-    assert finding(comparison) == "No significant difference between the trained minimizers is found in 1 pair."
+    assert finding(comparison)[1].startswith("Beyond the seed no difference is significant: at most ")
+    same = dict.fromkeys(comparison.names, comparison.predicted["gd"])
+    alike = dataclasses.replace(comparison, predicted=same, trained=same)
+    said = "From the same initialization no trained minimizers differ by significantly more than rounding."
+    assert finding(alike)[0] == said
+    assert finding(dataclasses.replace(alike, trained=None))[0].endswith("than what the predictions may be off by.")
 
 
 def test_the_finding_of_too_few_seeds():
-    assert "cannot be told from so few seeds" in finding(make_comparison(seeds=3))
+    assert finding(make_comparison(seeds=3))[1] == (
+        "Whether they differ beyond the seed cannot be told from so few seeds."
+    )
 
 
 def test_the_finding_where_nothing_can_be_compared():
-    assert "No two of these recipes can be compared" in finding(make_comparison(seeds=1))
+    assert "No two of these recipes can be compared" in finding(make_comparison(seeds=1))[0]
 
 
 def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
@@ -60,11 +73,10 @@ def test_what_a_pair_may_be_off_by_is_of_the_seeds_that_both_have():
     errors = comparison.errors["gd"][:-1], comparison.errors["batches"][:-1]
     expected = math.sqrt(sum(float(e.square().mean()) for e in errors))
     pair = comparison.pairs["gd", "batches"]
-    assert pair.predicted.error == pytest.approx(expected, rel=1e-12)
-    assert pair.trained.error == 0
+    assert pair.predicted.paired.error == pytest.approx(expected, rel=1e-12)
     assert pair.predicted.seeds == pair.trained.seeds == 6
     errors = comparison.errors["gd"], comparison.errors["adam"]
-    assert comparison.pairs["gd", "adam"].predicted.error == pytest.approx(
+    assert comparison.pairs["gd", "adam"].predicted.paired.error == pytest.approx(
         math.sqrt(sum(float(e.square().mean()) for e in errors)), rel=1e-12
     )
 
@@ -99,33 +111,35 @@ def test_the_table_of_pairs(trained):
     for row, (_, pair) in zip(rows, by_size(comparison), strict=True):
         best = pair.trained if trained else pair.predicted
         expected = {
-            "distance, predicted": interval(pair.predicted.rms_distance),
-            "shared by all seeds": number(best.systematic),
-            "error of the predictions": number(pair.predicted.error),
+            "distance, predicted": interval(pair.predicted.paired.distance),
+            "error of the predictions": number(pair.predicted.paired.error),
+            "p, same seed": number(best.paired.p_adjusted),
+            "different": verdict(best.paired),
+            "shared by all seeds": interval(best.systematic.distance),
+            "p, beyond the seed": number(best.systematic.p_adjusted),
+            "beyond the seed": verdict(best.systematic),
             "standard deviation over seeds": number(best.seed_std),
-            "p": number(best.p),
             "flips": percent(best.flips).replace("\u00a0", " "),
-            "": verdict(best),
         }
         if trained:
-            expected["distance, trained"] = interval(pair.trained.rms_distance)
+            expected["distance, trained"] = interval(pair.trained.paired.distance)
         assert {name: text for name, text in row.items() if name != "pair"} == expected
 
 
-def test_pairs_stand_by_the_size_that_they_share():
-    sizes = [pair.best.systematic for _, pair in by_size(make_comparison(shifts=APART))]
+def test_pairs_stand_by_their_distance():
+    sizes = [pair.best.paired.distance.mean for _, pair in by_size(make_comparison(shifts=APART, seeds=9))]
     assert sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) == len(sizes)
 
 
 def test_many_recipes_have_a_matrix():
-    comparison = make_comparison(shifts=APART)
+    comparison = make_comparison(shifts=APART, seeds=9)
     page = Page(comparison_page(comparison))
     page.assert_stands_alone()
     matrix = page.table("Distances")
     assert "All 6 pairs with their tests" in page.words
     effect = comparison.pairs["gd", "rmsprop"].best
-    assert matrix[0]["3"] == number(effect.rms_distance.mean, 2)
+    assert matrix[0]["3"] == number(effect.paired.distance.mean, 2)
     assert page.section("pairs").count('class="number significant"') == 5
     assert "Distances" not in Page(comparison_page(make_comparison())).source.split("<style>")[1].split("</style>")[1]
 
@@ -138,7 +152,7 @@ def test_what_failed_and_what_was_asked():
     for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
         assert words in page.words
     assert "95 % confidence intervals" in page.words.replace("\u00a0", " ")
-    assert "of 3 pairs without a difference, about 0.05 × 3" in page.words
+    assert "corrected for the number of pairs (Holm), is at most 0.05" in page.words
 
 
 def test_failures_of_a_recipe_are_told_once():
@@ -168,7 +182,7 @@ def test_intervals():
     assert interval(None) == interval(Estimate(math.nan, math.nan, math.nan)) == "–"
     assert interval(Estimate(1.0, math.nan, math.nan)) == "1.00"
     assert interval(Estimate(1.0, 0.5, 1.5)) == "1.00 [0.500, 1.50]"
-    assert verdict(None) == "–"
+    assert interval(Estimate(1.0, 0.5, 1.5), 2) == "1.0 [0.50, 1.5]"
 
 
 @pytest.mark.parametrize("shifts", [None, APART], ids=["three", "four"])

@@ -30,27 +30,32 @@ def test_effects_are_those_of_their_own_choices_and_outputs(whole):
     for (one, other), pair in whole.pairs.items():
         for kind, effect in (("predicted", pair.predicted), ("trained", pair.trained)):
             a, b = (getattr(whole, kind)[name] for name in (one, other))
-            squared, p = systematic_difference((a - b).reshape(7, -1).numpy())
-            assert effect.rms_distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
-            assert effect.systematic == pytest.approx(math.sqrt(squared), rel=1e-12)
-            assert effect.p == p
+            squared, _, p = systematic_difference((a - b).reshape(7, -1).numpy())
+            assert effect.paired.distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
+            assert effect.systematic.distance.mean == pytest.approx(math.sqrt(squared), rel=1e-12)
+            assert effect.systematic.p == p
+            assert effect.systematic.p_least == 3 / 64, "of three pairs"
             assert effect.flips == pytest.approx(float(((a > 0) != (b > 0)).double().mean()))
-            assert (effect.seeds, effect.level) == (7, 0.05)
+            assert (effect.seeds, effect.paired.level, effect.systematic.level) == (7, 0.05, 0.05)
         errors = [whole.errors[name].square().mean() for name in (one, other)]
-        assert pair.predicted.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
-        assert pair.trained.error == 0
+        for answer in (pair.predicted.paired, pair.predicted.systematic):
+            assert answer.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
+        squares = sum(whole.trained[name].square().mean() for name in (one, other))
+        eps = torch.finfo(whole.trained[one].dtype).eps
+        assert pair.trained.paired.error == pytest.approx(math.sqrt(eps * float(squares)), rel=1e-6)
         assert pair.best is pair.trained
 
 
 def test_what_is_asked_of_all_pairs_is_of_the_trained_networks(whole):
     for names, pair in whole.pairs.items():
-        assert whole.rms_distances[names] == pair.trained.rms_distance
-        assert whole.significant[names] is pair.trained.significant is True
+        assert whole.rms_distances[names] == pair.trained.paired.distance
+        assert whole.different[names] is pair.trained.paired.significant is True
+        assert whole.significant[names] is pair.trained.systematic.significant is True
         assert whole.flips[names] == pair.trained.flips
     bare = comparison(trained=False)
     for names, pair in bare.pairs.items():
         assert pair.trained is None
-        assert bare.rms_distances[names] == pair.predicted.rms_distance
+        assert bare.rms_distances[names] == pair.predicted.paired.distance
         assert bare.flips[names] == pair.predicted.flips
 
 
@@ -113,16 +118,16 @@ def test_only_the_seeds_that_both_choices_have_count():
         seeds = kept if other == "c" else slice(0, 7)
         a, b = (whole.predicted[name][seeds] for name in (one, other))
         assert pair.predicted.seeds == pair.trained.seeds == len(a)
-        assert pair.predicted.rms_distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
+        assert pair.predicted.paired.distance.mean == pytest.approx(float(rms(a, b).mean()), rel=1e-12)
         errors = [whole.errors[name][seeds].square().mean() for name in (one, other)]
-        assert pair.predicted.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
-    assert failed.pairs["a", "c"].predicted.significant is None, "five seeds are too few"
+        assert pair.predicted.paired.error == pytest.approx(math.sqrt(float(sum(errors))), rel=1e-12)
+    assert failed.pairs["a", "c"].predicted.systematic.significant is None, "five seeds are too few"
 
 
 def test_a_choice_with_a_single_seed_is_not_compared():
     failed = comparison(failed=tuple(range(6)))
     assert failed.pairs["a", "c"].best is None
-    assert failed.significant["a", "c"] is None
+    assert failed.significant["a", "c"] is failed.different["a", "c"] is None
     assert ("a", "c") not in failed.rms_distances
     assert failed.pairs["a", "b"].predicted.seeds == 7
 
@@ -133,8 +138,10 @@ def test_a_frame_holds_every_number_under_its_name(trained):
     frame = found.to_frame()
     assert list(zip(frame["one"], frame["other"], strict=True)) == PAIRS
     kinds = ("predicted", "trained") if trained else ("predicted",)
-    numbers = ("systematic", "error", "seed_std", "p", "significant", "flips", "seeds")
-    names = ["rms_distance", "low", "high", *numbers]
+    answers = {"paired": ("rms_distance", "low", "high", "error", "p_different", "different")}
+    answers["systematic"] = ("systematic", "systematic_low", "systematic_high", "error", "p", "significant")
+    numbers = ("seed_std", "flips", "seeds")
+    names = list(dict.fromkeys([*answers["paired"], *answers["systematic"], *numbers]))
     assert set(frame.columns) == {"one", "other"} | {f"{name}_{kind}" for name in names for kind in kinds}
     for row, pair in enumerate(found.pairs.values()):
         for kind in kinds:
@@ -143,26 +150,31 @@ def test_a_frame_holds_every_number_under_its_name(trained):
             if effect is None:
                 assert all(value is None or np.isnan(value) for value in cells.values())
                 continue
-            distance = effect.rms_distance
-            assert [cells.pop(name) for name in names[:3]] == [distance.mean, distance.low, distance.high]
-            assert cells == {name: getattr(effect, name) for name in numbers}
+            for question, columns in answers.items():
+                answer = getattr(effect, question)
+                said = [answer.distance.mean, answer.distance.low, answer.distance.high, answer.error]
+                assert [cells[name] for name in columns] == [*said, answer.p_adjusted, answer.significant]
+            assert [cells[name] for name in numbers] == [getattr(effect, name) for name in numbers]
 
 
 def test_without_test_targets_there_is_no_test_error(whole):
     task = wm.Task(whole.task.X, whole.task.y, whole.task.X_test)
     bare = wm.Comparison(task, whole.predicted, whole.errors, None, whole.steps, 0.05, 0.0)
     assert bare.test_error is bare.accuracy is None
-    assert bare.pairs["a", "b"].predicted.rms_distance == whole.pairs["a", "b"].predicted.rms_distance
+    assert bare.pairs["a", "b"].predicted.paired.distance == whole.pairs["a", "b"].predicted.paired.distance
 
 
 def test_notices():
-    assert notices(0.05, 6) == []
-    (said,) = notices(0.05, 5)
+    assert notices(0.05, 6, 2) == notices(0.05, 9, 5) == []
+    (said,) = notices(0.05, 5, 2)
     assert said == (
-        "5 seeds cannot tell at level 0.05 whether an effect is significant: the smallest p they can give is 0.062. "
-        "Take 6 seeds or more, or a level of 0.062 or more."
+        "5 seeds cannot tell at level 0.05 whether recipes differ beyond the seed: the smallest p they can give is "
+        "0.062. Take 6 seeds or more, or a level of 0.062 or more."
     )
-    assert notices(0.5, 1)[0].endswith("Take 2 seeds or more.")
+    (said,) = notices(0.05, 8, 5)
+    assert "the smallest p they can give, corrected for 10 pairs, is 0.078. Take 9 seeds or more" in said
+    assert notices(0.5, 1, 2)[0].endswith("Take 2 seeds or more.")
+    assert "Compare fewer recipes, or a level of" in notices(0.05, 15, 100)[0]
 
 
 def test_outputs_that_are_nan_in_one_point_are_no_outputs(whole):

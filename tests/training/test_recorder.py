@@ -15,7 +15,6 @@ from torch import nn
 import whichmin as wm
 from oracles.linear_rules import distance, problem, sgd
 from whichmin.errors import InputError, ModelError, OptimizerError, ResultError
-from whichmin.training.recorder import _spaced
 
 
 class Noisy(nn.Module):
@@ -192,11 +191,6 @@ def test_the_number_of_snapshots_is_bounded(most, kept):
             assert recorder.steps == step
     assert [s.step for s in recorder.snapshots] == kept
     assert len(kept) <= most
-
-
-def test_steps_that_are_looked_at():
-    assert [_spaced(i) for i in range(13)] == [0, 1, 2, 4, 8, 16, 32, 64, 128, 192, 256, 384, 512]
-    assert _spaced(54) == 2**30, "64 snapshots last for as many steps"
 
 
 @pytest.mark.parametrize("fused", [False, True])

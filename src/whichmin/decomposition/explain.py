@@ -8,7 +8,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whichmin.checkpoint import Checkpoint, begin
 from whichmin.decomposition.explanation import Explanation, ordered
+from whichmin.decomposition.later import linearize_later
 from whichmin.decomposition.recorded import explain_recorder
 from whichmin.decomposition.replay import replay
 from whichmin.decomposition.statistics import statistics_term
@@ -29,7 +31,7 @@ from whichmin.training.train import train as _train
 
 @own_context()
 def explain(
-    subject: Run | Recording | nn.Module,
+    subject: Run | Recording | nn.Module | Checkpoint,
     task: Task | None = None,
     optimizer: OptimizerFactory | Recipe | None = None,
     *,
@@ -41,6 +43,7 @@ def explain(
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
     loader: Iterable[Any] | None = None,
+    from_step: int | None = None,
     progress: bool = False,
 ) -> Explanation:
     """Take a trained network's test outputs apart into terms that add up exactly.
@@ -63,7 +66,8 @@ def explain(
     the linearized network.
 
     Args:
-        subject: a run of :func:`whichmin.train`, a recorder of your own loop, or a model, which is then trained.
+        subject: a run of :func:`whichmin.train`, a recorder of your own loop, or a model, which is then trained; or a
+            checkpoint, from which it is trained on.
         task: the data; only with a model.
         optimizer: a factory or a :class:`whichmin.Recipe`; only with a model.
         until: as for ``train``.
@@ -76,17 +80,23 @@ def explain(
         loader: only with a recorder: what gave the loop its batches, one a step, of the task's loss; a
             ``DataLoader`` with a new generator of the loop's seed, or any iterable of batches, (x, y) or x, that is
             iterated again for each epoch.
+        from_step: T₀, only with a run or a recorder that kept a checkpoint there: the network is linearized at T₀ in
+            place of 0, and what happened before is its initialization. θ₀ and f₀ above are then those at T₀, and
+            history has what the optimizer remembered there. The explanation tells how the error of one linearization
+            falls with T₀, at all checkpoints that were kept (``later``; not of a recorder without its loader).
         progress: show a progress bar while training.
 
     Returns:
         An :class:`Explanation`; its ``total`` is the network's own test output.
 
     Cost: the training, and one linearization; for optimizers without a rule also a run on the linearized network, of
-    about the training's cost, and for a metric a kernel K_D, N²·P multiplications.
+    about the training's cost, and for a metric a kernel K_D, N²·P multiplications. With ``from_step`` as much again for
+    each checkpoint that was kept.
 
     Raises:
-        InputError: arguments that do not go together; a task without test inputs.
-        ResultError: a run that was loaded from disk and holds no network; a replay that ends elsewhere than the loop.
+        InputError: arguments that do not go together; a task without test inputs; a step beyond the end.
+        ResultError: a run that was loaded from disk and holds no network; a replay that ends elsewhere than the loop; a
+            step that was not kept.
     """
     if isinstance(subject, Run | Recording):
         if task is not None or optimizer is not None:
@@ -94,27 +104,32 @@ def explain(
                 "a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer)."
             )
         if isinstance(subject, Recording) and loader is not None:
-            return _explain_replayed(subject, loader)
+            return _explain_replayed(subject, loader, from_step)
         if loader is not None:
             raise InputError("a run of whichmin.train knows its batches: loader is for a recorder.")
-        return _explain_run(subject) if isinstance(subject, Run) else explain_recorder(subject)
+        return _explain_run(subject, from_step) if isinstance(subject, Run) else explain_recorder(subject, from_step)
     if loader is not None:
         raise InputError("loader is for a recorder; here whichmin trains, with batch_size and seed.")
-    if task is None or optimizer is None or not isinstance(subject, nn.Module):
+    if from_step is not None:
+        raise InputError(
+            "from_step is for a run or a recorder that kept a checkpoint there: pass explain(train(…, "
+            f"checkpoints=[{from_step}]), from_step={from_step})."
+        )
+    if task is None or optimizer is None or not isinstance(subject, nn.Module | Checkpoint):
         raise InputError(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
         )
     _check_test(task)
-    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    model, recipe = begin(subject, Recipe.of(optimizer, batch_size, seed, scheduler))
     if train:
-        return _explain_run(_train(subject, task, recipe, until=until, steps=steps, progress=progress))
-    path = predict(subject, task, recipe, steps=steps, until=until, tol=tol)
+        return _explain_run(_train(model, task, recipe, until=until, steps=steps, progress=progress))
+    path = predict(model, task, recipe, steps=steps, until=until, tol=tol)
     if recipe.names_rate:
         recipe = recipe.with_learning_rate(path.learning_rate)
     assert path.test is not None
     assert isinstance(path.steps, float | int)
-    linearized, terms = _terms(subject, task, recipe, path.steps, path.test, path.parameters())
-    return Explanation(terms, task, linearized, relinearized=path)
+    linearized, terms = _terms(model, task, recipe, path.steps, path.test, path.parameters())
+    return Explanation(terms, task, linearized, relinearized=path, from_step=recipe.first_step)
 
 
 def _check_test(task: Task) -> None:
@@ -122,23 +137,34 @@ def _check_test(task: Task) -> None:
         raise InputError("an explanation is about test outputs: pass a Task with X_test.")
 
 
-def _explain_run(run: Run) -> Explanation:
+def _explain_run(run: Run, from_step: int | None = None) -> Explanation:
     _check_test(run.task)
     recipe = run._recipe
     if recipe is None:
         raise ResultError("a loaded run holds no optimizer: explain it before it is saved, or train again.")
-    assert run.test is not None
-    linearized, terms = _terms(run.initial_model, run.task, recipe, run.steps, run.test, run.final)
-    return Explanation(terms, run.task, linearized, run=run)
+    return _explain_known(run, recipe, from_step)
 
 
-def _explain_replayed(recorder: Recording, loader: Iterable[Any]) -> Explanation:
+def _explain_replayed(recorder: Recording, loader: Iterable[Any], from_step: int | None) -> Explanation:
     _check_test(recorder.task)
     run = recorder.run()
-    assert run.test is not None
     recipe, rows = replay(recorder, loader)
-    linearized, terms = _terms(run.initial_model, run.task, recipe, run.steps, run.test, run.final, rows)
-    return Explanation(terms, run.task, linearized, run=run)
+    return _explain_known(run, recipe, from_step, rows)
+
+
+def _explain_known(
+    run: Run, recipe: Recipe, from_step: int | None, rows: Sequence[Tensor] | None = None
+) -> Explanation:
+    """Of a training whose recipe is known, linearized where it began or at a checkpoint that it kept."""
+    task, later = run.task, None
+    model, begun = run.initial_model, recipe
+    assert run.test is not None
+    if from_step is not None:
+        model, begun = begin(run.checkpoint(from_step), recipe)
+        kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]
+        later = linearize_later(kept, task, recipe, run.steps, run.test, rows)
+    linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, rows)
+    return Explanation(terms, task, linearized, run=run, from_step=begun.first_step, later=later)
 
 
 def _terms(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor
 
+from whichmin.decomposition.later import LaterLinearizations
 from whichmin.dynamics.prediction import Prediction
 from whichmin.errors import ResultError
 from whichmin.results import Result, by_point
@@ -23,7 +24,7 @@ MEANINGS: dict[str, str] = {
     "interpolant": "the minimum-complexity interpolator of the data: what any seed of this network shares",
     "initialization": "what the network was before training and training cannot see",
     "geometry": "the optimizer's last preconditioner in place of the identity: another way between the data",
-    "history": "what a changing preconditioner leaves of the way taken, and so of the batches",
+    "history": "what a changing preconditioner, or a memory of the steps before, leaves of the way taken",
     "trajectory": "what the way of training did, as far as its end and the last preconditioner tell",
     "decay": "what weight decay took that the training outputs do not see",
     "unconverged": "what a finite number of steps left undone",
@@ -52,6 +53,9 @@ class Explanation(Result):
         prediction: the linearized prediction the first terms come from.
         run: the real training, or None where a followed path took its place.
         relinearized: the followed path that took the place of training, or None.
+        from_step: T₀, the step at which the network was linearized: all that happened before is in the initialization.
+        later: how the error of one linearization falls with T₀, at the checkpoints that were kept; None where T₀ was
+            not asked for.
     """
 
     kind: ClassVar[str] = "explanation"
@@ -61,6 +65,8 @@ class Explanation(Result):
     prediction: Prediction
     run: Run | None = None
     relinearized: Prediction | None = None
+    from_step: int = 0
+    later: LaterLinearizations | None = None
 
     @property
     def notes(self) -> tuple[str, ...]:

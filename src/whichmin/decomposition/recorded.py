@@ -26,7 +26,7 @@ from whichmin.terms import Interpolator, linearized_terms
 from whichmin.training.recording import Recording
 
 
-def explain_recorder(recorder: Recording) -> Explanation:
+def explain_recorder(recorder: Recording, from_step: int | None = None) -> Explanation:
     """Take apart the test outputs of a network that was trained in a loop of the user's own.
 
     With J₀ the tangent features at θ₀, A = K(x', X) K⁺ and K = J₀J₀ᵀ; A_D = K_D(x', X) K_D⁺ and K_D = J₀ D J₀ᵀ for the
@@ -53,6 +53,7 @@ def explain_recorder(recorder: Recording) -> Explanation:
 
     Args:
         recorder: after its with block, or loaded with a model.
+        from_step: the step whose checkpoint takes the place of θ₀; None for where the loop began.
 
     Returns:
         An :class:`Explanation`; its ``prediction`` is the limit of gradient descent on the linearized network, which
@@ -69,6 +70,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
     if task.X_test is None:
         raise InputError("an explanation is about test outputs: pass a Task with X_test.")
     run, model = recorder.run(), recorder.initial_model
+    if from_step is not None:
+        model = recorder.checkpoint(from_step).model()
     assert run.test is not None
     train, test = flat(run.train), flat(run.test)
     if not bool(torch.isfinite(train).all() and torch.isfinite(test).all()):
@@ -98,8 +101,8 @@ def explain_recorder(recorder: Recording) -> Explanation:
     if statistics is not None:
         terms["statistics"] = statistics
     shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
-    limit = _limit(recorder.initial_model, task, run.steps)
-    return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run)
+    limit = _limit(model, task, run.steps)
+    return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run, from_step=from_step or 0)
 
 
 _NO_BATCHES = (

@@ -7,12 +7,14 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
+from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.prepare import prepare
@@ -28,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @own_context()
 def predict(
-    model: nn.Module,
+    model: nn.Module | Checkpoint,
     task: Task,
     optimizer: OptimizerFactory | Recipe,
     *,
@@ -43,6 +45,7 @@ def predict(
     budget: float | None = None,
     memory: float | str | None = None,
     tiles: str | os.PathLike[str] | None = None,
+    executor: Executor | None = None,
     progress: bool = False,
 ) -> Prediction:
     """Which minimizer training reaches, from tangent kernels, and without a training loop wherever that is cheaper.
@@ -53,7 +56,8 @@ def predict(
     the real network there and linearizes again: it predicts the finite network.
 
     Args:
-        model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed.
+        model: any ``nn.Module`` (see :func:`whichmin.tangent_kernel`); it is copied, not changed. Or a checkpoint of a
+            run: then θ₀ is where that stood, and training goes on from there with what the optimizer remembers.
         task: the data and the loss.
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent;
@@ -64,7 +68,8 @@ def predict(
             batches are followed through Krylov spaces of J D Jᵀ. Any other optimizer runs step by step on the
             linearized network.
         steps: an integer, None (or ``math.inf``) for any number, which without ``until`` is the limit, or an ascending
-            sequence: outputs then have a leading time axis. With ``flow=True`` any non-negative real numbers.
+            sequence: outputs then have a leading time axis. They are counted from the beginning of training, with those
+            made before a checkpoint. With ``flow=True`` any non-negative real numbers.
         until: stop where the training loss falls below this, as ``train`` does: with mini-batches it is looked at
             where an epoch starts.
         flow: gradient flow at time lr·steps.
@@ -85,6 +90,9 @@ def predict(
         tiles: a folder for the kernel's tiles where it does not fit into memory, for one linearization
             (``relinearize="never"``) of a rule that is known in function space. A process that is killed goes on from
             the tiles that are there.
+        executor: any ``concurrent.futures.Executor``, such as a process pool or ``dask.distributed``'s
+            ``Client.get_executor()``, whose workers make the tiles and multiply with them, in the folder of ``tiles``,
+            which all of them see. Each job is sent the network and some rows of the inputs.
         progress: show a progress bar on standard error, with the way that is taken.
 
     Returns:
@@ -100,22 +108,25 @@ def predict(
         SingularKernelError: targets that cannot be reached, such as identical inputs with different targets.
         ModelError, MemoryPlanError: see :func:`whichmin.tangent_kernel`.
         OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is
-            not known.
+            not known; another optimizer than that of a checkpoint's training.
         InputError: steps, until, tol or relinearize out of range; infinitely many steps of a loss without a finite
             minimizer, or a loss that no outputs have.
 
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
     """
     started = time.perf_counter()
-    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    model, recipe = begin(model, Recipe.of(optimizer, batch_size, seed, scheduler))
     times, several = _check_times(steps, until, flow)
+    _check_first(recipe, times, flow)
     task.check_until(until)
     check_relinearize(relinearize, tol)
     if budget is not None and not budget > 0:
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
     if tiles is not None and relinearize != "never":
         raise InputError('tiles hold one kernel, that at θ₀: pass relinearize="never" with them.')
-    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress)
+    if executor is not None and tiles is None:
+        raise InputError("an executor makes the tiles of a kernel on disk: pass tiles=FOLDER with it.")
+    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress, executor)
     predictor = prepare(
         model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never", memory=where
     )
@@ -145,6 +156,22 @@ def _check_times(steps: Any, until: float | None, flow: bool) -> tuple[tuple[flo
     if until is not None and several:
         raise InputError("got both a sequence of steps and until: ask for one of them.")
     return times, several
+
+
+def _check_first(recipe: Recipe, times: tuple[float, ...], flow: bool) -> None:
+    """Refuse what a checkpoint has behind it."""
+    if recipe.memory is None:
+        return
+    if flow:
+        raise InputError(
+            "flow=True is the limit of small steps from rest, and a checkpoint remembers the steps before: pass "
+            "checkpoint.model()."
+        )
+    if times[0] < recipe.first_step:
+        raise InputError(
+            f"steps begins at {times[0]:.0f}, and the checkpoint is after step {recipe.first_step}: steps are counted "
+            f"from the beginning of training. Pass {recipe.first_step} or more."
+        )
 
 
 def check_relinearize(relinearize: Any, tol: float) -> None:

@@ -18,6 +18,7 @@ from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.predictor import Predictor, Problem
 from whichmin.dynamics.paths.real import seconds_of_linearization
+from whichmin.dynamics.paths.start import remembered_by
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
@@ -28,6 +29,7 @@ from whichmin.kernels.stored import StoredSpectrum
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
+from whichmin.tangent.direction import Direction
 from whichmin.tangent.memory import Memory
 from whichmin.task import Task
 
@@ -77,15 +79,15 @@ def prepare(
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)
     _check_end(task, optimizer, times, until)
-    if network.merged and not (isinstance(rule, LinearRule) and not rule.weight_decay):
+    if network.merged and not (isinstance(rule, LinearRule) and not rule.weight_decay and recipe.memory is None):
         raise OptimizerError(
             f"{type(optimizer).__name__} moves parameters that share memory once for each of them, which is not "
             f"predicted: make {', '.join(network.merged)} one parameter with the other (b.weight = a.weight), or train."
         )
     if flow and (size is not None or recipe.scheduler is not None):
         raise InputError("flow=True is the limit of small steps in full batches: leave out batch_size and scheduler.")
-    order, eval_every = recipe.batches(task.n), recipe.steps_per_epoch(task.n)
-    batches: Batches | GivenBatches | None = None if order is None else Batches(order, task.outputs)
+    order, eval_every, first = recipe.batches(task.n), recipe.steps_per_epoch(task.n), recipe.first_step
+    batches: Batches | GivenBatches | None = None if order is None else Batches(order, task.outputs, first)
     if rows is not None:
         batches, eval_every = GivenBatches(rows, task.outputs), len(rows)
     name, lr = type(optimizer).__name__, float(optimizer.param_groups[0].get("lr", math.nan))
@@ -102,9 +104,10 @@ def prepare(
             "raise memory=, or predict from fewer training points."
         )
     if isinstance(rule, LinearRule):
-        rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every))
+        remembered = remembered_by(rule, optimizer, network) if first else ()
+        rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every, first))
         try:
-            return _in_function_space(problem, rule, only_linearized, require_stable)
+            return _in_function_space(problem, rule, remembered, only_linearized, require_stable)
         except DivergenceError as error:
             if only_linearized or not problem.goal.is_reached_by_training:
                 raise
@@ -116,11 +119,13 @@ def prepare(
 
 
 def _in_function_space(
-    problem: Problem, rule: LinearRule, only_linearized: bool, require_stable: bool
+    problem: Problem, rule: LinearRule, remembered: tuple[Direction, ...], only_linearized: bool, require_stable: bool
 ) -> FunctionSpacePredictor:
-    linearization = Linearization.of(problem.network, rule, problem.objective, problem.features, problem.spectrum)
+    linearization = Linearization.of(
+        problem.network, rule, problem.objective, problem.features, problem.spectrum, problem.first, remembered
+    )
     if require_stable and problem.objective.loss.is_quadratic:
-        _check_stable(rule, linearization.spectrum.largest, problem.objective.gamma, problem.goal.steps)
+        _check_stable(rule, linearization.spectrum.largest, problem)
     end = _end(problem, linearization, only_linearized)
     if not only_linearized and math.isfinite(end):
         linearization.train(end)  # recursions find out here whether they diverge
@@ -145,10 +150,11 @@ def _check_end(task: Task, optimizer: torch.optim.Optimizer, times: tuple[float,
     )
 
 
-def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) -> None:
+def _check_stable(rule: LinearRule, largest: float, problem: Problem) -> None:
+    gamma, first = problem.objective.gamma, problem.first
     limit = rule.limit(largest, gamma)
     product = f"{limit * gamma * largest:.3g}/(γ λ_max)"
-    if rule.lr >= limit:
+    if rule.schedule.lr is None and rule.lr >= limit:
         raise DivergenceError(
             f"lr = {rule.lr:.6g} diverges: the limit of stability for this network, data and loss is {limit:.6g} "
             f'({product}). Take lr below it, or lr="best".',
@@ -156,7 +162,7 @@ def _check_stable(rule: LinearRule, largest: float, gamma: float, steps: float) 
         )
     if rule.schedule.lr is None:
         return
-    for k in range(int(min(steps, LOOKED_AHEAD))):
+    for k in range(first, int(min(problem.goal.steps, first + LOOKED_AHEAD))):
         if rule.rate(k) >= limit:
             raise DivergenceError(
                 f"the scheduler raises lr to {rule.rate(k):.6g} at step {k}, past the limit of stability {limit:.6g} "

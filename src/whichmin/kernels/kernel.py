@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from whichmin.checkpoint import Checkpoint, network_of
 from whichmin.errors import InputError
 from whichmin.inputs import InputsLike, pair_of_inputs
 from whichmin.kernels.layout import to_matrix
@@ -72,7 +73,7 @@ class ComputedKernel:
 
 
 def tangent_kernel(
-    model: nn.Module,
+    model: nn.Module | Checkpoint,
     x1: InputsLike,
     x2: InputsLike | None = None,
     *,
@@ -82,7 +83,7 @@ def tangent_kernel(
     """The empirical neural tangent kernel K(x, x') = J(x) D J(x')ᵀ, J = ∂f/∂θ over the trainable parameters.
 
     Args:
-        model: any network whose rows are functions of their own inputs.
+        model: any network whose rows are functions of their own inputs, or a checkpoint of a run.
         x1: inputs, (n1, …): a tensor, a mapping of tensors (keyword arguments), a tuple of tensors (positional ones),
             or the ``X`` of a task, which knows which output is meant.
         x2: inputs, (n2, …); x1 by default.
@@ -107,7 +108,7 @@ def tangent_kernel(
     Jacot, Gabriel, Hongler, "Neural Tangent Kernel" (2018); the contraction as in Novak, Sohl-Dickstein, Schoenholz,
     "Fast Finite Width Neural Tangent Kernel" (2022).
     """
-    return compute_kernel(model, x1, x2, method=method, metric=metric).values
+    return compute_kernel(network_of(model), x1, x2, method=method, metric=metric).values
 
 
 def compute_kernel(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +17,7 @@ from whichmin.errors import MemoryPlanError
 from whichmin.kernels.cg import Preconditioner, conjugate_gradients
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.large import LargeSpectrum
+from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.tangent.memory import size as readable
 
@@ -28,6 +31,22 @@ MOST = 1000
 KNOWN = 1e-6
 
 
+@dataclass(frozen=True)
+class StoredKernel:
+    """A kernel in tiles that multiplies as an array does."""
+
+    tiles: KernelTiles
+    executor: Executor | None
+
+    def dot(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
+        """K v for v (N·C,) or (N·C, k)."""
+        return multiply(self.tiles, v, self.executor)
+
+    def __getitem__(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float64]:
+        """Some rows, (k, N·C)."""
+        return self.tiles[rows]
+
+
 @dataclass(frozen=True, eq=False)
 class StoredSpectrum(LargeSpectrum):
     """As :class:`LargeSpectrum`, of a kernel in tiles on disk, which is positive definite.
@@ -36,26 +55,32 @@ class StoredSpectrum(LargeSpectrum):
 
     Attributes:
         tiles: the kernel; ``of`` is empty.
+        executor: where products with it are made; here by default.
     """
 
     tiles: KernelTiles | None = None
+    executor: Executor | None = None
 
     @classmethod
-    def on_disk(cls, tiles: KernelTiles, gamma: float) -> StoredSpectrum:
+    def on_disk(cls, tiles: KernelTiles, gamma: float, executor: Executor | None = None) -> StoredSpectrum:
         """Of these tiles, with γ of the loss."""
         eps = torch.finfo(tiles.dtype).eps
-        return cls(torch.empty(0, 0), gamma, eps, tiles)
+        return cls(torch.empty(0, 0), gamma, eps, tiles, executor)
 
     @property
-    def kernel(self) -> KernelTiles:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The tiles, which multiply as an array does."""
+    def kernel(self) -> StoredKernel:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """K, which multiplies as an array does."""
+        return StoredKernel(self._tiles, self.executor)
+
+    @property
+    def _tiles(self) -> KernelTiles:
         assert self.tiles is not None
         return self.tiles
 
     @property
     def size(self) -> int:
         """N·C."""
-        return self.kernel.size
+        return self._tiles.size
 
     @property
     def is_complete(self) -> bool:
@@ -70,7 +95,7 @@ class StoredSpectrum(LargeSpectrum):
     @property
     def trace(self) -> float:
         """Σ λ."""
-        return float(self.kernel.diagonal().sum())
+        return float(self._tiles.diagonal().sum())
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -86,7 +111,7 @@ class StoredSpectrum(LargeSpectrum):
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k)."""
-        return self.kernel.apply(v)
+        return multiply(self._tiles, v, self.executor)
 
     @cached_property
     def _cholesky(self) -> Cholesky | None:
@@ -117,7 +142,7 @@ class StoredSpectrum(LargeSpectrum):
     def _preconditioner(self) -> Preconditioner:
         count = max(1, min(COLUMNS, int(PART * self.size)))
         chosen = np.sort(np.random.default_rng(0).choice(self.size, count, replace=False))
-        rows = self.kernel[chosen]
+        rows = self._tiles[chosen]
         return Preconditioner.of(rows.T, rows[:, chosen])
 
     def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,11 +8,10 @@ that a process that is killed leaves whole tiles, and one that is started again 
 from __future__ import annotations
 
 import json
-import logging
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,8 +24,6 @@ from torch import Tensor
 from whichmin._version import __version__
 from whichmin.errors import InputError, MemoryPlanError, OutputError
 from whichmin.tangent.memory import size as readable
-
-logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float64]
 
@@ -110,7 +107,7 @@ class KernelTiles:
 
     def missing(self) -> list[tuple[int, int]]:
         """Of the tiles that are not there the first row and column, row by row; column ≤ row."""
-        return [(i, j) for i in self.starts for j in self.starts if j <= i and not self._file(i, j).exists()]
+        return [(i, j) for i, j in self.lower if not self._file(i, j).exists()]
 
     def _file(self, i: int, j: int) -> Path:
         return self.folder / "tiles" / "c" / str(i // self.tile) / str(j // self.tile)
@@ -134,21 +131,21 @@ class KernelTiles:
         b = self.tile
         return np.asarray(self.array[i : i + b, j : j + b] if j <= i else self.array[j : j + b, i : i + b].T)
 
-    def apply(self, v: Array) -> Array:
-        """K v for v (n,) or (n, k), in float64: each tile is read once."""
+    @property
+    def lower(self) -> list[tuple[int, int]]:
+        """The tiles on and below the diagonal, by their first row and column, row by row."""
+        return [(i, j) for i in self.starts for j in self.starts if j <= i]
+
+    def multiply(self, v: Array, lower: Sequence[tuple[int, int]]) -> Array:
+        """The part of K v, v (n,) or (n, k), that some tiles and their mirror images make; each is read once."""
         total = np.zeros_like(v)
         b = self.tile
-        for i in self.starts:
-            for j in range(0, i + 1, b):
-                tile = np.asarray(self._tile(i, j), np.float64)
-                total[i : i + b] += tile @ v[j : j + b]
-                if j < i:
-                    total[j : j + b] += tile.T @ v[i : i + b]
+        for i, j in lower:
+            tile = np.asarray(self._tile(i, j), np.float64)
+            total[i : i + b] += tile @ v[j : j + b]
+            if j < i:
+                total[j : j + b] += tile.T @ v[i : i + b]
         return total
-
-    def dot(self, v: Array) -> Array:
-        """K v, as :meth:`apply`."""
-        return self.apply(v)
 
     def __getitem__(self, rows: NDArray[np.int64] | Sequence[int]) -> Array:
         """Some rows, (k, n), float64."""
@@ -164,25 +161,6 @@ class KernelTiles:
     def diagonal(self) -> Array:
         """(n,), float64."""
         return np.concatenate([np.asarray(self._tile(i, i), np.float64).diagonal() for i in self.starts])
-
-    def fill(self, block: Callable[[int, int], Any], gram: Callable[[Any, Any], Tensor], progress: bool) -> None:
-        """Make the tiles that are missing.
-
-        Args:
-            block: what the rows from … to … of K are made of.
-            gram: a tile from what its rows and its columns are made of; of one thing with itself the diagonal one.
-            progress: whether to show a progress bar on standard error.
-        """
-        from tqdm.auto import tqdm
-
-        missing, made = self.missing(), None
-        logger.info("%d of %d tiles are missing in %s", len(missing), len(self.starts) ** 2 // 2 + 1, self.folder)
-        for i, j in tqdm(missing, desc="kernel", unit="tile", leave=False, disable=not progress or len(missing) < 2):
-            if made is None or made[0] != i:
-                made = (i, block(i, min(i + self.tile, self.size)))
-            left = made[1]
-            right = left if i == j else block(j, min(j + self.tile, self.size))
-            self.write(i, j, gram(left, right))
 
 
 def _check_same(path: Path, description: dict[str, Any]) -> None:

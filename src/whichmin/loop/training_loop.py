@@ -34,11 +34,13 @@ class Loop:
         optimizer: a built optimizer of its parameters.
         scheduler: stepped after every step; None for none.
         until: the training loss to stop below; None for none.
-        limit: the most steps.
+        limit: the number of the last step.
         batches: the rows of each step, endless; None where a step is all rows. A batch without rows is a step with a
             gradient of zero.
         epoch: how many steps an epoch has.
         watch: called with the number of steps made before each next one and at the end; a reason to stop, or None.
+        first: how many steps were made before the loop; batches, scheduler and optimizer stand there. All numbers of
+            steps are counted with them.
 
     Attributes:
         losses: the training losses that were measured.
@@ -59,15 +61,16 @@ class Loop:
         batches: Iterator[Tensor] | None,
         epoch: int,
         watch: Callable[[int], str | None] | None = None,
+        first: int = 0,
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
         self.until, self.limit, self.epoch = until, limit, epoch
         self.losses: list[float] = []
         self.measured: list[int] = []
-        self.done = 0
+        self.done = self._first = first
         self.interrupted = False
         self._batch_order, self._watch = batches, watch
-        self._kept: tuple[int, dict[str, Tensor]] = (0, state_of(network))
+        self._kept: tuple[int, dict[str, Tensor]] = (first, state_of(network))
         self._rates = _rates(optimizer)
 
     def run(self, progress: bool) -> str:
@@ -76,7 +79,10 @@ class Loop:
         Raises:
             TrainingError: the loss or a parameter is no longer finite.
         """
-        bar = tqdm(total=self.limit, unit="step", desc="training", disable=not progress, leave=False, mininterval=0.5)
+        bar = tqdm(
+            total=self.limit, initial=self._first, unit="step", desc="training", disable=not progress, leave=False,
+            mininterval=0.5,
+        )  # fmt: skip
         try:
             return self._full(bar) if self._batch_order is None else self._batches(bar, self._batch_order)
         except KeyboardInterrupt:
@@ -88,7 +94,7 @@ class Loop:
 
     def _full(self, bar: Any) -> str:
         y, criterion = self.task.y, self.task.loss
-        for step in range(self.limit + 1):
+        for step in range(self._first, self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
             self.optimizer.zero_grad()
@@ -100,13 +106,15 @@ class Loop:
         raise AssertionError("the last step ends the loop")
 
     def _batches(self, bar: Any, batches: Iterator[Tensor]) -> str:
-        for step in range(self.limit + 1):
+        for step in range(self._first, self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
             if step % self.epoch == 0 or step == self.limit:
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
                     return reason
+            elif step == self._first:  # within an epoch
+                self._note(step, self._error())
             self.optimizer.zero_grad()
             self._step(self._loss_on(next(batches)), bar)
         raise AssertionError("the last step ends the loop")
@@ -135,7 +143,7 @@ class Loop:
         if step == self.limit:
             self._check_parameters(step)
             return self._at_limit()
-        if step == 0 or step - self._kept[0] >= KEEP_EVERY:
+        if step == self._first or step - self._kept[0] >= KEEP_EVERY:
             self._check_parameters(step)
             self._kept = (step, state_of(self.network))
             bar.set_postfix_str(f"{self.task.loss.label} {value:.2e}", refresh=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -15,6 +17,7 @@ from whichmin.errors import InputError
 from whichmin.recipe.batches import Remaining, batch_order, check_batch_size, generator_of, steps_per_epoch
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, build_optimizer, build_scheduler
 from whichmin.recipe.describe import Unknown, describe_recipe
+from whichmin.recipe.memory import OptimizerMemory
 from whichmin.shown import Shown
 
 #: Difference of the batch seeds of one initialization and the next.
@@ -34,6 +37,7 @@ class Recipe(Shown):
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, stepped after every step; or None.
         remaining: the rows that are left of the training set whose batches are made (:meth:`without`); None where it is
             whole.
+        memory: what the optimizer remembers where training goes on (:meth:`resumed`); None where it starts anew.
     """
 
     optimizer: OptimizerFactory
@@ -41,6 +45,7 @@ class Recipe(Shown):
     seed: int = 0
     scheduler: SchedulerFactory | None = None
     remaining: Remaining | None = None
+    memory: OptimizerMemory | None = field(default=None, repr=False)
 
     @classmethod
     def of(
@@ -58,7 +63,7 @@ class Recipe(Shown):
         said = {"batch_size": batch_size, "seed": seed, "scheduler": scheduler}
         if not isinstance(optimizer, Recipe):
             return cls(optimizer, **said)
-        defaults = {field.name: field.default for field in fields(cls)}
+        defaults = {known.name: known.default for known in fields(cls)}
         beside = [name for name, value in said.items() if value is not defaults[name] and value != defaults[name]]
         if beside:
             raise InputError(
@@ -89,8 +94,30 @@ class Recipe(Shown):
         """
         return self if self.batch_size is None else replace(self, remaining=Remaining.without(rows, n))
 
+    def resumed(self, memory: OptimizerMemory, parameters: Mapping[str, nn.Parameter]) -> Recipe:
+        """The recipe from some step on: batches and scheduler at their place there, an optimizer that remembers.
+
+        Args:
+            memory: what the optimizer remembers there; its steps count as steps of this recipe.
+            parameters: of the network by name, for a check of the optimizer; they are not moved.
+
+        Raises:
+            OptimizerError: the memory of another class of optimizer, or of one with other settings at that step.
+        """
+        settled = self.with_learning_rate(memory.initial_rate) if self.wants_best_rate else self
+        resumed = replace(settled, memory=memory)
+        optimizer = resumed.build(parameters.values())
+        resumed.build_scheduler(optimizer)
+        memory.check(optimizer, parameters)
+        return resumed
+
+    @property
+    def first_step(self) -> int:
+        """How many steps were made before training starts, or goes on, with this recipe."""
+        return 0 if self.memory is None else self.memory.step
+
     def batches(self, n: int) -> Iterator[Tensor] | None:
-        """The endless sequence of batches of n rows, numbers of rows each; None where a step is all rows.
+        """The endless sequence of batches of n rows from the first step on; None where a step is all rows.
 
         Raises:
             InputError: as :meth:`check`.
@@ -99,7 +126,8 @@ class Recipe(Shown):
         if size is None:
             return None
         order = batch_order(self._total(n), size, self.seed)
-        return order if self.remaining is None else self.remaining.of(order)
+        ahead = islice(order, self.first_step, None)
+        return ahead if self.remaining is None else self.remaining.of(ahead)
 
     def steps_per_epoch(self, n: int) -> int:
         """Steps in which every one of n rows comes once.
@@ -151,21 +179,30 @@ class Recipe(Shown):
         return replace(self, optimizer=partial(factory.func, *factory.args, **{**factory.keywords, "lr": lr}))
 
     def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The optimizer of these parameters.
+        """The optimizer of these parameters, with what it remembers.
 
         Raises:
-            OptimizerError: not a factory, or the factory fails.
+            OptimizerError: not a factory, the factory fails, or it makes another optimizer than the one remembered.
         """
-        return build_optimizer(self.optimizer, parameters)
+        built = build_optimizer(self.optimizer, parameters)
+        if self.memory is not None:
+            self.memory.load(built)
+        return built
 
     def build_scheduler(self, optimizer: torch.optim.Optimizer) -> LRScheduler | None:
-        """The scheduler of a built optimizer; None for none.
+        """The scheduler of a built optimizer, at its place for the first step; None for none.
 
         Raises:
             OptimizerError: not a factory, the factory fails, or what it makes does not schedule this optimizer by
                 steps.
         """
-        return build_scheduler(self.scheduler, optimizer)
+        built = build_scheduler(self.scheduler, optimizer)
+        if built is not None and self.first_step:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that the optimizer has not stepped
+                for _ in range(self.first_step):
+                    built.step()
+        return built
 
     def at_initialization(self, s: int) -> Recipe:
         """The recipe of initialization number s: batches in the order of ``seed + 1000·s``.
@@ -194,5 +231,7 @@ class Recipe(Shown):
         }
         if self.remaining is not None:
             batches["remaining"] = [self.remaining.total, *self.remaining.rows]
+        if self.memory is not None:
+            batches["steps made"] = self.first_step
         rates = {"best_rate": self.wants_best_rate, "monotone_rate": self.wants_monotone_rate}
         return described | batches | rates

@@ -19,10 +19,11 @@ class Batches:
     Args:
         order: the rows of the data of each step, ``recipe.batches(n)``.
         outputs: C.
+        first: the number of the step that the order starts with; steps before are not asked for.
     """
 
-    def __init__(self, order: Iterator[Tensor], outputs: int) -> None:
-        self._order, self._outputs = order, outputs
+    def __init__(self, order: Iterator[Tensor], outputs: int, first: int = 0) -> None:
+        self._order, self._outputs, self._first = order, outputs, first
         self._rows: list[NDArray[np.int64]] = []
 
     def rows(self, k: int) -> Tensor:
@@ -31,12 +32,12 @@ class Batches:
 
     def __call__(self, k: int) -> NDArray[np.int64]:
         """The rows of the outputs."""
-        while len(self._rows) <= k:
+        while len(self._rows) <= k - self._first:
             rows = next(self._order).numpy()
             if self._outputs > 1:
                 rows = (rows[:, None] * self._outputs + np.arange(self._outputs)).reshape(-1)
             self._rows.append(rows)
-        return self._rows[k]
+        return self._rows[k - self._first]
 
 
 class GivenBatches:
@@ -55,10 +56,16 @@ class GivenBatches:
 
 
 class ScheduledSettings:
-    """Learning rate and momentum of step number k under a scheduler, stepped with an optimizer that never moves."""
+    """Learning rate and momentum of step number k under a scheduler, stepped with an optimizer that never moves.
 
-    def __init__(self, optimizer: torch.optim.Optimizer, scheduler: LRScheduler) -> None:
-        self._optimizer, self._scheduler = optimizer, scheduler
+    Args:
+        optimizer: a built optimizer, scheduled as for the first step.
+        scheduler: its scheduler.
+        first: the number of that step; steps before count as that one.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, first: int = 0) -> None:
+        self._optimizer, self._scheduler, self._first = optimizer, scheduler, first
         self._settings = [self._now()]
 
     def lr(self, k: int) -> float:
@@ -70,6 +77,7 @@ class ScheduledSettings:
         return self._at(k)[1]
 
     def _at(self, k: int) -> tuple[float, float | None]:
+        k = max(k - self._first, 0)
         while len(self._settings) <= k:
             self._optimizer.step()  # there are no gradients: nothing moves
             self._scheduler.step()
@@ -105,11 +113,12 @@ class Schedule:
         scheduler: LRScheduler | None,
         batches: Batches | GivenBatches | None = None,
         eval_every: int = 1,
+        first: int = 0,
     ) -> Schedule:
         """The schedule of a built optimizer, which steps without gradients where there is a scheduler."""
         if scheduler is None:
             return cls(batches, eval_every)
-        settings = ScheduledSettings(optimizer, scheduler)
+        settings = ScheduledSettings(optimizer, scheduler, first)
         return cls(batches, eval_every, settings.lr, settings.momentum)
 
     @property

@@ -9,45 +9,72 @@ from torch import Tensor
 
 from whichmin.report.numbers import MISSING, number, percent
 from whichmin.studies.comparison import Comparison, Failure, Pair
-from whichmin.studies.effects import Effect, Estimate
+from whichmin.studies.effects import Answer, Effect, Estimate
 
 Names = tuple[str, str]
 
 
-def finding(comparison: Comparison) -> str:
-    """The answer in two sentences."""
+def finding(comparison: Comparison) -> list[str]:
+    """The answers to the two questions, a sentence or two for each."""
     effects = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
     if not effects:
-        return "No two of these recipes can be compared: see what failed."
-    what = "trained" if comparison.trained is not None else "predicted"
-    count = f"{len(effects)} pair{'s' * (len(effects) != 1)}"
-    significant = {names: effect for names, effect in effects.items() if effect.significant}
-    if not significant and any(effect.significant is None for effect in effects.values()):
-        return "Whether these recipes reach different minimizers cannot be told from so few seeds."
-    if not significant:
-        return f"No significant difference between the {what} minimizers is found in {count}."
-    (one, other), effect = max(significant.items(), key=lambda item: item[1].systematic)
+        return ["No two of these recipes can be compared: see what failed."]
+    return [_same_seed(effects, comparison.trained is not None), _beyond_seed(effects)]
+
+
+def _same_seed(effects: Mapping[Names, Effect], trained: bool) -> str:
+    what = "trained" if trained else "predicted"
+    different = {names: effect for names, effect in effects.items() if effect.paired.significant}
+    if not different:
+        known = "rounding" if trained else "what the predictions may be off by"
+        return f"From the same initialization no {what} minimizers differ by significantly more than {known}."
+    (one, other), effect = max(different.items(), key=lambda item: item[1].paired.distance.mean)
+    furthest = f"{one} and {other} are" if len(effects) == 1 else f"{one} and {other}, the furthest of them, are"
+    error = "" if trained else f", where the predictions may be off by {number(effect.paired.error, 2)}"
     return (
-        f"The {what} minimizers differ significantly in {len(significant)} of {count}, most between {one} and {other}: "
-        f"they are {number(effect.rms_distance.mean, 2)} apart, {number(effect.systematic, 2)} of it shared by all "
-        f"seeds, and decide {percent(effect.flips)} of the test points differently."
+        f"From the same initialization the {what} minimizers differ{_share(different, effects)}: {furthest} "
+        f"{interval(effect.paired.distance, 2)} apart{error}, and decide {percent(effect.flips)} of the test points "
+        "differently."
     )
 
 
-def interval(estimate: Estimate | None) -> str:
+def _beyond_seed(effects: Mapping[Names, Effect]) -> str:
+    significant = {names: effect for names, effect in effects.items() if effect.systematic.significant}
+    unknown = sum(effect.systematic.significant is None for effect in effects.values())
+    if significant:
+        (one, other), effect = max(significant.items(), key=lambda item: item[1].systematic.distance.mean)
+        between = "" if len(effects) == 1 else f" between {one} and {other}"
+        return (
+            f"Beyond the seed they differ significantly{_share(significant, effects)}: of the "
+            f"{number(effect.paired.distance.mean, 2)}{between}, {interval(effect.systematic.distance, 2)} is a "
+            "difference that all initializations share."
+            + (f" Of {unknown} it cannot be told from so few seeds." if unknown else "")
+        )
+    if unknown:
+        return "Whether they differ beyond the seed cannot be told from so few seeds."
+    (one, other), effect = max(effects.items(), key=lambda item: item[1].systematic.distance.mean)
+    return (
+        f"Beyond the seed no difference is significant: at most {interval(effect.systematic.distance, 2)}, between "
+        f"{one} and {other}, is shared by all initializations."
+    )
+
+
+def _share(some: Mapping[Names, Effect], effects: Mapping[Names, Effect]) -> str:
+    return "" if len(effects) == 1 else f" in {len(some)} of {len(effects)} pairs"
+
+
+def interval(estimate: Estimate | None, digits: int = 3) -> str:
     """A mean with its bounds."""
     if estimate is None or math.isnan(estimate.mean):
         return MISSING
     if math.isnan(estimate.low):
-        return number(estimate.mean)
-    return f"{number(estimate.mean)} [{number(estimate.low)}, {number(estimate.high)}]"
+        return number(estimate.mean, digits)
+    return f"{number(estimate.mean, digits)} [{number(estimate.low, digits)}, {number(estimate.high, digits)}]"
 
 
-def verdict(effect: Effect | None) -> str:
-    """Significant, not significant, or not known."""
-    if effect is None:
-        return MISSING
-    return {True: "significant", False: "not significant", None: "too few seeds"}[effect.significant]
+def verdict(answer: Answer) -> str:
+    """Yes, no, or not known."""
+    return {True: "yes", False: "no", None: "too few seeds"}[answer.significant]
 
 
 def failure_sentences(comparison: Comparison) -> list[str]:
@@ -63,9 +90,11 @@ def failure_sentences(comparison: Comparison) -> list[str]:
 
 
 def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
-    """The pairs of which anything is known, those with the largest shared difference first."""
+    """The pairs of which anything is known, those that are furthest apart first."""
     effects = [
-        (best.systematic, names, pair) for names, pair in comparison.pairs.items() if (best := pair.best) is not None
+        (best.paired.distance.mean, names, pair)
+        for names, pair in comparison.pairs.items()
+        if (best := pair.best) is not None
     ]
     return [(names, pair) for _, names, pair in sorted(effects, key=lambda item: -item[0])]
 
@@ -103,15 +132,17 @@ def pair_columns(comparison: Comparison) -> dict[str, Callable[[Pair], str]]:
         return lambda pair: MISSING if pair.best is None else text(pair.best)
 
     columns: dict[str, Callable[[Pair], str]] = {
-        "distance, predicted": lambda pair: interval(pair.predicted and pair.predicted.rms_distance)
+        "distance, predicted": lambda pair: interval(pair.predicted and pair.predicted.paired.distance)
     }
     if comparison.trained is not None:
-        columns["distance, trained"] = lambda pair: interval(pair.trained and pair.trained.rms_distance)
+        columns["distance, trained"] = lambda pair: interval(pair.trained and pair.trained.paired.distance)
     return columns | {
-        "shared by all seeds": of_best(lambda effect: number(effect.systematic)),
-        "error of the predictions": lambda pair: number(pair.predicted and pair.predicted.error),
+        "error of the predictions": lambda pair: number(pair.predicted and pair.predicted.paired.error),
+        "p, same seed": of_best(lambda effect: number(effect.paired.p_adjusted)),
+        "different": of_best(lambda effect: verdict(effect.paired)),
+        "shared by all seeds": of_best(lambda effect: interval(effect.systematic.distance)),
+        "p, beyond the seed": of_best(lambda effect: number(effect.systematic.p_adjusted)),
+        "beyond the seed": of_best(lambda effect: verdict(effect.systematic)),
         "standard deviation over seeds": of_best(lambda effect: number(effect.seed_std)),
-        "p": of_best(lambda effect: number(effect.p)),
         "flips": of_best(lambda effect: percent(effect.flips)),
-        "": of_best(verdict),
     }

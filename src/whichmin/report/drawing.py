@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SECTIONS: dict[str, dict[str, str]] = {
     "entries": {"agreement": "Predicted and trained outputs", "training": "Training and the kernel"},
     "optimizer": {"terms": "What put the error there"},
-    "comparison": {"pairs": "How far apart, and is it significant?"},
+    "comparison": {"pairs": "From the same seed, and beyond the seed"},
     "mitigation": {"remedies": "The remedies", "search": "The search by scale"},
     "study": {"convergence": "Convergence", "bias": "Which minimizer"},
     "sweep": {"bias": "Which minimizer"},

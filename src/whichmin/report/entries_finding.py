@@ -16,7 +16,7 @@ from whichmin.report.quantities import relative_deviation, train_loss
 _PHRASES = {
     "initialization": "the initialization",
     "geometry": "the optimizer’s geometry",
-    "history": "the optimizer’s changing preconditioner",
+    "history": "the optimizer’s history",
     "trajectory": "the way of training",
     "decay": "weight decay",
     "unconverged": "stopping before convergence",
@@ -59,8 +59,25 @@ def lazy_sentences(entries: Sequence[EntryView]) -> list[str]:
         else:
             text += "it is not lazy, its features turn; follow the path rather than trust one linearization."
         sentences.append(text)
-    sentences += [text for text in (_measured(entries), _linearizations(entries)) if text]
+    sentences += [text for text in (_measured(entries), _linearizations(entries), _later(entries)) if text]
     return sentences
+
+
+def _later(entries: Sequence[EntryView]) -> str:
+    """What one linearization misses when it is made later, of the first entry that tells."""
+    known = (v.explanation.later for v in entries if v.explanation is not None)
+    later = next((found for found in known if found is not None and len(found.steps) > 1), None)
+    if later is None:
+        return ""
+    steps, misses = later.steps.tolist(), later.misses.tolist()
+    text = (
+        f"One linearization at step {steps[0]:,} misses the trained test outputs by {number(misses[0], 2)} (root mean "
+        f"square), one at step {steps[-1]:,} by {number(misses[-1], 2)}"
+    )
+    tenth = later.first_within(misses[0] / 10)
+    if tenth is None:
+        return f"{text}: at no step that was kept by less than a tenth of the first."
+    return f"{text}: from step {tenth:,} on by less than a tenth of the first."
 
 
 def mean_waterfall(entries: Sequence[EntryView]) -> tuple[list[str], list[float]]:

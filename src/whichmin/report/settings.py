@@ -61,6 +61,9 @@ def _facts(entries: Sequence[EntryView]) -> Iterator[tuple[str, str]]:
     aims = [r.until for r in runs if r.until is not None]
     if aims:
         yield "train until", _range(aims)
+    origins = [v.explanation.from_step for v in entries if v.explanation is not None]
+    if any(origins):
+        yield "linearized at step", _range(origins)
     if predictions:
         yield "steps predicted", _range(last_steps(p) for p in predictions)
         if any(p.flow for p in predictions):

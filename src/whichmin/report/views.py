@@ -100,7 +100,7 @@ for kind, entry_of in {Prediction: _of_prediction, Run: _of_run, Recording: _of_
     register_view(kind, _view_of_entry(entry_of))
 register_view(Explanation, replace(_view_of_entry(_of_explanation), figure=explanation_figure))
 register_view(Entry, View(_curves, _page, _finding))
-register_view(Comparison, View(distances_figure, comparison_page, lambda result: [comparison_finding(result)]))
+register_view(Comparison, View(distances_figure, comparison_page, comparison_finding))
 register_view(LeftOut, View(effects_figure, leave_out_page, leave_out_finding))
 register_view(Mitigation, View(remedies_figure, mitigation_page, mitigation_finding))
 register_view(SeedSpread, View(seeds_figure, seeds_page, seeds_finding))

@@ -9,16 +9,23 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
+from whichmin.checkpoint import begin, network_of
 from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.answer import Answer, Predicting, Procedure, Training
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
-from whichmin.studies.initializations import ModelFactory, check_seeds, check_test, few_threads, initializations
+from whichmin.studies.initializations import (
+    Initialization,
+    ModelFactory,
+    check_seeds,
+    check_test,
+    few_threads,
+    initializations,
+)
 from whichmin.studies.recipes import Recipes, check_recipes
 from whichmin.studies.remarks import without_numbers
 from whichmin.studies.subject import Subject, not_kept
@@ -46,23 +53,25 @@ def compare(
     """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each way.
 
     With d_s = f_A,s − f_B,s the difference of two recipes' test outputs at initialization s, and ⟨·,·⟩ the mean
-    over test points and outputs, the systematic effect is estimated by T = mean over s ≠ s' of ⟨d_s, d_s'⟩, whose
-    expectation is the mean square of E d. Its p is the share of sign patterns ε for which the T of ε_s d_s is no
-    smaller: exact, by enumeration, up to 15 seeds. An effect is called significant where p ≤ ``level`` and √T exceeds
-    the estimated error of the two predictions together; :class:`Comparison` says what that means, and what it does not.
+    over test points and outputs, two questions are answered of each pair. Do they reach different minimizers from the
+    same initialization? Student's t, one-sided, of √⟨d_s, d_s⟩ minus what the two predictions may be off by. Do they
+    differ beyond the seed? T = mean over s ≠ s' of ⟨d_s, d_s'⟩ has the mean square of E d as its expectation, and its
+    p is the share of sign patterns ε for which the T of ε_s d_s is no smaller: exact, by enumeration, up to 15 seeds.
+    Both p are corrected for the number of pairs (Holm). :class:`Comparison` says what the answers mean, and what not.
 
     Args:
-        model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is seeded
-            alike during the call.
+        model_factory: called with the seeds 0, 1, …; a network of its own for each, or a checkpoint of its training,
+            from which every recipe goes on. torch's global generator is seeded alike during the call.
         task: the data, with test inputs.
         recipes: two or more by name, a dict or (name, recipe) pairs; each an optimizer factory or a
             :class:`whichmin.Recipe` with batches and a scheduler.
-        seeds: how many initializations. p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6.
+        seeds: how many initializations. The second p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6 for two
+            recipes, and 9 for five.
         train: whether to train each for real as well; the effect is then also that of the trained networks.
         until: training loss to stop at, as for ``predict`` and ``train``; None: no such aim.
         steps: at most so many; None: any number, and 100,000 where networks are trained.
         tol: of the predictions, as for ``predict``.
-        level: of the test of each pair, and 1 − level the coverage of the confidence intervals over seeds.
+        level: of each question's tests together, and 1 − level the coverage of the confidence intervals over seeds.
         progress: show a bar on standard error if it takes longer than two seconds.
         out: a folder in whose ``runs`` each finished recipe and seed is kept, and read from when it is there already.
             It is read for the same data, network as drawn, settings, and optimizer and scheduler as built. Those that
@@ -95,12 +104,13 @@ def compare(
     work = _Work(task, procedures, store)
     checked: dict[str, Recipe] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
-        for seed, model in enumerate(initializations(model_factory, count)):
+        for seed, drawn in enumerate(initializations(model_factory, count)):
+            model = network_of(drawn)
             checked = checked or check_recipes(recipes, task, model)
             bar.total = count * len(checked)
             subject = None if store is None else Subject.of(model, task)
             for name, recipe in checked.items():
-                work.do(name, recipe.at_initialization(seed), seed, model, subject)
+                work.do(name, recipe.at_initialization(seed), seed, drawn, subject)
                 bar.update()
     if work.failures and not any(answers for answers in work.answers.values()):
         raise work.raised[0]
@@ -118,9 +128,12 @@ class _Work:
         self.raised: list[WhichminError] = []
         self.unknown: dict[Unknown, dict[str, None]] = {}
 
-    def do(self, name: str, recipe: Recipe, seed: int, model: nn.Module, subject: Subject | Unknown | None) -> None:
+    def do(
+        self, name: str, recipe: Recipe, seed: int, drawn: Initialization, subject: Subject | Unknown | None
+    ) -> None:
         for procedure in self.procedures:
             try:
+                model, recipe = begin(drawn, recipe)
                 question = self._question(name, procedure, recipe, subject)
                 answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
                 if answer is None:
@@ -177,7 +190,7 @@ def _package(
         level,
         seconds,
         tuple(work.failures),
-        tuple(notices(level, count) + _remarks(work) + _not_kept(work)),
+        tuple(notices(level, count, len(names)) + _remarks(work) + _not_kept(work)),
         asked,
     )
 

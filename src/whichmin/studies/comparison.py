@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from whichmin.decision import Decision
 from whichmin.results import Result
-from whichmin.studies.effects import Effect, Estimate, effect_of, least_seeds, smallest_p
+from whichmin.studies.effects import Answer, Effect, Estimate, effect_of, least_seeds, smallest_p, together
 from whichmin.task import Task
 
 
@@ -36,7 +36,10 @@ class Failure:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recipes: the effect between them as predicted and, where there is training, as trained; None if unknown."""
+    """Two recipes: the effect between them as predicted and, where there is training, as trained; None if unknown.
+
+    The p of both are corrected for the number of pairs of the comparison.
+    """
 
     predicted: Effect | None
     trained: Effect | None
@@ -51,13 +54,18 @@ class Pair:
 class Comparison(Result):
     """The minimizers that several ways to train reach from the same initializations.
 
-    An effect is *significant* where (1) its sign-flip p is at most ``level``: the recipes' outputs differ in a
-    direction that the initializations share, beyond what the scatter between seeds brings about; and (2) the size of
-    that shared difference exceeds what the predictions may be off by. It says nothing about which recipe is better, nor
-    that an effect which is not significant is absent: two recipes may lie far apart at each seed (``rms_distances``) in
-    directions that differ from seed to seed. ``level`` is that of each pair alone: of many pairs without a difference,
-    a share of about ``level`` is called significant. With few seeds p cannot come down to the level; ``significant`` is
-    None then.
+    It answers two questions about every pair, each with an interval, the error of the predictions, and a p that is
+    corrected for the number of pairs (Holm):
+
+    - ``different``: do the two reach different minimizers *from the same initialization*? Their distance at each seed
+      exceeds, over the seeds, what the predictions may be off by (Student's t, one-sided). It may point anywhere at
+      each seed.
+    - ``significant``: do they differ *beyond the seed*? Their outputs differ in a direction that the initializations
+      share, by more than the predictions may be off by, and more consistently than exchanging the two at random seeds
+      would bring about (sign-flip test). With few seeds p cannot come down to the level; the answer is None then.
+
+    Trained networks count as off by √ε of the outputs' size, ε the unit of their floating-point type: so much may
+    rounding on the way bring about. Neither says which recipe is better, nor that what is not significant is absent.
 
     ``to_frame`` has one row per pair, and what is known of it as predicted and as trained; None where nothing is.
 
@@ -132,24 +140,33 @@ class Comparison(Result):
     @cached_property
     def pairs(self) -> dict[tuple[str, str], Pair]:
         """Every two recipes."""
-        return {
-            (one, other): Pair(
-                self._effect(self.predicted, one, other, predicted=True),
-                None if self.trained is None else self._effect(self.trained, one, other, predicted=False),
-            )
-            for one, other in itertools.combinations(self.names, 2)
-        }
+        every = list(itertools.combinations(self.names, 2))
+        predicted, trained = self._effects(every, self.predicted), self._effects(every, self.trained)
+        return {names: Pair(predicted.get(names), trained.get(names)) for names in every}
+
+    def _effects(
+        self, every: Sequence[tuple[str, str]], outputs: dict[str, Tensor] | None
+    ) -> dict[tuple[str, str], Effect]:
+        """Those that are known, of ``predicted`` or ``trained``."""
+        if outputs is None:
+            return {}
+        found = {names: effect for names in every if (effect := self._effect(outputs, *names)) is not None}
+        return dict(zip(found, together(list(found.values())), strict=True))
+
+    @property
+    def different(self) -> dict[tuple[str, str], bool | None]:
+        """Whether two recipes reach different minimizers from the same initialization, see above; None if unknown."""
+        return self._answered(lambda effect: effect.paired)
+
+    @property
+    def significant(self) -> dict[tuple[str, str], bool | None]:
+        """Whether two recipes differ beyond the seed, see above; None where there are too few seeds to say."""
+        return self._answered(lambda effect: effect.systematic)
 
     @property
     def rms_distances(self) -> dict[tuple[str, str], Estimate]:
         """Root mean square distance between minimizers of the same seed, trained ones if there are; mean over seeds."""
-        return {names: effect.rms_distance for names, effect in self._known()}
-
-    @property
-    def significant(self) -> dict[tuple[str, str], bool | None]:
-        """Whether each effect is significant, see above; None where there are too few seeds to say."""
-        effects = dict(self._known())
-        return {names: effects[names].significant if names in effects else None for names in self.pairs}
+        return {names: effect.paired.distance for names, effect in self._known()}
 
     @property
     def flips(self) -> dict[tuple[str, str], float]:
@@ -169,42 +186,55 @@ class Comparison(Result):
     def _known(self) -> list[tuple[tuple[str, str], Effect]]:
         return [(names, pair.best) for names, pair in self.pairs.items() if pair.best is not None]
 
-    def _effect(self, outputs: dict[str, Tensor], one: str, other: str, *, predicted: bool) -> Effect | None:
-        """Over the seeds that both recipes have; None of fewer than two."""
+    def _answered(self, question: Callable[[Effect], Answer]) -> dict[tuple[str, str], bool | None]:
+        effects = dict(self._known())
+        return {names: question(effects[names]).significant if names in effects else None for names in self.pairs}
+
+    def _effect(self, outputs: dict[str, Tensor], one: str, other: str) -> Effect | None:
+        """Over the seeds that both recipes have, as the only pair; None of fewer than two seeds."""
         a, b = outputs[one].double().cpu(), outputs[other].double().cpu()
         both = torch.isfinite(a).flatten(1).all(dim=1) & torch.isfinite(b).flatten(1).all(dim=1)
         if int(both.sum()) < 2:
             return None
-        error = 0.0
-        if predicted:
-            squares = [float(self.errors[name][both].square().mean()) for name in (one, other)]
-            error = math.sqrt(sum(squares))
+        if outputs is self.predicted:
+            squares = [self.errors[name][both].double().square() for name in (one, other)]
+        else:
+            eps = torch.finfo(outputs[one].dtype).eps
+            squares = [eps * of[both].square().flatten(1).mean(dim=1) for of in (a, b)]
+        errors = (squares[0] + squares[1]).sqrt().cpu().numpy()
         decision = Decision.of(self.task)
         labels = decision.labels(a[both]), decision.labels(b[both])
-        return effect_of(a[both].numpy(), b[both].numpy(), error, self.level, labels)
+        return effect_of(a[both].numpy(), b[both].numpy(), errors, self.level, labels)
 
 
-def notices(level: float, seeds: int) -> list[str]:
-    """What a level and a number of seeds cannot do."""
-    least = smallest_p(seeds)
+def notices(level: float, seeds: int, recipes: int) -> list[str]:
+    """What a level and a number of seeds cannot do for the pairs of so many recipes."""
+    pairs = math.comb(recipes, 2)
+    least = min(1.0, pairs * smallest_p(seeds))
     if least <= level:
         return []
+    corrected = f", corrected for {pairs} pairs," if pairs > 1 else ""
+    enough = least_seeds(level / pairs)
+    more = "Compare fewer recipes" if enough is None else f"Take {enough} seeds or more"
     return [
-        f"{seeds} seeds cannot tell at level {level:g} whether an effect is significant: the smallest p they can give "
-        f"is {least:.2g}. Take {least_seeds(level)} seeds or more"
-        + (f", or a level of {least:.2g} or more." if least < 1 else ".")
+        f"{seeds} seeds cannot tell at level {level:g} whether recipes differ beyond the seed: the smallest p they can "
+        f"give{corrected} is {least:.2g}. {more}" + (f", or a level of {least:.2g} or more." if least < 1 else ".")
     ]
 
 
 _COLUMNS: dict[str, Callable[[Effect], Any]] = {
-    "rms_distance": lambda effect: effect.rms_distance.mean,
-    "low": lambda effect: effect.rms_distance.low,
-    "high": lambda effect: effect.rms_distance.high,
-    "systematic": lambda effect: effect.systematic,
-    "error": lambda effect: effect.error,
+    "rms_distance": lambda effect: effect.paired.distance.mean,
+    "low": lambda effect: effect.paired.distance.low,
+    "high": lambda effect: effect.paired.distance.high,
+    "error": lambda effect: effect.paired.error,
+    "p_different": lambda effect: effect.paired.p_adjusted,
+    "different": lambda effect: effect.paired.significant,
+    "systematic": lambda effect: effect.systematic.distance.mean,
+    "systematic_low": lambda effect: effect.systematic.distance.low,
+    "systematic_high": lambda effect: effect.systematic.distance.high,
+    "p": lambda effect: effect.systematic.p_adjusted,
+    "significant": lambda effect: effect.systematic.significant,
     "seed_std": lambda effect: effect.seed_std,
-    "p": lambda effect: effect.p,
-    "significant": lambda effect: effect.significant,
     "flips": lambda effect: effect.flips,
     "seeds": lambda effect: effect.seeds,
 }

@@ -11,13 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from whichmin.checkpoint import Checkpoint, network_of
 from whichmin.errors import InputError, ModelError
 from whichmin.recipe.describe import digest
 from whichmin.task import Task
 
 #: Up to so many multiplications in a pass over the data threads gain nothing.
 SMALL = 2**23
-ModelFactory = Callable[[int], nn.Module]
+#: A network as it was drawn, or a checkpoint of its training, which goes on from there.
+Initialization = nn.Module | Checkpoint
+ModelFactory = Callable[[int], Initialization]
 
 _WANTED = "expected a function of the seed, such as lambda seed: whichmin.networks.MLP((64, 512, 1), seed=seed)"
 
@@ -49,8 +52,8 @@ def check_test(task: Task) -> None:
         )
 
 
-def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
-    """The networks of seeds 0 … n − 1, drawn one at a time.
+def initializations(factory: ModelFactory, n: int) -> Iterator[Initialization]:
+    """The networks, or checkpoints, of seeds 0 … n − 1, drawn one at a time.
 
     torch's global generator is seeded as well, and put back, so that ``lambda seed: Network()`` of layers that draw
     from it is a function of the seed too.
@@ -61,7 +64,7 @@ def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
     if isinstance(factory, nn.Module) or not callable(factory):
         got = f"a network, {type(factory).__name__}" if isinstance(factory, nn.Module) else repr(factory)
         raise ModelError(f"got {got}, where a factory of networks is needed; {_WANTED}.")
-    drawn: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+    drawn: weakref.WeakSet[Initialization] = weakref.WeakSet()
     drawn_by: dict[str, int] = {}
     for seed in range(n):
         model = _draw(factory, seed)
@@ -71,7 +74,7 @@ def initializations(factory: ModelFactory, n: int) -> Iterator[nn.Module]:
                 f"{_WANTED}."
             )
         drawn.add(model)
-        mark = fingerprint(model)
+        mark = fingerprint(network_of(model))
         if mark in drawn_by:
             raise ModelError(
                 f"the factory drew the same parameters for seeds {drawn_by[mark]} and {seed}: it ignores its seed; "
@@ -87,7 +90,7 @@ def fingerprint(model: nn.Module) -> str:
     return digest(list(state.values()), repr(model), *state)
 
 
-def _draw(factory: ModelFactory, seed: int) -> nn.Module:
+def _draw(factory: ModelFactory, seed: int) -> Initialization:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
@@ -96,7 +99,7 @@ def _draw(factory: ModelFactory, seed: int) -> nn.Module:
             raise ModelError(
                 f"the factory failed for seed {seed}: {error}. It is called with the seed; {_WANTED}."
             ) from (error)
-    if not isinstance(model, nn.Module):
+    if not isinstance(model, nn.Module | Checkpoint):
         raise ModelError(f"the factory returned a {type(model).__name__} for seed {seed}; {_WANTED}.")
     return model
 

@@ -7,6 +7,7 @@ import time
 import torch
 from tqdm import tqdm
 
+from whichmin.checkpoint import network_of
 from whichmin.decision import Decision
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import predict
@@ -43,8 +44,8 @@ def seeds(
     √(1/(S−1) Σ_s (f_s(x') − f̄(x'))²), and the flip probability the share of seeds that do not decide as the majority.
 
     Args:
-        model_factory: called with the seeds 0, 1, …; a network of its own for each. torch's global generator is
-            seeded alike during the call.
+        model_factory: called with the seeds 0, 1, …; a network of its own for each, or a checkpoint of its training.
+            torch's global generator is seeded alike during the call.
         task: the data, with test inputs.
         optimizer: a factory or a recipe, as for :func:`whichmin.predict`; ``lr="best"`` is settled for each seed.
         seeds: how many initializations, 2 or more.
@@ -77,7 +78,7 @@ def seeds(
     bar = tqdm(models, total=count, unit="seed", delay=_DELAY, leave=False, disable=not progress)
     for number, model in enumerate(bar):
         try:
-            with few_threads(model, task):
+            with few_threads(network_of(model), task):
                 prediction = predict(model, task, recipe, steps=steps, until=until, relinearize=relinearize, tol=tol)
         except WhichminError as error:
             error.args = (f"seed {number}: {error}", *error.args[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,11 +82,13 @@ class Memory:
         limit: bytes of memory that a prediction may take.
         tiles: a folder for the tiles of a kernel that does not fit; None to refuse it.
         progress: whether filling the folder shows its progress.
+        executor: where tiles are made and multiplied; here by default.
     """
 
     limit: float = math.inf
     tiles: Path | None = None
     progress: bool = False
+    executor: Executor | None = None
 
     def free(self, device: torch.device) -> float:
         """How many bytes there are."""

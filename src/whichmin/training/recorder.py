@@ -6,14 +6,17 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from whichmin.checkpoint import Checkpoint
 from whichmin.errors import InputError, ModelError, OptimizerError, WhichminError
 from whichmin.inputs import AnyInputs
 from whichmin.optimizers.metric import last_metric
+from whichmin.recipe.memory import OptimizerMemory
 from whichmin.tangent.autograd import call
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
@@ -22,8 +25,10 @@ from whichmin.tangent.examine import examine
 from whichmin.tangent.model import trainable
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
+from whichmin.training.checkpoints import Keeper, Steps
 from whichmin.training.gradients import Probe, is_another_loss
 from whichmin.training.recording import Recording, Snapshot, moved_buffers
+from whichmin.training.spacing import Spacing
 from whichmin.training.unwrap import unwrapped_model, unwrapped_optimizer, without_autocast
 
 if TYPE_CHECKING:
@@ -31,8 +36,6 @@ if TYPE_CHECKING:
 
 #: How many snapshots are kept unless told otherwise: none is dropped in the first 2³⁰ steps.
 SNAPSHOTS = 64
-#: From which snapshot on there are two per doubling of the steps in place of one.
-DENSER = 8
 
 
 class Recorder(Recording):
@@ -54,14 +57,17 @@ class Recorder(Recording):
             parameters of the model.
         task: the data at which the network is looked at, on the model's device.
         snapshots: the most that are kept, at least 3; every other one is dropped when there would be more.
+        checkpoints: the steps after which ``recorder.checkpoint(step)`` is kept, or how many at most, as for
+            :func:`whichmin.train`; the first and the last are kept with them. Each is a copy of the model's state and
+            of what the optimizer remembers.
 
     ``notes`` says at the end what changes the meaning of an explanation: buffers that moved, and gradients that are not
     of the task's loss, where they tell (:mod:`whichmin.training.gradients`).
 
     Cost: some microseconds a step, for a snapshot a forward pass on the training and the test inputs, and at the end,
     for mini-batches and up to 600 training outputs, two kernels and their eigendecompositions. Memory: θ₀, the
-    snapshots, two gradients and where they were taken, at the end also θ_T and the metric, whatever the number of
-    steps; learning rates that change take no more than two megabytes.
+    snapshots and checkpoints, two gradients and where they were taken, at the end also θ_T and the metric, whatever the
+    number of steps; learning rates that change take no more than two megabytes.
 
     Raises:
         OptimizerError: a factory instead of a built optimizer, or one that steps another model or a part of this one.
@@ -71,15 +77,21 @@ class Recorder(Recording):
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, task: Task, *, snapshots: int = SNAPSHOTS
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        task: Task,
+        *,
+        snapshots: int = SNAPSHOTS,
+        checkpoints: Steps = (),
     ) -> None:
         model, optimizer = unwrapped_model(model), unwrapped_optimizer(optimizer)
         _check_arguments(model, optimizer, task, snapshots)
         super().__init__(task, type(optimizer).__name__)
         self._named = _followed(model, optimizer)
         self._watched: tuple[nn.Module, torch.optim.Optimizer] | None = (model, optimizer)
-        self._most = snapshots
-        self._stride, self._index, self._due = 1, 1, 1
+        self._spacing, self._keeper = Spacing(snapshots), Keeper(checkpoints)
+        self._unsettled: Checkpoint | None = None  # one whose settings a scheduler may still change
         self._step: FrameType | None = None  # the call that is under way
         self._started = 0.0
         self._handles: list[Any] = []
@@ -100,6 +112,7 @@ class Recorder(Recording):
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._blueprint = Blueprint.of(optimizer, self._named)
+        self._keeper.look(0, lambda: self._checkpoint(model, optimizer))
         self._phase, self._started = "recording", time.perf_counter()
         self._handles = [
             optimizer.register_step_pre_hook(self._before),
@@ -136,6 +149,7 @@ class Recorder(Recording):
         call = sys._getframe(1)
         if not _runs_within(call, self._step):
             self._step = call
+            self._settle(optimizer)
             if self._probe_due and self._watched is not None:
                 self._probe(self._watched[0])
             if self._blueprint is not None:
@@ -149,8 +163,11 @@ class Recorder(Recording):
         skipped = optimizer.__dict__.get("found_inf")  # a GradScaler leaves it to a fused step to skip itself
         if skipped is not None:
             self._skipped = self._skipped + skipped.detach()
-        if self._calls >= self._due and self._watched is not None:
-            self._look(self._watched[0], optimizer)
+        if self._watched is not None:
+            model = self._watched[0]
+            self._keeper.look(self._calls, lambda: self._checkpoint(model, optimizer))
+            if self._calls >= self._spacing.due:
+                self._look(model, optimizer)
 
     def _probe(self, model: nn.Module) -> None:
         """Keep the gradients of the first step, and of the last one that follows a snapshot."""
@@ -161,14 +178,23 @@ class Recorder(Recording):
             self._probes = [*self._probes[:1], probe]
 
     def _look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        if len(self._snapshots) >= self._most - 1:  # one place is kept for the end
-            del self._snapshots[1::2]
-            self._stride *= 2
-        if self._index % self._stride == 0:
+        if self._spacing.admits(self._snapshots):
             self._add(self._snapshot(model, optimizer))
             self._probe_due = True
-        self._index = (self._index // self._stride + 1) * self._stride
-        self._due = _spaced(self._index)
+
+    def _checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
+        """Where the loop stands."""
+        state = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        self._unsettled = Checkpoint(self._calls, state, OptimizerMemory.of(optimizer, self._named, self._calls))
+        return self._unsettled
+
+    def _settle(self, optimizer: torch.optim.Optimizer) -> None:
+        """Give the checkpoint of the last step the settings of the next one, which its scheduler has made since."""
+        if self._unsettled is not None and self._keeper.kept and self._keeper.kept[-1] is self._unsettled:
+            self._keeper.kept[-1] = replace(
+                self._unsettled, memory=self._unsettled.memory.settled(optimizer, self._named)
+            )
+        self._unsettled = None
 
     def _add(self, snapshot: Snapshot) -> None:
         if self._snapshots[-1].step == snapshot.step:
@@ -177,6 +203,9 @@ class Recorder(Recording):
 
     def _finish(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self._add(self._snapshot(model, optimizer))
+        self._keeper.end(self._calls, lambda: self._checkpoint(model, optimizer))
+        self._settle(optimizer)
+        self._checkpoints, self._no_checkpoints = self._keeper.kept, self._why_no_checkpoints()
         with _aside(self._device):
             self._metric = last_metric(optimizer, self._named.items())
             self._final = {k: v.detach().clone() for k, v in model.state_dict().items()}
@@ -184,6 +213,14 @@ class Recorder(Recording):
         if moved:
             self._notes.append(_moved_note(moved, self._initial))
         self._check_loss()
+
+    def _why_no_checkpoints(self) -> str:
+        """Why the number of steps does not tell where the loop stood; nothing where it does."""
+        assert self._blueprint is not None
+        if not self._blueprint.fresh:
+            return "the optimizer had made steps before it was recorded"
+        skipped = self._calls - self.steps
+        return f"a GradScaler skipped {skipped} of the loop's steps" if skipped else ""
 
     def _check_loss(self) -> None:
         """Remark gradients that are not of the task's loss; what cannot be told is let pass."""
@@ -257,14 +294,6 @@ def _aside(device: torch.device) -> Iterator[None]:
     generators = torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type)
     with generators, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
         yield
-
-
-def _spaced(index: int) -> int:
-    """The steps of the snapshots: one per doubling up to 128, where each still counts in the time, then two."""
-    if index <= DENSER:
-        return 2 ** (index - 1) if index else 0
-    later = index - DENSER
-    return (2 + later % 2) * 2 ** (DENSER - 2 + later // 2)
 
 
 def _listed(names: list[str]) -> str:

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from whichmin.checkpoint import Checkpoint
 from whichmin.errors import ResultError
 from whichmin.results import Result
 from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 from whichmin.training.blueprint import Blueprint
+from whichmin.training.checkpoints import checkpoint_of
 from whichmin.training.run import Run
 
 if TYPE_CHECKING:
@@ -54,6 +56,7 @@ class _Content:
     interrupted: bool
     seconds: float
     notes: tuple[str, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
 
 
 class Recording(Result):
@@ -87,6 +90,8 @@ class Recording(Result):
         self._interrupted = False
         self._seconds = 0.0
         self._notes: list[str] = []
+        self._checkpoints: list[Checkpoint] = []
+        self._no_checkpoints = ""
 
     def _facts(self) -> Mapping[str, Any]:
         if self._phase == "new":
@@ -150,6 +155,24 @@ class Recording(Result):
         """A copy of the network on leaving, in evaluation mode."""
         return self._at(self._ended())
 
+    def checkpoint(self, step: int) -> Checkpoint:
+        """Where the loop stood after some step, in place of a model: see :class:`whichmin.Checkpoint`.
+
+        The recipe that it is passed with says what the loop does: its optimizer, batches and scheduler.
+
+        Args:
+            step: one that was kept, ``Recorder(…, checkpoints=…)``.
+
+        Raises:
+            InputError: a step beyond the end.
+            ResultError: a step that was not kept, or a loop whose optimizer had made steps before or skipped some: then
+                the number of steps is not the place of its batches and its scheduler.
+        """
+        self._left()
+        if self._no_checkpoints:
+            raise ResultError(f"there are no checkpoints to go on from: {self._no_checkpoints}.")
+        return checkpoint_of(self._checkpoints, step, self.steps, self._network, "Recorder")
+
     def run(self) -> Run:
         """What was recorded, as a :class:`Run` whose losses are those at the snapshots.
 
@@ -181,6 +204,7 @@ class Recording(Result):
             loss_steps=torch.tensor([s.step for s in self._snapshots]),
             metric=self._metric,
             notes=self.notes,
+            checkpoints=tuple(self._checkpoints),
             _network=self._network,
         )
 
@@ -215,6 +239,7 @@ class Recording(Result):
             interrupted=self._interrupted,
             seconds=self._seconds,
             notes=self.notes,
+            checkpoints=tuple(self._checkpoints),
         )
 
     @classmethod
@@ -227,6 +252,7 @@ class Recording(Result):
         loaded._snapshots, loaded._calls = list(content.snapshots), content.steps
         loaded._initial, loaded._final, loaded._metric = content.initial, content.final, content.metric
         loaded._interrupted, loaded._notes = content.interrupted, list(content.notes)
+        loaded._checkpoints = list(content.checkpoints)
         loaded._reason, loaded._seconds, loaded._phase = content.reason, content.seconds, "done"
         return loaded
 

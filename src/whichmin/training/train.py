@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import torch
 from torch import nn
 
+from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.monotone import resolve_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
@@ -19,6 +19,7 @@ from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
+from whichmin.recipe.memory import OptimizerMemory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.context import own_context
@@ -26,6 +27,7 @@ from whichmin.tangent.copying import check_independent, private_copy
 from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
+from whichmin.training.checkpoints import Keeper, Steps
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.
@@ -34,7 +36,7 @@ MAX_STEPS = 100_000
 
 @own_context()
 def train(
-    model: nn.Module,
+    model: nn.Module | Checkpoint,
     task: Task,
     optimizer: OptimizerFactory | Recipe,
     *,
@@ -44,6 +46,7 @@ def train(
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
     budget: float | None = None,
+    checkpoints: Steps = (),
     progress: bool = False,
 ) -> Run:
     """Train a copy of the model with the task's loss, in full batches or mini-batches.
@@ -51,14 +54,15 @@ def train(
     A step's loss is that of its batch; ``until`` and the losses of the run are about all of the training data.
 
     Args:
-        model: the network; it is not changed.
+        model: the network; it is not changed. Or a checkpoint of a run, from which training goes on as if it had never
+            stopped: with the recipe of that run it ends where that ended.
         task: the data.
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀,
             ``lr="monotone"`` the largest at which the training loss falls at every step (several trainings more).
         until: stop before the step at which the training loss is below this; None trains to ``steps``. With
             mini-batches the loss is measured at the start of every epoch, and looked at there.
-        steps: stop after so many steps; 100,000 unless told.
+        steps: stop after so many steps, from the beginning of training; 100,000 more unless told.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -66,6 +70,10 @@ def train(
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, such as
             ``partial(StepLR, step_size=…)``; it is stepped after every optimizer step, so that its epochs are steps.
         budget: seconds after which training stops with what it has; None for no end.
+        checkpoints: the steps after which ``run.checkpoint(step)`` is kept, or how many at most (3 or more), which are
+            then spaced by a growing distance: 0, 1, 2, 4, 8, …, every other one where there are too many. The first and
+            the last are kept with them. Each is a copy of the network's state and of what the optimizer remembers: of
+            plain SGD one, with momentum or AdaGrad two, of Adam three times its parameters.
         progress: show a progress bar on standard error.
 
     Returns:
@@ -76,15 +84,17 @@ def train(
 
     Raises:
         TrainingError: the loss or a parameter is no longer finite; it carries the last good state.
-        InputError: an ``until``, ``steps``, ``batch_size``, ``seed`` or ``budget`` that cannot be used.
+        InputError: an ``until``, ``steps``, ``batch_size``, ``seed``, ``budget`` or ``checkpoints`` that cannot be
+            used.
         ModelError: a model that does not fit the task, or is random or mixes rows.
         OptimizerError: a factory that fails; an optimizer that needs a closure, leaves trainable parameters out or has
-            a group with lr = 0; a scheduler that needs a metric.
+            a group with lr = 0; a scheduler that needs a metric; another optimizer than that of a checkpoint.
     """
-    limit = _check_limits(steps)
+    keeper = Keeper(checkpoints)
     task.check_until(until)
     check_budget(budget)
-    recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
+    model, recipe = begin(model, Recipe.of(optimizer, batch_size, seed, scheduler))
+    limit = _check_limits(steps, recipe.first_step)
     rows = recipe.check(task.n)
     check_modules(model)
     trainable(model)
@@ -99,12 +109,26 @@ def train(
     initial = state_of(network)
     examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
     started = time.perf_counter()
-    watch = None if budget is None else _deadline(budget, started)
+
+    def here() -> Checkpoint:
+        state = initial if loop.done == recipe.first_step else state_of(network)
+        return Checkpoint(loop.done, state, OptimizerMemory.of(built, parameters, loop.done))
+
+    def watch(step: int) -> str | None:
+        keeper.look(step, here)
+        if budget is None or time.perf_counter() - started <= budget:
+            return None
+        return f"the budget of {budget:.3g} s ran out after {step} steps."
+
     loop = Loop(
-        network, task, built, scheduled, until=until, limit=limit,
-        batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
+        network, task, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
+        epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
     )  # fmt: skip
     reason = loop.run(progress)
+    keeper.end(loop.done, here)
+    kept = keeper.kept
+    if not kept and recipe.memory is not None:
+        kept = [Checkpoint(recipe.first_step, initial, recipe.memory)]
     seconds = time.perf_counter() - started
     with torch.no_grad():
         train_outputs = evaluate(network, task.X)
@@ -122,12 +146,13 @@ def train(
         until=until,
         seconds=seconds,
         initial=initial,
-        final=state_of(network),
+        final=kept[-1].state if kept and kept[-1].step == loop.done else state_of(network),
         batch_size=rows,
         interrupted=loop.interrupted,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(built, network.named_parameters()),
+        checkpoints=tuple(kept),
         _network=network,
         _recipe=recipe,
     )
@@ -148,19 +173,13 @@ def check_budget(budget: float | None) -> None:
         raise InputError(f"budget is {budget!r}; expected a positive number of seconds, or None.")
 
 
-def _deadline(budget: float, started: float) -> Callable[[int], str | None]:
-    """Says that the seconds are over, once they are."""
-
-    def watch(step: int) -> str | None:
-        if time.perf_counter() - started <= budget:
-            return None
-        return f"the budget of {budget:.3g} s ran out after {step} steps."
-
-    return watch
-
-
-def _check_limits(steps: int | None) -> int:
-    limit = MAX_STEPS if steps is None else steps
+def _check_limits(steps: int | None, first: int) -> int:
+    limit = first + MAX_STEPS if steps is None else steps
     if not (math.isfinite(limit) and limit >= 0 and limit == int(limit)):
         raise InputError(f"steps is {steps}; expected a whole number of steps.")
+    if limit < first:
+        raise InputError(
+            f"steps is {steps}, and the checkpoint is after step {first}: steps are counted from the beginning of "
+            f"training. Pass {first} or more."
+        )
     return int(limit)

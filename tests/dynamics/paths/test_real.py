@@ -196,7 +196,7 @@ def clock(monkeypatch):
 def patience_of(step, expected, *, until=None, steps=math.inf, deadline=math.inf):
     goal = SimpleNamespace(until=until, steps=steps)
     objective = SimpleNamespace(excess=lambda loss: loss)
-    real = SimpleNamespace(seconds_per_step=step, problem=SimpleNamespace(goal=goal, objective=objective))
+    real = SimpleNamespace(seconds_per_step=step, problem=SimpleNamespace(goal=goal, objective=objective, first=0))
     progress = SimpleNamespace(advance=lambda steps: None)
     return Patience(real, deadline, progress, expected, started=0.0)
 

@@ -54,7 +54,7 @@ class AdaptivePredictor(StepwisePredictor):
             except BudgetError:
                 linearized = self.linearized()
                 return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
-        patience.expected = goal.steps if goal.until is None else math.inf
+        patience.expected = goal.steps - self.problem.first if goal.until is None else math.inf
         if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
             return real.run(patience, or_part=True)
         with suppress(PatienceError, BudgetError):
@@ -68,7 +68,8 @@ class AdaptivePredictor(StepwisePredictor):
         goal, start = self.bounded, self._warm_start(self.problem.origin)
         if isinstance(relinearize, int):
             end = goal.steps if goal.until is None else self._path_from(start, 1.0, math.inf, patience).steps
-            growth = (max(end, EXACT_STEPS + 1.0) / EXACT_STEPS) ** (1.0 / relinearize) - 1.0
+            exact = max(self.problem.first, EXACT_STEPS)
+            growth = (max(end, exact + 1.0) / exact) ** (1.0 / relinearize) - 1.0
             return self._judged_from(start, max(growth, SMALLEST_GROWTH), math.inf, patience)
         accepted = tol * self._scale(start, patience)
 
@@ -94,7 +95,8 @@ class AdaptivePredictor(StepwisePredictor):
     def _warm_start(self, origin: Position) -> WarmStart:
         network = self.network
         network.put(origin)
-        return warm_start(network, self._rule, self._recipe.build(list(network.parameters.values())), self.bounded)
+        optimizer = self._recipe.build(list(network.parameters.values()))
+        return warm_start(network, self._rule, optimizer, self.bounded, self.problem.first)
 
     def _judged_from(self, start: WarmStart, growth: float, aim: float, patience: Patience) -> Outcome:
         """A path, with what cannot be known of it in its error."""

@@ -62,6 +62,11 @@ class FunctionSpacePredictor(Predictor):
         super().__init__(problem)
         self.rule, self.linearization, self.end = rule, linearization, end
 
+    @property
+    def _first(self) -> int:
+        """How many steps were made before θ₀."""
+        return self.problem.first
+
     @cached_property
     def scale(self) -> float:
         """What tolerances are relative to."""
@@ -82,7 +87,7 @@ class FunctionSpacePredictor(Predictor):
         """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""
         outcome = self.linearized()
         controller = IntervalCount(tol * self.scale, LOSS_TOLERANCE, MOST_INTERVALS)
-        if relinearize == "never" or self.end <= 0:
+        if relinearize == "never" or self.end <= self._first:
             return outcome
         try:
             if isinstance(relinearize, int):
@@ -96,7 +101,7 @@ class FunctionSpacePredictor(Predictor):
     def _cheapest(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """A path, or real training, which takes the place of paths that do not meet the tolerance."""
         real, first = patience.real, Attempt(1, linearized)
-        patience.expected = self.end
+        patience.expected = self.end - self._first
         intervals = controller.next(first) or controller.FIRST
         if real is not None and math.isinf(self.end):  # the linearized network never gets there
             return self._with_certificate(real.run(patience), linearized)
@@ -136,6 +141,8 @@ class FunctionSpacePredictor(Predictor):
         if theory.theta is not None:
             network.decay(theory.kept(end))
         network.shift(step, 1.0)
+        for phi, vector in zip(theory.carried(end), theory.remembered, strict=True):
+            network.shift(vector, phi)
         features = network.features()
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
@@ -162,7 +169,7 @@ class FunctionSpacePredictor(Predictor):
         theory = self.linearization
         if self.rule.flow or not math.isfinite(self.end):
             return False
-        limit = self.rule.largest_stable(0, self.problem.objective.gamma)
+        limit = self.rule.largest_stable(self._first, self.problem.objective.gamma)
         objective, before = self.problem.objective, steepness(theory.spectrum, self.problem.objective, theory.features)
 
         def after() -> float:
@@ -175,14 +182,15 @@ class FunctionSpacePredictor(Predictor):
     def _steps_error(self, loss: float) -> float:
         """How far off the number of steps to a training loss is, relative to itself, where the loss there is this."""
         theory, goal, end = self.linearization, self.problem.goal, self.end
-        if goal.until is None or not 0 < end < goal.steps:
+        duration = end - self._first
+        if goal.until is None or not 0 < duration < goal.steps - self._first:
             return 0.0
-        excess = self.problem.objective.excess
-        before, there = excess(theory.loss(math.floor(SHORTLY * end))), excess(theory.loss(end))
+        excess, shortly = self.problem.objective.excess, math.floor(SHORTLY * duration)
+        before, there = excess(theory.loss(self._first + shortly)), excess(theory.loss(end))
         loss = excess(loss)
         if not before > there > 0 or not loss > 0:
             return 0.0
-        slope = math.log(before / there) / (1.0 - math.floor(SHORTLY * end) / end)
+        slope = math.log(before / there) / (1.0 - shortly / duration)
         return abs(math.log(loss / there)) / slope
 
     def _loss(self, train: Tensor) -> float:
@@ -228,9 +236,10 @@ class FunctionSpacePredictor(Predictor):
     def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """Paths of more and more intervals of equal length, until one is good enough."""
         motion = self.linearization.motion
-        length = motion.displacement(self.end)
+        duration = self.end - self._first
+        length = motion.displacement(duration)
         if self.rule.state_vectors:
-            length = float(motion.travelled(self.end)[1][-1])
+            length = float(motion.travelled(duration)[1][-1])
 
         def finer(count: float, before: Attempt) -> Outcome:
             ratio, stride = count / before.resolution, length / count
@@ -289,10 +298,11 @@ class FunctionSpacePredictor(Predictor):
         if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
             loss_error = self._loss_error(outcome.train, coarse.train) / between
         outcome = replace(outcome, error=error, loss_error=loss_error)
-        if self.problem.goal.until is None or not 0 < outcome.steps < math.inf:
+        duration = outcome.steps - self._first
+        if self.problem.goal.until is None or not 0 < duration < math.inf:
             return outcome
         if self.problem.objective.loss.is_quadratic:
-            return replace(outcome, steps_error=abs(outcome.steps - coarse.steps) / outcome.steps / between)
+            return replace(outcome, steps_error=abs(outcome.steps - coarse.steps) / duration / between)
         return self._with_extrapolated_steps(outcome, coarse)
 
     def _with_extrapolated_steps(self, outcome: Outcome, coarse: Outcome) -> Outcome:
@@ -301,19 +311,21 @@ class FunctionSpacePredictor(Predictor):
         Where what a path misses is not taken back at once, its steps are off like 1/n, in one direction: the kernel
         grows within the intervals.
         """
-        ratio, goal = outcome.intervals / max(coarse.intervals, 1), self.problem.goal
-        steps = outcome.steps - (coarse.measured_steps - outcome.steps) / max(ratio - 1.0, 1.0)
+        ratio, goal, first = outcome.intervals / max(coarse.intervals, 1), self.problem.goal, self._first
+        steps, half = outcome.steps - (coarse.measured_steps - outcome.steps) / max(ratio - 1.0, 1.0), first
+        half += (outcome.steps - first) / 2
         every = goal.eval_every
-        steps = max(steps, outcome.steps / 2) if goal.flow else float(max(every * round(steps / every), 1))
-        if coarse.method == "linearized" or not outcome.steps / 2 <= steps < goal.steps:
-            return replace(outcome, steps_error=abs(outcome.steps - coarse.measured_steps) / outcome.steps)
-        part = steps / outcome.steps
+        steps = max(steps, half) if goal.flow else float(max(every * round(steps / every), first + 1))
+        if coarse.method == "linearized" or not half <= steps < goal.steps:
+            apart = abs(outcome.steps - coarse.measured_steps)
+            return replace(outcome, steps_error=apart / (outcome.steps - first))
+        part = (steps - first) / (outcome.steps - first)
         return replace(
             outcome,
             steps=steps,
             measured_steps=outcome.steps,
             steps_error=EXTRAPOLATED * abs(1.0 - 1.0 / part),
-            curve=[(k * part, loss) for k, loss in outcome.curve],
+            curve=[(first + (k - first) * part, loss) for k, loss in outcome.curve],
         )
 
     def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:

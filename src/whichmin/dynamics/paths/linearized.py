@@ -11,10 +11,12 @@ from torch import Tensor
 
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.paths.position import MovingNetwork
+from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Objective
+from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 from whichmin.terms import Interpolator, linearized_terms
 
@@ -33,12 +35,16 @@ class Linearization:
         test_features: J(x') there, at the points where test outputs are wanted.
         spectrum: of K(X, X), in the rule's metric.
         cross: K(x', X) in the rule's metric, (n·C, N·C), float64.
-        motion: what the rule does from rest.
+        motion: what the rule does from there.
         f0: f₀(X), (N·C,), float64.
         f0_test: f₀(x'), (n·C,), float64.
         metric: D of a rule that moves by D Jᵀ, by parameter; None for the identity.
         plain: A = K(x', X)K⁺ without a metric.
         theta: Jθ₀ at X and at x', (N·C,) and (n·C,), for rules that decay the weights; else None.
+        remembered: the rule's state vectors at θ₀, where training goes on from a checkpoint; none at rest.
+        remembered_test: J(x') times each of them, (state vectors, n·C), float64.
+
+    Times are steps from the beginning of training: those of the motion, and the steps made before it.
     """
 
     rule: LinearRule
@@ -53,16 +59,35 @@ class Linearization:
     metric: dict[str, Tensor] | None
     plain: Interpolator
     theta: tuple[Tensor, Tensor] | None = None
+    remembered: tuple[Direction, ...] = ()
+    remembered_test: Tensor | None = None
 
     @classmethod
     def of(
-        cls, network: MovingNetwork, rule: LinearRule, objective: Objective, features: Features, spectrum: Spectrum
+        cls,
+        network: MovingNetwork,
+        rule: LinearRule,
+        objective: Objective,
+        features: Features,
+        spectrum: Spectrum,
+        steps: float = 0.0,
+        remembered: tuple[Direction, ...] = (),
     ) -> Linearization:
-        """At the position where the network stands; ``features`` and ``spectrum`` are those of K there."""
+        """At the position where the network stands; ``features`` and ``spectrum`` are those of K there.
+
+        Args:
+            network: stands there.
+            rule: what trains it.
+            objective: the loss on the training set.
+            features: J(X) there.
+            spectrum: of K(X, X) there.
+            steps: how many were made before.
+            remembered: the rule's state vectors there; none at rest.
+        """
         metric = None
         if isinstance(rule, PreconditionedDescent):
             metric = dict(zip(network.parameters, rule.metric, strict=True))
-        if rule.weight_decay or metric is not None:  # these move first layers in another way than by Jᵀ
+        if rule.weight_decay or metric is not None or remembered:  # these move first layers in another way than by Jᵀ
             network.release()
             features = network.features()
         test_features = features if network.X is network.task.X else network.features(network.X)
@@ -76,30 +101,53 @@ class Linearization:
         if rule.weight_decay:
             values = network.values()
             theta = flat(features.push(values)), flat(test_features.push(values))
-        residual = f0.numpy() - objective.origin
-        decayed = None if theta is None else theta[0].numpy()
-        motion = rule.motion(Start.at_rest(spectrum, objective, residual, rule.state_vectors, decayed))
-        return cls(rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta)
+        pushed = torch.stack([flat(test_features.push(vector)) for vector in remembered]) if remembered else None
+        motion = rule.motion(start_at(network, rule, objective, features, spectrum, steps, remembered))
+        return cls(
+            rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta,
+            remembered, pushed,
+        )  # fmt: skip
+
+    @property
+    def first(self) -> float:
+        """How many steps were made before."""
+        return self.motion.start.steps
 
     def loss(self, t: float) -> float:
         """The training loss at time t."""
-        return self.motion.loss(t)
+        return self.motion.loss(t - self.first)
 
     def train(self, t: float) -> Tensor:
         """f_lin(X) at time t, (N·C,)."""
-        return torch.from_numpy(self.objective.origin + self.motion.residual(t))
+        return torch.from_numpy(self.objective.origin + self.motion.residual(t - self.first))
 
     def coefficients(self, t: float) -> Tensor:
-        """c(t), (N·C,): θ(t) = (1 − d)θ₀ + D Jᵀc(t), d what weight decay took off θ₀."""
-        return torch.from_numpy(self.motion.coefficients(t)[0])
+        """c(t), (N·C,): θ(t) = (1 − d)θ₀ + Σ φ_k s_k + D Jᵀc(t), d what weight decay took off θ₀.
+
+        s_k are the vectors that were remembered at θ₀.
+        """
+        return torch.from_numpy(self.motion.coefficients(t - self.first)[0])
 
     def kept(self, t: float) -> float:
         """What weight decay has left of θ₀; 1 without it."""
-        return 1.0 if self.theta is None else float(self.motion.weights(t)[0, 0])
+        return 1.0 if self.theta is None else float(self.motion.weights(t - self.first)[0, 0])
+
+    def carried(self, t: float) -> list[float]:
+        """φ(t), one for each vector that was remembered: by how much of it the parameters have moved."""
+        return self.motion.weights(t - self.first)[0, 1:].tolist() if self.remembered else []
+
+    def _by_memory(self, t: float) -> tuple[Tensor, Tensor] | None:
+        """What the vectors that were remembered have moved the outputs by, at X and at x'; None at rest."""
+        if self.remembered_test is None:
+            return None
+        phi = torch.tensor(self.carried(t), dtype=torch.float64)
+        return phi @ torch.from_numpy(self.motion.start.pushed[1:]), phi @ self.remembered_test
 
     def test(self, t: float) -> Tensor:
         """f_lin(x') at time t, (n·C,)."""
-        moved = self.f0_test + self.cross @ self.coefficients(t)
+        moved, by_memory = self.f0_test + self.cross @ self.coefficients(t), self._by_memory(t)
+        if by_memory is not None:
+            moved = moved + by_memory[1]
         return moved if self.theta is None else moved + (self.kept(t) - 1.0) * self.theta[1]
 
     def terms(self, t: float) -> dict[str, Tensor]:
@@ -118,6 +166,7 @@ class Linearization:
             train=self.train(t),
             in_metric=None if self.metric is None else Interpolator(self.cross, self.spectrum),
             decay=decay,
+            memory=self._by_memory(t),
             test=self.test(t),
             remainder=remainder if self.metric is None else "geometry",
         )
@@ -139,28 +188,32 @@ class Linearization:
         """
         start = self.motion.start
         if not self.objective.loss.is_quadratic:
-            return torch.from_numpy(self.rule.correction(self.motion, change.numpy(), t))
+            return torch.from_numpy(self.rule.correction(self.motion, change.numpy(), t - self.first))
         if not self.rule.is_closed:
-            left = self.motion.residual(t)
+            left = self.motion.residual(t - self.first)
             return torch.from_numpy(self.spectrum.suppressed(change.numpy(), start.residual, left))
         begin = Start.at_rest(self.spectrum, self.objective, change.numpy(), self.rule.state_vectors)
-        return torch.from_numpy(self.rule.motion(begin).coefficients(t)[0])
+        return torch.from_numpy(self.rule.motion(begin).coefficients(t - self.first)[0])
 
     def time_below(self, until: float, most: float = math.inf) -> float:
-        """The first time with a training loss below ``until``; 0 if it is there, infinity if never.
+        """The first time with a training loss below ``until``; that of θ₀ if it is there, infinity if never.
 
         Args:
             until: a training loss.
             most: later times may be infinity.
         """
-        return 0.0 if self.loss(0) < until else self.motion.first_below(until, most)
+        is_looked_at = self.rule.flow or self.first % self.rule.schedule.eval_every == 0
+        if is_looked_at and self.loss(self.first) < until:
+            return self.first
+        return self.first + self.motion.first_below(until, most - self.first)
 
     def curve_times(self, t: float) -> list[float]:
         """Times at which to draw the training curve up to time t."""
         if t == float("inf"):
             is_closed = self.rule.is_closed and self.objective.loss.is_quadratic
-            t = self.time_below(1e-12 * self.loss(0) + self.floor()) if is_closed else DRAWN
-        return drawn_times(min(t, 2.0**60))
+            fitted = 1e-12 * self.loss(self.first) + self.floor()
+            t = self.time_below(fitted) if is_closed else self.first + DRAWN
+        return [self.first + s for s in drawn_times(min(t - self.first, 2.0**60))]
 
 
 def flat(outputs: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.tile_jobs import TileMaker, fill
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.recipe.describe import digest
 from whichmin.tangent.cached_layer import CachedLayers
@@ -154,17 +155,13 @@ class MovingNetwork:
         inputs = [p.detach() for p in self.parameters.values()] + list(tensors_of(X))
         fingerprint = digest(inputs, *self.parameters, repr(self.model), repr(self._route.form))
         tiles = KernelTiles.open(self._on_disk, self.task.n * C, C, dtype, fingerprint)
-        tiles.fill(
-            lambda i, j: self._block(X[i // C : j // C]),
-            lambda left, right: finite(left.gram(None if left is right else right), "the kernel"),
-            self._memory.progress,
-        )
+        fill(tiles, TileMaker(self.model, self._route), X, C, self._memory.executor, self._memory.progress)
         K = torch.from_numpy(tiles[sampled][:, sampled])
         if not examination.agrees(K.to(dtype)):
             raise ResultError(
                 f"the tiles in {tiles.folder} are not what the network says: remove the folder and call again."
             )
-        return features, StoredSpectrum.on_disk(tiles, self.task.objective.gamma)
+        return features, StoredSpectrum.on_disk(tiles, self.task.objective.gamma, self._memory.executor)
 
     def _block(self, X: AnyInputs) -> Features:
         """Features of some rows, made by themselves."""

@@ -126,7 +126,7 @@ class Predictor(ABC):
             outcome: of a path from θ₀.
             again: the same path from another position.
         """
-        is_fine = outcome.steps <= FEW_STEPS * outcome.intervals
+        is_fine = outcome.steps - self.problem.first <= FEW_STEPS * outcome.intervals
         if not (is_fine or outcome.edge is not None) or not math.isfinite(outcome.error):
             return outcome
         other = again(self.network.nudged(self.problem.origin))

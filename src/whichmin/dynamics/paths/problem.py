@@ -47,6 +47,11 @@ class Problem:
     seconds: float = 0.0
 
     @property
+    def first(self) -> int:
+        """How many steps were made before θ₀: not 0 where training goes on from a checkpoint."""
+        return self.recipe.first_step
+
+    @property
     def loss_label(self) -> str:
         """The loss's name in messages."""
         return self.objective.loss.label

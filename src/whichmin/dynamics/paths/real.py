@@ -90,7 +90,7 @@ class RealTraining:
             times.append(time.perf_counter())
             return None
 
-        loop = self._loop(TIMED_STEPS, None, watch)
+        loop = self._loop(self.problem.first + TIMED_STEPS, None, watch)
         with suppress(TrainingError):  # it diverges at once, which takes no longer
             loop.run(progress=False)
         if loop.interrupted:
@@ -105,7 +105,7 @@ class RealTraining:
         origin = self.problem.origin.values
         moved: list[dict[str, Tensor]] = []
         for fine in (True, False):
-            loop = self._loop(TIMED_STEPS, None, lambda _: None, fine=fine)
+            loop = self._loop(self.problem.first + TIMED_STEPS, None, lambda _: None, fine=fine)
             with suppress(TrainingError):
                 loop.run(progress=False)
             state = state_of(loop.network)
@@ -130,7 +130,7 @@ class RealTraining:
         wanted = [t for t in goal.times[:-1] if t < goal.steps]
         train: list[Tensor] = []
         test: list[Tensor] = []
-        limit = LONGEST if math.isinf(goal.steps) else int(goal.steps)
+        limit = problem.first + LONGEST if math.isinf(goal.steps) else int(goal.steps)
 
         def watch(step: int) -> str | None:
             if step in wanted:
@@ -183,7 +183,7 @@ class RealTraining:
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
         return Loop(
             network, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
-            batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
+            batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
         )  # fmt: skip
 
     @staticmethod
@@ -247,7 +247,7 @@ class Patience:
         progress: where it is told how far things came.
 
     Attributes:
-        expected: the steps that training is expected to take; infinity where that is not known.
+        expected: the steps that training is expected to take from θ₀ on; infinity where that is not known.
     """
 
     real: RealTraining | None
@@ -262,7 +262,7 @@ class Patience:
         """Called as a path goes on.
 
         Args:
-            steps: how far the path came.
+            steps: how far the path came, from the beginning of training.
             loss: the training loss there.
             first: the training loss at the start.
 
@@ -279,7 +279,8 @@ class Patience:
         self._checked = True
         if self.real is None or after_next < FREE:
             return
-        if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(steps, loss, first):
+        made = steps - self.real.problem.first
+        if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(made, loss, first):
             raise PatienceError
 
     def is_training_cheaper(self, seconds: float) -> bool:
@@ -288,12 +289,12 @@ class Patience:
         return real is not None and math.isfinite(self.expected) and real.seconds_per_step * self.expected <= seconds
 
     def _steps(self, steps: float, loss: float, first: float) -> float:
-        """How many steps training takes, as far as the path tells."""
+        """How many steps training takes from θ₀ on, as far as the path tells."""
         if math.isfinite(self.expected):
             return max(self.expected, steps)
         assert self.real is not None
         goal = self.real.problem.goal
-        most = goal.steps if math.isfinite(goal.steps) else float(LONGEST)
+        most = goal.steps - self.real.problem.first if math.isfinite(goal.steps) else float(LONGEST)
         if goal.until is None:
             return most
         first, loss, until = map(self.real.problem.objective.excess, (first, loss, goal.until))

@@ -15,13 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.motion.motion import Motion, Start
+from whichmin.dynamics.motion.motion import Motion
 from whichmin.dynamics.paths.edge import FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
+from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.modes import Spectrum
 from whichmin.losses import Array, Objective
@@ -110,9 +111,9 @@ def follow(
     """
     follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal, tuple(ends))
     features = problem.network.features()
-    path = Path(features, linearization.spectrum)
+    path = Path(features, linearization.spectrum, list(linearization.remembered), linearization.first)
     first = before = follower.loss(features)
-    path.curve.append((0.0, first))
+    path.curve.append((path.steps, first))
     while path.intervals < (count if stride is None else PATIENCE * count + EXTRA_INTERVALS):
         if path.intervals:
             follower.linearize(path, project)
@@ -180,7 +181,10 @@ class _Follower:
 
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
-        motion = self.rule.motion(self._start(path))
+        start = start_at(
+            self.network, self.rule, self.objective, path.features, path.spectrum, path.steps, path.remembered
+        )
+        motion = self.rule.motion(start)
         t = self._length(motion, path, left, stride)
         self._snapshots(path, motion, t)
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
@@ -204,18 +208,6 @@ class _Follower:
         c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected))
         self.network.shift(path.features.pull(c, metric=self.metric), part)
         path.features = self.network.features()
-
-    def _start(self, path: Path) -> Start:
-        """The state of training, as it acts on the training outputs where the path stands."""
-        features, residual = path.features, self._residual(path.features)
-        pushed = np.zeros((1 + self.rule.state_vectors, len(residual)))
-        gram = np.zeros((self.rule.state_vectors, self.rule.state_vectors))
-        if self.rule.weight_decay:
-            pushed[0] = flat(features.push(self.network.values())).numpy()
-        for i, vector in enumerate(path.remembered):
-            pushed[1 + i] = flat(features.push(vector)).numpy()
-            gram[i] = [features.inner(vector, other) for other in path.remembered]
-        return Start(path.spectrum, self.objective, residual, path.steps, pushed, gram)
 
     def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""

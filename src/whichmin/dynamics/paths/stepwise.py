@@ -67,7 +67,7 @@ class StepwisePredictor(Predictor):
             return goal
         first = objective.value(flat(self.features.outputs).numpy() - objective.origin)
         until = first + (CONVERGED - 1.0) * objective.excess(first) if goal.until is None else goal.until
-        return replace(goal, times=(*goal.times[:-1], LONGEST), until=until)
+        return replace(goal, times=(*goal.times[:-1], self.problem.first + LONGEST), until=until)
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """The linearized run, or a path; ``"auto"`` is real training, whose steps are as cheap."""
@@ -86,7 +86,8 @@ class StepwisePredictor(Predictor):
     ) -> Outcome:
         """Paths, until one is good enough."""
         if isinstance(relinearize, int):
-            growth = (max(linearized.steps, 2) / 2.0) ** (1.0 / relinearize) - 1.0
+            start = max(self.problem.first, 2)
+            growth = (max(linearized.steps, start) / start) ** (1.0 / relinearize) - 1.0
             return self._judged(max(growth, SMALLEST_GROWTH), linearized, patience)
         scale = self.problem.scale(linearized.train[-1])
         controller = GrowthFactor(tol * scale)

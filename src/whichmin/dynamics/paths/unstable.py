@@ -37,7 +37,7 @@ class UnstablePredictor(StepwisePredictor):
     def __init__(self, problem: Problem, batches: Batches | GivenBatches | None, error: DivergenceError) -> None:
         goal = problem.goal
         if math.isinf(goal.steps):
-            problem = replace(problem, goal=replace(goal, times=(*goal.times[:-1], LONGEST)))
+            problem = replace(problem, goal=replace(goal, times=(*goal.times[:-1], problem.first + LONGEST)))
         super().__init__(problem, batches)
         self._error = error
 

@@ -23,7 +23,7 @@ class WarmStart:
 
     Attributes:
         position: the network's parameters.
-        steps: how many were made.
+        steps: how many were made, from the beginning of training.
         m: the momentum, by parameter; None without.
         v: the second moments.
         curve: (step, training loss).
@@ -36,15 +36,20 @@ class WarmStart:
     curve: tuple[tuple[float, float], ...]
 
 
-def warm_start(network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, goal: Goal) -> WarmStart:
-    """At most ``EXACT_STEPS`` steps of the optimizer itself, which holds the network's parameters, on the network."""
+def warm_start(
+    network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.optim.Optimizer, goal: Goal, first: int = 0
+) -> WarmStart:
+    """Steps of the optimizer itself, which holds the network's parameters, on the network: up to ``EXACT_STEPS``.
+
+    ``first`` were made before: where these are as many, the optimizer's memory is all that is taken.
+    """
     task = network.task
     curve: list[tuple[float, float]] = []
     while True:
         with torch.enable_grad():
             loss = task.loss(forward(network.model, task.X), task.y)
-        curve.append((float(len(curve)), float(loss.detach())))
-        if len(curve) > min(goal.steps, EXACT_STEPS) or goal.is_reached(curve[-1][1], curve[-1][0]):
+        curve.append((float(first + len(curve)), float(loss.detach())))
+        if curve[-1][0] >= min(goal.steps, EXACT_STEPS) or goal.is_reached(curve[-1][1], curve[-1][0]):
             break
         optimizer.zero_grad()
         loss.backward()
@@ -54,7 +59,7 @@ def warm_start(network: MovingNetwork, rule: AdaptiveRule, optimizer: torch.opti
     v: dict[str, Tensor] = {}
     for name, p in network.parameters.items():
         state = optimizer.state.get(p)
-        first, second = rule.moments(state) if state else (None, torch.zeros_like(p))
-        v[name] = second.detach().clone()
-        m[name] = torch.zeros_like(p) if first is None else first.detach().clone()
-    return WarmStart(network.position(), len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))
+        mean, square = rule.moments(state) if state else (None, torch.zeros_like(p))
+        v[name] = square.detach().clone()
+        m[name] = torch.zeros_like(p) if mean is None else mean.detach().clone()
+    return WarmStart(network.position(), first + len(curve) - 1, m if rule.beta1 else None, v, tuple(curve))

@@ -31,7 +31,7 @@ class WeightSpace:
     Attributes:
         values: the parameters that the optimizer moves, by name.
         optimizer: the optimizer.
-        steps: how many steps were made.
+        steps: how many steps were made, with those before the recipe's first one.
 
     Args:
         network: a private copy, at the point of linearization; it has released its cached layers.
@@ -44,7 +44,7 @@ class WeightSpace:
         self.values = {n: nn.Parameter(v) for n, v in network.values().items()}
         self.optimizer = recipe.build(list(self.values.values()))
         self._scheduler = recipe.build_scheduler(self.optimizer)
-        self.steps = 0
+        self.steps = self._first = recipe.first_step
         self.linearize()
 
     def linearize(self) -> None:
@@ -86,7 +86,7 @@ class WeightSpace:
         ``before_step`` is called before every step.
 
         Yields:
-            (step, training loss) wherever the loss is known: in full batches before every step.
+            (step, training loss) wherever the loss is known: at the start, and in full batches before every step.
 
         Raises:
             DivergenceError: the loss is no longer finite, or a million times what it was.
@@ -95,7 +95,7 @@ class WeightSpace:
         while True:
             last = self.steps >= steps
             outputs: Tensor | None = None
-            if goal.is_evaluated(self.steps) or last:
+            if goal.is_evaluated(self.steps) or last or self.steps == self._first:
                 outputs = self.outputs()
                 now = self.network.task.loss.value(outputs, self.network.task.y)
                 first = now if first is None else first

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.errors import OptimizerError
@@ -22,6 +25,10 @@ class TwoTerms(LinearRule):
     def state_vectors(self) -> int:
         """Two displacements."""
         return 2
+
+    def remembered(self, state: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+        """The last displacement and the one before."""
+        return state.get("d1"), state.get("d2")
 
     def matrices(self, k: int, lr: float) -> tuple[Array, Array]:
         """Of one step."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from whichmin.dynamics.motion.closed_form import ClosedFormMotion
 from whichmin.dynamics.motion.edge import driven_share
@@ -30,10 +32,10 @@ SAFE = 0.75
 
 @dataclass(frozen=True)
 class LinearRule(Rule, ABC):
-    """S ← A_k S + B_k g with the state S = (θ, s₁, …), the state vectors s zero at the start, and g = ∇L.
+    """S ← A_k S + B_k g with the state S = (θ, s₁, …), the state vectors s zero before the first step, and g = ∇L.
 
-    A new rule gives ``state_vectors``, where it has any, and ``matrices``; closed forms, batches, schedules, weight
-    decay, the limit of stability and the convergence follow.
+    A new rule gives ``state_vectors`` and ``remembered``, where it has any, and ``matrices``; closed forms, batches,
+    schedules, weight decay, checkpoints, the limit of stability and the convergence follow.
 
     Attributes:
         lr: the learning rate.
@@ -51,6 +53,10 @@ class LinearRule(Rule, ABC):
     def state_vectors(self) -> int:
         """How many vectors the optimizer remembers."""
         return 0
+
+    def remembered(self, state: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+        """The state vectors of one parameter, from the optimizer's state of it; None for one that is still zero."""
+        return ()
 
     @property
     def constant_from_step(self) -> int | None:

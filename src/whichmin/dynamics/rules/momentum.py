@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
 from whichmin.dynamics.rules.linear_rule import LinearRule
@@ -29,6 +32,10 @@ class Momentum(LinearRule):
     def state_vectors(self) -> int:
         """The buffer."""
         return 1
+
+    def remembered(self, state: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+        """The buffer, which torch makes in the first step with momentum."""
+        return (state.get("momentum_buffer"),)
 
     @property
     def constant_from_step(self) -> int:

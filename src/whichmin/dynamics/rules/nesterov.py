@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whichmin.dynamics.motion.bessel import BesselMotion
 from whichmin.dynamics.motion.motion import Motion, Start
@@ -31,6 +34,10 @@ class ScheduledNesterov(LinearRule):
     def state_vectors(self) -> int:
         """How far θ is ahead."""
         return 1
+
+    def remembered(self, state: Mapping[str, Any]) -> tuple[Tensor | None, ...]:
+        """How far θ is ahead."""
+        return (state.get("ahead"),)
 
     @property
     def constant_from_step(self) -> int | None:

@@ -17,9 +17,13 @@ from whichmin.report.numbers import MISSING, number, percent
 from whichmin.report.page import render
 from whichmin.report.settings import text_of
 from whichmin.studies.comparison import Comparison
+from whichmin.studies.effects import Effect
 
 #: More recipes than this are also shown as a matrix.
 FEW = 3
+#: Of the matrix: the text, what is known of the pair, and the classes of its style.
+Cell = tuple[str, str, str]
+EMPTY_CELL, MISSING_CELL = ("", "", ""), (MISSING, "", "")
 TITLE = "Do these ways to train reach different minimizers?"
 
 
@@ -30,7 +34,7 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
         "comparison.html.j2",
         {
             "title": title or TITLE,
-            "finding": [finding(comparison)],
+            "finding": finding(comparison),
             "asked": _asked(comparison),
             "names": comparison.names,
             "recipes": {
@@ -51,7 +55,6 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
             "figures": sections_of("comparison", comparison),
             "level": f"{comparison.level:g}",
             "coverage": percent(1 - comparison.level),
-            "count": len(comparison.pairs),
             "failures": failure_sentences(comparison),
             "notes": comparison.notes,
         },
@@ -65,13 +68,19 @@ def _asked(comparison: Comparison) -> list[tuple[str, str]]:
     return [(name, text_of(value)) for name, value in (facts | comparison.settings).items()]
 
 
-def _matrix(comparison: Comparison) -> list[tuple[str, list[tuple[str, str]]]]:
+def _matrix(comparison: Comparison) -> list[tuple[str, list[Cell]]]:
     """Of each recipe the distances to those after it, and what is known of them."""
     names, rows = comparison.names, []
     for i, one in enumerate(names[:-1]):
-        cells = [("", "")] * i
+        cells = [EMPTY_CELL] * i
         for other in names[i + 1 :]:
             best = comparison.pairs[one, other].best
-            cells.append((MISSING, "") if best is None else (number(best.rms_distance.mean, 2), verdict(best)))
+            cells.append(MISSING_CELL if best is None else _cell(best))
         rows.append((one, cells))
     return rows
+
+
+def _cell(effect: Effect) -> Cell:
+    said = f"different: {verdict(effect.paired)}; beyond the seed: {verdict(effect.systematic)}"
+    kind = {True: " significant", False: "", None: ""}[effect.systematic.significant]
+    return number(effect.paired.distance.mean, 2), said, kind if effect.paired.significant else f"{kind} alike"
