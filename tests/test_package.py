@@ -19,6 +19,7 @@ FUNCTIONS = (
     "compare",
     "seeds",
     "leave_out",
+    "sweep",
     "spectrum",
     "tangent_kernel",
     "kernel_operator",
@@ -110,6 +111,7 @@ def test_what_the_public_names_are():
         "Recorder",
         "Run",
         "Spectrum",
+        "Sweep",
         "Tangent",
         "Task",
     ):

@@ -16,11 +16,14 @@ import torch
 from torch import nn
 
 import whichmin as wm
+from whichmin.jobs.store import Question
 from whichmin.kernels.large import LargeSpectrum
 from whichmin.linear import Assumption, PowerFit
 from whichmin.mitigation.registry import METHODS
 from whichmin.results import Result
 from whichmin.shown import CHARACTERS, LINES, WIDTH, Shown, as_text, brief
+from whichmin.studies.sweeping.grid import Grid
+from whichmin.studies.swept import Done
 
 
 def task() -> wm.Task:
@@ -41,6 +44,12 @@ def outcome() -> wm.mitigation.Outcome:
     return wm.mitigation.Outcome(torch.zeros(4, 1), None, 0.1, 1e-3, 20.0, 0.5, "path", reached=True)
 
 
+def swept() -> wm.Sweep:
+    cell = next(Grid.of({"scale": 0.5}).cells())
+    done = Done(Question({"kind": "sweep-predicted"}), {"test_loss": 0.25, "seconds": 1.0})
+    return wm.Sweep((cell,), ("scale", "seeds"), ({"predicted": done},), "store", ("a note.",))
+
+
 #: How to make one of each public class that is not a result; those are in test_results.
 EXAMPLES: dict[type, Callable[[], Shown]] = {
     wm.Task: task,
@@ -58,6 +67,7 @@ EXAMPLES: dict[type, Callable[[], Shown]] = {
     wm.mitigation.Remedy: lambda: wm.mitigation.Remedy("centered", outcome()),
     wm.mitigation.Search: lambda: wm.mitigation.Search((1.0,), (outcome(),), (0.3,), (1.0,), 1, 0, "no more scales."),
     **{method: method for method in METHODS.values()},
+    wm.Sweep: swept,
     PowerFit: lambda: PowerFit(0.5, -0.5, 0.01, -0.5, 2.0),
     Assumption: lambda: Assumption("width", True, "width 40 is enough."),
 }

@@ -48,6 +48,7 @@ def save_folder(
     Raises:
         OutputError: the place cannot be written to, or holds something that is not a result of whichmin.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     target = Path(path)
@@ -74,6 +75,8 @@ def save_folder(
         _replace(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}. Choose a folder you may write to.") from error
+    except SafetensorError as error:  # how a full disk shows while arrays are written
+        raise OutputError(f"cannot write {target}: {error}. Make room, or choose another folder.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return target

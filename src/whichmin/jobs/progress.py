@@ -26,3 +26,10 @@ def progress_bar(total: int | None, unit: str, shown: bool, description: str | N
     return tqdm(
         total=total, unit=unit, delay=DELAY, leave=False, disable=not shown, desc=description, smoothing=0.0,
     )  # fmt: skip
+
+
+def advance(bar: tqdm, *, took_time: bool = True) -> None:
+    """One more is done; what took no time, such as what was read from a store, tells nothing of what is left."""
+    if not (took_time or bar.disable):
+        bar.initial += 1
+    bar.update()

@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 from whichmin.errors import ConfigError
 from whichmin.jobs.executors import Processes, as_executor, check_count, workers_of
 from whichmin.jobs.perform import Terms, perform
-from whichmin.jobs.progress import progress_bar
+from whichmin.jobs.progress import advance, progress_bar
 from whichmin.jobs.store import Failure, Store
 from whichmin.studies.experiment.config import read_config
 from whichmin.studies.remarks import without_numbers
 from whichmin.studies.sweeping.data import Fingerprints
 from whichmin.studies.sweeping.grid import Cell, Grid
 from whichmin.studies.sweeping.run import Kind, Measured, Run
-from whichmin.studies.swept import Done, Sweep, label_of
+from whichmin.studies.swept import Done, Sweep, label_of, varied_keys
 
 #: Cells that are not begun without being asked for by ``yes``.
 MANY = 10_000
@@ -132,9 +132,10 @@ class Plan:
     def labels(self) -> dict[int, str]:
         """What each run is about."""
         said: dict[int, str] = {}
+        varied = varied_keys(self.cells, self.keys)
         for row, of_cell in enumerate(self.numbers):
             for kind, number in of_cell.items():
-                said.setdefault(number, f"{label_of(self.cells, self.keys, row)}, {kind}")
+                said.setdefault(number, f"{label_of(self.cells[row], varied)}, {kind}")
         return said
 
 
@@ -193,11 +194,9 @@ def _performed(plan: Plan, terms: Terms, progress: bool) -> dict[int, Measured |
             assert came is not None
             found[number] = came
             failed += attempt.failure is not None
-            if attempt.is_old:
-                bar.initial += 1  # took no time: the estimate of what is left is of the others
             if failed:
                 bar.set_postfix_str(f"{failed} failed", refresh=False)
-            bar.update()
+            advance(bar, took_time=not attempt.is_old)
     return found
 
 

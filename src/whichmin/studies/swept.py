@@ -99,7 +99,7 @@ class Sweep(Shown):
 
     def label(self, row: int) -> str:
         """What tells a cell from the others, such as ``scale=0.5, seeds=3``."""
-        return label_of(self.cells, self.keys, row)
+        return label_of(self.cells[row], varied_keys(self.cells, self.keys))
 
     def arrays(self, row: int, kind: Kind = "predicted") -> dict[str, Tensor]:
         """What a run measured beside its numbers, read from the store.
@@ -172,11 +172,14 @@ class Sweep(Shown):
         return [said, f"The {kind} test error is least, {losses[best]:.3g}, at {self.label(best)}."]
 
 
-def label_of(cells: Sequence[Cell], keys: Sequence[str], row: int) -> str:
-    """What tells a cell from the others: the keys whose values differ."""
-    varied = [key for key in keys if any(cell.value(key) != cells[0].value(key) for cell in (cells[row], cells[-1]))]
-    varied = varied or ["seeds"]
-    return ", ".join(f"{COLUMNS.get(key, key)}={_said(cells[row].value(key))}" for key in varied)
+def varied_keys(cells: Sequence[Cell], keys: Sequence[str]) -> list[str]:
+    """The keys whose values tell cells from each other; the initialization where there is one cell."""
+    return [key for key in keys if any(cell.value(key) != cells[0].value(key) for cell in cells)] or ["seeds"]
+
+
+def label_of(cell: Cell, keys: Sequence[str]) -> str:
+    """The values of some keys, such as ``scale=0.5, initialization=3``."""
+    return ", ".join(f"{COLUMNS.get(key, key)}={_said(cell.value(key))}" for key in keys)
 
 
 def _test_loss(done: Done | None) -> float:

@@ -1,0 +1,68 @@
+"""``whichmin sweep``: its table, its status, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+GRID = "width = [8, 16]\nn_train = 12\nn_test = 8\nuntil = 5e-2\noptimizer = 'sgd:lr=0.5'\nseeds = 2\n"
+
+
+@pytest.fixture
+def sweep(cli, tmp_path):
+    """Run the command on a small grid, in this process."""
+    (tmp_path / "grid.toml").write_text(GRID)
+    return lambda *tokens: cli("sweep", "grid.toml", "--store", "store", "--workers", "0", *tokens)
+
+
+def test_status_table_and_file(sweep, tmp_path):
+    code, out, _ = sweep("--status")
+    assert (code, out.split()) == (0, ["done", "running", "failed", "left", "0", "0", "0", "4"])
+    assert not (tmp_path / "store").exists()
+    code, out, err = sweep("--csv", "table.csv")
+    assert code == 0, err
+    assert "4 runs of 4 cells" in " ".join(out.split())
+    lines = (tmp_path / "table.csv").read_text().splitlines()
+    assert lines[0].startswith("width,n_train,n_test,until,optimizer,initialization,learning_rate,method")
+    assert len(lines) == 5
+    _, out, _ = sweep("--status", "--json")
+    assert {k: v for k, v in json.loads(out).items() if k != "whichmin"} == {
+        "done": 4,
+        "running": 0,
+        "left": 0,
+        "failures": [],
+    }
+    code, out, _ = sweep("--json", "--train")
+    rows = json.loads(out)["rows"]
+    assert [(row["width"], row["initialization"]) for row in rows] == [(8, 0), (8, 1), (16, 0), (16, 1)]
+    assert all(row["train_loss_trained"] < 5e-2 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens", "said"),
+    [
+        ("", (), "grid.toml has nothing in it"),
+        ("scale = []", (), "scale is an empty list"),
+        ("data_seed = [1, 2]\nseeds = 500000", (), "the grid has 1,000,000 cells (2 data_seed × 500000 seeds)"),
+        (GRID, ("--dask", "local", "--slurm"), "got --dask and --slurm"),
+        (GRID, ("--slurm-set", "timeout_min=3"), "pass --slurm as well"),
+        (GRID, ("--slurm", "--slurm-set", "timeout"), "expected name=value"),
+        (GRID, ("--slurm",), "Slurm cannot be used here"),
+        (GRID, ("--dask", "nonsense://x"), "no Dask scheduler answers at 'nonsense://x'"),
+    ],
+    ids=["empty", "empty axis", "a million", "two places", "settings", "a setting", "no slurm", "no address"],
+)
+def test_bad_input(cli, tmp_path, text, tokens, said):
+    (tmp_path / "grid.toml").write_text(text)
+    code, out, err = cli("sweep", "grid.toml", "--store", "store", *tokens)
+    assert (code, out) == (2, "")
+    assert said in err.replace("\n", " ")
+
+
+@pytest.mark.slow
+def test_a_scheduler_that_does_not_answer(sweep):
+    pytest.importorskip("distributed")
+    code, _, err = sweep("--dask", "tcp://127.0.0.1:9")
+    assert code == 2
+    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9' within 8 s" in err
