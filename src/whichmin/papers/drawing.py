@@ -66,8 +66,9 @@ def initialization(axes: Sequence[Axes], table: Table) -> None:
         term, without = wide["initialization"].mean(), np.sqrt(wide["interpolator"].mean())
         left.plot(term.index, without**2, color=INK, linewidth=1, linestyle=":", label="interpolator")
         low = np.maximum(term - without, 0) ** 2
+        least = shallow["test_loss"].min() / 3  # a bound of 0 has no place on this axis
         left.fill_between(
-            term.index, np.maximum(low, 1e-4), (term + without) ** 2, color=SKY, alpha=0.35, label="bounds"
+            term.index, np.maximum(low, least), (term + without) ** 2, color=SKY, alpha=0.35, label="bounds"
         )
     _finish(left, "scale α of every layer", "test error", 2)
     _log(right)
