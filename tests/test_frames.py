@@ -195,3 +195,10 @@ def spoiled(column, value, rows=(3, 5)):
 def test_frames_that_do_not_fit(frame, settings, message):
     with pytest.raises(DataError, match=message):
         wm.Task.from_frame(frame, **{"target": "price"} | settings)
+
+
+@pytest.mark.parametrize("value", [1, 0.5])
+def test_a_target_of_one_amount(value):
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [value] * 3})
+    with pytest.raises(DataError, match=f"all rows of the target 'b' are {value}: there is nothing to tell apart"):
+        wm.Task.from_frame(frame, "b", test=None)

@@ -152,6 +152,8 @@ def _labels(column: pd.Series, name: str) -> tuple[NDArray[np.int64], tuple[Any,
 def _amounts(column: pd.Series) -> Tensor:
     from pandas.api import types
 
+    if len(column) > 1 and column.nunique() == 1:
+        raise DataError(f"all rows of the target {column.name!r} are {column.iloc[0]}: there is nothing to tell apart.")
     if types.is_float_dtype(column.dtype):
         return torch.from_numpy(column.to_numpy(np.float64).copy()).to(torch.get_default_dtype())
     return torch.from_numpy(column.to_numpy(np.int64).copy())

@@ -28,6 +28,15 @@ def test_digits():
     assert sorted(task.y[:, 0].tolist()) == [-1.0] * 50 + [1.0] * 50
 
 
+def test_how_the_arrays_were_made_is_kept():
+    prepared = load("digits", classes=(3, 8), n_train=20, seed=2).to(torch.float64).prepared
+    assert prepared["data"] == "digits"
+    assert prepared["seed"] == 2
+    assert prepared["inputs divided by"] == 16
+    assert prepared["flattened"] is True
+    assert prepared["targets of classes"] == {"3": [-1.0], "8": [1.0]}
+
+
 def test_digits_targets_belong_to_the_inputs():
     from sklearn.datasets import load_digits
 

@@ -127,7 +127,7 @@ def test_float32_stays_float32(make):
         (float("inf"), "lr is inf"),
         (
             "best",
-            r'lr is \'best\'; expected a positive number \(only whichmin.train and whichmin.predict resolve "best"',
+            r"lr is 'best'; expected a positive number \(only whichmin.train and whichmin.predict resolve 'best'",
         ),
         (None, "lr is None; expected a positive number"),
         ([0.1, 0.2], "lr is a list; expected a positive number"),

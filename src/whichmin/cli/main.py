@@ -21,6 +21,8 @@ COMMANDS = (
     ("leave-out", "whichmin.cli.leave_out:leave_out", "Where training would end without some of its rows."),
     ("sweep", "whichmin.cli.sweep:sweep", "A grid of predictions and trainings that survives interruption."),
     ("linear", "whichmin.cli.linear:linear", "Where a linear network ends, guaranteed and measured."),
+    ("reproduce", "whichmin.cli.reproduce:reproduce", "The figures of the papers, and whether their claims hold."),
+    ("data", "whichmin.cli.data:app", "Which data sets are known and there; fetch and check them."),
 )
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141

@@ -62,8 +62,8 @@ class Question:
         str | None,
         _option(
             "data",
-            "digits, mnist, fashion-mnist or cifar-10, or a path: IDX or CIFAR-10 files, an .npz file, a table as .csv "
-            "or .parquet.",
+            "digits, mnist, fashion-mnist or cifar-10, openml:NUMBER, or a path: IDX or CIFAR-10 files, a folder of "
+            "images for each class, an .npz file, a table as .csv or .parquet.",
         ),
     ] = None
     target: Annotated[str | None, _option("target", "Of a table: the column of targets.", default="none")] = None
@@ -104,7 +104,8 @@ class Question:
             "Learning rate: a number, or one for each optimizer separated by commas. best, of "
             + ", ".join(with_best_rate())
             + ": "
-            "the best rate of gradient descent, or half of the optimizer's limit of stability where that is lower.",
+            "the best rate of gradient descent, or half of the optimizer's limit of stability where that is lower. "
+            "monotone, of any: the largest at which the training loss falls at every step.",
             default=_RATES,
         ),
     ] = None
@@ -298,10 +299,11 @@ def _parsed(name: str, value: Any) -> Any:
 
 def _rate(text: str, said: str) -> float | str:
     try:
-        return text if text == "best" else float(text)
+        return text if text in ("best", "monotone") else float(text)
     except ValueError:
         raise ConfigError(
-            f"--lr is {said!r}; expected 'best' or a positive number, or one for each optimizer, separated by commas."
+            f"--lr is {said!r}; expected 'best', 'monotone' or a positive number, or one for each optimizer, separated "
+            "by commas."
         ) from None
 
 

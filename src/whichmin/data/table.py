@@ -1,12 +1,15 @@
-"""Tables with named columns: ``.csv`` and ``.parquet`` files, as pandas reads them."""
+"""Tables with named columns: ``.csv`` and ``.parquet`` files, as pandas reads them, and those of OpenML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from whichmin.data.openml import read_openml
 from whichmin.errors import DataError
+from whichmin.formats import OPENML
 from whichmin.task import Task
 
 if TYPE_CHECKING:
@@ -14,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def table_task(
-    path: Path,
+    name: str,
     target: str | None,
     classes: Sequence[int | str] | None,
     test: float | None,
@@ -27,8 +30,8 @@ def table_task(
     """The task of a table, as :meth:`whichmin.Task.from_frame` makes it.
 
     Args:
-        path: the file.
-        target: the column of targets.
+        name: the file, or ``openml:`` and a number.
+        target: the column of targets; None for the one that OpenML names.
         classes: the values of the target whose rows are taken; None for all.
         test: the share of rows to test on.
         standardize: whether columns of numbers get mean 0 and standard deviation 1.
@@ -40,16 +43,17 @@ def table_task(
     Raises:
         DataError: no target, an unreadable file, or a table that makes no task.
     """
-    frame = read_table(path)
+    frame, usual = read_openml(name) if name.lower().startswith(OPENML) else (read_table(Path(name)), None)
+    target = usual if target is None else target
     if target is None:
         columns = ", ".join(map(repr, list(frame.columns)[:50]))
         raise DataError(
-            f"{path} is a table: say which column is the target, target={list(frame.columns)[-1]!r} or --target; its "
+            f"{name} is a table: say which column is the target, target={list(frame.columns)[-1]!r} or --target; its "
             f"columns are {columns}."
         )
     if classes is not None and target in frame.columns:
-        frame = _of_classes(frame, target, classes, path)
-    return Task.from_frame(
+        frame = _of_classes(frame, target, classes, name)
+    task = Task.from_frame(
         frame,
         target,
         test=test,
@@ -59,6 +63,9 @@ def table_task(
         n_test=n_test,
         loss=loss,
     )
+    kept = None if classes is None else list(classes)
+    prepared = {"data": name, "seed": seed, "target": target, "classes": kept, "numbers standardized": standardize}
+    return replace(task, prepared=prepared)
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -83,10 +90,10 @@ def read_table(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _of_classes(frame: pd.DataFrame, target: str, classes: Sequence[int | str], path: Path) -> pd.DataFrame:
+def _of_classes(frame: pd.DataFrame, target: str, classes: Sequence[int | str], name: str) -> pd.DataFrame:
     there = frame[target].unique().tolist()
     for value in classes:
         if value not in there:
             listed = ", ".join(repr(c) for c in there[:10]) + (", …" if len(there) > 10 else "")
-            raise DataError(f"the column {target!r} of {path} has no class {value!r}; it has {listed}.")
+            raise DataError(f"the column {target!r} of {name} has no class {value!r}; it has {listed}.")
     return frame.loc[frame[target].isin(list(classes))].reset_index(drop=True)

@@ -124,7 +124,7 @@ def explain(
     if train:
         return _explain_run(_train(model, task, recipe, until=until, steps=steps, progress=progress))
     path = predict(model, task, recipe, steps=steps, until=until, tol=tol)
-    if recipe.wants_best_rate:
+    if recipe.names_rate:
         recipe = recipe.with_learning_rate(path.learning_rate)
     assert path.test is not None
     assert isinstance(path.steps, float | int)

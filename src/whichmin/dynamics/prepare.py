@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from whichmin.dynamics.monotone import resolve_rate
 from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.linearized import Linearization
@@ -22,7 +23,7 @@ from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
+from whichmin.dynamics.rules.registry import rule_of
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.recipe.build import check_optimizer
@@ -73,7 +74,7 @@ def prepare(
     features, spectrum = network.start()
     seconds = seconds_of_linearization(time.perf_counter() - started)
     objective = task.objective
-    recipe = resolve_best_rate(recipe, spectrum, objective.gamma)
+    recipe = resolve_rate(model, task, recipe, lambda: spectrum, until, times[-1])
     optimizer = recipe.build(network.parameters.values())
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)

@@ -96,7 +96,7 @@ class ScaleSearch(Method):
     def _at(self, work: Work, scale: float) -> tuple[nn.Module, Recipe]:
         """The network at a scale, and what trains it there."""
         network = scaled(work.model, scale, work.task.X)
-        if not self.follow_rate or work.recipe.wants_best_rate:
+        if not self.follow_rate or work.recipe.names_rate:
             return network, work.recipe
         weaker = float(work.prediction.eigenvalues[0]) / work.largest_eigenvalue(network)
         factor = math.sqrt(weaker) if work.prediction.limit is None else weaker

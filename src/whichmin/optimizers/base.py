@@ -80,7 +80,7 @@ def number(name: str, value: Any, holds: Callable[[float], bool], expected: str)
     Raises:
         OptimizerError: it is none, is not finite, or does not fulfil what is asked of it.
     """
-    best = ' (only whichmin.train and whichmin.predict resolve "best")' if value == "best" else ""
+    best = f" (only whichmin.train and whichmin.predict resolve {value!r})" if value in ("best", "monotone") else ""
     if isinstance(value, str | bytes | bool) or value is None:
         raise OptimizerError(f"{name} is {value!r}; expected {expected}{best}.")
     try:

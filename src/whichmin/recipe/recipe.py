@@ -30,7 +30,8 @@ class Recipe(Shown):
 
     Attributes:
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=1e-3)``; ``lr="best"`` is the best rate that the
-            theory knows for the network and the data.
+            theory knows for the network and the data, ``lr="monotone"`` the largest at which the training loss falls
+            at every step.
         batch_size: rows per step; None for all of them.
         seed: of the order of the batches; nothing else of training is random.
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, stepped after every step; or None.
@@ -147,10 +148,25 @@ class Recipe(Shown):
     @property
     def wants_best_rate(self) -> bool:
         """Whether the learning rate is the theory's, ``partial(Optimizer, lr="best")``."""
-        return isinstance(self.optimizer, partial) and self.optimizer.keywords.get("lr") == "best"
+        return self._named_rate == "best"
+
+    @property
+    def wants_monotone_rate(self) -> bool:
+        """Whether it is the largest at which the training loss falls, ``partial(Optimizer, lr="monotone")``."""
+        return self._named_rate == "monotone"
+
+    @property
+    def names_rate(self) -> bool:
+        """Whether the learning rate is one of these two, which need the network and the data to be numbers."""
+        return self.wants_best_rate or self.wants_monotone_rate
+
+    @property
+    def _named_rate(self) -> str | None:
+        rate = self.optimizer.keywords.get("lr") if isinstance(self.optimizer, partial) else None
+        return rate if isinstance(rate, str) else None
 
     def with_learning_rate(self, lr: float) -> Recipe:
-        """The recipe with this number in place of ``lr="best"``.
+        """The recipe with this number in place of ``lr="best"`` or ``lr="monotone"``.
 
         Raises:
             InputError: an optimizer factory that is no ``functools.partial``.
@@ -204,7 +220,7 @@ class Recipe(Shown):
         Raises:
             OptimizerError: as :meth:`build` and :meth:`build_scheduler`.
         """
-        settled = self.with_learning_rate(1e-3) if self.wants_best_rate else self
+        settled = self.with_learning_rate(1e-3) if self.names_rate else self
         optimizer = settled.build(parameters.values())
         described = describe_recipe(optimizer, settled.build_scheduler, parameters)
         if isinstance(described, Unknown):
@@ -217,4 +233,5 @@ class Recipe(Shown):
             batches["remaining"] = [self.remaining.total, *self.remaining.rows]
         if self.memory is not None:
             batches["steps made"] = self.first_step
-        return described | batches | {"best_rate": self.wants_best_rate}
+        rates = {"best_rate": self.wants_best_rate, "monotone_rate": self.wants_monotone_rate}
+        return described | batches | rates

@@ -28,7 +28,7 @@ def check_recipes(recipes: Recipes, task: Task, model: nn.Module) -> dict[str, R
     for name, recipe in named.items():
         try:
             recipe.check(task.n)
-            settled = recipe.with_learning_rate(1e-3) if recipe.wants_best_rate else recipe
+            settled = recipe.with_learning_rate(1e-3) if recipe.names_rate else recipe
             optimizer = settled.build(parameters.values())
             check_optimizer(optimizer, parameters)
             settled.build_scheduler(optimizer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,8 @@ class Task(Shown):
             output, ``X`` is stored as :class:`whichmin.inputs.Inputs`, which knows it.
         row_shape: the axes of a row's targets before they were flattened, where ``y`` is flat already; else taken from
             it.
+        prepared: how the arrays were made of the data, as plain values, for readers of results; none where the caller
+            made them.
 
     Raises:
         InputError: a loss that mixes rows, is not finite or has no gradient; an output that is neither a name nor a
@@ -76,6 +78,7 @@ class Task(Shown):
     classes: Sequence[Any] | None = None
     output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
     row_shape: tuple[int, ...] = field(default=(), repr=False)
+    prepared: Mapping[str, Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
 
 from whichmin.checkpoint import Checkpoint, begin
-from whichmin.dynamics.rules.registry import resolve_best_rate
+from whichmin.dynamics.monotone import resolve_rate
 from whichmin.errors import InputError
 from whichmin.kernels.kernel import tangent_kernel
+from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
@@ -56,7 +58,8 @@ def train(
             stopped: with the recipe of that run it ends where that ended.
         task: the data.
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
-            batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀.
+            batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀,
+            ``lr="monotone"`` the largest at which the training loss falls at every step (several trainings more).
         until: stop before the step at which the training loss is below this; None trains to ``steps``. With
             mini-batches the loss is measured at the start of every epoch, and looked at there.
         steps: stop after so many steps, from the beginning of training; 100,000 more unless told.
@@ -97,9 +100,7 @@ def train(
     trainable(model)
     network = private_copy(model)
     check_independent(network, model, task.X)
-    if recipe.wants_best_rate:
-        gamma = task.objective.gamma
-        recipe = resolve_best_rate(recipe, replace(lazy_spectrum(tangent_kernel(network, task.X)), gamma=gamma), gamma)
+    recipe = resolve_rate(network, task, recipe, partial(_spectrum, network, task), until, limit)
     parameters = trainable(network)
     built = recipe.build(parameters.values())
     check_optimizer(built, parameters)
@@ -155,6 +156,11 @@ def train(
         _network=network,
         _recipe=recipe,
     )
+
+
+def _spectrum(network: nn.Module, task: Task) -> Spectrum:
+    """Of the tangent kernel where the network stands."""
+    return replace(lazy_spectrum(tangent_kernel(network, task.X)), gamma=task.objective.gamma)
 
 
 def check_budget(budget: float | None) -> None:

@@ -53,7 +53,7 @@ def resolve_best_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recip
     rate = None if rule is None else rule.best_rate(spectrum, gamma)
     if rate is None:
         raise OptimizerError(
-            'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number: '
+            'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number or "monotone": '
             f"partial({type(built).__name__}, lr=1e-3)."
         )
     return settled.with_learning_rate(rate)

@@ -95,7 +95,7 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
 
 
 def build_optimizer(optimizer: NamedOptimizer) -> partial[torch.optim.Optimizer]:
-    """The factory of an optimizer; ``lr`` may be "best".
+    """The factory of an optimizer; ``lr`` may be "best" or "monotone".
 
     Raises:
         ConfigError: a class that cannot be had, or settings that it does not take.
@@ -111,7 +111,7 @@ def build_optimizer(optimizer: NamedOptimizer) -> partial[torch.optim.Optimizer]
                 hint = f"did you mean {close[0]!r}? It takes {', '.join(known)}" if close else "it takes none"
                 raise ConfigError(f"{optimizer.name} has no setting {name!r}; {hint}.")
     factory = partial(made, **settings)
-    trial = partial(made, **settings | {"lr": 1e-3}) if optimizer.lr == "best" else factory
+    trial = partial(made, **settings | {"lr": 1e-3}) if isinstance(optimizer.lr, str) else factory
     try:
         built = trial([torch.nn.Parameter(torch.zeros(2, 2))])
     except Exception as error:

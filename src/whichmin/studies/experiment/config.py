@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from whichmin.errors import ConfigError
-from whichmin.formats import TABLES
+from whichmin.formats import is_table
 from whichmin.studies.experiment.optimizers import named_optimizers
 
 #: The losses by name, and what torch calls each.
@@ -75,7 +75,8 @@ class Experiment:
             settings, or a list of these; a tuple of ``NamedOptimizer`` afterwards. The names are those of
             :mod:`whichmin.optimizers.registry`, and "package.module:Class".
         lr: one learning rate for all optimizers, or one for each; None: each one's own (the registry says which), of
-            gradient descent "best": the rate at which the slowest mode falls fastest.
+            gradient descent "best": the rate at which the slowest mode falls fastest. "monotone", of any: the
+            largest at which the training loss falls at every step.
         batch_size: rows per step; None, or ``n_train`` and more: all of them.
         seed: of the order of the batches.
         until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
@@ -149,7 +150,7 @@ class Experiment:
         if self.target is not None and not self.is_table:
             raise ConfigError(
                 f"target is {self.target!r}, a column of a table, and data is {self.data!r}: pass a .csv or .parquet "
-                "file."
+                "file, or openml: and a number."
             )
 
     def _check_lists(self) -> None:
@@ -204,7 +205,7 @@ class Experiment:
     @property
     def is_table(self) -> bool:
         """Whether the data are a table with named columns."""
-        return self.data.lower().endswith(TABLES)
+        return is_table(self.data)
 
     @property
     def chosen_classes(self) -> tuple[int | str, ...] | None:

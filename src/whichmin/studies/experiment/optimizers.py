@@ -34,7 +34,7 @@ class NamedOptimizer:
 
     Attributes:
         name: a name of :mod:`whichmin.optimizers.registry`, or "package.module:Class".
-        lr: a positive number or "best"; None where a class of the caller's has a default of its own.
+        lr: a positive number, "best" or "monotone"; None where a class of the caller's has a default of its own.
         settings: the other settings by name, in alphabetical order.
     """
 
@@ -171,12 +171,12 @@ def _with_rate(optimizer: NamedOptimizer, lr: object) -> NamedOptimizer:
         raise ConfigError(
             f"lr is 'best' for {optimizer.name}; that is the rate at which the tangent kernel's slowest mode falls "
             f"fastest, known of {', '.join(with_best_rate())} only, whose steps scale with the gradient. Expected a "
-            f"number{suits}."
+            f"number{suits}, or 'monotone'."
         )
-    if rate is None or rate == "best":
+    if rate is None or rate in ("best", "monotone"):
         return replace(optimizer, lr=rate)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not (math.isfinite(rate) and rate > 0):
-        raise ConfigError(f"lr is {rate!r}; expected 'best' or a positive number, or one for each optimizer.")
+        raise ConfigError(f"lr is {rate!r}; expected best, monotone or a positive number, or one for each optimizer.")
     return replace(optimizer, lr=float(rate))
 
 

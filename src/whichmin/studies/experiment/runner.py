@@ -123,7 +123,7 @@ class _Trial:
             "explanation": entry.explanation.save,
         }
         asked = self.experiment.to_dict() | {"optimizer": self.named.to_dict(), "initialization": self.seed}
-        store.write(question, {"asked": asked}, {}, parts)
+        store.write(question, {"asked": asked, "prepared": self.task.prepared}, {}, parts)
 
     def _read(self, place: Path, _: dict[str, Any], __: dict[str, Tensor]) -> Entry:
         explanation = Explanation.load(place / "explanation")
@@ -184,5 +184,5 @@ class _Trial:
 
 
 def _resolved(recipe: Recipe, prediction: Prediction) -> Recipe:
-    """The recipe with the rate that a prediction took for ``lr="best"``."""
-    return recipe.with_learning_rate(prediction.learning_rate) if recipe.wants_best_rate else recipe
+    """The recipe with the rate that a prediction took for a rate by name."""
+    return recipe.with_learning_rate(prediction.learning_rate) if recipe.names_rate else recipe
