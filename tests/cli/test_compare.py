@@ -76,7 +76,7 @@ def test_a_choice_that_diverges_fails_alone(cli):
     assert code == 1, err
     assert "sgd lr=100, seed 0 could not be predicted: lr = 100 diverges" in " ".join(out.split())
     assert "Failed as well: seed 1." in " ".join(out.split())
-    assert "sgd lr=best – adagrad" in out
+    assert "sgd lr=half – adagrad" in out
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_every_field_of_an_experiment_has_an_option():
         (["explain", "--hiden", "3"], "Unknown option: --hiden. Did you mean --hidden?"),
         (["explain", "--seeds", "many"], 'unable to convert "many" into int'),
         (["explain", "--hidden", "wide"], "--hidden is 'wide'; expected widths"),
-        (["explain", "--lr", "fast"], "--lr is 'fast'; expected 'best', 'monotone' or a positive number"),
+        (["explain", "--lr", "fast"], "--lr is 'fast'; expected 'best', 'half', 'monotone' or a positive number"),
         (["explain", "--classes", "0"], "classes is (0,); expected two different classes"),
         (["explain", "--n-train", "0"], "n_train is 0; expected a whole number, 1 or more"),
         (["explain", "--config", "none.toml"], "cannot read none.toml: No such file"),

@@ -86,13 +86,16 @@ def test_builds_optimizer_and_scheduler():
 
 def test_the_best_rate():
     best = wm.Recipe(partial(torch.optim.SGD, lr="best", momentum=0.5), 3, 4, STEP)
-    assert best.wants_best_rate
+    assert best.wants_theory_rate
     settled = best.with_learning_rate(0.3)
-    assert not settled.wants_best_rate
+    assert not settled.wants_theory_rate
     assert (settled.batch_size, settled.seed, settled.scheduler) == (3, 4, STEP)
     group = settled.build(parameters()).param_groups[0]
     assert (group["lr"], group["momentum"]) == (0.3, 0.5)
-    assert not wm.Recipe(SGD).wants_best_rate
+    half = wm.Recipe(partial(torch.optim.SGD, lr="half"))
+    assert half.wants_theory_rate is half.wants_half_rate is True
+    assert not best.wants_half_rate
+    assert not wm.Recipe(SGD).wants_theory_rate
     with pytest.raises(InputError, match=r"cannot set the learning rate of .*; expected functools\.partial"):
         wm.Recipe(lambda p: torch.optim.SGD(p, lr=1.0)).with_learning_rate(0.1)
 

@@ -105,6 +105,7 @@ class Question:
             + ", ".join(with_best_rate())
             + ": "
             "the best rate of gradient descent, or half of the optimizer's limit of stability where that is lower. "
+            "half, of the same: half of that limit. "
             "monotone, of any: the largest at which the training loss falls at every step.",
             default=_RATES,
         ),
@@ -299,11 +300,11 @@ def _parsed(name: str, value: Any) -> Any:
 
 def _rate(text: str, said: str) -> float | str:
     try:
-        return text if text in ("best", "monotone") else float(text)
+        return text if text in ("best", "half", "monotone") else float(text)
     except ValueError:
         raise ConfigError(
-            f"--lr is {said!r}; expected 'best', 'monotone' or a positive number, or one for each optimizer, separated "
-            "by commas."
+            f"--lr is {said!r}; expected 'best', 'half', 'monotone' or a positive number, or one for each optimizer, "
+            "separated by commas."
         ) from None
 
 

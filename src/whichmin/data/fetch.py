@@ -137,6 +137,7 @@ class _Resuming:
     def __call__(self, url: str, output_file: str, pooch: Any) -> None:
         """Bring all of a file to ``output_file``; pooch hashes it then."""
         import requests
+
         from whichmin._bars import tqdm
 
         part, have = self.part, _size(self.part)

@@ -12,7 +12,7 @@ from torch import nn
 
 from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
+from whichmin.dynamics.rules.registry import resolve_theory_rate, rule_of
 from whichmin.errors import OptimizerError, TrainingError
 from whichmin.kernels.modes import Spectrum
 from whichmin.loop.training_loop import Loop
@@ -39,7 +39,7 @@ MOST = 40
 def resolve_rate(
     model: nn.Module, task: Task, recipe: Recipe, spectrum: Callable[[], Spectrum], until: float | None, steps: float
 ) -> Recipe:
-    """The recipe with a number in place of ``lr="best"`` or ``lr="monotone"``; itself where it names a number.
+    """The recipe with a number in place of ``lr="best"``, ``"half"`` or ``"monotone"``; itself where it names a number.
 
     ``"monotone"`` is the largest rate at which the training loss falls at every step (with mini-batches: every epoch),
     up to 5 %. A rule that is known in function space is bisected on its predicted curve first; then real steps on
@@ -56,8 +56,8 @@ def resolve_rate(
     Raises:
         OptimizerError: no rate is known to be best, or none is found at which the loss falls.
     """
-    if recipe.wants_best_rate:
-        return resolve_best_rate(recipe, spectrum(), task.objective.gamma)
+    if recipe.wants_theory_rate:
+        return resolve_theory_rate(recipe, spectrum(), task.objective.gamma)
     if not recipe.wants_monotone_rate:
         return recipe
     limit = int(steps) if math.isfinite(steps) else (STEPS if until is None else 100 * STEPS)

@@ -61,6 +61,7 @@ def predict(
         task: the data and the loss.
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes 2/(γ(λ_min + λ_max)) at θ₀, the best rate of gradient descent;
+            ``lr="half"`` half of the rule's limit of stability there, which leaves room for a kernel that grows;
             ``lr="monotone"``, of any optimizer, the largest at which the training loss falls at every step, up to 5 %:
             bisected on predicted curves where they are known in function space, and confirmed by real steps.
             SGD (with momentum, dampening, Nesterov, weight decay), ``whichmin.optimizers`` and their mini-batches are

@@ -17,11 +17,11 @@ class OptimizerFacts:
     Attributes:
         name: on the command line and in configurations.
         path: the class, "package.module:Class".
-        default_lr: the learning rate where nothing is said: a number, "best", or None where none suits all. The numbers
+        default_lr: the learning rate where nothing is said: a number, "half", or None where none suits all. The numbers
             bring the default question (digits 0 against 1, one hidden layer of 2048) to a training loss of 1e-5.
         rule: a function "package.module:name" of a built optimizer and of ``flow`` that makes its
             ``whichmin.dynamics.rules.rule.Rule``, or None for settings without one; None where no rule is known.
-        linear: whether a step is linear in the gradients, so that ``lr="best"`` means something.
+        linear: whether a step is linear in the gradients, so that ``lr="best"`` and ``"half"`` mean something.
         metric: a function "package.module:name" of a parameter's state and group that reads the preconditioner D of the
             last step; None where there is none, or it is not known.
         without_default: where ``default_lr`` is None, why, and what to say: the end of a sentence.
@@ -49,12 +49,12 @@ _METRICS = "whichmin.optimizers.metric"
 REGISTRY: dict[str, OptimizerFacts] = {
     facts.name: facts
     for facts in (
-        OptimizerFacts("sgd", "torch.optim:SGD", "best", f"{_RULES}.momentum:stochastic_gradient_descent", linear=True),
-        OptimizerFacts("nesterov", "whichmin.optimizers:Nesterov", "best", f"{_RULES}.nesterov:nesterov", linear=True),
+        OptimizerFacts("sgd", "torch.optim:SGD", "half", f"{_RULES}.momentum:stochastic_gradient_descent", linear=True),
+        OptimizerFacts("nesterov", "whichmin.optimizers:Nesterov", "half", f"{_RULES}.nesterov:nesterov", linear=True),
         OptimizerFacts(
             "higher-momentum",
             "whichmin.optimizers:HigherMomentum",
-            "best",
+            "half",
             f"{_RULES}.higher_momentum:higher_momentum",
             linear=True,
         ),

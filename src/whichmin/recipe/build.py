@@ -44,7 +44,7 @@ def build_optimizer(optimizer: OptimizerFactory, parameters: Iterable[nn.Paramet
     except (TypeError, ValueError) as error:
         raise OptimizerError(
             f"the optimizer factory failed: {error}. Expected functools.partial(torch.optim.SGD, lr=…), lr a positive "
-            'number, "best" or "monotone".'
+            'number, "best", "half" or "monotone".'
         ) from error
     if not isinstance(built, torch.optim.Optimizer):
         raise OptimizerError(f"the factory returned a {type(built).__name__}; expected a torch.optim.Optimizer.")
@@ -149,7 +149,7 @@ def check_lr(lr: Any) -> float:
     """
     value = float(lr)
     if not (math.isfinite(value) and value > 0):
-        raise OptimizerError(f'lr is {value}; expected a positive number, "best" or "monotone".')
+        raise OptimizerError(f'lr is {value}; expected a positive number, "best", "half" or "monotone".')
     return value
 
 

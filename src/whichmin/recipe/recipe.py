@@ -30,8 +30,8 @@ class Recipe(Shown):
 
     Attributes:
         optimizer: a factory, such as ``partial(torch.optim.Adam, lr=1e-3)``; ``lr="best"`` is the best rate that the
-            theory knows for the network and the data, ``lr="monotone"`` the largest at which the training loss falls
-            at every step.
+            theory knows for the network and the data, ``lr="half"`` half of the limit of stability, ``lr="monotone"``
+            the largest rate at which the training loss falls at every step.
         batch_size: rows per step; None for all of them.
         seed: of the order of the batches; nothing else of training is random.
         scheduler: a factory optimizer → ``torch.optim.lr_scheduler.LRScheduler``, stepped after every step; or None.
@@ -104,7 +104,7 @@ class Recipe(Shown):
         Raises:
             OptimizerError: the memory of another class of optimizer, or of one with other settings at that step.
         """
-        settled = self.with_learning_rate(memory.initial_rate) if self.wants_best_rate else self
+        settled = self.with_learning_rate(memory.initial_rate) if self.wants_theory_rate else self
         resumed = replace(settled, memory=memory)
         optimizer = resumed.build(parameters.values())
         resumed.build_scheduler(optimizer)
@@ -146,9 +146,14 @@ class Recipe(Shown):
         return self.remaining.total
 
     @property
-    def wants_best_rate(self) -> bool:
-        """Whether the learning rate is the theory's, ``partial(Optimizer, lr="best")``."""
-        return self._named_rate == "best"
+    def wants_theory_rate(self) -> bool:
+        """Whether the learning rate is the theory's, ``partial(Optimizer, lr="best")`` or ``lr="half"``."""
+        return self._named_rate in ("best", "half")
+
+    @property
+    def wants_half_rate(self) -> bool:
+        """Whether it is half of the limit of stability, ``partial(Optimizer, lr="half")``."""
+        return self._named_rate == "half"
 
     @property
     def wants_monotone_rate(self) -> bool:
@@ -157,8 +162,8 @@ class Recipe(Shown):
 
     @property
     def names_rate(self) -> bool:
-        """Whether the learning rate is one of these two, which need the network and the data to be numbers."""
-        return self.wants_best_rate or self.wants_monotone_rate
+        """Whether the learning rate is one of these, which need the network and the data to be numbers."""
+        return self.wants_theory_rate or self.wants_monotone_rate
 
     @property
     def _named_rate(self) -> str | None:
@@ -166,7 +171,7 @@ class Recipe(Shown):
         return rate if isinstance(rate, str) else None
 
     def with_learning_rate(self, lr: float) -> Recipe:
-        """The recipe with this number in place of ``lr="best"`` or ``lr="monotone"``.
+        """The recipe with this number in place of ``lr="best"``, ``"half"`` or ``"monotone"``.
 
         Raises:
             InputError: an optimizer factory that is no ``functools.partial``.
@@ -233,5 +238,9 @@ class Recipe(Shown):
             batches["remaining"] = [self.remaining.total, *self.remaining.rows]
         if self.memory is not None:
             batches["steps made"] = self.first_step
-        rates = {"best_rate": self.wants_best_rate, "monotone_rate": self.wants_monotone_rate}
+        rates = {
+            "best_rate": self._named_rate == "best",
+            "half_rate": self.wants_half_rate,
+            "monotone_rate": self.wants_monotone_rate,
+        }
         return described | batches | rates

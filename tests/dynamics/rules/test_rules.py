@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import whichmin as wm
 from oracles.frozen import Quadratic
 from oracles.linear_rules import sgd
 from whichmin.dynamics.motion.closed_form import ClosedFormMotion
@@ -26,7 +27,7 @@ from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.dynamics.rules.nesterov import ScheduledNesterov
 from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
-from whichmin.dynamics.rules.registry import resolve_best_rate, rule_of
+from whichmin.dynamics.rules.registry import resolve_theory_rate, rule_of
 from whichmin.dynamics.rules.rmsprop import RMSprop
 from whichmin.errors import OptimizerError
 from whichmin.kernels.modes import Spectrum
@@ -183,19 +184,22 @@ SETTLED = {
 @pytest.mark.parametrize("name", SETTLED)
 def test_the_best_rate_is_settled_by_the_rule(name):
     optimizer, rate = SETTLED[name]
-    settled = resolve_best_rate(Recipe(optimizer, 3, 4), diagonal([4.0, 1.0, 0.1], 0.5), 0.5)
+    settled = resolve_theory_rate(Recipe(optimizer, 3, 4), diagonal([4.0, 1.0, 0.1], 0.5), 0.5)
     assert settled.optimizer.keywords == optimizer.keywords | {
         "lr": pytest.approx(rate, rel=1e-5 if name == "scheduled" else 1e-9)
     }
     assert (settled.batch_size, settled.seed) == (3, 4)
     plain = Recipe(sgd(0.3))
-    assert resolve_best_rate(plain, diagonal([4.0], 0.5), 0.5) is plain
+    assert resolve_theory_rate(plain, diagonal([4.0], 0.5), 0.5) is plain
 
 
 @pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.Adagrad, torch.optim.RMSprop, torch.optim.RAdam])
 def test_an_optimizer_without_a_best_rate(kind):
-    with pytest.raises(OptimizerError, match=rf'^lr="best" is the best rate of .* partial\({kind.__name__}, lr=1e-3\)'):
-        resolve_best_rate(Recipe(partial(kind, lr="best")), diagonal([4.0, 1.0], 0.5), 0.5)
+    with pytest.raises(
+        OptimizerError,
+        match=rf'^lr="best" and "half" are the best rate and half of the limit of .* partial\({kind.__name__}, lr=1e-3\)',
+    ):
+        resolve_theory_rate(Recipe(partial(kind, lr="best")), diagonal([4.0, 1.0], 0.5), 0.5)
 
 
 REGISTRY = [
@@ -278,3 +282,19 @@ def test_the_first_moment(t):
 def test_what_never_happens():
     assert first_time(lambda _: False, flow=False) == math.inf
     assert first_time(lambda _: False, flow=True) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("settings", "factor"),
+    [({}, 1.0), ({"momentum": 0.9}, 1.9), ({"momentum": 0.5, "nesterov": True}, 0.75)],
+    ids=str,
+)
+def test_half_is_half_of_the_rules_own_limit(settings, factor):
+    """2(1 + μ)/(γ λ_max) of the heavy ball, 2(1 + μ)/((1 + 2μ) γ λ_max) of Nesterov's; max_lr is 2/(γ λ_max)."""
+    model = wm.networks.MLP((3, 16, 1), seed=0).double()
+    g = torch.Generator().manual_seed(0)
+    task = wm.Task(torch.randn(6, 3, generator=g).double(), torch.randn(6, 1, generator=g).double())
+    found = wm.predict(model, task, partial(torch.optim.SGD, lr="half", **settings), steps=3, relinearize="never")
+    assert found.learning_rate == pytest.approx(factor * found.max_lr / 2, rel=1e-9)
+    with pytest.raises(OptimizerError, match='"half" are the best rate and half of the limit'):
+        wm.predict(model, task, partial(torch.optim.Adam, lr="half"), steps=3)

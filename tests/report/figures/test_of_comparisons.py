@@ -23,21 +23,23 @@ def test_distances_have_their_own_intervals_and_errors(trained):
     comparison = make_comparison(trained, shifts=SHIFTS)
     (ax,) = distances_figure(comparison).axes
     names = names_of(ax)
-    means = [comparison.pairs[pair].best.rms_distance.mean for pair in names]
+    means = [comparison.pairs[pair].best.paired.distance.mean for pair in names]
     assert len(names) == 6
     assert means == sorted(means)
     kinds = ("predicted", "trained") if trained else ("predicted",)
-    assert [container.get_label() for container in ax.containers] == list(kinds)
-    for kind, colour, container in zip(kinds, (RELINEARIZED, TRAINED), ax.containers, strict=False):
-        effects = [getattr(comparison.pairs[pair], kind) for pair in names]
+    shown = [(kind, question) for kind in kinds for question in ("paired", "systematic")]
+    labels = [kind if question == "paired" else f"{kind}, shared by all seeds" for kind, question in shown]
+    assert [container.get_label() for container in ax.containers] == labels
+    for (kind, question), container in zip(shown, ax.containers, strict=True):
+        found = [getattr(getattr(comparison.pairs[pair], kind), question).distance for pair in names]
         points, _, (bars,) = container
-        np.testing.assert_allclose(points.get_xdata(), [e.rms_distance.mean for e in effects])
+        np.testing.assert_allclose(points.get_xdata(), [e.mean for e in found])
         assert np.abs(points.get_ydata() - np.arange(6)).max() < 0.5
-        assert points.get_color() == colour
-        intervals = [(e.rms_distance.low, e.rms_distance.high) for e in effects]
+        assert points.get_color() == {"predicted": RELINEARIZED, "trained": TRAINED}[kind]
+        intervals = [(e.low, e.high) for e in found]
         np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], intervals)
     (errors,) = [line for line in ax.lines if line.get_label() == "error of the predictions"]
-    np.testing.assert_allclose(errors.get_xdata(), [comparison.pairs[pair].predicted.error for pair in names])
+    np.testing.assert_allclose(errors.get_xdata(), [comparison.pairs[pair].predicted.paired.error for pair in names])
     np.testing.assert_allclose(errors.get_ydata(), ax.containers[0][0].get_ydata())
 
 
@@ -45,7 +47,7 @@ def test_of_many_pairs_the_furthest_are_drawn(monkeypatch):
     monkeypatch.setattr(distances, "MOST", 2)
     comparison = make_comparison(shifts=SHIFTS)
     (ax,) = distances_figure(comparison).axes
-    furthest = sorted(comparison.pairs, key=lambda pair: comparison.pairs[pair].best.rms_distance.mean)[-2:]
+    furthest = sorted(comparison.pairs, key=lambda pair: comparison.pairs[pair].best.paired.distance.mean)[-2:]
     assert names_of(ax) == furthest
 
 

@@ -28,7 +28,7 @@ BAD = {
     "seeds": (True, "a whole number, 1 or more"),
     "batch_size": (0, "a whole number of rows, 1 or more"),
     "seed": (-1, "a whole number, 0 or more"),
-    "lr": ("good", "best, monotone or a positive number"),
+    "lr": ("good", "best, half, monotone or a positive number"),
     "until": (float("nan"), "a number"),
     "steps": (0, "a whole number, 1 or more"),
     "tol": (-1e-2, "a positive number"),

@@ -14,16 +14,16 @@ from whichmin.studies.experiment.build import build_optimizer
 from whichmin.studies.experiment.config import Experiment, read_config
 from whichmin.studies.experiment.optimizers import NamedOptimizer, known, labels, named_optimizers, with_best_rate
 
-MOMENTUM = NamedOptimizer("sgd", "best", (("momentum", 0.9), ("nesterov", True)))
+MOMENTUM = NamedOptimizer("sgd", "half", (("momentum", 0.9), ("nesterov", True)))
 
 
 @pytest.mark.parametrize("name", known())
 def test_every_known_optimizer_can_be_built(name):
     (named,) = named_optimizers({"name": name.upper(), "lr": 1.0} if name == "asgd" else name.upper(), None)
     assert named.name == name
-    assert (named.lr == "best") == (name in with_best_rate())
+    assert (named.lr == "half") == (name in with_best_rate())
     factory = build_optimizer(named)
-    built = (factory if named.lr != "best" else build_optimizer(NamedOptimizer(name, 0.1)))(
+    built = (factory if named.lr != "half" else build_optimizer(NamedOptimizer(name, 0.1)))(
         [torch.nn.Parameter(torch.ones(2, 2))]
     )
     assert built.param_groups[0]["lr"] > 0
@@ -46,10 +46,10 @@ def test_tables_say_the_same_as_text(tmp_path):
 
 
 def test_learning_rates_are_for_all_or_one_each():
-    assert [c.lr for c in named_optimizers("sgd,adam,rmsprop", None)] == ["best", 1e-3, known()["rmsprop"].default_lr]
+    assert [c.lr for c in named_optimizers("sgd,adam,rmsprop", None)] == ["half", 1e-3, known()["rmsprop"].default_lr]
     assert [c.lr for c in named_optimizers("sgd,adam:lr=3", 0.5)] == [0.5, 0.5]
     assert [c.lr for c in named_optimizers("sgd,adam", ("best", 1e-2))] == ["best", 1e-2]
-    assert Experiment(optimizer="sgd,adam").lr == ("best", 1e-3)
+    assert Experiment(optimizer="sgd,adam").lr == ("half", 1e-3)
 
 
 def test_the_dictionary_makes_the_optimizers_again():
@@ -73,13 +73,13 @@ def test_labels_tell_them_apart():
         ({"name": "sgd", "momentum": {}}, None, "sgd has momentum = {}; expected a number"),
         ("momentum=0.9,sgd", None, "begins with a setting"),
         ("sgd:momentum=0.9,momentum=0.5", None, "each setting once"),
-        ("sgd,sgd", None, "'sgd:lr=best' twice"),
+        ("sgd,sgd", None, "'sgd:lr=half' twice"),
         ("asgd", None, "asgd has no learning rate that suits all"),
         ("adam", "best", "lr is 'best' for adam; .* such as 0.001"),
         ("package.module:Class", "best", "lr is 'best' for package.module:Class"),
         ("sgd,adam,adagrad", (0.1, 0.2), "lr is '0.1, 0.2', 2 of them for 3 optimizers .*; expected one for all"),
         ("sgd", (0.1, 0.2), r"2 of them for 1 optimizer \(sgd\)"),
-        ("sgd", -1, "lr is -1; expected best, monotone or a positive number"),
+        ("sgd", -1, "lr is -1; expected best, half, monotone or a positive number"),
         ("sgd", math.inf, "lr is inf; expected"),
         ("sgd:lr=fast", None, "lr is 'fast'; expected"),
     ],

@@ -39,21 +39,24 @@ def rule_of(optimizer: torch.optim.Optimizer, *, flow: bool = False) -> Rule | N
     return rule
 
 
-def resolve_best_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recipe:
-    """The recipe with ``lr="best"`` settled by its rule; the recipe itself where it names a rate.
+def resolve_theory_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Recipe:
+    """The recipe with ``lr="best"`` or ``lr="half"`` settled by its rule; the recipe itself where it names a rate.
 
     Raises:
         OptimizerError: an optimizer for which no rate is known to be best.
     """
-    if not recipe.wants_best_rate:
+    if not recipe.wants_theory_rate:
         return recipe
     settled = recipe.with_learning_rate(spectrum.best_lr)
     built = settled.build([torch.nn.Parameter(torch.zeros(1))])
     rule = rule_of(built)
     rate = None if rule is None else rule.best_rate(spectrum, gamma)
-    if rate is None:
+    if rule is None or rate is None:
         raise OptimizerError(
-            'lr="best" is the best rate of gradient descent and its kin; other optimizers need a number or "monotone": '
-            f"partial({type(built).__name__}, lr=1e-3)."
+            'lr="best" and "half" are the best rate and half of the limit of gradient descent and its kin; other '
+            f'optimizers need a number or "monotone": partial({type(built).__name__}, lr=1e-3).'
         )
+    limit = rule.limit(spectrum.largest, gamma)
+    if recipe.wants_half_rate and limit is not None:
+        rate = limit / 2
     return settled.with_learning_rate(rate)

@@ -95,7 +95,7 @@ def build_network(experiment: Experiment, task: Task, seed: int) -> nn.Module:
 
 
 def build_optimizer(optimizer: NamedOptimizer) -> partial[torch.optim.Optimizer]:
-    """The factory of an optimizer; ``lr`` may be "best" or "monotone".
+    """The factory of an optimizer; ``lr`` may be "best", "half" or "monotone".
 
     Raises:
         ConfigError: a class that cannot be had, or settings that it does not take.

@@ -75,8 +75,9 @@ class Experiment:
             settings, or a list of these; a tuple of ``NamedOptimizer`` afterwards. The names are those of
             :mod:`whichmin.optimizers.registry`, and "package.module:Class".
         lr: one learning rate for all optimizers, or one for each; None: each one's own (the registry says which), of
-            gradient descent "best": the rate at which the slowest mode falls fastest. "monotone", of any: the
-            largest at which the training loss falls at every step.
+            gradient descent "half", half of the limit of stability. "best": the rate at which its slowest mode falls
+            fastest, at the edge of stability. "monotone", of any: the largest at which the training loss falls at every
+            step.
         batch_size: rows per step; None, or ``n_train`` and more: all of them.
         seed: of the order of the batches.
         until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least

@@ -34,7 +34,8 @@ class NamedOptimizer:
 
     Attributes:
         name: a name of :mod:`whichmin.optimizers.registry`, or "package.module:Class".
-        lr: a positive number, "best" or "monotone"; None where a class of the caller's has a default of its own.
+        lr: a positive number, "best", "half" or "monotone"; None where a class of the caller's has a default of its
+            own.
         settings: the other settings by name, in alphabetical order.
     """
 
@@ -166,17 +167,19 @@ def _with_rate(optimizer: NamedOptimizer, lr: object) -> NamedOptimizer:
         rate = facts.default_lr
         if rate is None:
             raise ConfigError(f"{optimizer.name} has no learning rate that suits all{_why(facts)}")
-    if rate == "best" and not optimizer.linear:
+    if rate in ("best", "half") and not optimizer.linear:
         suits = "" if facts is None or facts.default_lr is None else f", such as {_spelled(facts.default_lr)}"
         raise ConfigError(
-            f"lr is 'best' for {optimizer.name}; that is the rate at which the tangent kernel's slowest mode falls "
-            f"fastest, known of {', '.join(with_best_rate())} only, whose steps scale with the gradient. Expected a "
+            f"lr is {rate!r} for {optimizer.name}; that follows from the tangent kernel, and is known of "
+            f"{', '.join(with_best_rate())} only, whose steps scale with the gradient. Expected a "
             f"number{suits}, or 'monotone'."
         )
-    if rate is None or rate in ("best", "monotone"):
+    if rate is None or rate in ("best", "half", "monotone"):
         return replace(optimizer, lr=rate)
     if isinstance(rate, bool) or not isinstance(rate, int | float) or not (math.isfinite(rate) and rate > 0):
-        raise ConfigError(f"lr is {rate!r}; expected best, monotone or a positive number, or one for each optimizer.")
+        raise ConfigError(
+            f"lr is {rate!r}; expected best, half, monotone or a positive number, or one for each optimizer."
+        )
     return replace(optimizer, lr=float(rate))
 
 

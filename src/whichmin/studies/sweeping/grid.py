@@ -137,7 +137,7 @@ class Grid:
         _put_layers(values)
         rates = {"lr": values.pop("lr")} if "lr" in values else {}
         if "optimizer" in values or rates:
-            named = values.pop("optimizer", None) or NamedOptimizer("sgd", "best")
+            named = values.pop("optimizer", None) or NamedOptimizer("sgd", "half")
             values |= {"optimizer": (replace(named, lr=rates.get("lr", named.lr)),)}
         cell = Cell(Experiment.from_mapping(values | {"seeds": 1}), initialization, mitigation, _share(share))
         if mitigation != AS_IT_IS and not cell.validation:
