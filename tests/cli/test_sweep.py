@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 
 import pytest
+
+from whichmin.jobs import clusters
 
 GRID = "width = [8, 16]\nn_train = 12\nn_test = 8\nuntil = 5e-2\noptimizer = 'sgd:lr=0.5'\nseeds = 2\n"
 
@@ -60,9 +64,34 @@ def test_bad_input(cli, tmp_path, text, tokens, said):
     assert said in err.replace("\n", " ")
 
 
+@pytest.fixture(params=["nothing", "silence", "web"])
+def elsewhere(request):
+    """An address at which there is no scheduler: nothing listens there, or what does is none."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"tcp://127.0.0.1:{server.getsockname()[1]}"
+        if request.param == "silence":
+            yield address
+        if request.param == "web":
+            thread = threading.Thread(target=_answer_as_the_web, args=(server,))
+            thread.start()
+            yield address
+            thread.join()
+    if request.param == "nothing":
+        yield address
+
+
+def _answer_as_the_web(server):
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        connection.recv(1)
+
+
 @pytest.mark.slow
-def test_a_scheduler_that_does_not_answer(sweep):
+def test_a_scheduler_that_does_not_answer(sweep, elsewhere, monkeypatch):
     pytest.importorskip("distributed")
-    code, _, err = sweep("--dask", "tcp://127.0.0.1:9")
+    assert clusters.ANSWERS_IN < 10
+    monkeypatch.setattr(clusters, "ANSWERS_IN", 0.5)
+    code, _, err = sweep("--dask", elsewhere)
     assert code == 2
-    assert "no Dask scheduler answers at 'tcp://127.0.0.1:9' within 8 s" in err
+    assert f"no Dask scheduler answers at '{elsewhere}' within 0.5 s" in " ".join(err.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -23,6 +24,23 @@ def test_models_that_draw_are_refused(draw):
 
     with pytest.raises(ModelError, match="draws random numbers"):
         examine(Drawing(3, 1), torch.randn(4, 3))
+
+
+def test_random_numbers_that_another_thread_draws_are_not_the_models():
+    class Beside(nn.Linear):
+        calls = 0
+
+        def forward(self, x):
+            if self.calls == 0:
+                thread = threading.Thread(target=random.random)
+                thread.start()
+                thread.join()
+            self.calls += 1
+            return super().forward(x)
+
+    model = Beside(3, 1)
+    assert examine(model, torch.randn(4, 3)).outputs == 1
+    assert model.calls > 1
 
 
 def test_outputs_against_targets():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
@@ -38,13 +39,26 @@ def dask_executor(scheduler: str, workers: int | None = None) -> Iterator[Execut
                 LocalCluster(n_workers=workers or cores(), threads_per_worker=1, dashboard_address=":0")
             )
         try:
+            if scheduler != LOCAL:
+                asyncio.run(_greet(scheduler))
             client = stack.enter_context(Client(place, timeout=ANSWERS_IN, set_as_default=False))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, MemoryError) as error:  # the last where a web server answers
             raise ConfigError(
-                f"no Dask scheduler answers at {scheduler!r} within {ANSWERS_IN:g} s ({error}): start one with dask "
-                "scheduler and name its address, such as tcp://127.0.0.1:8786, or pass --dask local."
+                f"no Dask scheduler answers at {scheduler!r} within {ANSWERS_IN:g} s "
+                f"({str(error) or type(error).__name__}): start one with dask scheduler and name its address (not its "
+                "dashboard's), such as tcp://127.0.0.1:8786, or pass --dask local."
             ) from error
         yield client.get_executor()
+
+
+async def _greet(scheduler: str) -> None:
+    """Connect and part again: Dask's client would wait without end for one that listens and says nothing."""
+    from distributed import Security
+    from distributed.comm.core import connect
+
+    secured = Security().get_connection_args("client")
+    connection = await asyncio.wait_for(connect(scheduler, timeout=ANSWERS_IN, **secured), ANSWERS_IN)
+    await connection.close()
 
 
 def slurm_executor(folder: Path, settings: Mapping[str, Any]) -> Any:

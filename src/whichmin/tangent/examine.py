@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
 from whichmin.errors import ModelError
 from whichmin.inputs import AnyInputs, Inputs, is_floating, tensors_of
-from whichmin.tangent.captured import capture
+from whichmin.tangent.captured import Captured, capture
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.examination import SAMPLED, Examination
 from whichmin.tangent.hooks import masks_of
@@ -18,6 +20,8 @@ from whichmin.tangent.rows import EXACT
 
 #: A model of no more parameters than this is tried on all of a few rows: what its calls cost is the same.
 SMALL = 2**20
+#: Passes in each of which a model must have drawn random numbers: those of a process belong to all of its threads.
+PASSES = 3
 
 
 def examine(
@@ -47,14 +51,8 @@ def examine(
     masks_of(parameters)
     generator = torch.Generator().manual_seed(len(X))
     rows = torch.randperm(len(X), generator=generator)[:SAMPLED].tolist()
-    before = random_states(X.device)
     whole = whole and len(X) <= EXACT and sum(p.numel() for p in parameters.values()) <= SMALL
-    sample = capture(model, parameters, X if whole else X[rows])
-    if random_states(X.device) != before:
-        raise ModelError(
-            f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
-            "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
-        )
+    sample = _captured(model, parameters, X if whole else X[rows])
     if not (is_floating(X) or sample.reads_integers):
         raise ModelError(
             f"X is {tensors_of(X)[0].dtype} and the network {type(model).__name__} has no embedding that looks "
@@ -74,6 +72,23 @@ def examine(
     if isinstance(X, Inputs) and len(tensors_of(X)) > 1:
         check_all_matter(model, X, rows)
     return Examination(model, X, parameters, rows, sample, whole)
+
+
+def _captured(model: nn.Module, parameters: Mapping[str, nn.Parameter], X: AnyInputs) -> Captured:
+    """A forward pass in which nobody drew random numbers; other threads, such as Dask's, do so now and then.
+
+    Raises:
+        ModelError: somebody did in every pass, which is the model then.
+    """
+    for _ in range(PASSES):
+        before = random_states(X.device)
+        sample = capture(model, parameters, X)
+        if random_states(X.device) == before:
+            return sample
+    raise ModelError(
+        f"the model {type(model).__name__} draws random numbers when it is called: call model.eval(), or take the "
+        "randomness (functional dropout, stochastic depth, noise) out, to get a network that is a function."
+    )
 
 
 def _differ(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
