@@ -12,9 +12,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from functools import cache
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
 from multiprocessing.connection import Connection
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from whichmin.errors import InputError
@@ -38,8 +40,7 @@ def workers_of(threads: int) -> int:
 class Processes(Executor):
     """Processes of this machine, started anew (``spawn``), that end with this one, however that ends.
 
-    A process that dies takes the others of its pool with it, and the futures of their work fail with
-    ``BrokenProcessPool``; the next work is given to a new pool.
+    Only the work that a process died over fails, with ``BrokenProcessPool``; another process takes its place.
 
     Args:
         workers: how many.
@@ -54,40 +55,71 @@ class Processes(Executor):
         check_count(threads, "threads", "threads of each process")
         self.workers, self.threads = workers, threads
         self._context = multiprocessing.get_context("spawn")
-        self._pool: ProcessPoolExecutor | None = None
-        self._lifeline: Connection | None = None
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        self._hands: list[threading.Thread] = []
+        self._lifeline: tuple[Connection, Connection] | None = None
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Give a process some work."""
-        from concurrent.futures.process import BrokenProcessPool
-
-        with contextlib.suppress(BrokenProcessPool):
-            return self._running().submit(fn, *args, **kwargs)
-        self.shutdown(wait=True)
-        return self._running().submit(fn, *args, **kwargs)
+        work = _Work(Future(), partial(fn, *args, **kwargs))
+        self._work.put(work)
+        if self._lifeline is None:
+            self._lifeline = self._context.Pipe(duplex=False)
+        if len(self._hands) < self.workers:
+            hand = threading.Thread(target=self._do, args=(self._lifeline[0],), daemon=True)
+            self._hands.append(hand)
+            hand.start()
+        return work.future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """End the processes: after their work, or, without ``wait``, at once."""
-        pool, self._pool = self._pool, None
+        hands, self._hands = self._hands, []
         lifeline, self._lifeline = self._lifeline, None
-        if pool is None or lifeline is None:
+        if lifeline is None:
             return
+        if cancel_futures or not wait:
+            with contextlib.suppress(Empty):
+                while True:
+                    if (work := self._work.get_nowait()) is not None:
+                        work.future.cancel()
+        for _ in hands:
+            self._work.put(None)
         if not wait:
-            lifeline.close()
-        pool.shutdown(wait=True, cancel_futures=cancel_futures or not wait)
-        lifeline.close()
+            lifeline[1].close()
+        for hand in hands:
+            hand.join()
+        for end in lifeline:
+            end.close()
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         """After an error what is at work is given up."""
         self.shutdown(wait=kind is None, cancel_futures=True)
 
-    def _running(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            reading, self._lifeline = self._context.Pipe(duplex=False)
-            self._pool = ProcessPoolExecutor(
-                self.workers, self._context, initializer=_begin, initargs=(self.threads, reading)
-            )
-        return self._pool
+    def _do(self, lifeline: Connection) -> None:
+        """Hand work to one process after the other, a new one after each that died, until there is to be no more."""
+        pool: ProcessPoolExecutor | None = None
+        while (work := self._work.get()) is not None:
+            if not work.future.set_running_or_notify_cancel():
+                continue
+            if pool is None:
+                pool = ProcessPoolExecutor(1, self._context, initializer=_begin, initargs=(self.threads, lifeline))
+            try:
+                work.future.set_result(pool.submit(work.call).result())
+            except BaseException as error:
+                work.future.set_exception(error)
+                if isinstance(error, BrokenExecutor):
+                    pool.shutdown(wait=False)
+                    pool = None
+        if pool is not None:
+            pool.shutdown(wait=True)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is to be called, and where its outcome is told."""
+
+    future: Future[Any]
+    call: Callable[[], Any]
 
 
 class Submitted(Executor):

@@ -197,7 +197,7 @@ def test_the_best_rate_is_settled_by_the_rule(name):
 def test_an_optimizer_without_a_best_rate(kind):
     with pytest.raises(
         OptimizerError,
-        match=rf'^lr="best" and "half" are the best rate and half of the limit of .* partial\({kind.__name__}, lr=1e-3\)',
+        match=rf'^lr="best" and "half" are the best rate and half of .* partial\({kind.__name__}, lr=1e-3\)',
     ):
         resolve_theory_rate(Recipe(partial(kind, lr="best")), diagonal([4.0, 1.0], 0.5), 0.5)
 
