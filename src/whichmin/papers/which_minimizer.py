@@ -21,7 +21,7 @@ SCALES = (0.25, 0.5, 1.0, 2.0, 4.0)
 BATCHES, ORDERS = ((10, 50), (2, 10, 25, 50)), (2, 5)
 #: The rate of mini-batches of gradient descent, a third of the limit of stability of full batches or less.
 SGD = "sgd:lr=2.0"
-GD = "sgd"
+GD = "sgd:lr=best"
 _RATES = (
     "The adaptive rules' rates are the largest with a falling loss (monotone) where networks of the paper's size are "
     "trained; Adam's is 2e-3 and AdaGrad's 1e-2 when quick or only predicted. Gradient descent has the paper's, "
