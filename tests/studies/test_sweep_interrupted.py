@@ -40,7 +40,8 @@ CELLS = 20
 KILLS = int(os.environ.get("WHICHMIN_KILLS", "2"))
 #: A sweep that notes what it computes, and takes its time over it.
 SWEEP = """
-import json, sys, time
+import json, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what was begun in the background ignores it
 import whichmin as wm
 from whichmin.studies.sweeping import run
 

@@ -45,11 +45,15 @@ def finding(found: Sequence[Reproduced]) -> list[str]:
     rows = _rows(found)
     counts = {answer: sum(row["answer"] == answer for row in rows) for answer in ORDER}
     said = [
-        f"Of {len(rows)} verdicts on {len(found)} figures {counts['agrees']} agree with the papers, "
-        f"{counts['disagrees']} disagree and {counts['undecided']} are undecided."
+        f"Of {_count(len(rows), 'verdict')} on {_count(len(found), 'figure')} the papers' claim holds in "
+        f"{counts['agrees']}, does not in {counts['disagrees']}, and is undecided in {counts['undecided']}."
     ]
     failed = sum(len(one.failures) for one in found)
-    return said + ([f"{failed} measurements failed."] if failed else [])
+    return said + ([f"{_count(failed, 'measurement')} failed."] if failed else [])
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def claims_frame(found: Sequence[Reproduced]) -> pd.DataFrame:

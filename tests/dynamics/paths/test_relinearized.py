@@ -12,7 +12,8 @@ from torch import nn
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, jacobian, mlp_problem, problem, rms, sgd
-from whichmin.dynamics.paths.relinearized import _Follower, follow
+from whichmin.dynamics.paths.relinearized import follow
+from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.prepare import prepare
 from whichmin.optimizers import HigherMomentum
 from whichmin.recipe.recipe import Recipe
@@ -181,7 +182,8 @@ def test_what_two_terms_of_momentum_remember_is_the_last_two_displacements():
     problem, linearization = predictor.problem, predictor.linearization
     path = follow(problem, problem.rule, linearization, 4)
     assert path.intervals == 4
-    start = _Follower(problem.network, problem.rule, None, problem.objective, problem.goal)._start(path)
+    here = path.features, path.spectrum, path.steps, path.remembered
+    start = start_at(problem.network, problem.rule, problem.objective, *here)
     assert distance(torch.from_numpy(start.gram), moved @ moved.T) < 1e-14
     assert distance(torch.from_numpy(start.pushed[1:]), moved @ jacobian(model, task.X).T) < 1e-12
     assert start.steps == 20
