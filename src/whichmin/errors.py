@@ -5,6 +5,7 @@ Everything that a caller can mend by changing the input is an :class:`InputError
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,6 +18,10 @@ class WhichminError(Exception):
 
 class InputError(WhichminError, ValueError):
     """What was passed in cannot be used."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Of classes with another built-in base, such as OSError, others' ways to copy errors do not know which to make.
+        return type(self), self.args
 
 
 class DataError(InputError):
@@ -37,6 +42,9 @@ class DivergenceError(OptimizerError):
     def __init__(self, message: str, limit: float) -> None:
         super().__init__(message)
         self.limit = limit
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (*self.args, self.limit)
 
 
 class SingularKernelError(InputError):
@@ -73,3 +81,6 @@ class TrainingError(WhichminError, RuntimeError):
         self.state = state
         self.step = step
         self.losses = losses
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), state=self.state, step=self.step, losses=self.losses), self.args
