@@ -32,9 +32,9 @@ def other(tmp_path):
     process.stdout.close()
 
 
-def abroad(folder, age):
+def abroad(folder, age, name="a.0"):
     """A lock of a process on another machine that gave a sign of life so many seconds ago."""
-    place = folder / "a.0"
+    place = folder / name
     place.mkdir()
     holder = dataclasses.replace(Holder.here(), machine="elsewhere")
     (place / "owner.json").write_text(json.dumps(vars(holder)))
@@ -101,6 +101,17 @@ def test_a_process_elsewhere_lives_by_its_signs_of_life(tmp_path, age, held):
     if lock is not None:
         lock.release()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_one_who_died_while_it_gave_a_lock_back_that_it_had_from_the_dead(tmp_path):
+    abroad(tmp_path, locks.SILENT + 5, "a.1")  # a.0 was taken away before
+    assert locks.is_dead(tmp_path, "a")
+    lock = Lock.acquire(tmp_path, "a")
+    assert lock is not None
+    assert Lock.acquire(tmp_path, "a") is None
+    assert not locks.is_dead(tmp_path, "a")
+    lock.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_holder_gives_signs_of_life(tmp_path, monkeypatch):

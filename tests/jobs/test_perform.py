@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -10,6 +12,7 @@ from oracles.jobs import Square, computed
 from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.jobs import perform as module
 from whichmin.jobs.executors import Processes, Submitted, as_executor
+from whichmin.jobs.locks import Holder
 from whichmin.jobs.perform import DEATHS, Terms, perform
 from whichmin.jobs.store import Store
 
@@ -101,6 +104,19 @@ def test_what_another_process_gave_up_is_done_here(executor, store, log, monkeyp
     with store.claim(job.question):
         assert next(found)[0] == 1
     assert [(n, a.answer) for n, a in found] == [(0, 9)]
+
+
+def test_what_a_dead_process_left_beside_its_answer_is_taken_away(executor, store, log):
+    """It died between keeping the answer and giving its lock back."""
+    job = Square(3, log)
+    job.keep(store, job.question, 9)
+    dead = store.locks / f"{job.question.name}.0"
+    dead.mkdir()
+    (dead / "owner.json").write_text(json.dumps(vars(dataclasses.replace(Holder.here(), started="1"))))
+    assert store.is_abandoned(job.question)
+    assert answers([job], store=store, executor=executor) == {0: 9}
+    assert computed(log) == []
+    assert list(store.locks.iterdir()) == []
 
 
 def test_equal_jobs_are_one(executor, store, log):

@@ -23,7 +23,8 @@ from whichmin.errors import InputError
 
 #: Seconds between two looks at jobs of executors whose futures tell nothing by themselves, such as submitit's.
 LOOK = 0.2
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+#: What tells numerical libraries how many threads to compute with.
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 def cores() -> int:
@@ -218,7 +219,7 @@ def check_count(value: Any, name: str, what: str, least: int = 1) -> None:
 def _begin(threads: int, lifeline: Connection) -> None:
     """Begin a process: Ctrl-C is left to the one that started it, and it ends when that one ends or closes the pipe."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for variable in _THREAD_VARIABLES:
+    for variable in THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     threading.Thread(target=_end_with, args=(lifeline,), daemon=True).start()
 

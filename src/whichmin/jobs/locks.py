@@ -18,7 +18,6 @@ import threading
 import uuid
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +90,11 @@ class Lock:
             OSError: nothing can be written there.
         """
         while True:
-            generation = next(g for g in count() if not _place(folder, name, g).exists())
-            before = None if generation == 0 else _place(folder, name, generation - 1)
-            if before is not None and is_held(folder, name, generation - 1):
+            newest = _newest(folder, name)
+            if newest is not None and is_held(folder, name, newest):
                 return None
+            before = None if newest is None else _place(folder, name, newest)
+            generation = 0 if newest is None else newest + 1
             if not _make(folder, name, generation):
                 continue
             lock = cls(folder, name, generation)
@@ -121,11 +121,16 @@ class Lock:
 
 def holder_of(folder: Path, name: str) -> Holder | None:
     """The living process that holds a lock; None where there is none."""
-    newest = next(g for g in count() if not _place(folder, name, g + 1).exists())
-    place = _place(folder, name, newest)
-    if not is_held(folder, name, newest):
+    newest = _newest(folder, name)
+    if newest is None or not is_held(folder, name, newest):
         return None
-    return _read(place)
+    return _read(_place(folder, name, newest))
+
+
+def is_dead(folder: Path, name: str) -> bool:
+    """Whether there is a lock whose holder died."""
+    newest = _newest(folder, name)
+    return newest is not None and not is_held(folder, name, newest)
 
 
 def is_held(folder: Path, name: str, generation: int) -> bool:
@@ -135,6 +140,11 @@ def is_held(folder: Path, name: str, generation: int) -> bool:
     if holder is None:
         return False
     return holder.is_alive if holder.is_here else _is_touched(folder, place / _OWNER)
+
+
+def _newest(folder: Path, name: str) -> int | None:
+    """The last holder's generation; those before it may be gone, as one may die while it gives its lock back."""
+    return max((int(place.suffix[1:]) for place in folder.glob(f"{name}.*")), default=None)
 
 
 def _make(folder: Path, name: str, generation: int) -> bool:

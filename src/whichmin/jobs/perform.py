@@ -190,24 +190,20 @@ def _sendable(error: Exception) -> Exception:
 
 
 def _here(numbered: Iterator[tuple[int, Job[T]]], terms: Terms) -> Iterator[tuple[int, Attempt[T]]]:
-    waiting: deque[tuple[int, Job[T]]] = deque()
-    for number, job in numbered:
-        with limited_threads(terms.threads):
-            done = attempt(job, terms.store, terms.retry)
-        if done.is_over:
-            yield number, done
-        else:
-            waiting.append((number, job))
-    while waiting:
-        time.sleep(POLL)
-        for _ in range(len(waiting)):
-            number, job = waiting.popleft()
+    waiting: Iterable[tuple[int, Job[T]]] = numbered
+    while True:
+        busy: list[tuple[int, Job[T]]] = []  # other processes are at them
+        for number, job in waiting:
             with limited_threads(terms.threads):
                 done = attempt(job, terms.store, terms.retry)
             if done.is_over:
                 yield number, done
             else:
-                waiting.append((number, job))
+                busy.append((number, job))
+        if not busy:
+            return
+        time.sleep(POLL)
+        waiting = busy
 
 
 class _Dispatch(Generic[T]):
@@ -252,7 +248,12 @@ class _Dispatch(Generic[T]):
 
     def _known(self, job: Job[T]) -> Attempt[T] | None:
         store = self.terms.store
-        return None if store is None or job.question is None else _known(job, store, self.terms.retry)
+        if store is None or job.question is None:
+            return None
+        known = _known(job, store, self.terms.retry)
+        if known is not None:
+            store.clear(job.question)
+        return known
 
     def _submit(self, number: int, job: Job[T]) -> None:
         terms = self.terms

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from whichmin._version import __version__
 from whichmin.errors import OutputError, ResultError
-from whichmin.jobs.locks import Lock, holder_of
+from whichmin.jobs.locks import Lock, holder_of, is_dead
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -217,7 +217,17 @@ class Store:
 
     def is_abandoned(self, question: Question) -> bool:
         """Whether a process died over it."""
-        return any(self.locks.glob(f"{question.name}.*")) and not self.is_claimed(question)
+        return is_dead(self.locks, question.name)
+
+    def clear(self, question: Question) -> None:
+        """Take away what a process left that died after it kept the answer.
+
+        Raises:
+            OutputError: files cannot be written there.
+        """
+        if self.is_abandoned(question):
+            with self.claim(question):
+                pass
 
     def _reason(self, question: Question) -> Path:
         return self.failures / f"{question.name}.json"

@@ -33,7 +33,7 @@ FREE = 0.35
 #: The part of training's time that other ways may take besides.
 SHARE = 0.3
 #: Seconds of a step and of a linearization that are not timed: about those of 100 points and a hidden layer of 2048.
-STEP, LINEARIZATION = 1e-3, 5e-2
+STEP, LINEARIZATION = 2e-3, 2e-2
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: Points of a training curve that are kept.
