@@ -221,23 +221,11 @@ def homes(tmp_path):
     return path
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", ["explain", "predict"])
 def test_a_table_is_asked_about(cli, tmp_path, homes, command):
-    out = tmp_path / command
-    asked = (
-        "--target",
-        "price",
-        "--test",
-        "0.2",
-        "--hidden",
-        "32",
-        "--seeds",
-        "1",
-        "--until",
-        "0.5",
-        "--out",
-        str(out),
-    )
+    asked = ["--target", "price", "--test", "0.2", "--hidden", "32", "--seeds", "1", "--steps", "5"]
+    asked += ["--out", str(tmp_path / command)]
     code, said, err = cli(command, "--data", str(homes), *asked, "--json")
     assert code == 0, err
     config = json.loads(said)["config"]

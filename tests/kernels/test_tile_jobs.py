@@ -1,6 +1,5 @@
 """Tiles made and multiplied by the workers of an executor, and workers that die."""
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -13,6 +12,7 @@ import pytest
 import torch
 
 import whichmin as wm
+from oracles.processes import ready
 from whichmin.errors import InputError, OutputError
 from whichmin.kernels.tile_jobs import A_JOB, A_PRODUCT, multiply
 from whichmin.kernels.tiles import KernelTiles
@@ -98,7 +98,7 @@ def test_an_executor_needs_a_folder(setting):
 
 @pytest.mark.slow
 def test_processes_and_one_that_dies(setting, tmp_path):
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(2, mp_context=ready()) as pool:
         there = predicted(setting, tmp_path / "there", pool)
         here = predicted(setting, tmp_path / "here", None)
         assert torch.allclose(here.test, there.test, atol=1e-12, rtol=0)
@@ -110,19 +110,23 @@ def test_processes_and_one_that_dies(setting, tmp_path):
 @pytest.mark.slow
 def test_dask_goes_on_when_a_worker_is_killed(setting, tmp_path):
     distributed = pytest.importorskip("distributed")
+    from dask.config import set as configured
+
     here = predicted(setting, tmp_path / "here", None)
-    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
-    with cluster, distributed.Client(cluster) as client:
-        pid = next(iter(client.run(os.getpid).values()))
+    ready()
+    with configured({"distributed.worker.multiprocessing-method": "forkserver"}):
+        cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
+        with cluster, distributed.Client(cluster) as client:
+            pid = next(iter(client.run(os.getpid).values()))
 
-        def kill():
-            while len(list((tmp_path / "there").rglob("tiles/c/*/*"))) < 3:
-                time.sleep(0.005)
-            os.kill(pid, signal.SIGKILL)
+            def kill():
+                while len(list((tmp_path / "there").rglob("tiles/c/*/*"))) < 3:
+                    time.sleep(0.005)
+                os.kill(pid, signal.SIGKILL)
 
-        killer = threading.Thread(target=kill)
-        killer.start()
-        there = predicted(setting, tmp_path / "there", client.get_executor())
-        killer.join()
-        assert pid not in client.run(os.getpid).values()
+            killer = threading.Thread(target=kill)
+            killer.start()
+            there = predicted(setting, tmp_path / "there", client.get_executor())
+            killer.join()
+            assert pid not in client.run(os.getpid).values()
     assert torch.allclose(here.test, there.test, atol=1e-12, rtol=0)

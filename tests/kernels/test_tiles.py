@@ -4,8 +4,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +12,9 @@ import pytest
 import torch
 
 import whichmin as wm
+from oracles.processes import ready
 from whichmin.errors import InputError, MemoryPlanError, OptimizerError, OutputError, ResultError
+from whichmin.kernels import tiles as tiles_module
 from whichmin.kernels.cg import conjugate_gradients
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.tile_cholesky import SHIFTS, TileCholesky
@@ -125,32 +125,27 @@ def test_what_is_there_is_not_made_again(setting, tmp_path, monkeypatch):
     assert [(i, j) for i, j, name in made[6:]] == [(0, 0), (8, 0), (16, 0), (8, 8), (16, 8), (16, 16)], "the factor's"
 
 
-KILLED = """
-import os, signal, sys, torch
-import whichmin.kernels.tiles as tiles
-tiles.TILE = 8
-write, count = tiles.KernelTiles.write, [0]
-def some(self, i, j, values):
-    if count[0] == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    count[0] += 1
-    write(self, i, j, values)
-tiles.KernelTiles.write = some
-import whichmin as wm
-from functools import partial
-g = torch.Generator().manual_seed(0)
-X, X_test = torch.randn(12, 5, generator=g, dtype=torch.float64), torch.randn(4, 5, generator=g).double()
-y, y_test = torch.randn(12, 2, generator=g, dtype=torch.float64), torch.randn(4, 2, generator=g).double()
-model = wm.networks.MLP((5, 64, 2), seed=0, activation="tanh").double()
-task = wm.Task(X, y, X_test, y_test)
-wm.predict(model, task, partial(torch.optim.SGD, lr=0.2), steps=200, relinearize="never", memory=1, tiles=sys.argv[1])
-"""
+def killed_at_its_sixth_tile(model, task, folder):
+    """What a process of its own does."""
+    tiles_module.TILE = 8
+    write, count = KernelTiles.write, [0]
+
+    def some(self, i, j, values):
+        if count[0] == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        count[0] += 1
+        write(self, i, j, values)
+
+    KernelTiles.write = some
+    wm.predict(model, task, partial(SGD, lr=0.2), steps=200, relinearize="never", memory=1, tiles=folder)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills a process")
 def test_a_process_that_is_killed_leaves_whole_tiles(setting, tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path / "K")], check=False)
-    assert done.returncode == -signal.SIGKILL
+    process = ready().Process(target=killed_at_its_sixth_tile, args=(*setting, tmp_path / "K"))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     before = {f: f.stat().st_mtime_ns for f in (tmp_path / "K" / "tiles" / "c").rglob("*") if f.is_file()}
     assert len(before) == 5
     inside, outside = predicted(setting, partial(SGD, lr=0.2), tmp_path, steps=200)
@@ -297,10 +292,10 @@ def test_of_a_rounded_kernel_a_larger_shift_is_taken(tmp_path, monkeypatch):
 def test_conjugate_gradients_with_a_factor_take_few_products(tmp_path, monkeypatch):
     """In single precision the factor is off by ε·condition; conjugate gradients take that away in double precision."""
     K = kernel(150, 1e-6)
-    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 32)
+    monkeypatch.setattr("whichmin.kernels.tiles.TILE", 75)
     tiles = KernelTiles.open(tmp_path, 150, 1, torch.float32, "this")
     for i, j in tiles.missing():
-        tiles.write(i, j, torch.from_numpy(K[i : i + 32, j : j + 32]).float())
+        tiles.write(i, j, torch.from_numpy(K[i : i + 75, j : j + 75]).float())
     B, made = np.random.default_rng(2).standard_normal((150, 3)), []
 
     def apply(v):
@@ -330,7 +325,7 @@ def test_a_stored_kernel_that_is_singular_is_refused(tmp_path, monkeypatch):
     K = kernel(60)
     K[:, 7], K[7] = K[:, 8], K[8]
     K[7, 7] = K[8, 8]
-    spectrum = StoredSpectrum.on_disk(stored(tmp_path, K, monkeypatch=monkeypatch), 1.0)
+    spectrum = StoredSpectrum.on_disk(stored(tmp_path, K, tile=40, monkeypatch=monkeypatch), 1.0)
     b = np.zeros(60)
     b[7], b[8] = 1.0, -1.0
     with pytest.raises(wm.errors.SingularKernelError, match="cannot be inverted"):

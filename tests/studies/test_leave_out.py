@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 
 import pytest
 import torch
 
 import whichmin as wm
+from oracles.processes import ready
 from whichmin.dynamics.paths.real import RealTraining
 from whichmin.errors import InputError, SingularKernelError
 from whichmin.recipe.recipe import Recipe
@@ -177,7 +177,7 @@ def test_an_executor_gives_the_same():
 def test_other_processes_give_the_same():
     model, task = problem()
     asked = {"optimizer": partial(SGD, lr=0.3), "groups": 3, "steps": 60, "relinearize": 3}
-    with ProcessPoolExecutor(1, get_context("spawn")) as executor:
+    with ProcessPoolExecutor(1, ready()) as executor:
         found = wm.leave_out(model, task, executor=executor, **asked)
     torch.testing.assert_close(found.test, wm.leave_out(model, task, **asked).test, rtol=0, atol=1e-12)
 

@@ -15,10 +15,13 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import whichmin as wm
+from oracles.processes import ready
 from whichmin.dynamics.paths.real import STEP, RealTraining
 from whichmin.jobs.clusters import dask_executor
 from whichmin.jobs.store import Store
@@ -27,11 +30,11 @@ from whichmin.studies.sweeping import run as runs
 
 pytestmark = pytest.mark.slow
 
-GRID = {
-    "n_train": 12,
-    "n_test": 8,
-    "until": 5e-2,
-    "optimizer": "sgd:lr=0.5",
+CHEAP = {
+    "n_train": 6,
+    "n_test": 3,
+    "steps": 10,
+    "optimizer": "sgd:lr=0.1",
     "dtype": "float64",
     "width": [8, 16],
     "seeds": 10,
@@ -77,24 +80,40 @@ def script(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def peace(_as_elsewhere, tmp_path_factory) -> str:
+def grid(tmp_path_factory) -> dict[str, Any]:
+    """Of data that are read in no time."""
+    place, draw = tmp_path_factory.mktemp("data") / "points.npz", np.random.default_rng(0)
+    X = draw.standard_normal((9, 5))
+    y = np.sign(X[:, :1])
+    np.savez(place, X=X[:6], y=y[:6], X_test=X[6:], y_test=y[6:])
+    return CHEAP | {"data": str(place)}
+
+
+@pytest.fixture(scope="module")
+def peace(_as_elsewhere, grid, tmp_path_factory) -> str:
     """The table of a sweep that was left in peace."""
-    return table(wm.sweep(GRID, store=tmp_path_factory.mktemp("peace"), workers=0))
+    return table(wm.sweep(grid, store=tmp_path_factory.mktemp("peace"), workers=0))
 
 
 def table(swept) -> str:
     return swept.to_frame().to_csv(index=False)
 
 
-def begin(script: Path, folder: Path, workers: int, pause: float = 0.0) -> subprocess.Popen[bytes]:
-    arguments = [json.dumps(GRID), str(folder), str(workers), str(pause), str(folder / "table.csv")]
-    return subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE)
+@pytest.fixture(scope="module")
+def begin(script, grid) -> Callable[..., subprocess.Popen[bytes]]:
+    """Begin the sweep in a process of its own."""
+
+    def call(folder: Path, workers: int, pause: float = 0.0) -> subprocess.Popen[bytes]:
+        arguments = [json.dumps(grid), str(folder), str(workers), str(pause), str(folder / "table.csv")]
+        return subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE)
+
+    return call
 
 
 def wait_for_runs(folder: Path, count: int, is_over: Callable[[], bool]) -> None:
     """Wait until there are so many runs, or it is over."""
     while begun(folder) < count and not is_over():
-        time.sleep(0.005)
+        time.sleep(0.01)
 
 
 def whole(folder: Path) -> int:
@@ -108,10 +127,11 @@ def whole(folder: Path) -> int:
 
 
 def begun(folder: Path) -> int:
-    return len(list((folder / "runs").glob("sweep-*")))
+    runs = folder / "runs"
+    return sum(name.startswith("sweep-") for name in os.listdir(runs)) if runs.exists() else 0
 
 
-def test_killed_at_random_moments_and_resumed(script, peace, tmp_path):
+def test_killed_at_random_moments_and_resumed(begin, grid, peace, tmp_path):
     """Moments in the work of one process or two; where that comes to its end between them, in that of a new sweep."""
     draw, kills, store = random.Random(0), 0, 0
     while kills < KILLS:
@@ -119,7 +139,7 @@ def test_killed_at_random_moments_and_resumed(script, peace, tmp_path):
         folder.mkdir()
         store += 1
         while kills < KILLS and begun(folder) < CELLS:
-            process = begin(script, folder, workers=1 + kills % 2)
+            process = begin(folder, workers=1 + kills % 2)
             aim = begun(folder) + draw.randrange(CELLS // 2)
             wait_for_runs(folder, min(CELLS, aim), lambda process=process: process.poll() is not None)
             time.sleep(draw.uniform(0, 0.05))
@@ -127,17 +147,14 @@ def test_killed_at_random_moments_and_resumed(script, peace, tmp_path):
             process.communicate()
             kills += 1
             whole(folder)
-        process = begin(script, folder, workers=1)
-        _, said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        assert table(wm.sweep(grid, store=folder, workers=1)) == peace
         assert whole(folder) == CELLS
-        assert (folder / "table.csv").read_text() == peace
         assert list((folder / "locks").glob("sweep-*")) == []
         assert list((folder / "runs").glob(".*")) == []
 
 
-def test_two_sweeps_in_one_store_do_nothing_twice(script, peace, tmp_path, monkeypatch):
-    other = begin(script, tmp_path, workers=0, pause=0.05)
+def test_two_sweeps_in_one_store_do_nothing_twice(begin, grid, peace, tmp_path, monkeypatch):
+    other = begin(tmp_path, workers=0, pause=0.05)
     wait_for_runs(tmp_path, 1, lambda: other.poll() is not None)
     predict, computed = runs.predict, []
 
@@ -146,7 +163,7 @@ def test_two_sweeps_in_one_store_do_nothing_twice(script, peace, tmp_path, monke
         return predict(*arguments, **options)
 
     monkeypatch.setattr(runs, "predict", noted)
-    assert table(wm.sweep(GRID, store=tmp_path, workers=0)) == peace
+    assert table(wm.sweep(grid, store=tmp_path, workers=0)) == peace
     _, said = other.communicate(timeout=300)
     assert other.returncode == 0, said
     assert (tmp_path / "table.csv").read_text() == peace
@@ -154,8 +171,8 @@ def test_two_sweeps_in_one_store_do_nothing_twice(script, peace, tmp_path, monke
     assert len((tmp_path / "table.csv.computed").read_text()) + len(computed) == whole(tmp_path) == CELLS
 
 
-def test_ctrl_c_in_a_sweep_of_processes(script, peace, tmp_path):
-    process = begin(script, tmp_path, workers=1, pause=0.05)
+def test_ctrl_c_in_a_sweep_of_processes(begin, grid, peace, tmp_path):
+    process = begin(tmp_path, workers=1, pause=0.05)
     wait_for_runs(tmp_path, 3, lambda: process.poll() is not None)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -164,14 +181,18 @@ def test_ctrl_c_in_a_sweep_of_processes(script, peace, tmp_path):
     assert 3 <= done < CELLS
     time.sleep(0.5)
     assert begun(tmp_path) == done, "its processes have ended with it"
-    assert table(wm.sweep(GRID, store=tmp_path, workers=0)) == peace
+    assert table(wm.sweep(grid, store=tmp_path, workers=0)) == peace
 
 
-def test_a_dask_cluster_of_which_a_worker_is_killed(peace, tmp_path):
+def test_a_dask_cluster_of_which_a_worker_is_killed(grid, peace, tmp_path):
     pytest.importorskip("distributed")
-    with dask_executor("local", 2) as executor, ThreadPoolExecutor(1) as thread:
+    from dask.config import set as configured
+
+    ready()
+    forks = configured({"distributed.worker.multiprocessing-method": "forkserver"})
+    with forks, dask_executor("local", 2) as executor, ThreadPoolExecutor(1) as thread:
         pid = executor.submit(os.getpid).result()
-        sweeping = thread.submit(wm.sweep, GRID, store=tmp_path, executor=executor)
+        sweeping = thread.submit(wm.sweep, grid, store=tmp_path, executor=executor)
         wait_for_runs(tmp_path, 1, sweeping.done)
         assert not sweeping.done()
         os.kill(pid, signal.SIGKILL)
@@ -182,9 +203,9 @@ def test_a_dask_cluster_of_which_a_worker_is_killed(peace, tmp_path):
 
 
 @pytest.mark.parametrize(("cluster", "seeds"), [("debug", 2), ("local", 1)])
-def test_submitit(tmp_path, cluster, seeds):
+def test_submitit(grid, tmp_path, cluster, seeds):
     submitit = pytest.importorskip("submitit")
-    few = GRID | {"width": 16, "seeds": seeds}
+    few = grid | {"width": 16, "seeds": seeds}
     executor = submitit.AutoExecutor(tmp_path / "jobs", cluster=cluster)
     executor.update_parameters(timeout_min=5)
     swept = wm.sweep(few, store=tmp_path / "store", executor=executor)
@@ -192,7 +213,7 @@ def test_submitit(tmp_path, cluster, seeds):
     assert table(swept) == table(wm.sweep(few, store=tmp_path / "again", workers=0))
 
 
-def test_a_full_disk(peace, tmp_path):
+def test_a_full_disk(grid, peace, tmp_path):
     """A small disk in memory, where the system lets one be made."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -203,11 +224,11 @@ def test_a_full_disk(peace, tmp_path):
         pytest.skip("no file system can be mounted here")
     try:
         with pytest.raises(wm.errors.OutputError, match="cannot write"):
-            wm.sweep(GRID, store=disk / "store", workers=0)
+            wm.sweep(grid, store=disk / "store", workers=0)
         done = whole(disk / "store")
         assert 0 < done < CELLS
         subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True)
-        assert table(wm.sweep(GRID, store=disk / "store", workers=0)) == peace
+        assert table(wm.sweep(grid, store=disk / "store", workers=0)) == peace
         assert Store.existing(disk / "store").runs.exists()
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
