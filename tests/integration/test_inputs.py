@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader
 import whichmin as wm
 from oracles.linear_rules import distance
 from oracles.named_inputs import Pair, Reader, jacobian, kernel, padded, pairs, second
+from oracles.pages import without_drawings
 from whichmin.errors import ModelError
 from whichmin.inputs import tensors_of
 from whichmin.results import Result
@@ -119,7 +121,8 @@ def test_terms_add_up(case, recipe, tmp_path):
     loaded = type(explained).load(tmp_path / "explained")
     for a, b in zip(tensors_of(loaded.task.X), tensors_of(task.X), strict=True):
         assert torch.equal(a, b)
-    explained.report(tmp_path / "report.html")
+    with contextlib.nullcontext() if recipe == "gd" else without_drawings():
+        explained.report(tmp_path / "report.html")
     assert "test" in (tmp_path / "report.html").read_text()
 
 

@@ -63,7 +63,7 @@ def test_paths_end_where_retrained_networks_do(name):
 
 @pytest.mark.slow
 def test_rows_left_out_one_by_one_follow_what_retraining_does():
-    model, task = problem(width=512)
+    model, task = problem(n=18, width=256)
     recipe = Recipe(partial(SGD, lr=0.5))
     found = wm.leave_out(model, task, recipe, until=1e-3, relinearize="path")
     assert found.is_each

@@ -267,7 +267,7 @@ def test_it_stops_where_training_stops(name, course):
     epoch = 3 if "batch_size" in COURSES[course] else 1
     losses = [wm.train(model, task, EXACT[name], until=None, steps=t, **COURSES[course]).losses[-1] for t in range(11)]
     early = 0
-    for until in sorted({float(loss) * (1 + 1e-6) for loss in losses[1:]}):
+    for until in sorted({float(loss) * (1 + 1e-6) for loss in losses[1:]})[::2]:
         run = wm.train(model, task, EXACT[name], until=until, steps=30, **COURSES[course])
         assert run.steps % epoch == 0
         early += next(k for k, loss in enumerate(losses) if float(loss) < until) < run.steps
@@ -366,15 +366,16 @@ def test_a_tolerance_that_is_not_met_is_noted(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("loss", "scale_of"),
+    ("way", "loss", "scale_of"),
     [
-        ("mean", "targets"),
-        ("huber", "targets"),
-        ("logistic weighted", "least-loss outputs"),
-        ("classes", "predicted training outputs"),
+        ("in function space", "mean", "targets"),
+        ("in function space", "huber", "targets"),
+        ("in function space", "logistic weighted", "least-loss outputs"),
+        ("in function space", "classes", "predicted training outputs"),
+        ("step by step", "mean", "targets"),
+        ("step by step", "classes", "predicted training outputs"),
     ],
 )
-@pytest.mark.parametrize("way", ["in function space", "step by step"])
 def test_the_note_says_whose_standard_deviation_the_tolerance_is_relative_to(loss, scale_of, way, monkeypatch):
     monkeypatch.setattr("whichmin.dynamics.paths.function_space.MOST_INTERVALS", 3)
     task = KINDS[loss].task()
