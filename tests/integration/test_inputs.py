@@ -51,6 +51,14 @@ def case(request):
     return network, task()
 
 
+#: All recipes with one form of inputs, and one of each kind with the other.
+WITH_RECIPES = pytest.mark.parametrize(
+    ("case", "recipe"),
+    [*(("by position", recipe) for recipe in RECIPES), ("by name", "gd"), ("by name", "adam in mini-batches")],
+    indirect=["case"],
+)
+
+
 def single(model, X, i):
     returned = X[i : i + 1].call(model)
     return returned.logits if isinstance(model, Reader) else second(returned)
@@ -90,7 +98,7 @@ def test_mappings_and_tuples_themselves_are_inputs_of_kernels():
     assert set(pulled) == set(zero)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@WITH_RECIPES
 def test_predictions_are_where_training_goes(case, recipe):
     network, task = case
     model = network()
@@ -112,7 +120,7 @@ def test_training_is_the_loop_that_one_would_write():
     torch.testing.assert_close(run.train, model(**padded(N)).logits.detach(), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@WITH_RECIPES
 def test_terms_add_up(case, recipe, tmp_path):
     network, task = case
     explained = wm.explain(wm.train(network(), task, RECIPES[recipe], steps=10, until=None))

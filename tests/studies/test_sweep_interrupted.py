@@ -41,26 +41,23 @@ CHEAP = {
 }
 CELLS = 20
 KILLS = int(os.environ.get("WHICHMIN_KILLS", "2"))
-#: A sweep that notes what it computes, and takes its time over it.
+#: A sweep that takes its time, also in its processes, which read the script again.
 SWEEP = """
 import json, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # what was begun in the background ignores it
 import whichmin as wm
 from whichmin.studies.sweeping import run
 
-_, grid, store, workers, pause, table = sys.argv
+_, grid, store, workers, pause = sys.argv
 predict = run.predict
 
-def noted(*arguments, **options):
-    with open(table + ".computed", "a") as file:
-        file.write(".")
+def slow(*arguments, **options):
     time.sleep(float(pause))
     return predict(*arguments, **options)
 
-run.predict = noted
+run.predict = slow
 if __name__ == "__main__":
-    swept = wm.sweep(json.loads(grid), store=store, workers=int(workers))
-    swept.to_frame().to_csv(table, index=False)
+    wm.sweep(json.loads(grid), store=store, workers=int(workers))
 """
 
 
@@ -104,7 +101,7 @@ def begin(script, grid) -> Callable[..., subprocess.Popen[bytes]]:
     """Begin the sweep in a process of its own."""
 
     def call(folder: Path, workers: int, pause: float = 0.0) -> subprocess.Popen[bytes]:
-        arguments = [json.dumps(grid), str(folder), str(workers), str(pause), str(folder / "table.csv")]
+        arguments = [json.dumps(grid), str(folder), str(workers), str(pause)]
         return subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE)
 
     return call
@@ -153,22 +150,41 @@ def test_killed_at_random_moments_and_resumed(begin, grid, peace, tmp_path):
         assert list((folder / "runs").glob(".*")) == []
 
 
-def test_two_sweeps_in_one_store_do_nothing_twice(begin, grid, peace, tmp_path, monkeypatch):
-    other = begin(tmp_path, workers=0, pause=0.05)
-    wait_for_runs(tmp_path, 1, lambda: other.poll() is not None)
-    predict, computed = runs.predict, []
+def noting(note: Callable[[], object]) -> Callable[..., wm.Prediction]:
+    """``predict`` that notes each call."""
+    predict = runs.predict
 
     def noted(*arguments, **options):
-        computed.append(1)
+        note()
         return predict(*arguments, **options)
 
-    monkeypatch.setattr(runs, "predict", noted)
+    return noted
+
+
+def sweep_noted(grid: dict[str, Any], folder: Path) -> None:
+    """A sweep in a process of its own that notes what it computes, and takes its time over it."""
+
+    def note():
+        with (folder / "computed").open("a") as file:
+            file.write(".")
+        time.sleep(0.05)
+
+    runs.predict = noting(note)
+    (folder / "table.csv").write_text(table(wm.sweep(grid, store=folder, workers=0)))
+
+
+def test_two_sweeps_in_one_store_do_nothing_twice(grid, peace, tmp_path, monkeypatch):
+    other = ready().Process(target=sweep_noted, args=(grid, tmp_path))
+    other.start()
+    wait_for_runs(tmp_path, 1, lambda: not other.is_alive())
+    computed = []
+    monkeypatch.setattr(runs, "predict", noting(lambda: computed.append(1)))
     assert table(wm.sweep(grid, store=tmp_path, workers=0)) == peace
-    _, said = other.communicate(timeout=300)
-    assert other.returncode == 0, said
+    other.join(300)
+    assert other.exitcode == 0
     assert (tmp_path / "table.csv").read_text() == peace
     assert 0 < len(computed) < CELLS
-    assert len((tmp_path / "table.csv.computed").read_text()) + len(computed) == whole(tmp_path) == CELLS
+    assert len((tmp_path / "computed").read_text()) + len(computed) == whole(tmp_path) == CELLS
 
 
 def test_ctrl_c_in_a_sweep_of_processes(begin, grid, peace, tmp_path):
