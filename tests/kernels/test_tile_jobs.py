@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor
 from functools import partial
 
 import numpy as np
@@ -94,6 +94,18 @@ def test_an_executor_needs_a_folder(setting):
     model, task = setting
     with pytest.raises(InputError, match="pass tiles=FOLDER with it"):
         wm.predict(model, task, SGD, steps=5, relinearize="never", executor=Here())
+
+
+@pytest.mark.parametrize("taken", [0, 10**6], ids=["tiles", "products"])
+def test_an_executor_that_takes_no_jobs_any_more(setting, tmp_path, taken):
+    class Broken(Here):
+        def submit(self, function, /, *args, **kwargs):
+            if len(self.jobs) >= taken or function.__name__ == "multiply":
+                raise BrokenExecutor("it is over")
+            return super().submit(function, *args, **kwargs)
+
+    with pytest.raises(OutputError, match=r"a worker of the executor died: it is over\. .*are kept: call again"):
+        predicted(setting, tmp_path, Broken())
 
 
 @pytest.mark.slow

@@ -48,15 +48,15 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # what was begun in th
 import whichmin as wm
 from whichmin.studies.sweeping import run
 
-_, grid, store, workers, pause = sys.argv
 predict = run.predict
 
 def slow(*arguments, **options):
-    time.sleep(float(pause))
+    time.sleep(0.1)
     return predict(*arguments, **options)
 
 run.predict = slow
 if __name__ == "__main__":
+    _, grid, store, workers = sys.argv
     wm.sweep(json.loads(grid), store=store, workers=int(workers))
 """
 
@@ -100,8 +100,8 @@ def table(swept) -> str:
 def begin(script, grid) -> Callable[..., subprocess.Popen[bytes]]:
     """Begin the sweep in a process of its own."""
 
-    def call(folder: Path, workers: int, pause: float = 0.0) -> subprocess.Popen[bytes]:
-        arguments = [json.dumps(grid), str(folder), str(workers), str(pause)]
+    def call(folder: Path, workers: int) -> subprocess.Popen[bytes]:
+        arguments = [json.dumps(grid), str(folder), str(workers)]
         return subprocess.Popen([sys.executable, str(script), *arguments], stderr=subprocess.PIPE)
 
     return call
@@ -167,7 +167,7 @@ def sweep_noted(grid: dict[str, Any], folder: Path) -> None:
     def note():
         with (folder / "computed").open("a") as file:
             file.write(".")
-        time.sleep(0.05)
+        time.sleep(0.1)
 
     runs.predict = noting(note)
     (folder / "table.csv").write_text(table(wm.sweep(grid, store=folder, workers=0)))
@@ -188,7 +188,7 @@ def test_two_sweeps_in_one_store_do_nothing_twice(grid, peace, tmp_path, monkeyp
 
 
 def test_ctrl_c_in_a_sweep_of_processes(begin, grid, peace, tmp_path):
-    process = begin(tmp_path, workers=1, pause=0.05)
+    process = begin(tmp_path, workers=1)
     wait_for_runs(tmp_path, 3, lambda: process.poll() is not None)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
@@ -200,22 +200,23 @@ def test_ctrl_c_in_a_sweep_of_processes(begin, grid, peace, tmp_path):
     assert table(wm.sweep(grid, store=tmp_path, workers=0)) == peace
 
 
-def test_a_dask_cluster_of_which_a_worker_is_killed(grid, peace, tmp_path):
+def test_a_dask_cluster_of_which_a_worker_is_killed(grid, tmp_path):
     pytest.importorskip("distributed")
     from dask.config import set as configured
 
     ready()
+    longer = grid | {"steps": 100}
     forks = configured({"distributed.worker.multiprocessing-method": "forkserver"})
     with forks, dask_executor("local", 2) as executor, ThreadPoolExecutor(1) as thread:
         pid = executor.submit(os.getpid).result()
-        sweeping = thread.submit(wm.sweep, grid, store=tmp_path, executor=executor)
-        wait_for_runs(tmp_path, 1, sweeping.done)
+        sweeping = thread.submit(wm.sweep, longer, store=tmp_path / "store", executor=executor)
+        wait_for_runs(tmp_path / "store", 1, sweeping.done)
         assert not sweeping.done()
         os.kill(pid, signal.SIGKILL)
         swept = sweeping.result(timeout=300)
     assert swept.failures == ()
-    assert table(swept) == peace
-    assert whole(tmp_path) == CELLS
+    assert table(swept) == table(wm.sweep(longer, store=tmp_path / "peace", workers=0))
+    assert whole(tmp_path / "store") == CELLS
 
 
 @pytest.mark.parametrize(("cluster", "seeds"), [("debug", 2), ("local", 1)])

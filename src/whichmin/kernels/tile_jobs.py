@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
@@ -96,10 +97,11 @@ def fill(
                     bar.update()
             return
         sent = TileMaker(private_copy(maker.model), maker.route)
-        jobs = [
-            executor.submit(_make, sent, tiles, _copied(part(i)), [_copied(part(j)) for j in columns])
-            for i, columns in _by_rows(missing, A_JOB)
-        ]
+        with _named_if_broken(tiles):
+            jobs = [
+                executor.submit(_make, sent, tiles, _copied(part(i)), [_copied(part(j)) for j in columns])
+                for i, columns in _by_rows(missing, A_JOB)
+            ]
         for made in _answers(jobs, tiles):
             bar.update(made)
 
@@ -118,7 +120,8 @@ def multiply(tiles: KernelTiles, v: NDArray[np.float64], executor: Executor | No
     if executor is None:
         return tiles.multiply(v, tiles.lower)
     lower = tiles.lower
-    jobs = [executor.submit(tiles.multiply, v, lower[i : i + A_PRODUCT]) for i in range(0, len(lower), A_PRODUCT)]
+    with _named_if_broken(tiles):
+        jobs = [executor.submit(tiles.multiply, v, lower[i : i + A_PRODUCT]) for i in range(0, len(lower), A_PRODUCT)]
     total = np.zeros_like(v)
     for some in _answers(jobs, tiles):
         total += some
@@ -142,12 +145,21 @@ def _answers(jobs: Sequence[Future[Any]], tiles: KernelTiles) -> Iterator[Any]:
     """What jobs return, in their order, so that sums round alike every time."""
     try:
         for job in jobs:
-            yield job.result()
+            with _named_if_broken(tiles):
+                made = job.result()
+            yield made
+    finally:
+        for job in jobs:
+            job.cancel()
+
+
+@contextlib.contextmanager
+def _named_if_broken(tiles: KernelTiles) -> Iterator[None]:
+    """Of an executor whose worker died, before or after it was given its jobs, say what is kept."""
+    try:
+        yield
     except BrokenExecutor as error:
         raise OutputError(
             f"a worker of the executor died: {error}. The tiles in {tiles.folder} are kept: call again with the same "
             "folder and another executor."
         ) from error
-    finally:
-        for job in jobs:
-            job.cancel()
