@@ -167,7 +167,7 @@ def test_a_change_that_comes_about_by_and_by_is_suppressed_from_each_time_on():
     after = torch.tensor([0.0, 0.25, 8.0]).double()
     residuals, shares = (before @ Q.T).numpy(), np.array([0.3, 0.7])
     c = torch.from_numpy(found.suppressed(change.numpy(), residuals, (Q @ after).numpy(), shares))
-    gone = torch.tensor([1.0, 1.0 - (0.3 * 0.25 + 0.7 * 0.5), 0.0]).double()
+    gone = torch.tensor([1.0, 1.0 - (0.3 * 0.25 + 0.7 * 0.5), 0.0], dtype=torch.float64)
     torch.testing.assert_close(K @ c, -Q @ (gone * (Q.T @ change)), rtol=0, atol=1e-12)
 
 
