@@ -51,12 +51,13 @@ def print_json(said: Mapping[str, Any], written: Mapping[str, Path] = MappingPro
 
 
 def written_to(
-    out: Path, write_report: Callable[[Path], object], frame: pd.DataFrame, suffix: str = ""
+    out: Path, name: str, write_report: Callable[[Path], object], frame: pd.DataFrame, suffix: str = ""
 ) -> dict[str, Path]:
-    """Write ``report.html`` and, beside it, its numbers as ``results.csv``.
+    """Write a report and, beside it, its numbers: ``explain.html`` and ``explain.csv``.
 
     Args:
         out: the folder.
+        name: of the command, whose files do not replace those of others.
         write_report: writes the report to a path.
         frame: the numbers; its index is left out.
         suffix: of both names, where a command writes several.
@@ -69,7 +70,7 @@ def written_to(
     """
     from whichmin.storage import write_text
 
-    written = {"report": (out / f"report{suffix}.html").resolve(), "csv": (out / f"results{suffix}.csv").resolve()}
+    written = {"report": (out / f"{name}{suffix}.html").resolve(), "csv": (out / f"{name}{suffix}.csv").resolve()}
     write_report(written["report"])
     write_text(written["csv"], frame.to_csv(index=False, lineterminator="\n"))
     return written

@@ -79,6 +79,9 @@ class Comparison(Result):
         seconds: what it took, kept answers not counted.
         failures: what could not be had.
         notes: what a reader should know.
+        settings: where training ends, and the tolerance of the predictions.
+        networks: the names of the networks that are compared; empty where all recipes train the same ones. Pairs of
+            different networks have the seed in common, not the initialization.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -93,6 +96,7 @@ class Comparison(Result):
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:

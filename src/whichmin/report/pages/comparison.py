@@ -10,6 +10,7 @@ from whichmin.report.comparison import (
     finding,
     pair_columns,
     recipe_columns,
+    shared_start,
     verdict,
 )
 from whichmin.report.figures import sections_of
@@ -49,6 +50,7 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
                 ],
             },
             "loss": comparison.task.loss.label,
+            "start": shared_start(comparison),
             "classes": comparison.accuracy is not None,
             "trained": comparison.trained is not None,
             "matrix": _matrix(comparison) if len(comparison.names) > FEW else None,
