@@ -6,11 +6,15 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.choices import Choice, choices_of, varied
 from whichmin.studies.experiment.config import LEAST_AT_TARGETS, Experiment, check_keys, read_config
+
+if TYPE_CHECKING:
+    from whichmin.cli.record import Record
+    from whichmin.task import Task
 
 #: Widths of the hidden layers where many networks are predicted.
 _NARROW = (512,)
@@ -35,6 +39,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "linear": {"data": "random", "n_train": 10, "hidden": _SWEPT, "seeds": 20},
     "sweep": {"train": False},
 }
+#: The table of a file that says what it was made with; it asks nothing.
+MADE = "made"
 _EXPERIMENT = tuple(field.name for field in dataclasses.fields(Experiment))
 #: The options of a command that are no experiment's, with their defaults.
 OWN: dict[str, dict[str, Any]] = {
@@ -53,15 +59,29 @@ class Asked:
         command: its name.
         experiment: data, network and training.
         own: the command's own options by name.
+        config: the file that was asked by; None for none.
     """
 
     command: str
     experiment: Experiment
     own: Mapping[str, Any] = field(default_factory=dict)
+    config: Path | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it and as ``--config`` takes it."""
         return self.experiment.to_dict() | dict(self.own)
+
+    def record(self, task: Task) -> Record:
+        """All that the answer depends on, for its page and for a file.
+
+        Args:
+            task: the data of the experiment.
+        """
+        from whichmin.cli.record import Record
+
+        optimizers = [named.text for named in self.experiment.optimizer]
+        values = self.to_dict() | {"optimizer": optimizers}
+        return Record.of(self.command, values, task, made_of(self.config), self.config)
 
     def single(self, about: str) -> Choice:
         """The one network and the one way to train it, for commands that do not compare.
@@ -103,6 +123,7 @@ def said_values(
         ConfigError: the file cannot be read, or has a key that the command does not take.
     """
     file = {} if config is None else {name.replace("-", "_"): value for name, value in read_config(config).items()}
+    file.pop(MADE, None)
     check_keys(file, list(dict.fromkeys([*known, *OWN.get(command, {})])), str(config))
     return file | {name: value for name, value in line.items() if value is not None}
 
@@ -123,7 +144,13 @@ def ask(command: str, line: Mapping[str, Any], config: Path | None, **fixed: Any
     own = {name: said.pop(name, default) for name, default in OWN.get(command, {}).items()}
     values = {name: value for name, value in DEFAULTS[command].items() if _fits(name, said)}
     source = "the command line" if config is None else str(config)
-    return Asked(command, Experiment.from_mapping(values | said | fixed, source), own)
+    return Asked(command, Experiment.from_mapping(values | said | fixed, source), own, config)
+
+
+def made_of(config: Path | None) -> Mapping[str, Any] | None:
+    """What a file says that it was made with; None where it does not say."""
+    found = None if config is None else read_config(config).get(MADE)
+    return found if isinstance(found, Mapping) else None
 
 
 def _fits(name: str, said: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from whichmin.cli.asked import Asked
 from whichmin.cli.comparison import comparison_json, print_comparison
 from whichmin.cli.options import Level, Output, Question, Train
-from whichmin.cli.tables import print_json, written_to
+from whichmin.cli.tables import print_json, print_notes, written_to
 
 if TYPE_CHECKING:
     from whichmin.studies.comparison import Comparison
@@ -36,11 +36,17 @@ def compare(
     asked = question.asked("compare", {"level": level}, train=train)
     with contextlib.redirect_stdout(sys.stderr):
         comparison = _compared(asked, output.out)
-        written = written_to(output.out, "compare", comparison.report, comparison.to_frame())
+        from whichmin.report.pages.comparison import comparison_page
+
+        record = asked.record(comparison.task)
+        page = comparison_page(comparison, asked=record.page(output.out))
+        written = written_to(output.out, "compare", page, comparison.to_frame()) | record.write(output.out)
     if output.json:
-        print_json(comparison_json(comparison) | {"config": asked.to_dict()}, written)
+        said = comparison_json(comparison) | {"config": asked.to_dict(), "differences": list(record.differences)}
+        print_json(said, written)
     else:
         print_comparison(comparison)
+        print_notes(record.differences)
         print(f"\nreport: {written['report']}")
     return int(bool(comparison.failures))
 

@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from whichmin.cli.tables import aligned
+from whichmin.cli.tables import aligned, print_notes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,8 +42,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows.append([f"{one} – {other}", *ways, *paired, *beyond, percent(effect.flips)])
     print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(" ".join(finding(comparison)), 100))
-    for text in [*failure_sentences(comparison), *comparison.notes]:
-        print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
+    print_notes([*failure_sentences(comparison), *comparison.notes])
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from whichmin.cli.asked import Asked
 from whichmin.cli.options import Budget, Output, Question, option_of
-from whichmin.cli.tables import aligned, print_json, written_to
+from whichmin.cli.tables import aligned, print_json, print_notes, written_to
 from whichmin.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -57,14 +57,19 @@ def leave_out(
     seed = _seed(asked.experiment)
     with contextlib.redirect_stdout(sys.stderr):
         found = _found(choice, seed, asked, workers, output.out)
-        written = written_to(output.out, "leave-out", found.report, found.to_frame())
+        from whichmin.report.pages.leave_out import leave_out_page
+
+        record = asked.record(found.task)
+        page = leave_out_page(found, asked=record.page(output.out))
+        written = written_to(output.out, "leave-out", page, found.to_frame()) | record.write(output.out)
     if output.json:
-        print_json(_as_json(found) | {"config": asked.to_dict()}, written)
+        print_json(_as_json(found) | {"config": asked.to_dict(), "differences": list(record.differences)}, written)
     else:
         from whichmin.cli.format import headline  # imports torch
 
         print(headline(asked.experiment), end="\n\n")
         _print(found)
+        print_notes(record.differences)
         print(f"\nreport: {written['report']}")
     return int(bool(found.failures))
 
@@ -136,8 +141,7 @@ def _print(found: LeftOut) -> None:
     rows += [[f"group {i}", *(text(i) for text in columns.values())] for i in strongest(found)]
     print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(" ".join(finding(found)), 100))
-    for text in [*map(str, found.failures), *found.notes]:
-        print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
+    print_notes([*map(str, found.failures), *found.notes])
 
 
 def _as_json(found: LeftOut) -> dict[str, Any]:

@@ -7,9 +7,10 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from whichmin.cli.asked import DEFAULTS, OWN, said_values
+from whichmin.cli.asked import DEFAULTS, OWN, made_of, said_values
 from whichmin.cli.options import Config, Networks, Output, listed, option_of, parsed
-from whichmin.cli.tables import aligned, print_json, written_to
+from whichmin.cli.record import Record
+from whichmin.cli.tables import aligned, print_json, print_notes, written_to
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.config import Experiment
 
@@ -58,11 +59,17 @@ def linear(
         seeds=values["seeds"],
         progress=True,
     )
-    written = written_to(output.out, "linear", answer.report, answer.to_frame())
+    from whichmin.report.pages.linear import linear_page
+    from whichmin.task import Task
+
+    record = Record.of("linear", values, Task(X, Y), made_of(config), config)
+    page = linear_page(answer, asked=record.page(output.out))
+    written = written_to(output.out, "linear", page, answer.to_frame()) | record.write(output.out)
     if output.json:
-        print_json(_as_json(answer) | {"config": values}, written)
+        print_json(_as_json(answer) | {"config": values, "differences": list(record.differences)}, written)
         return 0
     _print(answer)
+    print_notes(record.differences)
     print(f"\nreport: {written['report']}")
     return 0
 
@@ -137,8 +144,7 @@ def _print(answer: Any) -> None:
         print()
         print(*aligned(rows), sep="\n")
     print("\n" + " ".join(finding(answer)))
-    for note in answer.analysis.notes:
-        print(f"note: {note}")
+    print_notes(answer.analysis.notes)
 
 
 def _as_json(answer: Any) -> dict[str, Any]:

@@ -12,11 +12,12 @@ from cyclopts import Parameter
 
 from whichmin.cli.asked import Asked
 from whichmin.cli.options import Budget, Level, Output, Question, option_of
-from whichmin.cli.tables import aligned, finite, print_json, written_to
+from whichmin.cli.tables import aligned, finite, print_json, print_notes, written_to
 
 if TYPE_CHECKING:
     from whichmin.mitigation.mitigation import Mitigation
     from whichmin.studies.experiment.choices import Choice
+    from whichmin.task import Task
 
 
 def mitigate(
@@ -57,15 +58,23 @@ def mitigate(
     seeds = asked.experiment.initializations
     for seed in seeds:
         with contextlib.redirect_stdout(sys.stderr):
-            mitigation = _mitigated(choice, seed, asked)
+            from whichmin.report.pages.mitigation import mitigation_page
+            from whichmin.studies.experiment.build import build_task
+
+            task = build_task(asked.experiment)
+            mitigation = _mitigated(choice, task, seed, asked)
+            record = asked.record(task)
             suffix = "" if len(seeds) == 1 else f"-{seed}"
             mitigation.save(output.out / f"mitigation{suffix}")
-            files.append(written_to(output.out, "mitigate", mitigation.report, mitigation.to_frame(), suffix))
+            page = mitigation_page(mitigation, asked=record.page(output.out) | {"initialization": seed})
+            written = written_to(output.out, f"mitigate{suffix}", page, mitigation.to_frame())
+            files.append(written | record.write(output.out))
         found.append(mitigation)
         if mitigation.interrupted:
             raise KeyboardInterrupt(f"what was finished is in {files[-1]['report']}.")
         if not output.json:
             _print(mitigation, seed if len(seeds) > 1 else None)
+            print_notes(record.differences)
             print(f"\nreport: {files[-1]['report']}")
     if output.json:
         objects = [
@@ -83,13 +92,12 @@ def _names(said: str | list[str], *words: str) -> str | list[str]:
     return [name.strip() for name in said.split(",")]
 
 
-def _mitigated(choice: Choice, seed: int, asked: Asked) -> Mitigation:
+def _mitigated(choice: Choice, task: Task, seed: int, asked: Asked) -> Mitigation:
     from whichmin.mitigation.mitigate import mitigate
     from whichmin.recipe.recipe import Recipe
-    from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
+    from whichmin.studies.experiment.build import build_network, build_optimizer
 
     experiment = choice.experiment
-    task = build_task(experiment)
     recipe = Recipe(build_optimizer(choice.optimizer), experiment.batch_size, experiment.seed).at_initialization(seed)
     own = dict(asked.own)
     own |= {"methods": _names(own["methods"], "all"), "train": _names(own["train"], "best", "all", "none")}
@@ -113,8 +121,7 @@ def _print(mitigation: Mitigation, seed: int | None) -> None:
     for rows in brief_tables(mitigation):
         print(*aligned(rows), "", sep="\n")
     print(textwrap.fill(" ".join(finding(mitigation)), 100))
-    for text in [*failures(mitigation), *mitigation.notes]:
-        print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
+    print_notes([*failures(mitigation), *mitigation.notes])
 
 
 def _as_json(mitigation: Mitigation) -> dict[str, Any]:

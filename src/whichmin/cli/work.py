@@ -6,13 +6,14 @@ import contextlib
 import sys
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from whichmin.cli.asked import Asked
 from whichmin.cli.comparison import comparison_json, print_comparison
 from whichmin.cli.format import format_distances, format_table, headline, notes, to_json
 from whichmin.cli.options import Output
-from whichmin.cli.tables import print_json, written_to
+from whichmin.cli.record import Record
+from whichmin.cli.tables import print_json, print_notes, written_to
 from whichmin.studies.experiment.choices import choices_of
 from whichmin.studies.experiment.compared import compared
 from whichmin.studies.experiment.config import Experiment
@@ -21,8 +22,6 @@ from whichmin.studies.experiment.runner import iterate
 from whichmin.studies.experiment.summary import optimizers, table
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from whichmin.studies.comparison import Comparison
 
 
@@ -42,82 +41,68 @@ def answer(asked: Asked, output: Output) -> int:
     """
     experiment = asked.experiment
     entries = _entries(experiment, output.out)
-    frame = table(entries)
     with contextlib.redirect_stdout(sys.stderr):
         comparison = compared(entries, experiment)
-        written = _written(asked, entries, frame, comparison, output.out)
+        task = next(task for entry in entries if (task := entry.known_task) is not None)
+        record = asked.record(task)
+        written = _written(record, asked, entries, comparison, output.out)
     if output.json:
-        _print_json(asked, entries, frame, comparison, written)
+        _print_json(asked, entries, record, comparison, written)
     else:
-        _print(asked, entries, frame, comparison, written)
+        _print(asked, entries, record, comparison, written)
     return int(any(entry.failure is not None for entry in entries))
 
 
 def _written(
-    asked: Asked, entries: list[Entry], frame: pd.DataFrame, comparison: Comparison | None, out: Path
+    record: Record, asked: Asked, entries: list[Entry], comparison: Comparison | None, out: Path
 ) -> dict[str, Path]:
-    from whichmin.report import write_report
+    from whichmin.report.pages.comparison import comparison_page
+    from whichmin.report.pages.entries import entries_page
 
-    def write(report: Path) -> None:
-        write_report(report, entries, title=headline(asked.experiment), config=_asked(asked.experiment))
-
-    written = written_to(out, asked.command, write, frame.rename_axis("entry").reset_index())
+    said = record.page(out)
+    page = entries_page(entries, title=headline(asked.experiment), config=said)
+    frame = table(entries).rename_axis("entry").reset_index()
+    written = written_to(out, asked.command, page, frame) | record.write(out)
     if comparison is None:
         return written
-    beside = written_to(out, f"{asked.command}-comparison", comparison.report, comparison.to_frame())
+    beside = written_to(
+        out, f"{asked.command}-comparison", comparison_page(comparison, asked=said), comparison.to_frame()
+    )
     return written | {"comparison_report": beside["report"], "comparison_csv": beside["csv"]}
 
 
 def _print_json(
-    asked: Asked,
-    entries: list[Entry],
-    frame: pd.DataFrame,
-    comparison: Comparison | None,
-    written: dict[str, Path],
+    asked: Asked, entries: list[Entry], record: Record, comparison: Comparison | None, written: dict[str, Path]
 ) -> None:
     from whichmin.report.entry_view import entry_views
     from whichmin.report.optimizer_distances import optimizer_distances
 
-    numbers = to_json(frame, entries, optimizer_distances(entry_views(entries)))
+    numbers = to_json(table(entries), entries, optimizer_distances(entry_views(entries)))
     beside = {} if comparison is None else {"comparison": comparison_json(comparison)}
-    print_json({"config": asked.to_dict(), **numbers, **beside, "notes": notes(entries)}, written)
+    said = {"notes": notes(entries), "differences": list(record.differences)}
+    print_json({"config": asked.to_dict(), **numbers, **beside, **said}, written)
 
 
 def _print(
-    asked: Asked,
-    entries: list[Entry],
-    frame: pd.DataFrame,
-    comparison: Comparison | None,
-    written: dict[str, Path],
+    asked: Asked, entries: list[Entry], record: Record, comparison: Comparison | None, written: dict[str, Path]
 ) -> None:
     from whichmin.report.entry_view import entry_views, loss_label
     from whichmin.report.optimizer_distances import optimizer_distances
 
     views = entry_views(entries)
-    parts = [headline(asked.experiment)]
-    parts.append(format_table(frame.rename(index=_marked(entries)), optimizers(entries), loss_label(views)))
+    frame = table(entries).rename(index=_marked(entries))
+    parts = [headline(asked.experiment), format_table(frame, optimizers(entries), loss_label(views))]
     distances = optimizer_distances(views) if comparison is None else None
     print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
-    for note in notes(entries):
-        print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))
+    print_notes(notes(entries))
     if comparison is not None:
         print("\n" + textwrap.fill(f"A comparison of {len(comparison.names)}: {'; '.join(comparison.names)}.", 100))
         print()
         print_comparison(comparison)
+    print_notes(record.differences)
     print(f"\nreport: {written['report']}")
     if comparison is not None:
         print(f"comparison: {written['comparison_report']}")
-
-
-def _asked(experiment: Experiment) -> dict[str, Any]:
-    """The configuration with optimizers and learning rates as a reader wants them."""
-    named_optimizers = experiment.optimizer
-    said: dict[str, Any] = {}
-    for name, value in experiment.to_dict().items():
-        said[name] = [named.label for named in named_optimizers] if name == "optimizer" else value
-        if name == "optimizer":
-            said["lr"] = ["its own" if named.lr is None else named.lr for named in named_optimizers]
-    return said
 
 
 def _marked(entries: list[Entry]) -> dict[str, str]:

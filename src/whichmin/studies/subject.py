@@ -6,6 +6,7 @@ its answers are not kept.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -68,6 +69,11 @@ class Subject:
 def versions() -> dict[str, str]:
     """The versions that answers depend on."""
     return {"whichmin": __version__, "torch": torch.__version__}
+
+
+def fingerprint(task: Task) -> str:
+    """A hash of data and loss."""
+    return hashlib.sha256(json.dumps(described_data(task), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def described_data(task: Task) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from whichmin.errors import DataError
 from whichmin.studies.experiment.build import build_network, build_task
 from whichmin.studies.experiment.config import Experiment
-from whichmin.studies.subject import described_data, signature
+from whichmin.studies.subject import fingerprint, signature
 from whichmin.task import Task
 
 #: What the data depend on; of the network only whether it takes images.
@@ -64,11 +63,6 @@ class Fingerprints:
                 told["computes"] = signature(build_network(experiment, task, 0), task)
             self._code[key] = told
         return self._code[key]
-
-
-def fingerprint(task: Task) -> str:
-    """A hash of data and loss."""
-    return hashlib.sha256(json.dumps(described_data(task), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=KEPT)
