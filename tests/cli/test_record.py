@@ -18,7 +18,7 @@ PLACES = ("comparison_report", "comparison_csv")
 ASKED = {
     "explain": [*SMALL, "--seeds", "2,0", "--optimizer", "sgd:lr=0.1234567891,adam:betas=0.8/0.99,lr=0.01"],
     "predict": [*SMALL, "--seeds", "2", "--scale", "0.9,1", "--batch-size", "none,5", "--steps", "4", "--lr", "0.1"],
-    "compare": [*SMALL[2:], "--seeds", "2", "--optimizer", "sgd,sgd:momentum=0.5", "--level", "0.2", "--hidden", "8-8,16"],
+    "compare": [*SMALL[2:], "--seeds", "2", "--optimizer", "sgd,sgd:lr=0.5", "--level", "0.2", "--hidden", "64,40-40"],
     "mitigate": [*SMALL, "--methods", "centered,subtract", "--train", "none", "--validation", "0.3", "--level", "0.1"],
     "leave-out": [*SMALL, "--groups", "0,3;5", "--tol", "0.1", "--batch-size", "7", "--steps", "9", "--lr", "0.1"],
     "linear": ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--seeds", "5,6", "--hidden", "30,12,20"],
