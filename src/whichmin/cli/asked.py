@@ -6,15 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from whichmin.errors import ConfigError
 from whichmin.studies.experiment.choices import Choice, choices_of, varied
 from whichmin.studies.experiment.config import LEAST_AT_TARGETS, Experiment, check_keys, read_config
-
-if TYPE_CHECKING:
-    from whichmin.cli.record import Record
-    from whichmin.task import Task
 
 #: Widths of the hidden layers where many networks are predicted.
 _NARROW = (512,)
@@ -70,18 +66,6 @@ class Asked:
     def to_dict(self) -> dict[str, Any]:
         """All of it, as JSON has it and as ``--config`` takes it."""
         return self.experiment.to_dict() | dict(self.own)
-
-    def record(self, task: Task) -> Record:
-        """All that the answer depends on, for its page and for a file.
-
-        Args:
-            task: the data of the experiment.
-        """
-        from whichmin.cli.record import Record
-
-        optimizers = [named.text for named in self.experiment.optimizer]
-        values = self.to_dict() | {"optimizer": optimizers}
-        return Record.of(self.command, values, task, made_of(self.config), self.config)
 
     def single(self, about: str) -> Choice:
         """The one network and the one way to train it, for commands that do not compare.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from whichmin.cli.asked import Asked
 from whichmin.cli.comparison import comparison_json, print_comparison
 from whichmin.cli.options import Level, Output, Question, Train
+from whichmin.cli.record import Record
 from whichmin.cli.tables import print_json, print_notes, written_to
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def compare(
         comparison = _compared(asked, output.out)
         from whichmin.report.pages.comparison import comparison_page
 
-        record = asked.record(comparison.task)
+        record = Record.of_asked(asked, comparison.task)
         page = comparison_page(comparison, asked=record.page(output.out))
         written = written_to(output.out, "compare", page, comparison.to_frame()) | record.write(output.out)
     if output.json:

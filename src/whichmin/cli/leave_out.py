@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from whichmin.cli.asked import Asked
 from whichmin.cli.options import Budget, Output, Question, option_of
+from whichmin.cli.record import Record
 from whichmin.cli.tables import aligned, print_json, print_notes, written_to
 from whichmin.errors import ConfigError
 
@@ -59,7 +60,7 @@ def leave_out(
         found = _found(choice, seed, asked, workers, output.out)
         from whichmin.report.pages.leave_out import leave_out_page
 
-        record = asked.record(found.task)
+        record = Record.of_asked(asked, found.task)
         page = leave_out_page(found, asked=record.page(output.out))
         written = written_to(output.out, "leave-out", page, found.to_frame()) | record.write(output.out)
     if output.json:

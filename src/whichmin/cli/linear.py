@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from whichmin.cli.asked import DEFAULTS, OWN, made_of, said_values
+from whichmin.cli.asked import DEFAULTS, OWN, said_values
 from whichmin.cli.options import Config, Networks, Output, listed, option_of, parsed
 from whichmin.cli.record import Record
 from whichmin.cli.tables import aligned, print_json, print_notes, written_to
@@ -62,7 +62,7 @@ def linear(
     from whichmin.report.pages.linear import linear_page
     from whichmin.task import Task
 
-    record = Record.of("linear", values, Task(X, Y), made_of(config), config)
+    record = Record.of("linear", values, Task(X, Y), config)
     page = linear_page(answer, asked=record.page(output.out))
     written = written_to(output.out, "linear", page, answer.to_frame()) | record.write(output.out)
     if output.json:

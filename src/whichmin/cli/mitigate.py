@@ -12,6 +12,7 @@ from cyclopts import Parameter
 
 from whichmin.cli.asked import Asked
 from whichmin.cli.options import Budget, Level, Output, Question, option_of
+from whichmin.cli.record import Record
 from whichmin.cli.tables import aligned, finite, print_json, print_notes, written_to
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def mitigate(
 
             task = build_task(asked.experiment)
             mitigation = _mitigated(choice, task, seed, asked)
-            record = asked.record(task)
+            record = Record.of_asked(asked, task)
             suffix = "" if len(seeds) == 1 else f"-{seed}"
             mitigation.save(output.out / f"mitigation{suffix}")
             page = mitigation_page(mitigation, asked=record.page(output.out) | {"initialization": seed})

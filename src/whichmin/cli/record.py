@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whichmin.cli.asked import MADE
+from whichmin.cli.asked import MADE, Asked, made_of
 
 if TYPE_CHECKING:
     from whichmin.task import Task
@@ -31,28 +31,26 @@ class Record:
     differences: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls,
-        command: str,
-        values: Mapping[str, Any],
-        task: Task,
-        before: Mapping[str, Any] | None = None,
-        config: Path | None = None,
-    ) -> Record:
+    def of(cls, command: str, values: Mapping[str, Any], task: Task, config: Path | None = None) -> Record:
         """The record of a command that was just done.
 
         Args:
             command: its name.
             values: every option by key.
             task: all of its data.
-            before: what the file that was asked by says that it was made with; None of a file that does not say.
-            config: that file.
+            config: the file that was asked by; None for none.
         """
         from whichmin.storage import versions
         from whichmin.studies.subject import fingerprint
 
         made = {"command": command, "fingerprint": fingerprint(task), "versions": versions()}
-        return cls(command, values, made, tuple(_differences(before or {}, made, config)))
+        return cls(command, values, made, tuple(_differences(made_of(config) or {}, made, config)))
+
+    @classmethod
+    def of_asked(cls, asked: Asked, task: Task) -> Record:
+        """The same of what was asked, with optimizers as the command line writes them."""
+        optimizers = [named.text for named in asked.experiment.optimizer]
+        return cls.of(asked.command, asked.to_dict() | {"optimizer": optimizers}, task, asked.config)
 
     def page(self, out: Path) -> dict[str, Any]:
         """As a report shows it: names and values."""

@@ -44,7 +44,7 @@ def answer(asked: Asked, output: Output) -> int:
     with contextlib.redirect_stdout(sys.stderr):
         comparison = compared(entries, experiment)
         task = next(task for entry in entries if (task := entry.known_task) is not None)
-        record = asked.record(task)
+        record = Record.of_asked(asked, task)
         written = _written(record, asked, entries, comparison, output.out)
     if output.json:
         _print_json(asked, entries, record, comparison, written)
