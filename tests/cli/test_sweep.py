@@ -37,8 +37,11 @@ def test_status_table_and_file(sweep, tmp_path):
         "left": 0,
         "failures": [],
     }
+    _, out, _ = sweep()
+    assert "4 of 4 runs were finished before and read back." in out
     code, out, _ = sweep("--json", "--train")
     rows = json.loads(out)["rows"]
+    assert json.loads(out)["reused"] == 4
     assert [(row["width"], row["initialization"]) for row in rows] == [(8, 0), (8, 1), (16, 0), (16, 1)]
     assert all(row["train_loss_trained"] < 5e-2 for row in rows)
 

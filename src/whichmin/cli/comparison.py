@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 def print_comparison(comparison: Comparison) -> None:
     """Test errors, pairs, the finding and the notes."""
-    from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
+    from whichmin.report.comparison import (
+        by_size,
+        failure_sentences,
+        finding,
+        interval,
+        reused_sentence,
+        runs_of,
+        verdict,
+    )
     from whichmin.report.numbers import MISSING, number, percent
 
     kinds = ("predicted",) if comparison.trained is None else ("predicted", "trained")
@@ -42,6 +50,8 @@ def print_comparison(comparison: Comparison) -> None:
         rows.append([f"{one} – {other}", *ways, *paired, *beyond, percent(effect.flips)])
     print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(" ".join(finding(comparison)), 100))
+    reused = reused_sentence(comparison.reused, runs_of(comparison))
+    print(*([reused] if reused else []), sep="\n", end="\n" if reused else "")
     print_notes([*failure_sentences(comparison), *comparison.notes])
 
 
@@ -73,5 +83,6 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
             for (one, other), pair in comparison.pairs.items()
         ],
         "failures": [plain(failure) for failure in comparison.failures],
+        "reused": comparison.reused,
         "notes": list(comparison.notes),
     }

@@ -100,7 +100,8 @@ def sweep(
         ) from None
     if json:
         rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
-        print_json({"rows": rows, "failures": list(swept.failures), "notes": list(swept.notes)}, written)
+        said = {"rows": rows, "failures": list(swept.failures), "notes": list(swept.notes), "reused": swept.reused}
+        print_json(said, written)
     else:
         _print(swept, frame)
         print(f"\nruns: {store.resolve()}" + "".join(f"\n{name}: {path}" for name, path in written.items()))
@@ -184,6 +185,10 @@ def _print(swept: Sweep, frame: pd.DataFrame) -> None:
     if len(rows) > ROWS + 1:
         print(f"… {len(rows) - 1} rows in all: --csv FILE writes them")
     print("\n" + textwrap.fill(" ".join(swept._finding()), 100))
+    if swept.reused:
+        from whichmin.report.comparison import reused_sentence
+
+        print(reused_sentence(swept.reused, len(swept.distinct)))
     _print_reasons(swept.failures)
     for note in swept.notes[:REASONS]:
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))

@@ -80,12 +80,14 @@ def _print_json(
     numbers = to_json(table(entries), entries, optimizer_distances(entry_views(entries)))
     beside = {} if comparison is None else {"comparison": comparison_json(comparison)}
     said = {"notes": notes(entries), "differences": list(record.differences)}
+    said |= {"reused": sum(entry.reused for entry in entries)}
     print_json({"config": asked.to_dict(), **numbers, **beside, **said}, written)
 
 
 def _print(
     asked: Asked, entries: list[Entry], record: Record, comparison: Comparison | None, written: dict[str, Path]
 ) -> None:
+    from whichmin.report.comparison import reused_sentence
     from whichmin.report.entry_view import entry_views, loss_label
     from whichmin.report.optimizer_distances import optimizer_distances
 
@@ -94,6 +96,8 @@ def _print(
     parts = [headline(asked.experiment), format_table(frame, optimizers(entries), loss_label(views))]
     distances = optimizer_distances(views) if comparison is None else None
     print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
+    said = reused_sentence(sum(entry.reused for entry in entries), len(entries))
+    print(*([said] if said else []), sep="\n", end="\n" if said else "")
     print_notes(notes(entries))
     if comparison is not None:
         print("\n" + textwrap.fill(f"A comparison of {len(comparison.names)}: {'; '.join(comparison.names)}.", 100))

@@ -95,6 +95,16 @@ def failure_sentences(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def reused_sentence(reused: int, runs: int) -> str:
+    """How many runs were not done again; nothing of none."""
+    return f"{reused} of {runs} runs were finished before and read back." if reused else ""
+
+
+def runs_of(comparison: Comparison) -> int:
+    """How many runs there were, predicted and trained."""
+    return len(comparison.names) * comparison.seeds * (1 if comparison.trained is None else 2)
+
+
 def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:
     """The pairs of which anything is known, those that are furthest apart first."""
     effects = [

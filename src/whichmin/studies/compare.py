@@ -76,7 +76,8 @@ def compare(
         level: of each question's tests together, and 1 − level the coverage of the confidence intervals over seeds.
         progress: show a bar on standard error if it takes longer than two seconds.
         out: a folder in whose ``runs`` each finished recipe and seed is kept, and read from when it is there already.
-            It is read for the same data, network as drawn, settings, and optimizer and scheduler as built. Those that
+            It is read for the same data, settings, network as drawn (its code, and its outputs and gradient on the
+            data), and optimizer and scheduler as built (and what a few steps do); ``reused`` counts those. Those that
             are code of your own, such as an optimizer class or the function of a ``LambdaLR``, may have changed
             unseen: what they train is not kept, and ``notes`` say so.
 
@@ -147,6 +148,7 @@ class _Work:
         self.answers: dict[str, dict[tuple[str, int], Answer]] = {procedure.kind: {} for procedure in procedures}
         self.failures: list[Failure] = []
         self.raised: list[WhichminError] = []
+        self.reused = 0
         self.unknown: dict[Unknown, dict[str, None]] = {}
 
     def do(
@@ -157,6 +159,7 @@ class _Work:
                 model, recipe = begin(drawn, recipe)
                 question = self._question(name, procedure, recipe, subject)
                 answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
+                self.reused += answer is not None
                 if answer is None:
                     with few_threads(model, self.task):
                         answer = procedure.ask(model, self.task, recipe)
@@ -220,6 +223,7 @@ def _package(
         tuple(notices(level, len(seeds), len(names)) + _remarks(work) + _not_kept(work)),
         asked,
         networks,
+        work.reused,
     )
 
 

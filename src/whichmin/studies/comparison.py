@@ -82,6 +82,7 @@ class Comparison(Result):
         settings: where training ends, and the tolerance of the predictions.
         networks: the names of the networks that are compared; empty where all recipes train the same ones. Pairs of
             different networks have the seed in common, not the initialization.
+        reused: how many of the runs, predicted and trained, were read from a folder where they were finished before.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -97,6 +98,7 @@ class Comparison(Result):
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
     networks: tuple[str, ...] = ()
+    reused: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

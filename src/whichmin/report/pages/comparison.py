@@ -11,6 +11,8 @@ from whichmin.report.comparison import (
     finding,
     pair_columns,
     recipe_columns,
+    reused_sentence,
+    runs_of,
     shared_start,
     verdict,
 )
@@ -64,6 +66,7 @@ def comparison_page(comparison: Comparison, title: str | None = None, asked: Map
             "figures": sections_of("comparison", comparison),
             "level": f"{comparison.level:g}",
             "coverage": percent(1 - comparison.level),
+            "reused": reused_sentence(comparison.reused, runs_of(comparison)),
             "failures": failure_sentences(comparison),
             "notes": comparison.notes,
         },

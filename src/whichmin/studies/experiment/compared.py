@@ -54,6 +54,7 @@ def compared(entries: Sequence[Entry], experiment: Experiment) -> Comparison | N
         tuple(notices(LEVEL, len(seeds), len(choices))),
         {"until": experiment.until, "steps": experiment.steps, "tol": experiment.tol},
         networks,
+        sum(entry.reused for entry in entries) * (2 if experiment.train else 1),
     )
 
 

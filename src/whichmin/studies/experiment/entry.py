@@ -29,6 +29,7 @@ class Entry(Result):
         member: what tells it from those, such as ``"seed 0"``.
         notes: remarks about the entry itself.
         failure: why there is nothing else.
+        reused: whether it was finished before and read back.
     """
 
     kind: ClassVar[str] = "entry"
@@ -43,6 +44,7 @@ class Entry(Result):
     member: str | None = None
     notes: tuple[str, ...] = ()
     failure: WhichminError | None = field(default=None, metadata=NOT_SAVED)
+    reused: bool = field(default=False, metadata=NOT_SAVED)
 
     @property
     def prediction(self) -> Prediction | None:

@@ -129,6 +129,7 @@ class _Trial:
             relinearized=Prediction.load(place / "relinearized"),
             run=explanation.run,
             explanation=explanation,
+            reused=True,
         )
 
     def _answer(self) -> dict[str, Any]:
