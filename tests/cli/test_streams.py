@@ -51,11 +51,11 @@ def test_superscripts_go_on_where_an_encoding_has_some_of_them(monkeypatch):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
 def test_a_module_that_runs_in_any_encoding(encoding, tmp_path):
-    tokens = ("linear", "--n-train", "4", "--inputs", "6", "--outputs", "2", "--width", "20", "--widths", "none")
+    tokens = ("linear", "--n-train", "4", "--inputs", "6", "--outputs", "2", "--hidden", "20")
     done = run(*tokens, "--out", str(tmp_path), PYTHONIOENCODING=encoding)
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
-    assert f"report: {tmp_path / 'report.html'}" in done.stdout.decode(encoding)
+    assert f"report: {tmp_path / 'linear.html'}" in done.stdout.decode(encoding)
 
 
 def test_the_module_is_the_command_line():

@@ -22,8 +22,7 @@ from whichmin.networks import MLP
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_optimizer
 from whichmin.studies.experiment.optimizers import named_optimizers
-from whichmin.studies.subject import versions
-from whichmin.studies.sweeping.data import fingerprint
+from whichmin.studies.subject import fingerprint, versions
 from whichmin.studies.sweeping.run import Measured
 from whichmin.tangent.context import own_context
 from whichmin.task import Task

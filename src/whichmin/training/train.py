@@ -64,7 +64,9 @@ def train(
             ``lr="monotone"`` the largest at which the training loss falls at every step (several trainings more).
         until: stop before the step at which the training loss is below this; None trains to ``steps``. With
             mini-batches the loss is measured at the start of every epoch, and looked at there.
-        steps: stop after so many steps, from the beginning of training; 100,000 more unless told.
+        steps: stop after so many steps, from the beginning of training. Unless told it is 100,000 more, and training
+            that stalls above ``until`` stops before: where the training loss, measured at every step or epoch, has
+            found no new lowest value, by 0.01 %, in the last max(1000, half of all) steps.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -83,8 +85,8 @@ def train(
         progress: show a progress bar on standard error.
 
     Returns:
-        A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached, and what may have kept it from
-        there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
+        A :class:`Run`; ``converged``, ``stalled`` and ``reason`` say whether ``until`` was reached, and what may have
+        kept it from there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
 
     Cost: a forward and a backward pass per step; with mini-batches also a forward pass over all rows per epoch.
 
@@ -136,7 +138,7 @@ def train(
         scheduled = recipe.build_scheduler(built)
     loop = Loop(
         trained, data, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
-        epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
+        epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step, halts=steps is None,
     )  # fmt: skip
     try:
         reason = loop.run(progress)
@@ -170,6 +172,7 @@ def train(
         final=kept[-1].state if kept and kept[-1].step == loop.done else state_of(network),
         batch_size=rows,
         interrupted=loop.interrupted,
+        stalled=loop.has_stalled,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(built, network.named_parameters()),
