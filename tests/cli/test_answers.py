@@ -25,9 +25,9 @@ def test_explain_prints_a_table_and_writes_a_report(cli, tmp_path):
     assert lines[0].startswith("digits 0 against 1 · 20 training and 10 test points · mlp 64")
     assert all(any(term in line for line in lines) for term in TERMS)
     assert max(map(len, lines[:-1])) <= 100
-    assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'report.html'}"
-    assert "<html" in (tmp_path / "whichmin-out" / "report.html").read_text()[:2000].lower()
-    table = pd.read_csv(tmp_path / "whichmin-out" / "results.csv")
+    assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'explain.html'}"
+    assert "<html" in (tmp_path / "whichmin-out" / "explain.html").read_text()[:2000].lower()
+    table = pd.read_csv(tmp_path / "whichmin-out" / "explain.csv")
     assert table["entry"].iloc[0] == "seed 0"
     assert table["test_loss_trained"].notna().all()
 
@@ -53,7 +53,7 @@ def test_explain_of_cross_entropy(cli, tmp_path):
     assert "test error (cross-entropy)" in lines
     start = lines.index("accuracy")
     assert [line.split()[0] for line in lines[start + 1 : start + 4]] == ["trained", "predicted,", "predicted,"]
-    page = (tmp_path / "whichmin-out" / "report.html").read_text()
+    page = (tmp_path / "whichmin-out" / "explain.html").read_text()
     assert "Training brought the cross-entropy to" in page
     assert "training loss (cross-entropy)" in page
     assert "test error (cross-entropy) of the sum so far" in page

@@ -25,10 +25,10 @@ def test_a_table_and_a_report(cli, tmp_path):
     assert [line.split()[0] for line in lines[1:3]] == ["sgd", "adagrad"]
     assert any(line.startswith("sgd – adagrad ") for line in lines)
     assert "2 seeds cannot tell at level 0.05" in " ".join(out.split())
-    report = tmp_path / "whichmin-out" / "report.html"
+    report = tmp_path / "whichmin-out" / "compare.html"
     assert lines[-1] == f"report: {report}"
     assert "sgd – adagrad" in report.read_text(encoding="utf-8")
-    assert (report.parent / "results.csv").read_text().startswith("one,other,rms_distance_predicted,")
+    assert (report.parent / "compare.csv").read_text().startswith("one,other,rms_distance_predicted,")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -44,7 +44,7 @@ def test_one_object_with_batches_and_training(cli, tmp_path):
     assert len(said["pairs"]) == 6
     assert 0 < said["pairs"][0]["trained"]["paired"]["error"] < 1e-3
     assert said["pairs"][0]["predicted"]["paired"]["distance"]["mean"] > 0
-    assert said["report"] == str(tmp_path / "there" / "report.html")
+    assert said["report"] == str(tmp_path / "there" / "compare.html")
     assert len(list((tmp_path / "there" / "runs").iterdir())) == 16
 
 
@@ -58,7 +58,7 @@ def test_of_cross_entropy(cli, tmp_path):
         for name in ("sgd", "adagrad"):
             assert 0 < said["test_error"][kind][name]["mean"] < math.log(2), "better than to know nothing"
             assert 0.5 < said["accuracy"][kind][name]["mean"] <= 1
-    text = (tmp_path / "whichmin-out" / "report.html").read_text(encoding="utf-8")
+    text = (tmp_path / "whichmin-out" / "compare.html").read_text(encoding="utf-8")
     assert "test error, trained" in text
     assert "The test error is the cross-entropy on the test set" in text
 
@@ -161,11 +161,11 @@ def test_options_reach_the_question(cli, answered, tmp_path):
         "tol": 0.03,
         "level": 0.2,
     }
-    assert all(recipe.seed == 7 for _, recipe in first[2])
-    assert [name for name, _ in first[2]] == ["sgd", "sgd momentum=0.9", "adam", "adagrad", "rmsprop"]
+    assert all(recipe.seed == 7 for recipe in first[2].values())
+    assert list(first[2]) == ["sgd", "sgd momentum=0.9", "adam", "adagrad", "rmsprop"]
     assert second[3] == 9
     assert (from_file["train"], from_file["until"]) == (False, 0.5)
-    assert [(name, recipe.batch_size) for name, recipe in second[2]] == [
+    assert [(name, recipe.batch_size) for name, recipe in second[2].items()] == [
         ("sgd, batch 4", 4),
         ("sgd, full batch", None),
         ("adam, batch 4", 4),

@@ -19,7 +19,7 @@ def test_a_table_and_a_report(cli, tmp_path):
     assert lines[2].split()[:4] == ["without", "rows", "test", "error"]
     assert len([line for line in lines if line.startswith("group ")]) == 12
     assert "Of 12 training rows, each left out alone," in " ".join(out.split())
-    report = tmp_path / "whichmin-out" / "report.html"
+    report = tmp_path / "whichmin-out" / "leave-out.html"
     assert lines[-1] == f"report: {report}"
     assert "What would be without these rows?" in report.read_text(encoding="utf-8")
 
@@ -34,7 +34,7 @@ def test_one_object(cli, tmp_path):
     assert said["config"]["batches"] == "redrawn"
     assert said["groups"][0]["error"] >= 0
     assert said["test_error"] > 0
-    assert said["report"] == str(tmp_path / "there" / "report.html")
+    assert said["report"] == str(tmp_path / "there" / "leave-out.html")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -56,8 +56,9 @@ def test_finished_groups_are_kept(cli, tmp_path, monkeypatch):
         (["--groups", "some"], "--groups is 'some'"),
         (["--groups", "0,0"], "group 0 has row 0 twice"),
         (["--groups", "12,13"], "group 0 has row 12"),
-        (["--seeds", "2"], "got 2 seeds and 1 optimizers"),
-        (["--optimizer", "sgd,adam"], "got 1 seeds and 2 optimizers"),
+        (["--seeds", "2"], "got 2 seeds; rows are left out of one initialization: leave --seeds out, or name one"),
+        (["--optimizer", "sgd,adam"], "got 2 values of --optimizer; rows are left out for one network and one way"),
+        (["--scale", "1,2", "--lr", "1,2"], "compare them with whichmin compare --scale … --lr …."),
         (["--workers", "0"], "--workers is 0"),
         (["--budget", "0"], "budget is 0"),
     ],

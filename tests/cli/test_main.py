@@ -48,7 +48,10 @@ def test_every_field_of_an_experiment_has_an_option():
     [
         (["explode"], 'Unknown command "explode"'),
         (["explain", "--hiden", "3"], "Unknown option: --hiden. Did you mean --hidden?"),
-        (["explain", "--seeds", "many"], 'unable to convert "many" into int'),
+        (["explain", "--seeds", "many"], "--seeds is 'many'; expected how many, such as 5, or their numbers"),
+        (["explain", "--scale", "wide"], "--scale is 'wide'; expected a positive number, or several"),
+        (["explain", "--scale", "1,1"], "scale has 1.0 twice; expected different values"),
+        (["explain", "--hidden", "600,600"], "hidden has 600 twice; expected different values. Two layers of 600 are"),
         (["explain", "--hidden", "wide"], "--hidden is 'wide'; expected widths"),
         (["explain", "--lr", "fast"], "--lr is 'fast'; expected 'best', 'half', 'monotone' or a positive number"),
         (["explain", "--classes", "0"], "classes is (0,); expected two different classes"),
@@ -72,8 +75,9 @@ def test_bad_input_is_one_line_and_two(cli, tokens, said):
 
 def test_the_command_line_wins_over_the_file(tmp_path):
     (tmp_path / "c.toml").write_text("n-train = 7\nseeds = 2\nhidden = [9]\n")
-    experiment = Question(config=tmp_path / "c.toml", seeds=5, classes="3,8", lr="0.5").experiment(train=False)
-    assert experiment == Experiment(n_train=7, seeds=5, hidden=(9,), classes=(3, 8), lr=0.5, train=False)
+    question = Question(config=tmp_path / "c.toml", seeds="5", classes="3,8", lr="0.5")
+    expected = Experiment(n_train=7, seeds=5, hidden=(9,), classes=(3, 8), lr=0.5, train=False)
+    assert question.asked("explain", train=False).experiment == expected
 
 
 def test_an_unknown_key_of_the_file(cli, tmp_path):

@@ -20,7 +20,7 @@ def test_tables_a_report_and_a_result(cli, tmp_path):
     lines = out.splitlines()
     assert lines[0].split()[:3] == ["MSE", "validation", "validation,"]
     assert [line.split("  ")[0] for line in lines[1:5]] == ["interpolator", "as it is", "centered", "subtract"]
-    assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'report.html'}"
+    assert lines[-1] == f"report: {tmp_path / 'whichmin-out' / 'mitigate.html'}"
     saved = wm.Mitigation.load(tmp_path / "whichmin-out" / "mitigation")
     assert " ".join(finding(saved)) in " ".join(out.split())
     assert saved.validation.n_test == 6
@@ -52,7 +52,7 @@ def test_one_object_of_several_initializations(cli, tmp_path):
     assert first[3]["validation_trained"] is None
     assert first[1]["validation_predicted"] != second[1]["validation_predicted"]
     assert said["config"]["validation"] == 0.5
-    assert (tmp_path / "there" / "report-1.html").is_file()
+    assert (tmp_path / "there" / "mitigate-1.html").is_file()
     assert (tmp_path / "there" / "mitigation-1" / "config.json").is_file()
 
 
@@ -101,7 +101,7 @@ def test_an_interruption_leaves_what_is_finished(cli, monkeypatch, tmp_path):
     monkeypatch.setattr("whichmin.mitigation.mitigate.mitigate", lambda *args, **options: part)
     code, _, err = cli("mitigate", "--n-train", "30")
     assert code == 130
-    report = tmp_path / "whichmin-out" / "report.html"
+    report = tmp_path / "whichmin-out" / "mitigate.html"
     assert f"interrupted: what was finished is in {report}." in err
     assert report.is_file()
     assert wm.Mitigation.load(tmp_path / "whichmin-out" / "mitigation").interrupted
@@ -111,7 +111,7 @@ def test_an_interruption_leaves_what_is_finished(cli, monkeypatch, tmp_path):
     ("options", "message"),
     [
         (["--methods", "centred"], "Did you mean 'centered'?"),
-        (["--optimizer", "sgd:lr=1,adam"], "--optimizer names 2 of them; remedies are tried with one"),
+        (["--optimizer", "sgd:lr=1,adam"], "got 2 values of --optimizer; remedies are tried for one network and"),
         (["--validation", "1.5"], "expected a share between 0 and 1"),
         (["--train", "some"], "expected 'best', 'all', 'none', or some of the methods"),
         (["--budget", "0"], "expected a positive number of seconds"),

@@ -74,8 +74,10 @@ def test_the_table_of_several(cli):
     assert lines[0].endswith("· sgd, adam")
     assert lines[2].split() == ["sgd", "adam"]
     assert any(line.startswith("adam, seed 1  ") for line in lines)
-    assert sum("distance between optimizers" in line for line in lines) == 2
-    assert max(map(len, lines[:-1])) <= 100
+    assert lines.count("A comparison of 2: sgd; adam.") == 1
+    start = lines.index("A comparison of 2: sgd; adam.")
+    assert max(map(len, lines[:start])) <= 100
+    assert any(line.startswith("sgd – adam ") for line in lines[start:])
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -122,7 +124,7 @@ def test_a_seed_that_fails_does_not_end_the_others(cli, monkeypatch, tmp_path):
     assert "seed 1 (failed)" in out.splitlines()[2]
     assert "note: seed 1 failed: the loss is not finite at step 3" in out
     assert len(list((tmp_path / "whichmin-out" / "runs").iterdir())) == 2
-    assert "What failed" in (tmp_path / "whichmin-out" / "report.html").read_text()
+    assert "What failed" in (tmp_path / "whichmin-out" / "explain.html").read_text()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -157,7 +159,7 @@ def test_nothing_but_failures_is_an_error(cli):
     [
         (["--optimizer", "adma"], "did you mean 'adam'"),
         (["--optimizer", "sgd:momentm=0.9"], "did you mean 'momentum'"),
-        (["--optimizer", "sgd,adam", "--lr", "0.1,0.2,0.3"], "3 of them for 2 optimizers (sgd, adam)"),
+        (["--optimizer", "sgd,adam", "--lr", "0.1,0.2,0.3"], "3 of them for 2 optimizers (sgd, adam); expected"),
         (["--optimizer", "adam", "--lr", "best"], "lr is 'best' for adam"),
         (["--batch-size", "0"], "batch_size is 0; expected a whole number of rows, 1 or more"),
     ],
@@ -166,3 +168,48 @@ def test_bad_input(cli, tokens, said):
     code, out, err = cli("explain", *tokens)
     assert (code, out) == (2, "")
     assert said in err
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_several_of_everything_are_compared_as_compare_compares(cli, tmp_path):
+    several = ["--hidden", "16,24-24", "--scale", "0.9,1", "--batch-size", "none,8", "--lr", "0.1,0.2", "--steps", "4"]
+    code, out, err = cli("predict", *several, "--seeds", "3,1", *SMALL[2:], "--json")
+    assert code == 0, err
+    said = json.loads(out)
+    assert len(said["seeds"]) == 2 * 2 * 2 * 2 * 2
+    assert said["seeds"][0]["label"] == "sgd lr=0.1, full batch, hidden 16, scale 0.9, seed 3"
+    assert said["seeds"][-1]["label"] == "sgd lr=0.2, batch 8, hidden 24-24, scale 1, seed 1"
+    assert len(said["comparison"]["pairs"]) == 16 * 15 // 2
+    folder = tmp_path / "whichmin-out"
+    assert said["comparison_report"] == str(folder / "predict-comparison.html")
+    page = (folder / "predict-comparison.html").read_text()
+    assert "minimizers from the same seed" in page
+    assert Experiment.from_mapping(said["config"]).to_dict() == said["config"]
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("train", [False, True])
+def test_explain_compares_what_compare_does(cli, train):
+    asked = [*SMALL, "--tol", "0.02", "--seeds", "2", "--batch-size", "none,10", "--optimizer", "sgd:lr=0.5"]
+    asked += ["--train"] if train else ["--no-train"]
+    answers = {}
+    for command in ("explain", "compare"):
+        code, out, err = cli(command, *asked, "--json")
+        assert code == 0, err
+        answers[command] = json.loads(out)
+    beside, alone = answers["explain"]["comparison"], answers["compare"]
+    kind = "trained" if train else "predicted"
+    for ours, theirs in zip(beside["pairs"], alone["pairs"], strict=True):
+        assert (ours["one"], ours["other"]) == (theirs["one"], theirs["other"])
+        assert ours[kind]["paired"]["distance"]["mean"] == pytest.approx(
+            theirs[kind]["paired"]["distance"]["mean"], rel=1e-3
+        )
+    assert beside["test_error"][kind].keys() == alone["test_error"][kind].keys()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_one_seed_is_not_compared(cli, tmp_path):
+    code, out, err = cli("predict", *SMALL, "--seeds", "1", "--optimizer", "sgd,adam:lr=0.01", "--steps", "9")
+    assert code == 0, err
+    assert "distance between optimizers" in out
+    assert not (tmp_path / "whichmin-out" / "predict-comparison.html").exists()

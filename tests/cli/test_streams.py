@@ -49,14 +49,14 @@ def test_superscripts_go_on_where_an_encoding_has_some_of_them(monkeypatch):
     assert stream.buffer.getvalue().decode("latin-1") == "10^-³5 10^5 ?"
 
 
-LINEAR = ("linear", "--n-train", "4", "--inputs", "6", "--outputs", "2", "--width", "20", "--widths", "none")
+LINEAR = ("linear", "--n-train", "4", "--inputs", "6", "--outputs", "2", "--hidden", "20")
 
 
 def test_a_module_that_runs_in_an_encoding_of_few_characters(tmp_path):
     done = run(*LINEAR, "--out", str(tmp_path), PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert b"Traceback" not in done.stderr
-    assert f"report: {tmp_path / 'report.html'}" in done.stdout.decode("ascii")
+    assert f"report: {tmp_path / 'linear.html'}" in done.stdout.decode("ascii")
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -69,7 +69,7 @@ def test_a_command_writes_in_any_encoding(encoding, tmp_path, monkeypatch):
     out.flush()
     err.flush()
     said = out.buffer.getvalue().decode(encoding)
-    assert f"report: {tmp_path / 'report.html'}" in said
+    assert f"report: {tmp_path / 'linear.html'}" in said
     assert "Theta" in said
     assert b"Traceback" not in err.buffer.getvalue()
 

@@ -37,10 +37,27 @@ def test_status_table_and_file(sweep, tmp_path):
         "left": 0,
         "failures": [],
     }
+    _, out, _ = sweep()
+    assert "4 of 4 runs were finished before and read back." in out
     code, out, _ = sweep("--json", "--train")
     rows = json.loads(out)["rows"]
+    assert json.loads(out)["reused"] == 4
     assert [(row["width"], row["initialization"]) for row in rows] == [(8, 0), (8, 1), (16, 0), (16, 1)]
     assert all(row["train_loss_trained"] < 5e-2 for row in rows)
+
+
+def test_options_are_axes(sweep, cli):
+    code, out, err = sweep("--hidden", "6,8-8", "--scale", "1", "--status")
+    assert (code, "got width and hidden" in err) == (2, True)
+    _, out, _ = sweep("--scale", "0.5,1", "--seeds", "3", "--lr", "0.1,0.2", "--status")
+    assert out.split()[-1] == str(2 * 2 * 3 * 2)
+    axes = ("--hidden", "6,8-8", "--batch-size", "none,4", "--seeds", "0,3", "--n-train", "12", "--n-test", "8")
+    code, out, err = cli("sweep", *axes, "--until", "5e-2", "--workers", "0", "--lr", "0.5", "--json")
+    assert code == 0, err
+    rows = [(row["hidden"], row["batch_size"], row["initialization"]) for row in json.loads(out)["rows"]]
+    assert rows == [(layers, size, seed) for layers in ("6", "8-8") for size in (None, 4) for seed in (0, 3)]
+    code, _, err = cli("sweep")
+    assert (code, "name a file of the grid, or its axes by options" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -71,5 +71,5 @@ def test_the_command_line_and_the_report(registered, tmp_path, monkeypatch, caps
     said = json.loads(capsys.readouterr().out)
     assert said["config"]["optimizer"] == [{"name": "lazy-momentum", "lr": "best", "kappa": 0.3}]
     assert said["seeds"][0]["steps_trained"] > 0
-    page = (tmp_path / "whichmin-out" / "report.html").read_text()
+    page = (tmp_path / "whichmin-out" / "explain.html").read_text()
     assert "lazy-momentum" in page or "LazyMomentum" in page

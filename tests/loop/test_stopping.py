@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
 from oracles.linear_rules import problem, sgd
-from whichmin.loop.stopping import stalled
+from whichmin.loop.stopping import Halt, stalled
 
 
 def reason(model, task, factory, steps=1500, **settings):
@@ -90,3 +90,116 @@ def test_what_swings_by_more_than_a_percent_does_not_settle(swing, cause):
     task = wm.Task(torch.ones(2, 1), torch.ones(2))
     losses = [1.0 + swing * (k % 2) for k in range(1500)]
     assert cause in stalled(losses, range(1500), [0.1], [0.1], optimizer, task)
+
+
+def halts_at(losses, every=1, first=0, rates=(0.1,), least=0.0):
+    """The step at which training of these losses is stopped; None where it goes on."""
+    halt = Halt(first, least)
+    for k, loss in enumerate(losses):
+        rate = rates[min(k, len(rates) - 1)]
+        if halt.has_come(first + k * every, loss, [rate]):
+            return first + k * every
+    return None
+
+
+def test_when_training_is_stopped():
+    assert halts_at([1.0] * 3000) == 1000
+    assert halts_at([1.0] * 3000, first=500) == 1500
+    assert halts_at([1.0] * 300, every=100) == 1000
+    falling = [0.999**k for k in range(4000)]
+    assert halts_at(falling + [falling[-1]] * 9000) == 2 * 3999, "half of all steps"
+    assert halts_at([-1.0 - 1e-3 * (k < 5) * k for k in range(3000)]) == 1004, "losses below 0"
+    assert halts_at([2.0 + 0.996**k for k in range(7000)], least=2.0) is None, "what falls is what is above the lowest"
+    assert halts_at([2.0 + 0.996**k for k in range(7000)]) < 6000
+
+
+def test_what_still_falls_goes_on():
+    assert halts_at([1 - 1.1e-7 * k for k in range(50_000)]) is None, "by 0.011 % in 1000 steps"
+    plateau = [0.5 * (1 - 1.2e-7 * k) for k in range(8000)]
+    assert halts_at([1.0] * 10 + plateau + [0.1] * 900) is None
+    generator = torch.Generator().manual_seed(0)
+    noise = 1 + 0.5 * torch.rand(4000, generator=generator, dtype=torch.float64)
+    falls = torch.exp(-torch.arange(4000, dtype=torch.float64) * 10 / 2000)
+    assert halts_at((noise * falls).tolist(), every=10) is None, "noise of half of the loss"
+
+
+def test_a_rate_that_rises_starts_anew():
+    rises = [0.1] * 900 + [0.2]
+    assert halts_at([1.0] * 3000, rates=rises) == 1900
+    assert halts_at([1.0] * 3000, rates=rises[::-1]) == 1000, "one that falls does not"
+
+
+def dead():
+    """A network whose hidden units are off at all inputs, and stay so."""
+    task = wm.Task(torch.rand(8, 3, dtype=torch.float64), torch.linspace(-1, 1, 8, dtype=torch.float64))
+    model = nn.Sequential(nn.Linear(3, 64, dtype=torch.float64), nn.ReLU(), nn.Linear(64, 1, dtype=torch.float64))
+    with torch.no_grad():
+        model[0].weight.copy_(-model[0].weight.abs())
+        model[0].bias.fill_(-1.0)
+    return model, task
+
+
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_a_dead_network_stops_early(batch_size):
+    model, task = dead()
+    run = wm.train(model, task, sgd(0.1), batch_size=batch_size)
+    assert run.stalled
+    assert not run.converged
+    assert run.steps < 4000
+    assert float(run.losses[-1]) == pytest.approx(float(task.y.var(unbiased=False)), rel=0.1)
+    assert run.reason.startswith(f"stopped after {run.steps} steps with a training MSE of ")
+    assert "above until = 1e-05, because training stalls: it has not fallen by more than 0.01% below the" in run.reason
+    assert run.reason.endswith("With steps= it goes on regardless.")
+    assert wm.train(model, task, sgd(0.1), batch_size=batch_size, steps=5000).steps == 5000
+
+
+def test_a_floor_of_the_loss_above_the_aim():
+    g = torch.Generator().manual_seed(0)
+    task = wm.Task(torch.randn(20, 4, generator=g), torch.randn(20, generator=g))
+    run = wm.train(nn.Linear(4, 1), task, sgd(0.1))
+    assert run.stalled
+    assert run.steps < 2500
+    assert "has 5 trainable parameters for 20 targets and may not be able to fit them" in run.reason
+
+
+def test_a_slow_run_that_gets_there_is_not_stopped():
+    model, task = problem("over")
+    run = wm.train(model, task, sgd(1e-2), until=1e-2)
+    assert run.converged
+    assert not run.stalled
+    assert run.steps > 3000
+
+
+def test_a_plateau_that_ends():
+    """A saddle: the product of two small numbers is to be 1, and for thousands of steps it hardly grows."""
+
+    class Product(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = (nn.Parameter(torch.full((1, 1), 2e-3, dtype=torch.float64)) for _ in range(2))
+
+        def forward(self, x):
+            return x * self.a * self.b
+
+    task = wm.Task(torch.ones(1, 1, dtype=torch.float64), torch.ones(1, 1, dtype=torch.float64))
+    run = wm.train(Product(), task, sgd(1.5e-3), until=1e-6)
+    assert run.converged
+    halfway = int((run.losses > 0.9).sum())
+    assert halfway > 1500, "the plateau"
+
+
+def test_noise_of_mini_batches_does_not_stop_training_that_gets_there():
+    model, task = problem("over")
+    run = wm.train(model, task, sgd(0.02), batch_size=1, until=1e-6)
+    assert run.converged
+    assert run.steps > 1000
+
+
+def test_a_prediction_by_training_stops_as_training_does():
+    model, task = dead()
+    predicted = wm.predict(model, task, partial(torch.optim.Adam, lr=1e-2), batch_size=3, until=1e-5)
+    run = wm.train(model, task, partial(torch.optim.Adam, lr=1e-2), batch_size=3, until=1e-5)
+    assert run.stalled
+    assert predicted.method == "trained"
+    assert predicted.steps == run.steps
+    assert any(note.startswith("training stalls at a training MSE of") for note in predicted.notes)

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
 
 import whichmin as wm
 from whichmin.optimizers import Preconditioned
-from whichmin.recipe.describe import Unknown, _version
+from whichmin.recipe.describe import Unknown, _version, describe_steps
 
 SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9)
 
@@ -226,3 +226,33 @@ def test_describing_changes_nothing():
         p.grad = torch.ones_like(p)
     wm.Recipe(SGD, scheduler=partial(StepLR, step_size=3)).describe(mine)
     assert all(torch.equal(p, before[name]) for name, p in mine.items())
+
+
+class Noisy(torch.optim.SGD):
+    """Steps with noise."""
+
+    def step(self, closure=None):
+        for p in self.param_groups[0]["params"]:
+            p.grad = p.grad + torch.randn_like(p)
+        return super().step(closure)
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.AdamW, torch.optim.Muon, Noisy])
+def test_what_an_optimizer_does_is_the_same_each_time(optimizer):
+    parameters, state = [torch.ones(3, 2), torch.zeros(2, 2)], torch.get_rng_state()
+    found = {describe_steps(partial(optimizer, lr=lr), parameters) for lr in (0.1, 0.1, 0.2)}
+    assert len(found) == 2
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(parameters[0], torch.ones(3, 2))
+
+
+def test_one_step_that_differs_shows():
+    class Late(torch.optim.SGD):
+        count = 0
+
+        def step(self, closure=None):
+            self.count += 1
+            return super().step(closure) if self.count < 3 else None
+
+    found = [describe_steps(partial(kind, lr=0.1), [torch.ones(3)]) for kind in (torch.optim.SGD, Late)]
+    assert found[0] != found[1]

@@ -193,3 +193,27 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write to"):
         wm.compare(network, problem(), {"a": SGD, "b": ADAGRAD}, 2, out=tmp_path / "file")
+
+
+def test_networks_by_name():
+    networks = {"narrow": network, "wide": lambda seed: network(seed, width=96)}
+    found = wm.compare(networks, problem(), {"slow": SLOW, "fast": SGD}, [5, 2], steps=3, until=None)
+    assert found.names == ("slow, narrow", "fast, narrow", "slow, wide", "fast, wide")
+    assert (found.networks, found.seeds) == (("narrow", "wide"), 2)
+    alone = wm.predict(networks["wide"](2), problem(), SLOW, steps=3, tol=1e-2)
+    torch.testing.assert_close(found.predicted["slow, wide"][1], alone.test, rtol=0, atol=0)
+    assert " ".join(found._finding()).startswith("From the same seed")
+
+
+def test_one_recipe_of_several_networks():
+    networks = {"narrow": network, "wide": lambda seed: network(seed, width=96)}
+    found = wm.compare(networks, problem(), {"slow": SLOW}, 2, steps=3, until=None)
+    assert found.names == ("narrow", "wide")
+    with pytest.raises(InputError, match=r"got 0 recipes; .* one at least"):
+        wm.compare(networks, problem(), {}, 2)
+
+
+@pytest.mark.parametrize("seeds", [[3], [1, 1], [-1, 2], "ab"])
+def test_lists_that_are_no_seeds(seeds):
+    with pytest.raises(InputError, match="expected a whole number of initializations, 2 or more, or a list"):
+        wm.compare(network, problem(), {"slow": SLOW, "fast": SGD}, seeds)

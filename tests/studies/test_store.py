@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import sys
 from functools import partial
 
 import pytest
@@ -307,3 +309,80 @@ def test_a_comparison_is_read_back_for_the_same_arguments(tmp_path, asked, chang
     for values in ("predicted", "trained", "errors", "steps"):
         same = [torch.equal(getattr(first, values)[name], getattr(again, values)[name]) for name in choices]
         assert all(same) or asked
+
+
+EDITED = """
+import torch
+from whichmin.networks import MLP
+
+class Edited(MLP):
+    def forward(self, x):
+        return super().forward(x){edit}
+
+def make(seed):
+    return Edited((6, 16, 1), seed=seed, dtype=torch.float64)
+"""
+
+
+def test_a_forward_that_was_edited_in_its_file_is_not_answered_from_an_old_run(tmp_path, monkeypatch, asked):
+    monkeypatch.syspath_prepend(tmp_path)
+    choices = {"one": SLOW, "other": partial(torch.optim.SGD, lr=0.02)}
+    outputs = []
+    for edit in ("", " * 1.0", " + (x.abs().amax(1, keepdim=True) > 1e6)", ""):
+        (tmp_path / "edited_network.py").write_text(EDITED.format(edit=edit) + "\n" * len(outputs))
+        module = importlib.import_module("edited_network")
+        module = importlib.reload(module)
+        found = wm.compare(module.make, problem(), choices, 2, until=None, steps=5, out=tmp_path / "out")
+        outputs.append(found)
+    monkeypatch.delitem(sys.modules, "edited_network")
+    assert len(asked) == 3 * 4, "the last is the first again"
+    assert [found.reused for found in outputs] == [0, 0, 0, 4]
+
+
+def test_a_forward_that_was_edited_in_a_subclass_is_not_answered_from_an_old_run(tmp_path, asked):
+    def made(forward):
+        kind = type("Edited", (wm.networks.MLP,), {"forward": forward, "__module__": __name__})
+        return lambda seed: kind((6, 16, 1), seed=seed, dtype=torch.float64)
+
+    def before(self, x):
+        return wm.networks.MLP.forward(self, x)
+
+    def after(self, x):  # the same on all of these data, and at the probed parameters
+        return wm.networks.MLP.forward(self, x) * (1.0 if float(x.abs().max()) < 1e6 else 2.0)
+
+    choices = {"one": SLOW, "other": partial(torch.optim.SGD, lr=0.02)}
+    reused = [
+        wm.compare(made(forward), problem(), choices, 2, until=None, steps=5, out=tmp_path).reused
+        for forward in (before, after, before)
+    ]
+    assert reused == [0, 0, 4]
+    assert len(asked) == 8
+
+
+def test_outputs_on_all_of_the_data_count():
+    class Last(wm.networks.MLP):
+        factor = 1.0
+
+        def forward(self, x):
+            return super().forward(x) * torch.where(x[:, :1] == row, self.factor, 1.0)
+
+    task = changed("X")  # its last row is like no other
+    assert task.n > subject.PROBED_ROWS
+    row, model = task.X[-1, 0], Last((6, 8, 1), seed=0, dtype=torch.float64)
+    before = signature(model, task)
+    model.factor = 1.001
+    assert signature(model, task) != before
+
+
+def test_what_an_optimizer_does_counts(monkeypatch):
+    before = question().key
+    step = torch.optim.SGD.step
+
+    def other(self, closure=None):
+        step(self, closure)
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.data.mul_(1 - 1e-12)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", other)
+    assert question().key != before

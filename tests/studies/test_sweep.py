@@ -219,6 +219,7 @@ def test_a_network_of_ones_own_is_known_by_its_code(tmp_path, monkeypatch):
         wm.sweep(grid | {"model": f"sweep_{name}:make"}, store="store", workers=0)
     assert len(list((tmp_path / "store" / "runs").iterdir())) == 2
     assert sweep_status(grid | {"model": "sweep_one:make"}, store="store").done == 1
+    assert wm.sweep(grid | {"model": "sweep_one:make"}, store="store", workers=0).reused == 1
     with (tmp_path / "sweep_one.py").open("a") as file:
         file.write("# changed\n")
     assert sweep_status(grid | {"model": "sweep_one:make"}, store="store").done == 0

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from cyclopts import Parameter
-
-from whichmin.cli.options import Output, Question
+from whichmin.cli.options import Output, Question, Train
 
 
 def explain(
     *,
     question: Question = Question(),  # noqa: B008
-    train: Annotated[
-        bool | None,
-        Parameter(
-            help="Train for real; without, the prediction along the path takes its place. [default: yes]",
-            negative="--no-train",
-            show_default=False,
-        ),
-    ] = None,
+    train: Train = None,
     output: Output = Output(),  # noqa: B008
 ) -> int:
     """Train for real, and take the test outputs apart into named terms.
@@ -27,11 +16,12 @@ def explain(
     For each of several initializations: where gradient descent goes as one linearization predicts it and as the path
     of linearizations predicts it, where it really goes, and which part of the network's test outputs is the data's, the
     initialization's, the unfinished training's and the network's own nonlinearity. Without options: digits 0 against 1,
-    100 training points, one hidden layer of 2048, three seeds.
+    100 training points, one hidden layer of 2048, three seeds. Several optimizers, learning rates, batch sizes, scales
+    or networks are explained each, and compared as by whichmin compare.
 
     Finished seeds are kept: the same command again goes on where it was interrupted.
     """
-    experiment = question.experiment(train=train)
+    asked = question.asked("explain", train=train)
     from whichmin.cli.work import answer
 
-    return answer(experiment, output)
+    return answer(asked, output)

@@ -73,13 +73,17 @@ def headline(experiment: Experiment) -> str:
     if experiment.model is not None:
         parts.append(experiment.model)
     else:
-        parts.append(f"{experiment.network} {'-'.join(map(str, experiment.layers))}, {experiment.activation}")
+        layers = " and ".join("-".join(map(str, widths)) for widths in experiment.networks)
+        parts.append(f"{experiment.network} {layers}, {experiment.activation}")
+    if len(experiment.scales) > 1:
+        parts.append(f"scales {', '.join(f'{scale:g}' for scale in experiment.scales)}")
     names = labels(experiment.optimizer)
     parts.append("gradient descent" if names == ["sgd"] else ", ".join(names))
     if experiment.loss != "mse":
         parts.append(experiment.loss)
-    if experiment.batch_size is not None:
-        parts.append(f"batches of {experiment.batch_size}")
+    sizes = experiment.batch_sizes
+    if sizes != (None,):
+        parts.append(f"batches of {', '.join('all' if size is None else str(size) for size in sizes)}")
     return " · ".join(parts)
 
 

@@ -2,92 +2,127 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
-
-from whichmin.cli.tables import aligned, print_json, written_to
+from whichmin.cli.asked import DEFAULTS, OWN, said_values
+from whichmin.cli.options import Config, Networks, Output, listed, option_of, parsed
+from whichmin.cli.record import Record
+from whichmin.cli.tables import aligned, print_json, print_notes, written_to
 from whichmin.errors import ConfigError
+from whichmin.studies.experiment.config import Experiment
+
+_NUMBERS = "numbers separated by commas, such as 0.3,0.5"
+_EXPERIMENT = {field.name: field.default for field in dataclasses.fields(Experiment)}
 
 
 def linear(
     *,
-    data: Annotated[str | None, Parameter(help="digits, mnist or a path; random data without.")] = None,
-    target: Annotated[str | None, Parameter(help="Of a table, .csv or .parquet: the column of targets.")] = None,
-    test: Annotated[float, Parameter(help="Of a table: the share of its rows that are left out.")] = 0.3,
-    standardize: Annotated[bool, Parameter(help="Of a table: numbers get mean 0 and standard deviation 1.")] = True,
-    n_train: Annotated[int, Parameter(help="Training points.")] = 10,
-    data_seed: Annotated[int, Parameter(help="Seed of the draw of them.")] = 0,
-    inputs: Annotated[int, Parameter(help="Input dimension of random data.")] = 25,
-    outputs: Annotated[int, Parameter(help="Outputs of random data.")] = 3,
-    width: Annotated[int, Parameter(help="Hidden units of the network looked at in detail.")] = 200,
-    exponent: Annotated[float, Parameter(help="a of its initialization N(0, h^-2a).")] = 0.5,
-    network_seed: Annotated[int, Parameter(help="Seed of that network.")] = 0,
-    widths: Annotated[str, Parameter(help="Widths of the sweep, or none.")] = "100,200,400,800,1600,3200,6400",
-    exponents: Annotated[str, Parameter(help="Exponents a of the sweep.")] = "0.3,0.35,0.4,0.5",
-    seeds: Annotated[int, Parameter(help="Networks per width and exponent.")] = 20,
-    out: Annotated[Path, Parameter(help="Folder of report.html and results.csv.")] = Path("whichmin-out"),
-    json: Annotated[bool, Parameter(help="One JSON object instead of the table.", negative="")] = False,
+    networks: Networks = Networks(),  # noqa: B008
+    config: Config = None,
+    inputs: Annotated[int | None, option_of("inputs", "Input dimension of random data.")] = None,
+    outputs: Annotated[int | None, option_of("outputs", "Outputs of random data.")] = None,
+    exponent: Annotated[
+        float | None, option_of("exponent", "a of the initialization N(0, h^-2a) of the network looked at in detail.")
+    ] = None,
+    exponents: Annotated[
+        str | None, option_of("exponents", "Exponents a of the sweep over widths, separated by commas.")
+    ] = None,
+    network_seed: Annotated[int | None, option_of("network_seed", "Seed of the network looked at in detail.")] = None,
+    output: Output = Output(),  # noqa: B008
 ) -> int:
     """Where a linear network with one hidden layer ends, guaranteed and measured.
 
     Gradient flow on f(x) = V Uᵀ x: the guaranteed rate of convergence beside the measured one, the bound on the
     distance to the minimum-norm solution beside the distance, trajectories on and off the invariant set, and a sweep
-    over widths with fitted powers. Without options: random data, 10 points of 25 inputs and 3 outputs.
+    over widths with fitted powers. The first width of --hidden is looked at in detail; where there are several, they
+    are swept. Without options: random data, 10 points of 25 inputs and 3 outputs, width 200, and a sweep from 100 to
+    6400.
     """
-    heights, powers = _numbers(widths, int, "--widths"), _numbers(exponents, float, "--exponents")
+    own = {"inputs": inputs, "outputs": outputs, "exponent": exponent, "network_seed": network_seed}
+    own |= {"exponents": None if exponents is None else listed("exponents", exponents, float, _NUMBERS)}
+    values = _values(parsed(networks) | own, config)
+    widths = _widths(values["hidden"])
     from whichmin.linear.study import study
 
-    table = {"target": target, "test": test, "standardize": standardize}
-    X, Y = _problem(data, n_train, inputs, outputs, data_seed, table)
+    X, Y = _problem(values)
     answer = study(
         X,
         Y,
-        width=width,
-        exponent=exponent,
-        network_seed=network_seed,
-        widths=heights,
-        exponents=powers,
-        seeds=seeds,
+        width=widths[0],
+        exponent=values["exponent"],
+        network_seed=values["network_seed"],
+        widths=widths if len(widths) > 1 else (),
+        exponents=values["exponents"],
+        seeds=values["seeds"],
         progress=True,
     )
-    written = written_to(out, answer.report, answer.to_frame())
-    if json:
-        print_json(_as_json(answer), written)
+    from whichmin.report.pages.linear import linear_page
+    from whichmin.task import Task
+
+    record = Record.of("linear", values, Task(X, Y), config)
+    page = linear_page(answer, asked=record.page(output.out))
+    written = written_to(output.out, "linear", page, answer.to_frame()) | record.write(output.out)
+    if output.json:
+        print_json(_as_json(answer) | {"config": values, "differences": list(record.differences)}, written)
         return 0
     _print(answer)
+    print_notes(record.differences)
     print(f"\nreport: {written['report']}")
     return 0
 
 
-def _problem(
-    data: str | None, n_train: int, inputs: int, outputs: int, seed: int, table: dict[str, Any]
-) -> tuple[Any, Any]:
+def _values(line: dict[str, Any], config: Path | None) -> dict[str, Any]:
+    """The command line over the file over the defaults."""
+    known = {field.name: _EXPERIMENT[field.name] for field in dataclasses.fields(Networks)}
+    said = said_values("linear", line, config, tuple(known))
+    return known | OWN["linear"] | DEFAULTS["linear"] | said
+
+
+def _widths(hidden: Any) -> list[int]:
+    """The width of each network.
+
+    Raises:
+        ConfigError: a network of several hidden layers, or what is no width.
+    """
+    networks = hidden if all(isinstance(layers, list | tuple) for layers in hidden) else [hidden]
+    widths = [width for layers in networks for width in layers]
+    if any(len(layers) != 1 for layers in networks) or any(type(w) is not int or w < 1 for w in widths):
+        raise ConfigError(
+            f"hidden is {hidden!r}; expected widths of one hidden layer each, such as --hidden 100,400,1600, in a file "
+            "hidden = [[100], [400], [1600]]."
+        )
+    return widths
+
+
+def _problem(values: dict[str, Any]) -> tuple[Any, Any]:
+    """Inputs and targets."""
     import torch
 
-    if data is None:
+    counts = values["n_train"], values["inputs"], values["outputs"]
+    if values["data"] == "random":
         from whichmin.linear.sweep import example
 
-        if min(n_train, inputs, outputs) < 1:
-            raise ConfigError(
-                f"got {n_train} points, {inputs} inputs, {outputs} outputs; expected one of each at least."
-            )
-        return example(n_train, inputs, outputs, seed=seed)
+        if min(counts) < 1:
+            raise ConfigError("got {} points, {} inputs, {} outputs; expected one of each at least.".format(*counts))
+        return example(*counts, seed=values["data_seed"])
     from whichmin.data.load import load
 
-    task = load(data, n_train=n_train, n_test=0, seed=seed, flat=True, dtype=torch.float64, **table)
+    classes = None if values["classes"] in (None, "all") else values["classes"]
+    table = {name: values[name] for name in ("target", "test", "standardize")}
+    task = load(
+        values["data"],
+        classes=classes,
+        n_train=values["n_train"],
+        n_test=0,
+        seed=values["data_seed"],
+        flat=True,
+        dtype=torch.float64,
+        **table,
+    )
     return task.X, task.y
-
-
-def _numbers(text: str, kind: type, name: str) -> list[Any]:
-    if text.strip().lower() in ("", "none"):
-        return []
-    try:
-        return [kind(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"{name} is {text!r}; expected numbers separated by commas, such as 100,400,1600.") from None
 
 
 def _print(answer: Any) -> None:
@@ -109,8 +144,7 @@ def _print(answer: Any) -> None:
         print()
         print(*aligned(rows), sep="\n")
     print("\n" + " ".join(finding(answer)))
-    for note in answer.analysis.notes:
-        print(f"note: {note}")
+    print_notes(answer.analysis.notes)
 
 
 def _as_json(answer: Any) -> dict[str, Any]:
@@ -121,7 +155,6 @@ def _as_json(answer: Any) -> dict[str, Any]:
     quantities = ("solution_distances", "invariant_distances", "levels")
     fits = {} if answer.sweep is None else {q: answer.sweep.fits(q) for q in quantities}
     return {
-        "config": dict(answer.settings),
         "table": table,
         "fits": {q: [dict(vars(fit)) for fit in fitted] for q, fitted in fits.items()},
         "notes": list(answer.analysis.notes),

@@ -10,28 +10,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from whichmin.cli.options import Mitigating, Output
-from whichmin.cli.tables import aligned, finite, print_json, written_to
+from whichmin.cli.asked import Asked
+from whichmin.cli.options import Budget, Level, Output, Question, option_of
+from whichmin.cli.record import Record
+from whichmin.cli.tables import aligned, finite, print_json, print_notes, written_to
 
 if TYPE_CHECKING:
     from whichmin.mitigation.mitigation import Mitigation
-    from whichmin.studies.experiment.config import Experiment
+    from whichmin.studies.experiment.choices import Choice
+    from whichmin.task import Task
 
 
 def mitigate(
     *,
-    question: Mitigating = Mitigating(),  # noqa: B008
+    question: Question = Question(),  # noqa: B008
     methods: Annotated[
-        str, Parameter(help="Remedies separated by commas, such as scale_search,centered; or all.")
-    ] = "all",
-    train: Annotated[
-        str, Parameter(help="What is trained: best, all (every scale of the search too), none, or remedies by name.")
-    ] = "best",
-    validation: Annotated[float, Parameter(help="The share of the training points that chooses the remedy.")] = 0.2,
-    level: Annotated[float, Parameter(help="Of the test whether a remedy is better.")] = 0.05,
-    budget: Annotated[
-        float | None, Parameter(help="Seconds for each initialization. [default: no end]", show_default=False)
+        str | None, option_of("methods", "Remedies separated by commas, such as scale_search,centered; or all.")
     ] = None,
+    train: Annotated[
+        str | None,
+        Parameter(
+            help="What is trained: best, all (every scale of the search too), none, or remedies by name. "
+            "[default: best]",
+            show_default=False,
+        ),
+    ] = None,
+    validation: Annotated[
+        float | None, option_of("validation", "The share of the training points that chooses the remedy.")
+    ] = None,
+    level: Level = None,
+    budget: Budget = None,
     output: Output = Output(),  # noqa: B008
 ) -> int:
     """Which remedy brings a better minimizer, before it is trained.
@@ -43,45 +51,57 @@ def mitigate(
 
     Each initialization has a report and a folder with its result; Ctrl-C keeps what is finished.
     """
-    experiment = question.mitigation()
-    tried = methods if methods == "all" else _names(methods)
-    trained = train if train in ("best", "all", "none") else _names(train)
-    asked = {"methods": tried, "train": trained, "validation": validation, "level": level, "budget": budget}
+    line = {"methods": methods, "train": train, "validation": validation, "level": level, "budget": budget}
+    asked = question.asked("mitigate", line)
+    choice = asked.single("remedies are tried")
     found: list[Mitigation] = []
     files: list[dict[str, Path]] = []
-    for seed in range(experiment.seeds):
+    seeds = asked.experiment.initializations
+    for seed in seeds:
         with contextlib.redirect_stdout(sys.stderr):
-            mitigation = _mitigated(experiment, seed, asked)
-            suffix = "" if experiment.seeds == 1 else f"-{seed}"
+            from whichmin.report.pages.mitigation import mitigation_page
+            from whichmin.studies.experiment.build import build_task
+
+            task = build_task(asked.experiment)
+            mitigation = _mitigated(choice, task, seed, asked)
+            record = Record.of_asked(asked, task)
+            suffix = "" if len(seeds) == 1 else f"-{seed}"
             mitigation.save(output.out / f"mitigation{suffix}")
-            files.append(written_to(output.out, mitigation.report, mitigation.to_frame(), suffix))
+            page = mitigation_page(mitigation, asked=record.page(output.out) | {"initialization": seed})
+            written = written_to(output.out, f"mitigate{suffix}", page, mitigation.to_frame())
+            files.append(written | record.write(output.out))
         found.append(mitigation)
         if mitigation.interrupted:
             raise KeyboardInterrupt(f"what was finished is in {files[-1]['report']}.")
         if not output.json:
-            _print(mitigation, seed if experiment.seeds > 1 else None)
+            _print(mitigation, seed if len(seeds) > 1 else None)
+            print_notes(record.differences)
             print(f"\nreport: {files[-1]['report']}")
     if output.json:
-        seeds = [
+        objects = [
             _as_json(mitigation) | {name: str(path) for name, path in written.items()}
             for mitigation, written in zip(found, files, strict=True)
         ]
-        print_json({"seeds": seeds, "config": experiment.to_dict() | asked})
+        print_json({"seeds": objects, "config": asked.to_dict()})
     return int(any(remedy.failure for mitigation in found for remedy in mitigation.remedies))
 
 
-def _names(text: str) -> list[str]:
-    return [name.strip() for name in text.split(",")]
+def _names(said: str | list[str], *words: str) -> str | list[str]:
+    """Remedies by name, or one of the words that stand for some."""
+    if not isinstance(said, str) or said in words:
+        return said
+    return [name.strip() for name in said.split(",")]
 
 
-def _mitigated(experiment: Experiment, seed: int, asked: dict[str, Any]) -> Mitigation:
+def _mitigated(choice: Choice, task: Task, seed: int, asked: Asked) -> Mitigation:
     from whichmin.mitigation.mitigate import mitigate
     from whichmin.recipe.recipe import Recipe
-    from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
+    from whichmin.studies.experiment.build import build_network, build_optimizer
 
-    task = build_task(experiment)
-    factory = build_optimizer(experiment.optimizer[0])
-    recipe = Recipe(factory, experiment.batch_size, experiment.seed).at_initialization(seed)
+    experiment = choice.experiment
+    recipe = Recipe(build_optimizer(choice.optimizer), experiment.batch_size, experiment.seed).at_initialization(seed)
+    own = dict(asked.own)
+    own |= {"methods": _names(own["methods"], "all"), "train": _names(own["train"], "best", "all", "none")}
     return mitigate(
         build_network(experiment, task, seed),
         task,
@@ -90,7 +110,7 @@ def _mitigated(experiment: Experiment, seed: int, asked: dict[str, Any]) -> Miti
         steps=experiment.steps,
         tol=experiment.tol,
         progress=True,
-        **asked,
+        **own,
     )
 
 
@@ -102,8 +122,7 @@ def _print(mitigation: Mitigation, seed: int | None) -> None:
     for rows in brief_tables(mitigation):
         print(*aligned(rows), "", sep="\n")
     print(textwrap.fill(" ".join(finding(mitigation)), 100))
-    for text in [*failures(mitigation), *mitigation.notes]:
-        print(textwrap.fill(f"note: {text}", 100, subsequent_indent="      "))
+    print_notes([*failures(mitigation), *mitigation.notes])
 
 
 def _as_json(mitigation: Mitigation) -> dict[str, Any]:

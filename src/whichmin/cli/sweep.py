@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from whichmin.cli.options import Asking, Train, parsed
 from whichmin.cli.tables import aligned, print_json
 from whichmin.errors import ConfigError
 
@@ -34,16 +35,14 @@ _SHOWN = (
 
 def sweep(
     config: Annotated[
-        Path, Parameter(help="A .toml or .json file of the other commands' options; a list is an axis, seeds = 4 four.")
-    ],
-    /,
+        Path | None,
+        Parameter(help="A .toml or .json file of the other commands' options; a list is an axis, seeds = 4 four."),
+    ] = None,
     *,
+    axes: Asking = Asking(),  # noqa: B008
     store: Annotated[Path, Parameter(help="Folder of finished runs.")] = Path("whichmin-out"),
     csv: Annotated[Path | None, Parameter(help="File for the table.", show_default=False)] = None,
-    train: Annotated[
-        bool | None,
-        Parameter(help="Train for real as well. [default: as the file says, or no]", show_default=False),
-    ] = None,
+    train: Train = None,
     status: Annotated[
         bool, Parameter(help="Say what is done, running, failed and left, and do nothing.", negative="")
     ] = False,
@@ -74,23 +73,25 @@ def sweep(
 ) -> int:
     """Every combination of data, networks, optimizers and remedies, predicted or trained, each once.
 
-    The keys are those of the other commands' --config, with width, depth, mitigation and validation beside them. The
-    same command again goes on where it was interrupted; several at once, also on several machines, share the work.
+    The keys of the file are those of the other commands' --config, with width, depth, mitigation and validation beside
+    them; options are axes too, over those of the file: --optimizer sgd,adam --scale 0.5,1 is a grid of four. The same
+    command again goes on where it was interrupted; several at once, also on several machines, share the work.
     Results are in the store, never in a scheduler.
     """
     from whichmin.studies.sweep import check_size, read_grids
 
-    check_size(read_grids(config, train), yes)
+    grid = _grid(config, parsed(axes))
+    check_size(read_grids(grid, train), yes)
     if status:
         from whichmin.studies.sweep_status import sweep_status
 
-        return _print_status(sweep_status(config, store=store, train=train, yes=yes), json)
+        return _print_status(sweep_status(grid, store=store, train=train, yes=yes), json)
     from whichmin.studies.sweep import sweep
 
     options = {"train": train, "retry": retry, "workers": workers, "threads": threads, "yes": yes}
     try:
         with contextlib.redirect_stdout(sys.stderr), _executor(dask, slurm, slurm_set, workers, store) as executor:
-            swept = sweep(config, store=store, executor=executor, progress=True, **options)
+            swept = sweep(grid, store=store, executor=executor, progress=True, **options)
             frame = swept.to_frame()
             written = {} if csv is None else {"csv": _written(csv, frame)}
     except KeyboardInterrupt:
@@ -99,11 +100,28 @@ def sweep(
         ) from None
     if json:
         rows = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
-        print_json({"rows": rows, "failures": list(swept.failures), "notes": list(swept.notes)}, written)
+        said = {"rows": rows, "failures": list(swept.failures), "notes": list(swept.notes), "reused": swept.reused}
+        print_json(said, written)
     else:
         _print(swept, frame)
         print(f"\nruns: {store.resolve()}" + "".join(f"\n{name}: {path}" for name, path in written.items()))
     return int(bool(swept.failures))
+
+
+def _grid(config: Path | None, axes: dict[str, Any]) -> Path | dict[str, Any]:
+    """The file, or its keys with those of the command line over them.
+
+    Raises:
+        ConfigError: there is neither.
+    """
+    from whichmin.studies.experiment.config import read_config
+
+    if config is not None and not axes:
+        return config
+    if not axes:
+        raise ConfigError("name a file of the grid, or its axes by options, such as --optimizer sgd,adam --seeds 4.")
+    file = {} if config is None else read_config(config)
+    return {name.replace("-", "_"): value for name, value in file.items()} | axes
 
 
 @contextlib.contextmanager
@@ -167,6 +185,10 @@ def _print(swept: Sweep, frame: pd.DataFrame) -> None:
     if len(rows) > ROWS + 1:
         print(f"… {len(rows) - 1} rows in all: --csv FILE writes them")
     print("\n" + textwrap.fill(" ".join(swept._finding()), 100))
+    if swept.reused:
+        from whichmin.report.comparison import reused_sentence
+
+        print(reused_sentence(swept.reused, len(swept.distinct)))
     _print_reasons(swept.failures)
     for note in swept.notes[:REASONS]:
         print(textwrap.fill(f"note: {note}", 100, subsequent_indent="      "))

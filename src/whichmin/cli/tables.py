@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from whichmin._version import __version__
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Characters that a line of a note may have.
+NOTE_WIDTH = 100
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -39,6 +43,12 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def print_notes(notes: Iterable[str]) -> None:
+    """What a reader should know, a paragraph each."""
+    for note in notes:
+        print(textwrap.fill(f"note: {note}", NOTE_WIDTH, subsequent_indent="      "))
+
+
 def print_json(said: Mapping[str, Any], written: Mapping[str, Path] = MappingProxyType({})) -> None:
     """One JSON object on standard output.
 
@@ -50,16 +60,14 @@ def print_json(said: Mapping[str, Any], written: Mapping[str, Path] = MappingPro
     print(json.dumps(finite(versioned), allow_nan=False))
 
 
-def written_to(
-    out: Path, write_report: Callable[[Path], object], frame: pd.DataFrame, suffix: str = ""
-) -> dict[str, Path]:
-    """Write ``report.html`` and, beside it, its numbers as ``results.csv``.
+def written_to(out: Path, name: str, page: str, frame: pd.DataFrame) -> dict[str, Path]:
+    """Write a report and, beside it, its numbers: ``explain.html`` and ``explain.csv``.
 
     Args:
         out: the folder.
-        write_report: writes the report to a path.
+        name: of the files, that of the command; the files of others are not replaced.
+        page: the report.
         frame: the numbers; its index is left out.
-        suffix: of both names, where a command writes several.
 
     Returns:
         The files, by what they are.
@@ -69,7 +77,7 @@ def written_to(
     """
     from whichmin.storage import write_text
 
-    written = {"report": (out / f"report{suffix}.html").resolve(), "csv": (out / f"results{suffix}.csv").resolve()}
-    write_report(written["report"])
+    written = {"report": (out / f"{name}.html").resolve(), "csv": (out / f"{name}.csv").resolve()}
+    write_text(written["report"], page)
     write_text(written["csv"], frame.to_csv(index=False, lineterminator="\n"))
     return written

@@ -29,7 +29,8 @@ from whichmin.task import Task
 #: How many examples are drawn to train on, and to test on, unless told.
 COUNT = 100
 
-_NAMES = ("digits", *CATALOGUE)
+#: Data sets that have a name.
+NAMES = ("digits", *CATALOGUE)
 
 #: The endings of files that people have and that are not read, each with what pandas reads it by.
 _OTHERS: dict[str, str | None] = {
@@ -170,9 +171,9 @@ def _folder_of(name: str) -> Path:
 def _unknown(name: str) -> str:
     if os.sep in name or Path(name).suffix or name.startswith(("~", ".")):
         return f"there is no file or folder {name}."
-    close = difflib.get_close_matches(name.lower(), _NAMES, n=1)
+    close = difflib.get_close_matches(name.lower(), NAMES, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
-    return f"there is no data set {name!r}, nor a file or folder of that name; known are {', '.join(_NAMES)}.{hint}"
+    return f"there is no data set {name!r}, nor a file or folder of that name; known are {', '.join(NAMES)}.{hint}"
 
 
 def _inputs(part: Examples, pool: Pool, flat: bool, dtype: torch.dtype) -> Tensor:

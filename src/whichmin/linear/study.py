@@ -69,7 +69,7 @@ def study(
     network_seed: int = 0,
     widths: Sequence[int] = WIDTHS,
     exponents: Sequence[float] = EXPONENTS,
-    seeds: int = 20,
+    seeds: int | Sequence[int] = 20,
     progress: bool = False,
 ) -> LinearStudy:
     """Analyze, integrate and sweep one problem.
@@ -82,7 +82,7 @@ def study(
         network_seed: of that initialization.
         widths: of the sweep; empty for none.
         exponents: of the sweep.
-        seeds: of the sweep, how many.
+        seeds: of the sweep, how many, or their numbers.
         progress: whether to show progress bars on stderr.
 
     Raises:

@@ -1,17 +1,56 @@
-"""Why a run ended above its aim."""
+"""When a run that comes no nearer to its aim stops, and why one ended above it."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
 from whichmin.task import Task
 
-#: The share by which the training error has to fall to count as falling.
-FALL = 1e-3
-#: Over how many steps it may stay before the run is said to stall: this many, and this share of all.
+#: Over how many steps the training error may stay before a run is said to stall: this many, and this share of all.
 STEPS, SHARE = 1000, 0.2
+#: The share by which it has to fall to count as falling, where a run has made all of its steps.
+FALL = 1e-3
+#: The same of a run that is stopped for it: what falls by so little, over half of all steps, is stopped.
+LEAST_FALL, LONGEST_HALT = 1e-4, 0.5
+
+
+class Halt:
+    """Whether training has come to a halt: no new lowest training error in the last max(1000, half of all) steps.
+
+    A lowest error is new where it is 0.01 % below the last new one. So a run that falls by as much in such a stretch,
+    however slowly and under whatever noise, goes on; and so it does for as long again where its learning rate rises.
+
+    Args:
+        first: the step at which training starts.
+        least: the training error that no outputs get below; falls are shares of what is above it.
+    """
+
+    def __init__(self, first: int, least: float = 0.0) -> None:
+        self._first = self._since = first
+        self._least = least if math.isfinite(least) else 0.0
+        self._lowest = math.inf
+        self._rates: list[float] = []
+
+    def has_come(self, step: int, loss: float, rates: list[float]) -> bool:
+        """Take a training error down; whether training has halted there.
+
+        Args:
+            step: the steps made.
+            loss: the error after them.
+            rates: the learning rates of the optimizer's groups.
+        """
+        above = loss - self._least
+        rises = any(now > before for now, before in zip(rates, self._rates, strict=False))
+        falls = math.isinf(self._lowest) or above < self._lowest - LEAST_FALL * abs(self._lowest)
+        self._rates = rates
+        if falls:
+            self._lowest = above
+        if falls or rises:
+            self._since = step
+        return step - self._since >= max(STEPS, LONGEST_HALT * (step - self._first))
 
 
 def stalled(
@@ -35,18 +74,47 @@ def stalled(
     Returns:
         None if the error fell by more than 0.1 % in the last max(1000, 20 %) steps.
     """
-    lowest, since = losses[0], 0
-    for i, value in enumerate(losses):
-        if value < lowest - FALL * abs(lowest):
-            lowest, since = value, i
+    since = last_fall(losses, FALL)
     if steps[-1] - steps[since] < max(STEPS, SHARE * steps[-1]):
         return None
-    window = losses[since:]
+    return halted(losses, steps, first, last, optimizer, task, FALL)
+
+
+def halted(
+    losses: Sequence[float],
+    steps: Sequence[int],
+    first: Sequence[float],
+    last: Sequence[float],
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    fall: float = LEAST_FALL,
+) -> str:
+    """The sentence itself: since when the training error has not fallen by a share, and what may have stopped it.
+
+    Args:
+        losses: the training errors that were measured.
+        steps: the step of each.
+        first: the learning rates of the optimizer's groups at the start.
+        last: those at the end.
+        optimizer: what trained.
+        task: what on.
+        fall: the share.
+    """
+    since = last_fall(losses, fall)
     what = (
-        f"it has not fallen by more than {FALL:.1%} below the {lowest:.3g} of step {steps[since]:,}, "
+        f"it has not fallen by more than {100 * fall:g}% below the {losses[since]:.3g} of step {steps[since]:,}, "
         f"{steps[-1] - steps[since]:,} steps ago"
     )
-    return f"{what}. {_cause(window, first, last, optimizer, task)}"
+    return f"{what}. {_cause(losses[since:], first, last, optimizer, task)}"
+
+
+def last_fall(losses: Sequence[float], share: float) -> int:
+    """The place of the last loss that was by a share below the lowest before it."""
+    lowest, since = losses[0], 0
+    for i, value in enumerate(losses):
+        if value < lowest - share * abs(lowest):
+            lowest, since = value, i
+    return since
 
 
 def _cause(

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from whichmin._bars import tqdm
 from whichmin.errors import TrainingError
 from whichmin.inputs import AnyInputs
-from whichmin.loop.stopping import stalled
+from whichmin.loop.stopping import Halt, halted, stalled
 from whichmin.recipe.build import take_step
 from whichmin.tangent.model import forward, trainable
 from whichmin.task import Task
@@ -41,12 +41,14 @@ class Loop:
         watch: called with the number of steps made before each next one and at the end; a reason to stop, or None.
         first: how many steps were made before the loop; batches, scheduler and optimizer stand there. All numbers of
             steps are counted with them.
+        halts: whether training that stalls above ``until`` stops, see :class:`whichmin.loop.stopping.Halt`.
 
     Attributes:
         losses: the training losses that were measured.
         measured: the step of each.
         done: steps made.
         interrupted: whether Ctrl-C ended the loop.
+        has_stalled: whether it stopped because it stalled.
     """
 
     def __init__(
@@ -62,13 +64,15 @@ class Loop:
         epoch: int,
         watch: Callable[[int], str | None] | None = None,
         first: int = 0,
+        halts: bool = False,
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
         self.until, self.limit, self.epoch = until, limit, epoch
         self.losses: list[float] = []
         self.measured: list[int] = []
         self.done = self._first = first
-        self.interrupted = False
+        self.interrupted = self.has_stalled = False
+        self._halt = Halt(first, task.objective.lowest) if halts and until is not None else None
         self._batch_order, self._watch = batches, watch
         self._kept: tuple[int, dict[str, Tensor]] = (first, state_of(network))
         self._rates = _rates(optimizer)
@@ -97,11 +101,11 @@ class Loop:
         for step in range(self._first, self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
-            self.optimizer.zero_grad()
             loss = criterion(self._outputs(self.task.X), y)
             reason = self._look(step, loss.item(), bar)
             if reason is not None:
                 return reason
+            self.optimizer.zero_grad()
             self._step(loss, bar)
         raise AssertionError("the last step ends the loop")
 
@@ -143,6 +147,10 @@ class Loop:
         if step == self.limit:
             self._check_parameters(step)
             return self._at_limit()
+        if self._halt is not None and self._halt.has_come(step, value, _rates(self.optimizer)):
+            self._check_parameters(step)
+            self.has_stalled = True
+            return self._at_halt()
         if step == self._first or step - self._kept[0] >= KEEP_EVERY:
             self._check_parameters(step)
             self._kept = (step, state_of(self.network))
@@ -174,6 +182,13 @@ class Loop:
             return f"{ended}."
         why = stalled(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
         return f"{ended}, above until = {self.until:g}" + (f": {why}" if why else ".")
+
+    def _at_halt(self) -> str:
+        why = halted(self.losses, self.measured, self._rates, _rates(self.optimizer), self.optimizer, self.task)
+        return (
+            f"stopped after {self.done} steps with a training {self.task.loss.label} of {self.losses[-1]:.3g}, above "
+            f"until = {self.until:g}, because training stalls: {why} With steps= it goes on regardless."
+        )
 
     def _check_parameters(self, step: int) -> None:
         name = _not_finite(self.network)

@@ -22,8 +22,7 @@ from whichmin.networks import MLP
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_optimizer
 from whichmin.studies.experiment.optimizers import named_optimizers
-from whichmin.studies.subject import versions
-from whichmin.studies.sweeping.data import fingerprint
+from whichmin.studies.subject import fingerprint, versions
 from whichmin.studies.sweeping.run import Measured
 from whichmin.tangent.context import own_context
 from whichmin.task import Task
@@ -127,7 +126,7 @@ def minimizer(
     (named,) = named_optimizers(optimizer, None)
     recipe = Recipe(build_optimizer(named), batch_size, order)
     if kind == "trained":
-        return trained_measured(train(model, task, recipe, until=until, steps=steps), task)
+        return trained_measured(train(model, task, recipe, until=until, steps=steps, row_span=True), task)
     prediction = predict(model, task, recipe, until=until, steps=steps, relinearize=relinearize)  # type: ignore[arg-type]
     return predicted_measured(prediction, task)
 

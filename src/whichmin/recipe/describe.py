@@ -26,9 +26,12 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from whichmin._version import __version__
+from whichmin.recipe.build import take_step
 
 #: Steps over which a description records the settings that a scheduler changes.
 DESCRIBED_STEPS = 100
+#: Steps that an optimizer makes with copies of the parameters to tell what it does.
+PROBED_STEPS = 3
 _HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
 
 
@@ -64,6 +67,29 @@ def describe_recipe(
         return described | {"scheduler": plain, "scheduled": _scheduled(optimizer, scheduler)}
     except _UnknownError as error:
         return Unknown(str(error))
+
+
+def describe_steps(build: Callable[[list[nn.Parameter]], torch.optim.Optimizer], parameters: Sequence[Tensor]) -> str:
+    """A hash of what an optimizer does to copies of some parameters over a few steps with made-up gradients.
+
+    Args:
+        build: makes the optimizer of a list of parameters.
+        parameters: they are not moved.
+
+    Raises:
+        OptimizerError: it cannot be built, or its step fails.
+    """
+    probes = [nn.Parameter(p.detach().clone()) for p in parameters]
+    devices = {p.device for p in probes if p.device.type == "cuda"}
+    with torch.random.fork_rng([*devices]):
+        torch.manual_seed(0)
+        optimizer = build(probes)
+        for k in range(PROBED_STEPS):
+            for p in probes:
+                wave = torch.arange(p.numel(), dtype=torch.float64, device="cpu").add(k).sin()
+                p.grad = wave.reshape(p.shape).to(p)
+            take_step(optimizer)
+    return digest(probes)
 
 
 def _optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]) -> dict[str, Any]:
@@ -139,7 +165,7 @@ def _released(value: Any, where: str) -> str:
         _UnknownError: it comes from none, or is not what its name stands for there.
     """
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
-    version = _version(module) if isinstance(module, str) else None
+    version = version_of(module)
     if version is None or name is None:
         raise _UnknownError(f"{where} is code of your own, whose changes cannot be seen")
     found: Any = sys.modules.get(str(module))
@@ -150,9 +176,13 @@ def _released(value: Any, where: str) -> str:
     return f"{module}.{name} {version}"
 
 
+def version_of(module: Any) -> str | None:
+    """The version of the package that a module belongs to, by name; None of code that may change under one version."""
+    return _version(module) if isinstance(module, str) else None
+
+
 @cache
 def _version(module: str) -> str | None:
-    """The version of the package that a module belongs to; None of code that may change under one version."""
     package = module.partition(".")[0]
     if package in ("torch", "whichmin"):
         return torch.__version__ if package == "torch" else __version__

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from whichmin.errors import InputError
 from whichmin.recipe.batches import Remaining, batch_order, check_batch_size, generator_of, steps_per_epoch
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, build_optimizer, build_scheduler
-from whichmin.recipe.describe import Unknown, describe_recipe
+from whichmin.recipe.describe import Unknown, describe_recipe, describe_steps
 from whichmin.recipe.memory import OptimizerMemory
 from whichmin.shown import Shown
 
@@ -220,7 +220,8 @@ class Recipe(Shown):
         """All that results depend on, as plain values; ``Unknown`` where two recipes could not be told apart.
 
         Args:
-            parameters: of the network by name; the optimizer is built of them and makes no step.
+            parameters: of the network by name; the optimizer is built of them and makes no step, and once more of
+                copies, of which a few steps show what it does.
 
         Raises:
             OptimizerError: as :meth:`build` and :meth:`build_scheduler`.
@@ -243,4 +244,5 @@ class Recipe(Shown):
             "half_rate": self.wants_half_rate,
             "monotone_rate": self.wants_monotone_rate,
         }
-        return described | batches | rates
+        does = describe_steps(settled.build, list(parameters.values()))
+        return described | {"does": does} | batches | rates

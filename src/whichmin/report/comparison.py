@@ -19,20 +19,26 @@ def finding(comparison: Comparison) -> list[str]:
     effects = {names: pair.best for names, pair in comparison.pairs.items() if pair.best is not None}
     if not effects:
         return ["No two of these recipes can be compared: see what failed."]
-    return [_same_seed(effects, comparison.trained is not None), _beyond_seed(effects)]
+    return [_same_seed(effects, comparison), _beyond_seed(effects)]
 
 
-def _same_seed(effects: Mapping[Names, Effect], trained: bool) -> str:
+def shared_start(comparison: Comparison) -> str:
+    """What two of a comparison have in common: of different networks it is the seed alone."""
+    return "seed" if comparison.networks else "initialization"
+
+
+def _same_seed(effects: Mapping[Names, Effect], comparison: Comparison) -> str:
+    trained, start = comparison.trained is not None, shared_start(comparison)
     what = "trained" if trained else "predicted"
     different = {names: effect for names, effect in effects.items() if effect.paired.significant}
     if not different:
         known = "rounding" if trained else "what the predictions may be off by"
-        return f"From the same initialization no {what} minimizers differ by significantly more than {known}."
+        return f"From the same {start} no {what} minimizers differ by significantly more than {known}."
     (one, other), effect = max(different.items(), key=lambda item: item[1].paired.distance.mean)
     furthest = f"{one} and {other} are" if len(effects) == 1 else f"{one} and {other}, the furthest of them, are"
     error = "" if trained else f", where the predictions may be off by {number(effect.paired.error, 2)}"
     return (
-        f"From the same initialization the {what} minimizers differ{_share(different, effects)}: {furthest} "
+        f"From the same {start} the {what} minimizers differ{_share(different, effects)}: {furthest} "
         f"{interval(effect.paired.distance, 2)} apart{error}, and decide {percent(effect.flips)} of the test points "
         "differently."
     )
@@ -87,6 +93,16 @@ def failure_sentences(comparison: Comparison) -> list[str]:
         seeds = ", ".join(str(failure.seed) for failure in others)
         sentences.append(f"{first}" + (f" Failed as well: seed{'s' * (len(others) > 1)} {seeds}." if seeds else ""))
     return sentences
+
+
+def reused_sentence(reused: int, runs: int) -> str:
+    """How many runs were not done again; nothing of none."""
+    return f"{reused} of {runs} runs were finished before and read back." if reused else ""
+
+
+def runs_of(comparison: Comparison) -> int:
+    """How many runs there were, predicted and trained."""
+    return len(comparison.names) * comparison.seeds * (1 if comparison.trained is None else 2)
 
 
 def by_size(comparison: Comparison) -> list[tuple[Names, Pair]]:

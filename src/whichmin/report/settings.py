@@ -14,14 +14,24 @@ _ALIASES = {
     "optimizer": {"optim"},
     "learning rate": {"lr", "learning_rate"},
     "train until": {"until"},
+    "trained": {"train"},
+    "points": {"n_train"},
+    "widths": {"hidden"},
+    "width": {"hidden"},
 }
 
 
 def asked_of(entries: Sequence[EntryView], config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The configuration, and after it what the entries tell and the configuration does not."""
+    return asked_beside(config, dict(_facts(entries)))
+
+
+def asked_beside(config: Mapping[str, Any], facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The configuration, and after it what is known beside it, where the configuration does not say the same."""
     asked = dict(flattened(config))
     given = {word for name in asked for word in name.lower().split(".")}
-    return list(asked.items()) + [(k, v) for k, v in _facts(entries) if not given & ({k} | _ALIASES.get(k, set()))]
+    known = [(k, v) for k, v in facts.items() if not given & ({k} | _ALIASES.get(k, set()))]
+    return list(asked.items()) + [(name, text_of(value)) for name, value in known]
 
 
 def flattened(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

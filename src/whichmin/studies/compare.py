@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -37,10 +37,10 @@ _DELAY = 2.0
 
 @own_context()
 def compare(
-    model_factory: ModelFactory,
+    model_factory: ModelFactory | Mapping[str, ModelFactory],
     task: Task,
     recipes: Recipes,
-    seeds: int = 10,
+    seeds: int | Sequence[int] = 10,
     *,
     train: bool = False,
     until: float | None = 1e-5,
@@ -50,7 +50,7 @@ def compare(
     progress: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> Comparison:
-    """Whether the optimizer, the batch size or a schedule changes the minimizer: the same initializations, each way.
+    """Whether the optimizer, the batch size, a schedule or the network changes the minimizer: the same seeds, each way.
 
     With d_s = f_A,s − f_B,s the difference of two recipes' test outputs at initialization s, and ⟨·,·⟩ the mean
     over test points and outputs, two questions are answered of each pair. Do they reach different minimizers from the
@@ -61,12 +61,14 @@ def compare(
 
     Args:
         model_factory: called with the seeds 0, 1, …; a network of its own for each, or a checkpoint of its training,
-            from which every recipe goes on. torch's global generator is seeded alike during the call.
+            from which every recipe goes on. torch's global generator is seeded alike during the call. Several networks
+            are compared as a dict of such factories by name, such as of different scales or widths; each is trained by
+            every recipe, and pairs have a seed in common then, not an initialization.
         task: the data, with test inputs.
         recipes: two or more by name, a dict or (name, recipe) pairs; each an optimizer factory or a
-            :class:`whichmin.Recipe` with batches and a scheduler.
-        seeds: how many initializations. The second p cannot fall below 2^−(seeds − 1): a level of 0.05 needs 6 for two
-            recipes, and 9 for five.
+            :class:`whichmin.Recipe` with batches and a scheduler. One will do for several networks.
+        seeds: how many initializations, or a list of their numbers. The second p cannot fall below 2^−(seeds − 1): a
+            level of 0.05 needs 6 for two recipes, and 9 for five.
         train: whether to train each for real as well; the effect is then also that of the trained networks.
         until: training loss to stop at, as for ``predict`` and ``train``; None: no such aim.
         steps: at most so many; None: any number, and 100,000 where networks are trained.
@@ -74,7 +76,8 @@ def compare(
         level: of each question's tests together, and 1 − level the coverage of the confidence intervals over seeds.
         progress: show a bar on standard error if it takes longer than two seconds.
         out: a folder in whose ``runs`` each finished recipe and seed is kept, and read from when it is there already.
-            It is read for the same data, network as drawn, settings, and optimizer and scheduler as built. Those that
+            It is read for the same data, settings, network as drawn (its code, and its outputs and gradient on the
+            data), and optimizer and scheduler as built (and what a few steps do); ``reused`` counts those. Those that
             are code of your own, such as an optimizer class or the function of a ``LambdaLR``, may have changed
             unseen: what they train is not kept, and ``notes`` say so.
 
@@ -85,37 +88,56 @@ def compare(
     Cost: a prediction per recipe and seed. Adaptive optimizers in mini-batches cost about a training run each.
 
     Raises:
-        InputError: fewer than two recipes or seeds, a name that comes twice, a task without test inputs, a level
+        InputError: fewer than two to compare or two seeds, a name that comes twice, a task without test inputs, a level
             outside (0, 1).
         ModelError: not a factory; one that returns one object twice or ignores its seed.
         OptimizerError: a recipe whose factory fails.
         OutputError: ``out`` cannot be written to.
         WhichminError: the first failure, if there is nothing but failures.
     """
-    count = check_seeds(seeds)
+    numbers = check_seeds(seeds)
     check_test(task)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
     if until is None and train and steps is None:
         raise InputError("until and steps are both None, so training would have no end: pass one of them.")
+    networks = model_factory if isinstance(model_factory, Mapping) else {"": model_factory}
     store = None if out is None else Store.open(out)
     started = time.perf_counter()
     procedures = [Predicting(until, steps, tol), *([Training(until, steps)] if train else [])]
     work = _Work(task, procedures, store)
-    checked: dict[str, Recipe] = {}
+    names: dict[str, None] = {}
     with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
-        for seed, drawn in enumerate(initializations(model_factory, count)):
-            model = network_of(drawn)
-            checked = checked or check_recipes(recipes, task, model)
-            bar.total = count * len(checked)
-            subject = None if store is None else Subject.of(model, task)
-            for name, recipe in checked.items():
-                work.do(name, recipe.at_initialization(seed), seed, drawn, subject)
-                bar.update()
+        for seed, drawn in zip(numbers, _drawn(networks, numbers), strict=True):
+            for network, start in drawn.items():
+                model = network_of(start)
+                checked = check_recipes(recipes, task, model, least=1 if len(networks) > 1 else 2)
+                bar.total = len(numbers) * len(networks) * len(checked)
+                subject = None if store is None else Subject.of(model, task)
+                for recipe_name, recipe in checked.items():
+                    name = _name(recipe_name, network, len(checked))
+                    names[name] = None
+                    work.do(name, recipe.at_initialization(seed), seed, start, subject)
+                    bar.update()
     if work.failures and not any(answers for answers in work.answers.values()):
         raise work.raised[0]
     asked = {"until": until, "steps": steps, "tol": tol}
-    return _package(work, tuple(checked), count, level, time.perf_counter() - started, asked)
+    networks_compared = tuple(networks) if len(networks) > 1 else ()
+    return _package(work, tuple(names), numbers, level, time.perf_counter() - started, asked, networks_compared)
+
+
+def _drawn(networks: Mapping[str, ModelFactory], seeds: Sequence[int]) -> Iterator[dict[str, Initialization]]:
+    """Every network at each seed."""
+    streams = [initializations(factory, seeds) for factory in networks.values()]
+    for drawn in zip(*streams, strict=True):
+        yield dict(zip(networks, drawn, strict=True))
+
+
+def _name(recipe: str, network: str, recipes: int) -> str:
+    """What a network that is trained in one of some ways is called."""
+    if not network:
+        return recipe
+    return network if recipes == 1 else f"{recipe}, {network}"
 
 
 class _Work:
@@ -126,6 +148,7 @@ class _Work:
         self.answers: dict[str, dict[tuple[str, int], Answer]] = {procedure.kind: {} for procedure in procedures}
         self.failures: list[Failure] = []
         self.raised: list[WhichminError] = []
+        self.reused = 0
         self.unknown: dict[Unknown, dict[str, None]] = {}
 
     def do(
@@ -136,6 +159,7 @@ class _Work:
                 model, recipe = begin(drawn, recipe)
                 question = self._question(name, procedure, recipe, subject)
                 answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
+                self.reused += answer is not None
                 if answer is None:
                     with few_threads(model, self.task):
                         answer = procedure.ask(model, self.task, recipe)
@@ -164,18 +188,24 @@ class _Work:
 
 
 def _package(
-    work: _Work, names: tuple[str, ...], count: int, level: float, seconds: float, asked: dict[str, Any]
+    work: _Work,
+    names: tuple[str, ...],
+    seeds: Sequence[int],
+    level: float,
+    seconds: float,
+    asked: dict[str, Any],
+    networks: tuple[str, ...],
 ) -> Comparison:
     some = next(answer for answers in work.answers.values() for answer in answers.values())
 
     def outputs(kind: str) -> dict[str, torch.Tensor]:
         answers = work.answers[kind]
-        found = {name: [answers.get((name, seed)) for seed in range(count)] for name in names}
+        found = {name: [answers.get((name, seed)) for seed in seeds] for name in names}
         return {name: filled([a and a.test for a in row], some.test) for name, row in found.items()}
 
     def numbers(of: str) -> dict[str, torch.Tensor]:
         answers = work.answers["predicted"]
-        rows = {name: [answers.get((name, seed)) for seed in range(count)] for name in names}
+        rows = {name: [answers.get((name, seed)) for seed in seeds] for name in names}
         return {
             name: torch.tensor([math.nan if a is None else getattr(a, of) for a in row], dtype=torch.float64)
             for name, row in rows.items()
@@ -190,8 +220,10 @@ def _package(
         level,
         seconds,
         tuple(work.failures),
-        tuple(notices(level, count, len(names)) + _remarks(work) + _not_kept(work)),
+        tuple(notices(level, len(seeds), len(names)) + _remarks(work) + _not_kept(work)),
         asked,
+        networks,
+        work.reused,
     )
 
 

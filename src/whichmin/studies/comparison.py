@@ -79,6 +79,10 @@ class Comparison(Result):
         seconds: what it took, kept answers not counted.
         failures: what could not be had.
         notes: what a reader should know.
+        settings: where training ends, and the tolerance of the predictions.
+        networks: the names of the networks that are compared; empty where all recipes train the same ones. Pairs of
+            different networks have the seed in common, not the initialization.
+        reused: how many of the runs, predicted and trained, were read from a folder where they were finished before.
     """
 
     kind: ClassVar[str] = "comparison"
@@ -93,6 +97,8 @@ class Comparison(Result):
     failures: tuple[Failure, ...] = ()
     notes: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    networks: tuple[str, ...] = ()
+    reused: int = 0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,22 +25,29 @@ ModelFactory = Callable[[int], Initialization]
 _WANTED = "expected a function of the seed, such as lambda seed: whichmin.networks.MLP((64, 512, 1), seed=seed)"
 
 
-def check_seeds(n: Any) -> int:
-    """How many initializations, two at least.
+def check_seeds(seeds: Any) -> tuple[int, ...]:
+    """The numbers of the initializations, two at least.
+
+    Args:
+        seeds: how many, 0, 1, …; or their numbers.
 
     Raises:
-        InputError: it is not a whole number, or less than two.
+        InputError: it is neither, less than two, or has a number twice.
     """
+    wanted = "expected a whole number of initializations, 2 or more, or a list of their numbers"
     try:
-        count = operator.index(n)
+        listed = seeds if isinstance(seeds, Sequence) else range(operator.index(seeds))
+        numbers = tuple(map(operator.index, listed))
     except TypeError as error:
-        raise InputError(f"seeds is {n!r}; expected a whole number of initializations, 2 or more.") from error
-    if count < 2 or isinstance(n, bool):
+        raise InputError(f"seeds is {seeds!r}; {wanted}.") from error
+    if min(numbers, default=0) < 0 or len(set(numbers)) < len(numbers):
+        raise InputError(f"seeds is {seeds!r}; {wanted}, each 0 or more and different.")
+    if len(numbers) < 2:
         raise InputError(
-            f"seeds is {n!r}: a single seed where their differences are asked for. Expected 2 or more; "
-            "whichmin.predict does one."
+            f"seeds is {seeds!r}: a single seed where their differences are asked for; {wanted}. whichmin.predict does "
+            "one."
         )
-    return count
+    return numbers
 
 
 def check_test(task: Task) -> None:
@@ -52,8 +59,8 @@ def check_test(task: Task) -> None:
         )
 
 
-def initializations(factory: ModelFactory, n: int) -> Iterator[Initialization]:
-    """The networks, or checkpoints, of seeds 0 … n − 1, drawn one at a time.
+def initializations(factory: ModelFactory, seeds: Sequence[int]) -> Iterator[Initialization]:
+    """The networks, or checkpoints, of some seeds, drawn one at a time.
 
     torch's global generator is seeded as well, and put back, so that ``lambda seed: Network()`` of layers that draw
     from it is a function of the seed too.
@@ -66,7 +73,7 @@ def initializations(factory: ModelFactory, n: int) -> Iterator[Initialization]:
         raise ModelError(f"got {got}, where a factory of networks is needed; {_WANTED}.")
     drawn: weakref.WeakSet[Initialization] = weakref.WeakSet()
     drawn_by: dict[str, int] = {}
-    for seed in range(n):
+    for seed in seeds:
         model = _draw(factory, seed)
         if model in drawn:
             raise ModelError(

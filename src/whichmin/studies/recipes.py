@@ -16,14 +16,20 @@ from whichmin.task import Task
 Recipes = Mapping[str, Recipe | OptimizerFactory] | Sequence[tuple[str, Recipe | OptimizerFactory]]
 
 
-def check_recipes(recipes: Recipes, task: Task, model: nn.Module) -> dict[str, Recipe]:
+def check_recipes(recipes: Recipes, task: Task, model: nn.Module, least: int = 2) -> dict[str, Recipe]:
     """The recipes by name, each tried on a network.
 
+    Args:
+        recipes: as they were passed.
+        task: the data.
+        model: the network.
+        least: how many there have to be.
+
     Raises:
-        InputError: fewer than two, a name that comes twice or is no text, a batch size or seed that cannot be used.
+        InputError: fewer than that, a name that comes twice or is no text, a batch size or seed that cannot be used.
         OptimizerError: a factory that fails; the message names the recipe.
     """
-    named = _named(recipes)
+    named = _named(recipes, least)
     parameters = trainable(model)
     for name, recipe in named.items():
         try:
@@ -38,7 +44,7 @@ def check_recipes(recipes: Recipes, task: Task, model: nn.Module) -> dict[str, R
     return named
 
 
-def _named(recipes: Recipes) -> dict[str, Recipe]:
+def _named(recipes: Recipes, least: int) -> dict[str, Recipe]:
     wanted = 'expected a dict such as {"gd": partial(torch.optim.SGD, lr=0.1), "adam": …}, or (name, recipe) pairs'
     if not isinstance(recipes, Mapping | Sequence) or isinstance(recipes, str):
         raise InputError(f"the recipes are {recipes!r}; {wanted}.")
@@ -49,6 +55,8 @@ def _named(recipes: Recipes) -> dict[str, Recipe]:
     for i, name in enumerate(names):
         if not name or name in names[:i]:
             raise InputError(f"there are two recipes named {name!r}; expected a name of its own for each.")
-    if len(pairs) < 2:
-        raise InputError(f"got {len(pairs)} recipe{'s' * (len(pairs) != 1)}; {wanted}, two at least.")
+    if len(pairs) < least:
+        raise InputError(
+            f"got {len(pairs)} recipe{'s' * (len(pairs) != 1)}; {wanted}, {'two' if least == 2 else 'one'} at least."
+        )
     return {name: Recipe.of(recipe) for name, recipe in pairs}

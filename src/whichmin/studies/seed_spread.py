@@ -16,7 +16,7 @@ from whichmin.task import Task
 
 @dataclass(frozen=True, eq=False)
 class SeedSpread(Result):
-    """The minimizers of n initializations, seeds 0 … n − 1.
+    """The minimizers of n initializations.
 
     ``to_frame`` has one row per test point and output: their numbers, ``mean``, ``seed_std``, ``majority``, flips and
     targets.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import torch
 
@@ -27,7 +28,7 @@ def seeds(
     model_factory: ModelFactory,
     task: Task,
     optimizer: OptimizerFactory | Recipe,
-    seeds: int = 100,
+    seeds: int | Sequence[int] = 100,
     *,
     until: float | None = None,
     steps: float | None = None,
@@ -48,7 +49,7 @@ def seeds(
             torch's global generator is seeded alike during the call.
         task: the data, with test inputs.
         optimizer: a factory or a recipe, as for :func:`whichmin.predict`; ``lr="best"`` is settled for each seed.
-        seeds: how many initializations, 2 or more.
+        seeds: how many initializations, 2 or more, or a list of their numbers.
         until: as for ``predict``.
         steps: as for ``predict``; a single number.
         relinearize: as for ``predict``.
@@ -69,14 +70,14 @@ def seeds(
             names the seed.
         ModelError: not a factory; one that returns one object twice or ignores its seed.
     """
-    count = check_seeds(seeds)
+    numbers = check_seeds(seeds)
     check_test(task)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     started = time.perf_counter()
     tests, errors, notes = [], [], []
-    models = initializations(model_factory, count)
-    bar = tqdm(models, total=count, unit="seed", delay=_DELAY, leave=False, disable=not progress)
-    for number, model in enumerate(bar):
+    models = zip(numbers, initializations(model_factory, numbers), strict=True)
+    bar = tqdm(models, total=len(numbers), unit="seed", delay=_DELAY, leave=False, disable=not progress)
+    for number, model in bar:
         try:
             with few_threads(network_of(model), task):
                 prediction = predict(model, task, recipe, steps=steps, until=until, relinearize=relinearize, tol=tol)

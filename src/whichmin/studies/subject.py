@@ -6,8 +6,9 @@ its answers are not kept.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +19,14 @@ from whichmin._version import __version__
 from whichmin.errors import ModelError
 from whichmin.inputs import AnyInputs, named_tensors, tensors_of
 from whichmin.jobs.store import Question
+from whichmin.recipe.code import code_of_network
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
-from whichmin.tangent.copying import moved_copy
+from whichmin.tangent.copying import moved_copy, private_copy
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
 
-#: Rows of each set of inputs at which a network is evaluated to tell it from others.
+#: Rows of each set of inputs at which a network is evaluated beside its own parameters.
 PROBED_ROWS = 16
 
 
@@ -42,14 +44,15 @@ class Subject:
 
     @classmethod
     def of(cls, model: nn.Module, task: Task) -> Subject | Unknown:
-        """The data by their values, the network by its parameters, buffers and what it computes."""
+        """The data by their values, the network by its parameters, buffers, code, and what it computes."""
         data = described_data(task)
         state = {name: digest([t]) for name, t in model.state_dict().items() if isinstance(t, Tensor)}
         try:
             computed = signature(model, task)
         except ModelError as error:
             return Unknown(f"the network cannot be evaluated: {str(error).rstrip('.')}")
-        network = {"printed": repr(model), "state": state, "computes": computed, "device": str(task.X.device)}
+        network = {"printed": repr(model), "state": state, "computes": computed, "code": code_of_network(model)}
+        network |= {"device": str(task.X.device)}
         return cls({"data": data, "network": network}, trainable(model))
 
     def asked(self, kind: str, recipe: Recipe, settings: Mapping[str, Any]) -> Question | Unknown:
@@ -68,6 +71,11 @@ class Subject:
 def versions() -> dict[str, str]:
     """The versions that answers depend on."""
     return {"whichmin": __version__, "torch": torch.__version__}
+
+
+def fingerprint(task: Task) -> str:
+    """A hash of data and loss."""
+    return hashlib.sha256(json.dumps(described_data(task), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def described_data(task: Task) -> dict[str, Any]:
@@ -99,28 +107,37 @@ def _loss(task: Task) -> list[Any]:
 
 
 def signature(model: nn.Module, task: Task) -> str:
-    """A hash of what the network computes: outputs and gradients at a few inputs, at parameters beside its own.
+    """A hash of what the network computes: outputs and gradients, where it stands and at parameters beside its own.
 
-    It tells apart networks of equal parameters whose code differs, also where an output layer is zero at first. It is
-    made on one thread, so that it does not depend on their number.
+    Where it stands it is looked at on all of the data; beside, at a few rows, which tells apart networks of equal
+    parameters whose code differs also where an output layer is zero at first. It is made on one thread, so that it does
+    not depend on their number.
+
+    Cost: about a training step on all rows, on one thread.
 
     Raises:
         ModelError: the network cannot be evaluated.
     """
-    network = moved_copy(model)
-    inputs = [X[:PROBED_ROWS] for X in (task.X, task.X_test) if X is not None]
-    trained = trainable(network)
+    everything = [X for X in (task.X, task.X_test) if X is not None]
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with torch.enable_grad():
-            outputs = [evaluate(network, X) for X in inputs]
-            value = (torch.linspace(1, 2, outputs[0].numel()).to(outputs[0]) * outputs[0].reshape(-1)).sum()
-        gradients: tuple[Tensor | None, ...] = ()
-        if value.requires_grad:
-            gradients = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
+        here = _computed(private_copy(model), everything)
+        beside = _computed(moved_copy(model), [X[:PROBED_ROWS] for X in everything])
     finally:
         torch.set_num_threads(before)
+    return digest([], here, beside)
+
+
+def _computed(network: nn.Module, inputs: Sequence[AnyInputs]) -> str:
+    """A hash of outputs at some inputs, and of the gradient of a combination of the first ones."""
+    trained = trainable(network)
+    with torch.enable_grad():
+        outputs = [evaluate(network, X) for X in inputs]
+        value = (torch.linspace(1, 2, outputs[0].numel()).to(outputs[0]) * outputs[0].reshape(-1)).sum()
+    gradients: tuple[Tensor | None, ...] = ()
+    if value.requires_grad:
+        gradients = torch.autograd.grad(value, list(trained.values()), allow_unused=True)
     moving = {name: g for name, g in zip(trained, gradients, strict=False) if g is not None}
     return digest([*outputs, *moving.values()], *moving)
 

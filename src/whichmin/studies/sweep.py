@@ -85,8 +85,8 @@ def sweep(
     plan = Plan.of(grids)
     kept = Store.open(store)
     with _executor(executor, workers, threads, len(plan.runs)) as there:
-        found = _performed(plan, Terms(kept, retry, there, threads), progress)
-    return _package(plan, found, kept)
+        found, reused = _performed(plan, Terms(kept, retry, there, threads), progress)
+    return _package(plan, found, kept, reused)
 
 
 @dataclass(frozen=True)
@@ -184,23 +184,24 @@ def _executor(executor: Any, workers: int | None, threads: int, runs: int) -> It
             yield processes
 
 
-def _performed(plan: Plan, terms: Terms, progress: bool) -> dict[int, Measured | Failure]:
-    """What came of each run."""
+def _performed(plan: Plan, terms: Terms, progress: bool) -> tuple[dict[int, Measured | Failure], int]:
+    """What came of each run, and how many were finished before."""
     found: dict[int, Measured | Failure] = {}
-    failed = 0
+    failed = reused = 0
     with progress_bar(len(plan.runs), "run", progress) as bar:
         for number, attempt in perform(plan.runs, terms):
             came = attempt.answer if attempt.failure is None else attempt.failure
             assert came is not None
             found[number] = came
             failed += attempt.failure is not None
+            reused += attempt.is_old and attempt.failure is None
             if failed:
                 bar.set_postfix_str(f"{failed} failed", refresh=False)
             advance(bar, took_time=not attempt.is_old)
-    return found
+    return found, reused
 
 
-def _package(plan: Plan, found: Mapping[int, Measured | Failure], store: Store) -> Sweep:
+def _package(plan: Plan, found: Mapping[int, Measured | Failure], store: Store, reused: int) -> Sweep:
     runs: list[dict[str, Done]] = []
     for of_cell in plan.numbers:
         done = {kind: _done(plan.runs[number], found[number]) for kind, number in of_cell.items()}
@@ -209,7 +210,7 @@ def _package(plan: Plan, found: Mapping[int, Measured | Failure], store: Store) 
             mse = float((predicted.double() - trained.double()).square().mean())
             done["trained"] = replace(done["trained"], mse=mse)
         runs.append(done)
-    return Sweep(plan.cells, plan.keys, tuple(runs), str(store.out), _notes(plan, found))
+    return Sweep(plan.cells, plan.keys, tuple(runs), str(store.out), _notes(plan, found), reused)
 
 
 def _notes(plan: Plan, found: Mapping[int, Measured | Failure]) -> tuple[str, ...]:

@@ -73,6 +73,7 @@ class Sweep(Shown):
         runs: of each cell, by kind: "predicted", "trained".
         store: the folder of the runs.
         notes: what the runs remarked.
+        reused: how many runs were finished before, and read from the store.
     """
 
     cells: tuple[Cell, ...] = field(repr=False)
@@ -80,6 +81,7 @@ class Sweep(Shown):
     runs: tuple[Mapping[str, Done], ...] = field(repr=False)
     store: str
     notes: tuple[str, ...] = ()
+    reused: int = 0
 
     @property
     def failures(self) -> tuple[str, ...]:
@@ -90,6 +92,11 @@ class Sweep(Shown):
             for kind, done in runs.items()
             if done.failure is not None
         )
+
+    @property
+    def distinct(self) -> set[str]:
+        """The names of all runs in the store; cells may share some."""
+        return {done.question.name for runs in self.runs for done in runs.values()}
 
     @property
     def seconds(self) -> float:

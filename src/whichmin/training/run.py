@@ -35,6 +35,7 @@ class Run(Result):
             steps + 1 of them; with mini-batches at the start of each epoch and at the end.
         converged: whether ``until`` was reached.
         interrupted: whether Ctrl-C ended training before its end.
+        stalled: whether training stopped above ``until`` because it came no nearer.
         reason: why training stopped, a sentence.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved, before any scheduler.
@@ -69,6 +70,7 @@ class Run(Result):
     batch_size: int | None = None
     seed: int = 0
     interrupted: bool = False
+    stalled: bool = False
     loss_steps: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
     metric: dict[str, Tensor] | None = field(default=None, repr=False)
     notes: tuple[str, ...] = ()

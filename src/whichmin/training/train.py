@@ -12,7 +12,7 @@ from torch import nn
 
 from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.monotone import resolve_rate
-from whichmin.errors import InputError
+from whichmin.errors import InputError, TrainingError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
@@ -28,6 +28,7 @@ from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.checkpoints import Keeper, Steps
+from whichmin.training.row_span import row_span as find_row_span
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.
@@ -47,6 +48,7 @@ def train(
     scheduler: SchedulerFactory | None = None,
     budget: float | None = None,
     checkpoints: Steps = (),
+    row_span: bool = False,
     progress: bool = False,
 ) -> Run:
     """Train a copy of the model with the task's loss, in full batches or mini-batches.
@@ -62,7 +64,9 @@ def train(
             ``lr="monotone"`` the largest at which the training loss falls at every step (several trainings more).
         until: stop before the step at which the training loss is below this; None trains to ``steps``. With
             mini-batches the loss is measured at the start of every epoch, and looked at there.
-        steps: stop after so many steps, from the beginning of training; 100,000 more unless told.
+        steps: stop after so many steps, from the beginning of training. Unless told it is 100,000 more, and training
+            that stalls above ``until`` stops before: where the training loss, measured at every step or epoch, has
+            found no new lowest value, by 0.01 %, in the last max(1000, half of all) steps.
         batch_size: rows per step; None for all. The batches are those of
             ``DataLoader(TensorDataset(X, y), batch_size=batch_size, shuffle=True,
             generator=torch.Generator().manual_seed(seed))``, epoch after epoch; N or more is all rows.
@@ -74,11 +78,15 @@ def train(
             then spaced by a growing distance: 0, 1, 2, 4, 8, …, every other one where there are too many. The first and
             the last are kept with them. Each is a copy of the network's state and of what the optimizer remembers: of
             plain SGD one, with momentum or AdaGrad two, of Adam three times its parameters.
+        row_span: train in the coordinates of the span of the training inputs' rows where that is the same training:
+            gradient descent, with momentum and in mini-batches too, without weight decay or checkpoints, of a network
+            whose first layer is dense and wider than 2N inputs. Right up to rounding; a step costs N/d as much in that
+            layer of d inputs. Elsewhere it changes nothing.
         progress: show a progress bar on standard error.
 
     Returns:
-        A :class:`Run`; ``converged`` and ``reason`` say whether ``until`` was reached, and what may have kept it from
-        there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
+        A :class:`Run`; ``converged``, ``stalled`` and ``reason`` say whether ``until`` was reached, and what may have
+        kept it from there. Ctrl-C ends training with what there is: a run that is ``interrupted``.
 
     Cost: a forward and a backward pass per step; with mini-batches also a forward pass over all rows per epoch.
 
@@ -120,11 +128,26 @@ def train(
             return None
         return f"the budget of {budget:.3g} s ran out after {step} steps."
 
+    span = None
+    if row_span and recipe.memory is None and keeper.is_idle:
+        span = find_row_span(network, task, built)
+    trained, data = network, task
+    if span is not None:
+        trained, data = span.network, span.task
+        built = recipe.build(trainable(trained).values())
+        scheduled = recipe.build_scheduler(built)
     loop = Loop(
-        network, task, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
-        epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
+        trained, data, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
+        epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step, halts=steps is None,
     )  # fmt: skip
-    reason = loop.run(progress)
+    try:
+        reason = loop.run(progress)
+    except TrainingError as error:
+        if span is None:
+            raise
+        raise span.error_of_all(error) from None
+    if span is not None:
+        network.load_state_dict(span.state_of_all(state_of(trained)))
     keeper.end(loop.done, here)
     kept = keeper.kept
     if not kept and recipe.memory is not None:
@@ -149,6 +172,7 @@ def train(
         final=kept[-1].state if kept and kept[-1].step == loop.done else state_of(network),
         batch_size=rows,
         interrupted=loop.interrupted,
+        stalled=loop.has_stalled,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
         metric=last_metric(built, network.named_parameters()),

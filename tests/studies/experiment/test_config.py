@@ -25,7 +25,7 @@ BAD = {
     "bias": (1, "true or false"),
     "scale": (0, "a positive number"),
     "model": ("package.factory", "'package.module:factory'"),
-    "seeds": (True, "a whole number, 1 or more"),
+    "seeds": (True, "how many initializations, 1 or more, or a list of their numbers"),
     "batch_size": (0, "a whole number of rows, 1 or more"),
     "seed": (-1, "a whole number, 0 or more"),
     "lr": ("good", "best, half, monotone or a positive number"),

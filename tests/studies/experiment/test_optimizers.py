@@ -78,7 +78,7 @@ def test_labels_tell_them_apart():
         ("adam", "best", "lr is 'best' for adam; .* such as 0.001"),
         ("package.module:Class", "best", "lr is 'best' for package.module:Class"),
         ("sgd,adam,adagrad", (0.1, 0.2), "lr is '0.1, 0.2', 2 of them for 3 optimizers .*; expected one for all"),
-        ("sgd", (0.1, 0.2), r"2 of them for 1 optimizer \(sgd\)"),
+        ("sgd", (0.1, 0.1), "optimizer has 'sgd:lr=0.1' twice; expected different ones"),
         ("sgd", -1, "lr is -1; expected best, half, monotone or a positive number"),
         ("sgd", math.inf, "lr is inf; expected"),
         ("sgd:lr=fast", None, "lr is 'fast'; expected"),

@@ -162,19 +162,20 @@ class RealTraining:
         kept = curve[::stride] if (len(curve) - 1) % stride == 0 else [*curve[::stride], curve[-1]]
         reached = goal.until is None or loop.losses[-1] < goal.until
         notes = (BY_TRAINING,) if reached else (BY_TRAINING, self._short_of(goal.until, loop))
-        is_whole = loop.done >= limit or (goal.until is not None and reached)
+        is_whole = loop.done >= limit or loop.has_stalled or (goal.until is not None and reached)
         if not is_whole:
             notes = (*notes, f"the budget ran out after {loop.done} steps: these are the outputs there.")
-        missing = 1 if is_whole else len(wanted) + 1 - len(train)
+        missing = len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1
         train += missing * [self._outputs(loop, problem.network.task.X)]
         test += missing * [self._outputs(loop, problem.network.X)]
         error = 0.0 if is_whole else math.inf
         return Outcome("trained", train, test, float(loop.done), 0, error, kept, self._state(loop), notes=notes)
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
+        ends = "stalls" if loop.has_stalled else "ends"
         return (
-            f"training ends at a training {self.problem.loss_label} of {loop.losses[-1]:.3g} after {loop.done} steps, "
-            f"above until = {until:g}."
+            f"training {ends} at a training {self.problem.loss_label} of {loop.losses[-1]:.3g} after {loop.done} "
+            f"steps, above until = {until:g}."
         )
 
     def _loop(self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False) -> Loop:
@@ -184,6 +185,7 @@ class RealTraining:
         return Loop(
             network, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
             batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
+            halts=math.isinf(problem.goal.steps),
         )  # fmt: skip
 
     @staticmethod

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from whichmin.report.axes import legend, plain
+from whichmin.report.comparison import shared_start
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.palette import MUTED, RELINEARIZED, TRAINED, styled
 from whichmin.report.panel import panels
@@ -59,7 +60,8 @@ def _bars(ax: Axes, y: NDArray[np.float64], estimates: Sequence[Estimate], colou
 
 def _caption(comparison: Comparison) -> str:
     text = (
-        "Dots: distance between the test outputs of two ways to train from the same initialization, mean over seeds. "
+        f"Dots: distance between the test outputs of two ways to train from the same {shared_start(comparison)}, mean "
+        "over seeds. "
         "Open diamonds: the part of it that all seeds share. Bars are confidence intervals; the upright lines are what "
         "the two predictions may be off by."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from whichmin.report.comparison import (
@@ -10,12 +11,15 @@ from whichmin.report.comparison import (
     finding,
     pair_columns,
     recipe_columns,
+    reused_sentence,
+    runs_of,
+    shared_start,
     verdict,
 )
 from whichmin.report.figures import sections_of
 from whichmin.report.numbers import MISSING, number, percent
 from whichmin.report.page import render
-from whichmin.report.settings import text_of
+from whichmin.report.settings import asked_beside
 from whichmin.studies.comparison import Comparison
 from whichmin.studies.effects import Effect
 
@@ -27,15 +31,21 @@ EMPTY_CELL, MISSING_CELL = ("", "", ""), (MISSING, "", "")
 TITLE = "Do these ways to train reach different minimizers?"
 
 
-def comparison_page(comparison: Comparison, title: str | None = None) -> str:
-    """The page as text."""
+def comparison_page(comparison: Comparison, title: str | None = None, asked: Mapping[str, Any] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        comparison: what is shown.
+        title: the heading.
+        asked: what was asked, before what the result tells of it.
+    """
     recipes, pairs = recipe_columns(comparison), pair_columns(comparison)
     return render(
         "comparison.html.j2",
         {
             "title": title or TITLE,
             "finding": finding(comparison),
-            "asked": _asked(comparison),
+            "asked": asked_beside(asked or {}, _asked(comparison)),
             "names": comparison.names,
             "recipes": {
                 "columns": list(recipes),
@@ -49,23 +59,25 @@ def comparison_page(comparison: Comparison, title: str | None = None) -> str:
                 ],
             },
             "loss": comparison.task.loss.label,
+            "start": shared_start(comparison),
             "classes": comparison.accuracy is not None,
             "trained": comparison.trained is not None,
             "matrix": _matrix(comparison) if len(comparison.names) > FEW else None,
             "figures": sections_of("comparison", comparison),
             "level": f"{comparison.level:g}",
             "coverage": percent(1 - comparison.level),
+            "reused": reused_sentence(comparison.reused, runs_of(comparison)),
             "failures": failure_sentences(comparison),
             "notes": comparison.notes,
         },
     )
 
 
-def _asked(comparison: Comparison) -> list[tuple[str, str]]:
+def _asked(comparison: Comparison) -> dict[str, Any]:
     task = comparison.task
     facts: dict[str, Any] = {"seeds": comparison.seeds, "training points": task.n, "test points": task.n_test}
     facts |= {"loss": repr(task.loss), "trained": comparison.trained is not None, "level": comparison.level}
-    return [(name, text_of(value)) for name, value in (facts | comparison.settings).items()]
+    return facts | comparison.settings
 
 
 def _matrix(comparison: Comparison) -> list[tuple[str, list[Cell]]]:

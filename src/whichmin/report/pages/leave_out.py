@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from whichmin.report.figures import sections_of
 from whichmin.report.leave_out import columns_of, finding, point_views, strongest
 from whichmin.report.page import render
-from whichmin.report.settings import text_of
+from whichmin.report.settings import asked_beside
 from whichmin.studies.left_out import LeftOut
 
 TITLE = "What would be without these rows?"
 
 
-def leave_out_page(found: LeftOut, title: str | None = None) -> str:
-    """The page as text."""
+def leave_out_page(found: LeftOut, title: str | None = None, asked: Mapping[str, Any] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        found: what is shown.
+        title: the heading.
+        asked: what was asked, before what the result tells of it.
+    """
     columns, shown = columns_of(found), strongest(found)
     points = point_views(found)
     return render(
@@ -20,7 +29,7 @@ def leave_out_page(found: LeftOut, title: str | None = None) -> str:
         {
             "title": title or TITLE,
             "finding": finding(found),
-            "asked": _asked(found),
+            "asked": asked_beside(asked or {}, _asked(found)),
             "figures": sections_of("leave-out", found),
             "groups": {
                 "columns": list(columns),
@@ -38,7 +47,7 @@ def leave_out_page(found: LeftOut, title: str | None = None) -> str:
     )
 
 
-def _asked(found: LeftOut) -> list[tuple[str, str]]:
+def _asked(found: LeftOut) -> dict[str, Any]:
     task = found.task
     facts = {"training points": task.n, "test points": task.n_test, "groups": len(found.sizes), "loss": repr(task.loss)}
-    return [(name, text_of(value)) for name, value in (facts | {"batches": found.batches} | found.settings).items()]
+    return facts | {"batches": found.batches} | found.settings

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from whichmin.linear.study import LinearStudy
@@ -11,12 +12,12 @@ from whichmin.report.figures import sections_of
 from whichmin.report.linear import finding
 from whichmin.report.numbers import number
 from whichmin.report.page import render
-from whichmin.report.settings import text_of
+from whichmin.report.settings import asked_beside, text_of
 
 TITLE = "Where does this linear network end?"
 
 
-def linear_page(study: LinearStudy, title: str | None = None) -> str:
+def linear_page(study: LinearStudy, title: str | None = None, asked: Mapping[str, Any] | None = None) -> str:
     """The page as text: guarantees beside measurements, figures, and what the theorems need."""
     table = study.to_frame().itertuples(index=False, name=None)
     return render(
@@ -24,7 +25,7 @@ def linear_page(study: LinearStudy, title: str | None = None) -> str:
         {
             "title": title or TITLE,
             "finding": finding(study),
-            "asked": [(name, text_of(value)) for name, value in study.settings.items()] + sweep_settings(study.sweep),
+            "asked": asked_beside(asked or {}, dict(study.settings) | dict(sweep_settings(study.sweep))),
             "rows": [(name, [number(float(value)) for value in values]) for name, *values in table],
             "figures": sections_of("study", study),
             "fits": fits_table(study.sweep),

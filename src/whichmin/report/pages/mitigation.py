@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from whichmin.mitigation.mitigation import Mitigation
@@ -9,13 +10,19 @@ from whichmin.mitigation.registry import METHODS
 from whichmin.report.figures import sections_of
 from whichmin.report.mitigation import failures, finding, remedy_columns, remedy_rows, search_rows, title_of
 from whichmin.report.page import render
-from whichmin.report.settings import text_of
+from whichmin.report.settings import asked_beside
 
 TITLE = "Which remedy brings a better minimizer?"
 
 
-def mitigation_page(mitigation: Mitigation, title: str | None = None) -> str:
-    """The page as text."""
+def mitigation_page(mitigation: Mitigation, title: str | None = None, asked: Mapping[str, Any] | None = None) -> str:
+    """The page as text.
+
+    Args:
+        mitigation: what is shown.
+        title: the heading.
+        asked: what was asked, before what the result tells of it.
+    """
     label = mitigation.task.loss.label
     searched = next((r for r in mitigation.remedies if r.search is not None), None)
     searches = []
@@ -27,7 +34,7 @@ def mitigation_page(mitigation: Mitigation, title: str | None = None) -> str:
         {
             "title": title or TITLE,
             "finding": finding(mitigation),
-            "asked": _asked(mitigation),
+            "asked": asked_beside(asked or {}, _asked(mitigation)),
             "remedies": {"columns": list(remedy_columns(mitigation)), "rows": remedy_rows(mitigation)},
             "methods": [(title_of(r.name), METHODS[r.name].summary) for r in mitigation.remedies],
             "loss": label,
@@ -40,7 +47,7 @@ def mitigation_page(mitigation: Mitigation, title: str | None = None) -> str:
     )
 
 
-def _asked(mitigation: Mitigation) -> list[tuple[str, str]]:
+def _asked(mitigation: Mitigation) -> dict[str, Any]:
     task = mitigation.task
     facts: dict[str, Any] = {
         "training points": task.n,
@@ -50,4 +57,4 @@ def _asked(mitigation: Mitigation) -> list[tuple[str, str]]:
         "loss": repr(task.loss),
         "level": mitigation.level,
     }
-    return [(name, text_of(value)) for name, value in (facts | mitigation.settings).items()]
+    return facts | mitigation.settings

@@ -36,10 +36,9 @@ _CHOICES = {
     "parametrization": ("ntk", "standard"),
     "dtype": ("float32", "float64"),
 }
-_COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seeds": 1, "seed": 0}
+_COUNTS = {"n_train": 1, "n_test": 1, "data_seed": 0, "seed": 0}
 #: How many points are drawn from other data to train on, and to test on.
 _DRAWN = 100
-_POSITIVE = ("scale", "tol")
 _HIDDEN = {"mlp": (2048,), "cnn": (64, 64, 64)}
 #: What describes whichmin's own networks, and therefore says nothing about a network of the caller's.
 _OWN_NETWORK = ("network", "hidden", "parametrization", "activation", "bias", "scale")
@@ -48,6 +47,9 @@ _OWN_NETWORK = ("network", "hidden", "parametrization", "activation", "bias", "s
 @dataclass(frozen=True)
 class Experiment:
     """Data, network, seeds and training: everything that the answer depends on.
+
+    Several values of ``hidden``, ``scale``, ``optimizer``, ``lr`` or ``batch_size`` ask for a comparison:
+    :func:`whichmin.studies.experiment.choices.choices_of` takes every combination apart.
 
     Attributes:
         data: a name or a path, see :func:`whichmin.data.load`.
@@ -64,21 +66,22 @@ class Experiment:
         standardize: of a table, whether columns of numbers get mean 0 and standard deviation 1.
         network: "mlp" or "cnn".
         hidden: the widths of the hidden layers, or the channels of the convolutions; None: (2048,), (64, 64, 64).
+            Several networks are a list of such lists.
         parametrization: "ntk" or "standard".
         activation: one of ``whichmin.networks.ACTIVATIONS``.
         bias: whether layers have biases.
-        scale: α, in front of every layer.
+        scale: α, in front of every layer; or several.
         model: a network of the caller's instead, "package.module:factory". A parameter named ``seed``, or one without
             a default, gets the seed; torch's global generator is seeded with it too.
-        seeds: how many initializations, the seeds 0, 1, ….
+        seeds: how many initializations, the seeds 0, 1, …; or a list of their numbers.
         optimizer: what trains: a name, several as "sgd:momentum=0.9,nesterov=true,adam", a table with a ``name`` and
             settings, or a list of these; a tuple of ``NamedOptimizer`` afterwards. The names are those of
             :mod:`whichmin.optimizers.registry`, and "package.module:Class".
-        lr: one learning rate for all optimizers, or one for each; None: each one's own (the registry says which), of
-            gradient descent "half", half of the limit of stability. "best": the rate at which its slowest mode falls
-            fastest, at the edge of stability. "monotone", of any: the largest at which the training loss falls at every
-            step.
-        batch_size: rows per step; None, or ``n_train`` and more: all of them.
+        lr: one learning rate for all optimizers, one for each, or several for one optimizer; None: each one's own (the
+            registry says which), of gradient descent "half", half of the limit of stability. "best": the rate at which
+            its slowest mode falls fastest, at the edge of stability. "monotone", of any: the largest at which the
+            training loss falls at every step.
+        batch_size: rows per step; None, "none", or ``n_train`` and more: all of them. Or several.
         seed: of the order of the batches.
         until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
             at the targets; no such aim for the others, so that ``steps`` is needed.
@@ -102,16 +105,16 @@ class Experiment:
     test: float = 0.3
     standardize: bool = True
     network: str = "mlp"
-    hidden: tuple[int, ...] | None = None
+    hidden: Any = None
     parametrization: str = "ntk"
     activation: str = "relu"
     bias: bool = False
-    scale: float = 1.0
+    scale: Any = 1.0
     model: str | None = None
-    seeds: int = 3
+    seeds: Any = 3
     optimizer: Any = "sgd"
     lr: Any = None
-    batch_size: int | None = None
+    batch_size: Any = None
     seed: int = 0
     until: float | None = None
     steps: int | None = None
@@ -133,10 +136,11 @@ class Experiment:
             value = getattr(self, name)
             given = value is not None or name not in ("n_train", "n_test")
             self._require(name, not given or _is_int(value, least), f"a whole number, {least} or more")
-        for name in _POSITIVE:
-            self._require(name, _is_positive(getattr(self, name)), "a positive number")
-            object.__setattr__(self, name, float(getattr(self, name)))
-        self._check_lists()
+        self._require("tol", _is_positive(self.tol), "a positive number")
+        object.__setattr__(self, "tol", float(self.tol))
+        self._check_classes()
+        self._check_networks()
+        self._check_seeds()
         self._check_training()
         self._check_model()
 
@@ -154,17 +158,37 @@ class Experiment:
                 "file, or openml: and a number."
             )
 
-    def _check_lists(self) -> None:
+    def _check_classes(self) -> None:
         if isinstance(self.classes, (list, tuple)):
             object.__setattr__(self, "classes", tuple(self.classes))
             entries = all(isinstance(c, str) or _is_int(c, None) for c in self.classes)
             self._require("classes", entries and len(set(self.classes)) >= 2, "two different classes, such as [0, 1]")
         else:
             self._require("classes", self.classes in (None, "all"), "a list such as [0, 1], or 'all'")
+
+    def _check_networks(self) -> None:
         if self.hidden is not None:
-            widths = isinstance(self.hidden, (list, tuple)) and all(_is_int(w, 1) for w in self.hidden)
-            self._require("hidden", widths, "a list of widths such as [600, 600]")
-            object.__setattr__(self, "hidden", tuple(self.hidden))
+            several = _listed(self.hidden) and len(self.hidden) > 0 and all(map(_listed, self.hidden))
+            networks = tuple(map(tuple, self.hidden)) if several else (self.hidden,)
+            empty = several and () in networks
+            widths = not empty and all(_listed(layers) and all(_is_int(w, 1) for w in layers) for layers in networks)
+            self._require("hidden", widths, "a list of widths such as [600, 600], or a list of such lists")
+            self._settle("hidden", tuple(map(tuple, networks)))
+        scales = tuple(self.scale) if _listed(self.scale) else (self.scale,)
+        self._require("scale", scales and all(map(_is_positive, scales)), "a positive number, or a list of them")
+        self._settle("scale", tuple(map(float, scales)))
+
+    def _check_seeds(self) -> None:
+        expected = "how many initializations, 1 or more, or a list of their numbers"
+        if _listed(self.seeds):
+            self._require("seeds", self.seeds and all(_is_int(number, 0) for number in self.seeds), expected)
+            object.__setattr__(self, "seeds", _different("seeds", tuple(self.seeds)))
+        else:
+            self._require("seeds", _is_int(self.seeds, 1), expected)
+
+    def _settle(self, name: str, values: tuple[Any, ...]) -> None:
+        """Keep one value as it is, and several, which differ, as a tuple."""
+        object.__setattr__(self, name, values[0] if len(values) == 1 else _different(name, values))
 
     def _check_training(self) -> None:
         optimizers = named_optimizers(self.optimizer, self.lr)
@@ -175,11 +199,18 @@ class Experiment:
         if until is not None:
             self._require("until", _is_number(until), "a number")
             object.__setattr__(self, "until", float(until))
-        size = self.batch_size
-        self._require("batch_size", size is None or _is_int(size, 1), "a whole number of rows, 1 or more")
-        if size is None or (self.n_train is not None and size >= self.n_train):
-            object.__setattr__(self, "batch_size", None)
+        self._settle(
+            "batch_size", tuple(map(self._rows, self.batch_size if _listed(self.batch_size) else [self.batch_size]))
+        )
         self._require("steps", self.steps is None or _is_int(self.steps, 1), "a whole number, 1 or more")
+
+    def _rows(self, size: Any) -> int | None:
+        """The rows of a step; None where these are all."""
+        if size in (None, "none"):
+            return None
+        self._require("batch_size", _is_int(size, 1), "a whole number of rows, 1 or more, or none for all of them")
+        rows = int(size)
+        return None if self.n_train is not None and rows >= self.n_train else rows
 
     def _check_model(self) -> None:
         if self.model is None:
@@ -200,8 +231,30 @@ class Experiment:
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """``hidden``, with the network's default in place of None."""
-        return _HIDDEN[self.network] if self.hidden is None else self.hidden
+        """``hidden`` of one network, with the default in place of None."""
+        (layers,) = self.networks
+        return layers
+
+    @property
+    def networks(self) -> tuple[tuple[int, ...], ...]:
+        """The layers of each network."""
+        hidden = _HIDDEN[self.network] if self.hidden is None else self.hidden
+        return hidden if hidden and isinstance(hidden[0], tuple) else (hidden,)
+
+    @property
+    def scales(self) -> tuple[float, ...]:
+        """α, one or several."""
+        return self.scale if isinstance(self.scale, tuple) else (self.scale,)
+
+    @property
+    def batch_sizes(self) -> tuple[int | None, ...]:
+        """Rows per step, one or several; None for all of them."""
+        return self.batch_size if isinstance(self.batch_size, tuple) else (self.batch_size,)
+
+    @property
+    def initializations(self) -> tuple[int, ...]:
+        """Their numbers."""
+        return self.seeds if isinstance(self.seeds, tuple) else tuple(range(self.seeds))
 
     @property
     def is_table(self) -> bool:
@@ -217,7 +270,10 @@ class Experiment:
 
     def to_dict(self) -> dict[str, Any]:
         """Every field, resolved, as JSON has them; leaves out what does not describe a ``model`` of the caller's."""
-        values = dataclasses.asdict(self) | {"hidden": list(self.layers)}
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values |= {name: list(values[name]) for name in ("scale", "batch_size", "seeds") if _listed(values[name])}
+        networks = list(map(list, self.networks))
+        values["hidden"] = networks[0] if len(networks) == 1 else networks
         chosen = self.chosen_classes
         values["optimizer"] = [named.to_dict() for named in self.optimizer]
         del values["lr"]  # those of the optimizers
@@ -278,6 +334,24 @@ def read_config(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ConfigError(
             f'{file} holds a {type(values).__name__}; expected names and values, such as {{"n_train": 100}}.'
         )
+    return values
+
+
+def _listed(value: object) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _different(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The values.
+
+    Raises:
+        ConfigError: one comes twice.
+    """
+    for i, value in enumerate(values):
+        if value in values[:i]:
+            said = "-".join(map(str, value)) if isinstance(value, tuple) else str(value).lower()
+            hint = f" Two layers of {said} are one network, {said}-{said}." if isinstance(value, tuple) else ""
+            raise ConfigError(f"{name} has {said} twice; expected different values.{hint}")
     return values
 
 

@@ -1,4 +1,4 @@
-"""What a report is made of: one entry per optimizer and seed."""
+"""What a report is made of: one entry per choice and seed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class Entry(Result):
         run: the real training.
         explanation: the terms.
         task: the task, needed only where neither a run nor an explanation brings it.
-        optimizer: what the entry has in common with others, such as ``"adam"``; entries of several optimizers are
-            summed up by optimizer.
+        optimizer: what the entry has in common with others, such as ``"adam"`` or ``"adam, batch 32"``; entries of
+            several are summed up by it.
         member: what tells it from those, such as ``"seed 0"``.
         notes: remarks about the entry itself.
         failure: why there is nothing else.
+        reused: whether it was finished before and read back.
     """
 
     kind: ClassVar[str] = "entry"
@@ -43,3 +44,15 @@ class Entry(Result):
     member: str | None = None
     notes: tuple[str, ...] = ()
     failure: WhichminError | None = field(default=None, metadata=NOT_SAVED)
+    reused: bool = field(default=False, metadata=NOT_SAVED)
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """The better of the predictions: the relinearized one where there is one."""
+        return self.relinearized or self.linearized
+
+    @property
+    def known_task(self) -> Task | None:
+        """``task``, or that of the run or the explanation."""
+        parts = (self.explanation, self.run)
+        return self.task or next((part.task for part in parts if part is not None), None)

@@ -76,7 +76,8 @@ def named_optimizers(optimizer: object, lr: object) -> tuple[NamedOptimizer, ...
 
     Args:
         optimizer: text such as "sgd:momentum=0.9,nesterov=true,adam", a table with a ``name``, or a list of these.
-        lr: None, or one for all of them, or a list of one for each; over what the optimizers themselves say.
+        lr: None, or one for all of them, or a list: one for each, or several of a single optimizer; over what the
+            optimizers themselves say.
 
     Raises:
         ConfigError: a name or a value that cannot be used.
@@ -86,11 +87,11 @@ def named_optimizers(optimizer: object, lr: object) -> tuple[NamedOptimizer, ...
     if not optimizers:
         raise ConfigError("optimizer is empty; expected a name such as 'sgd', or several separated by commas.")
     rates = list(lr) if isinstance(lr, list | tuple) else [lr] * len(optimizers)
+    optimizers = optimizers * len(rates) if len(optimizers) == 1 else optimizers
     if len(rates) != len(optimizers):
         raise ConfigError(
             f"lr is {_spelled(lr, ', ')!r}, {len(rates)} of them for {len(optimizers)} "
-            f"optimizer{'s' * (len(optimizers) > 1)} ({', '.join(c.name for c in optimizers)}); expected one for "
-            "all, or one for each."
+            f"optimizers ({', '.join(c.name for c in optimizers)}); expected one for all, or one for each."
         )
     settled = tuple(_with_rate(named, rate) for named, rate in zip(optimizers, rates, strict=True))
     for i, named in enumerate(settled):
@@ -211,5 +212,6 @@ def _spelled(value: object, between: str = "/") -> str:
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, float):
-        return f"{value:g}"
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)
     return between.join(map(_spelled, value)) if isinstance(value, list | tuple) else str(value)

@@ -19,9 +19,9 @@ from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
+from whichmin.studies.experiment.choices import Choice, choices_of
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
-from whichmin.studies.experiment.optimizers import NamedOptimizer, labels
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.task import Task
 from whichmin.training.train import train
@@ -35,16 +35,19 @@ def run(experiment: Experiment, *, out: str | Path | None = None, progress: bool
 
 
 def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: bool = False) -> Iterator[Entry]:
-    """Answer an experiment one optimizer and seed at a time, keeping each on disk as soon as it is finished.
+    """Answer an experiment one choice and seed at a time, keeping each on disk as soon as it is finished.
+
+    A choice is one of the networks with one of the ways to train it, where the experiment names several. Mini-batches
+    of initialization s have the order of ``seed + 1000·s``, as in :func:`whichmin.compare`.
 
     Args:
         experiment: what is asked.
-        out: a folder; ``runs`` within it keeps what is finished, by optimizer and seed, and what it has already is read
+        out: a folder; ``runs`` within it keeps what is finished, by choice and seed, and what it has already is read
             from there. None keeps nothing.
         progress: whether to show bars on standard error for what takes longer than two seconds.
 
     Yields:
-        An entry per optimizer and seed, in order. One that fails has its ``failure`` and nothing else, and is not kept.
+        An entry per choice and seed, in order. One that fails has its ``failure`` and nothing else, and is not kept.
 
     Raises:
         OutputError: ``out`` cannot be written to; nothing has been computed then.
@@ -52,18 +55,20 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
         WhichminError: the first failure, after all entries, if there is nothing but failures.
     """
     store = None if out is None else Store.open(out)
-    recipes = [Recipe(build_optimizer(o), experiment.batch_size, experiment.seed) for o in experiment.optimizer]
+    choices = choices_of(experiment)
+    recipes = [
+        Recipe(build_optimizer(choice.optimizer), choice.experiment.batch_size, experiment.seed) for choice in choices
+    ]
     task = build_task(experiment)
-    names = labels(experiment.optimizer)
-    total, failures = len(names) * experiment.seeds, []
-    unit = "seed" if len(names) == 1 else "run"
+    total, failures = len(choices) * len(experiment.initializations), []
+    unit = "seed" if len(choices) == 1 else "run"
     with tqdm(total=total, unit=unit, delay=_DELAY, leave=False, disable=not progress) as bar:
-        for named, recipe, name in zip(experiment.optimizer, recipes, names, strict=True):
-            for seed in range(experiment.seeds):
+        for choice, recipe in zip(choices, recipes, strict=True):
+            for seed in experiment.initializations:
                 member = f"seed {seed}"
-                label = member if len(names) == 1 else f"{name}, {member}"
-                blank = Entry(label, optimizer=name, member=member)
-                entry = _Trial(experiment, task, named, recipe, seed, blank, bar).entry(store)
+                label = member if len(choices) == 1 else f"{choice.name}, {member}"
+                blank = Entry(label, optimizer=choice.name, member=member)
+                entry = _Trial(choice, task, recipe.at_initialization(seed), seed, blank, bar).entry(store)
                 yield entry
                 bar.update()
                 failures += [entry.failure] if entry.failure is not None else []
@@ -72,21 +77,12 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
 
 
 class _Trial:
-    """One optimizer and seed of an experiment."""
+    """One choice and seed of an experiment."""
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        task: Task,
-        named: NamedOptimizer,
-        recipe: Recipe,
-        seed: int,
-        blank: Entry,
-        bar: tqdm,
-    ) -> None:
-        self.experiment, self.task, self.named, self.recipe = experiment, task, named, recipe
+    def __init__(self, choice: Choice, task: Task, recipe: Recipe, seed: int, blank: Entry, bar: tqdm) -> None:
+        self.experiment, self.task, self.named, self.recipe = choice.experiment, task, choice.optimizer, recipe
         self.seed, self.blank, self.bar = seed, blank, bar
-        self.model: nn.Module = build_network(experiment, task, seed)
+        self.model: nn.Module = build_network(choice.experiment, task, seed)
 
     def entry(self, store: Store | None) -> Entry:
         """From the store if it is there."""
@@ -122,7 +118,7 @@ class _Trial:
             "relinearized": entry.relinearized.save,
             "explanation": entry.explanation.save,
         }
-        asked = self.experiment.to_dict() | {"optimizer": self.named.to_dict(), "initialization": self.seed}
+        asked = self.experiment.to_dict() | {"initialization": self.seed}
         store.write(question, {"asked": asked, "prepared": self.task.prepared}, {}, parts)
 
     def _read(self, place: Path, _: dict[str, Any], __: dict[str, Tensor]) -> Entry:
@@ -133,6 +129,7 @@ class _Trial:
             relinearized=Prediction.load(place / "relinearized"),
             run=explanation.run,
             explanation=explanation,
+            reused=True,
         )
 
     def _answer(self) -> dict[str, Any]:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import json
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from whichmin.errors import DataError
-from whichmin.studies.experiment.build import build_network, build_task
+from whichmin.recipe.code import code_of_network
+from whichmin.recipe.describe import describe_steps, digest
+from whichmin.studies.experiment.build import build_network, build_optimizer, build_task
 from whichmin.studies.experiment.config import Experiment
-from whichmin.studies.subject import described_data, signature
+from whichmin.studies.subject import fingerprint, signature
 from whichmin.task import Task
 
 #: What the data depend on; of the network only whether it takes images.
@@ -48,7 +52,7 @@ class Fingerprints:
         return self._data[key]
 
     def code(self, experiment: Experiment) -> dict[str, Any]:
-        """What code of the caller's there is, by its text, and by what a network computes; empty where there is none.
+        """What code of the caller's there is, by its text and by what it does; empty where there is none.
 
         Raises:
             ConfigError: a network that cannot be had.
@@ -56,19 +60,19 @@ class Fingerprints:
         """
         (named,) = experiment.optimizer
         paths = [path for path in (experiment.model, named.name) if path is not None and ":" in path]
-        key = (*paths, data_of(experiment))
+        key = (*paths, named, data_of(experiment))
         if key not in self._code:
             told: dict[str, Any] = {path: _text_of(path) for path in paths}
             if experiment.model is not None:
                 task = build_task(experiment)
-                told["computes"] = signature(build_network(experiment, task, 0), task)
+                network = build_network(experiment, task, 0)
+                classes = [f"{name}: {code}" for name, code in sorted(code_of_network(network).items())]
+                told |= {"computes": signature(network, task), "classes": digest([], *classes)}
+            if ":" in named.name:
+                settled = named if not isinstance(named.lr, str) else replace(named, lr=1e-3)
+                told["steps"] = describe_steps(build_optimizer(settled), [torch.ones(3, 2)])
             self._code[key] = told
         return self._code[key]
-
-
-def fingerprint(task: Task) -> str:
-    """A hash of data and loss."""
-    return hashlib.sha256(json.dumps(described_data(task), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @lru_cache(maxsize=KEPT)
