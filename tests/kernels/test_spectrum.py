@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -156,6 +157,17 @@ def test_a_change_is_suppressed_as_far_as_the_residual_was():
     left = torch.tensor([0.0, 0.25, -1.5, 1.0]).double()  # of each mode: all gone, a quarter left, grown, out of range
     c = torch.from_numpy(found.suppressed(change.numpy(), (Q @ before).numpy(), (Q @ (left * before)).numpy()))
     gone = torch.tensor([1.0, 0.75, 0.0, 0.0]).double()
+    torch.testing.assert_close(K @ c, -Q @ (gone * (Q.T @ change)), rtol=0, atol=1e-12)
+
+
+def test_a_change_that_comes_about_by_and_by_is_suppressed_from_each_time_on():
+    K, Q = kernel([6.0, 2.0, 1.0])
+    found, change = wm.spectrum(K), torch.tensor([1.0, -2.0, 0.5]).double()
+    before = torch.tensor([[2.0, -1.0, 4.0], [1.0, 0.5, -4.0]]).double()
+    after = torch.tensor([0.0, 0.25, 8.0]).double()
+    residuals, shares = (before @ Q.T).numpy(), np.array([0.3, 0.7])
+    c = torch.from_numpy(found.suppressed(change.numpy(), residuals, (Q @ after).numpy(), shares))
+    gone = torch.tensor([1.0, 1.0 - (0.3 * 0.25 + 0.7 * 0.5), 0.0], dtype=torch.float64)
     torch.testing.assert_close(K @ c, -Q @ (gone * (Q.T @ change)), rtol=0, atol=1e-12)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from whichmin.errors import SingularKernelError
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.lanczos import LanczosSpace, probe
-from whichmin.kernels.modes import CUTOFF, Spectrum, rank_cutoff
+from whichmin.kernels.modes import AT_ONCE, CUTOFF, Spectrum, rank_cutoff
 from whichmin.kernels.symmetric import symmetric_product
 
 #: Kernels of up to this many rows are decomposed where all modes are asked for, or where nothing else will do.
@@ -251,15 +251,19 @@ class LargeSpectrum(Spectrum):
         return v.clone() if self._cholesky is not None else torch.from_numpy(self.apply(self.solve(v.numpy())))
 
     def suppressed(
-        self, change: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
+        self,
+        change: NDArray[np.float64],
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        shares: NDArray[np.float64] = AT_ONCE,
     ) -> NDArray[np.float64]:
-        """As of :class:`Spectrum`, in the modes of a Lanczos space of the change and the residual before."""
+        """As of :class:`Spectrum`, in the modes of a Lanczos space of the change and the first residual."""
         if not change.any():
             return np.zeros_like(change)
-        space = self.lanczos(np.stack([change, before]), 2 * FIRST_SPACE)
+        space = self.lanczos(np.stack([change, np.atleast_2d(before)[0]]), 2 * FIRST_SPACE)
         while True:
             V, small = space.basis, Spectrum(torch.from_numpy(space.projected), self.gamma, self.resolution)
-            y = small.suppressed(change @ V, before @ V, after @ V)
+            y = small.suppressed(change @ V, before @ V, after @ V, shares)
             is_small = space.defect(y) <= SUPPRESSED * np.linalg.norm(change)
             if is_small or space.is_invariant or space.size >= LARGEST_SPACE:
                 return V @ y

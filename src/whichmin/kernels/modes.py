@@ -18,6 +18,8 @@ from whichmin.shown import Shown
 
 #: Eigenvalues of at most this many rounding units ε of the largest count as zero: rounding moves them by about one.
 CUTOFF = 10.0
+#: The shares of a change that comes about at one time.
+AT_ONCE = np.ones(1)
 
 
 def rank_cutoff(largest: float, eps: float) -> float:
@@ -202,23 +204,29 @@ class Spectrum(Shown):
         return v - self.project(torch.from_numpy(v)).numpy()
 
     def suppressed(
-        self, change: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
+        self,
+        change: NDArray[np.float64],
+        before: NDArray[np.float64],
+        after: NDArray[np.float64],
+        shares: NDArray[np.float64] = AT_ONCE,
     ) -> NDArray[np.float64]:
         """The coefficients c by which training suppresses a change of the residual: it moves the outputs by K c.
 
-        In each mode the part 1 − |after|/|before| of the change goes, as it did of the residual itself.
+        In each mode the part 1 − Σ_s share_s |after|/|before_s| of the change goes, as it does of the residual itself
+        from the time s on at which that share of the change comes about.
 
         Args:
             change: of the residual, (N·C,).
-            before: the residual before training, (N·C,).
-            after: the residual after it, (N·C,).
+            before: the residual at some times, (times, N·C); at one, (N·C,).
+            after: the residual at the end, (N·C,).
+            shares: what part of the change comes about at each of the times, (times,).
 
         Returns:
             (N·C,).
         """
-        was, remains = np.abs(self.rotate(before)), np.abs(self.rotate(after))
-        gone = 1.0 - np.minimum(remains / np.maximum(was, 1e-300), 1.0)
-        return -self.solve(self.rotate_back(gone * self.rotate(change)))
+        was, remains = np.abs(self.rotate(np.atleast_2d(before))), np.abs(self.rotate(after))
+        left = np.minimum(remains / np.maximum(was, 1e-300), 1.0)
+        return -self.solve(self.rotate_back((1.0 - shares @ left) * self.rotate(change)))
 
     @property
     def kernel(self) -> NDArray[np.float64]:

@@ -71,7 +71,7 @@ def descent(
     first = predict(model, task, partial(torch.optim.SGD, lr=1e-3), steps=1, relinearize="never")
     factory = build_optimizer(named_optimizers(optimizer, PART * first.max_lr)[0])
     if kind == "trained":
-        found = trained_measured(train(model, task, factory, until=None, steps=steps), task)
+        found = trained_measured(train(model, task, factory, until=None, steps=steps, row_span=True), task)
         linear: dict[str, Any] = {}
     else:
         prediction = predict(model, task, factory, steps=steps, flow=flow, relinearize="never")

@@ -126,7 +126,7 @@ def minimizer(
     (named,) = named_optimizers(optimizer, None)
     recipe = Recipe(build_optimizer(named), batch_size, order)
     if kind == "trained":
-        return trained_measured(train(model, task, recipe, until=until, steps=steps), task)
+        return trained_measured(train(model, task, recipe, until=until, steps=steps, row_span=True), task)
     prediction = predict(model, task, recipe, until=until, steps=steps, relinearize=relinearize)  # type: ignore[arg-type]
     return predicted_measured(prediction, task)
 

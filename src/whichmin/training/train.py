@@ -12,7 +12,7 @@ from torch import nn
 
 from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.monotone import resolve_rate
-from whichmin.errors import InputError
+from whichmin.errors import InputError, TrainingError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
@@ -28,6 +28,7 @@ from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.checkpoints import Keeper, Steps
+from whichmin.training.row_span import row_span as find_row_span
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.
@@ -47,6 +48,7 @@ def train(
     scheduler: SchedulerFactory | None = None,
     budget: float | None = None,
     checkpoints: Steps = (),
+    row_span: bool = False,
     progress: bool = False,
 ) -> Run:
     """Train a copy of the model with the task's loss, in full batches or mini-batches.
@@ -76,6 +78,10 @@ def train(
             then spaced by a growing distance: 0, 1, 2, 4, 8, …, every other one where there are too many. The first and
             the last are kept with them. Each is a copy of the network's state and of what the optimizer remembers: of
             plain SGD one, with momentum or AdaGrad two, of Adam three times its parameters.
+        row_span: train in the coordinates of the span of the training inputs' rows where that is the same training:
+            gradient descent, with momentum and in mini-batches too, without weight decay or checkpoints, of a network
+            whose first layer is dense and wider than 2N inputs. Right up to rounding; a step costs N/d as much in that
+            layer of d inputs. Elsewhere it changes nothing.
         progress: show a progress bar on standard error.
 
     Returns:
@@ -122,11 +128,26 @@ def train(
             return None
         return f"the budget of {budget:.3g} s ran out after {step} steps."
 
+    span = None
+    if row_span and recipe.memory is None and keeper.is_idle:
+        span = find_row_span(network, task, built)
+    trained, data = network, task
+    if span is not None:
+        trained, data = span.network, span.task
+        built = recipe.build(trainable(trained).values())
+        scheduled = recipe.build_scheduler(built)
     loop = Loop(
-        network, task, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
+        trained, data, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
         epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step, halts=steps is None,
     )  # fmt: skip
-    reason = loop.run(progress)
+    try:
+        reason = loop.run(progress)
+    except TrainingError as error:
+        if span is None:
+            raise
+        raise span.error_of_all(error) from None
+    if span is not None:
+        network.load_state_dict(span.state_of_all(state_of(trained)))
     keeper.end(loop.done, here)
     kept = keeper.kept
     if not kept and recipe.memory is not None:

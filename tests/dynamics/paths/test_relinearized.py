@@ -12,6 +12,7 @@ from torch import nn
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, jacobian, mlp_problem, problem, rms, sgd
+from whichmin.data.load import load
 from whichmin.dynamics.paths.relinearized import follow
 from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.prepare import prepare
@@ -68,6 +69,20 @@ def test_the_error_to_a_given_loss_falls_with_the_intervals():
     assert all(b < 0.6 * a for a, b in pairwise(errors)), errors
     assert [p.intervals for p in found] == sorted(p.intervals for p in found)
     assert found[-1].steps == pytest.approx(run.steps, rel=0.02)
+
+
+@pytest.mark.parametrize(("classes", "count", "width"), [((1, 7), 40, 256), ((3, 8), 30, 128)], ids=["1/7", "3/8"])
+def test_thousands_of_steps_to_a_small_loss(classes, count, width):
+    """The loss that slow modes are left with decides; rectifiers turn the features all the way."""
+    task = load("digits", classes=classes, n_train=count, n_test=20)
+    model = wm.networks.MLP([64, width, 1], seed=0)
+    run = wm.train(model, task, sgd("half"), until=1e-4)
+    prediction = wm.predict(model, task, sgd("half"), until=1e-4, relinearize="path")
+    assert run.steps > 1000
+    assert prediction.intervals < 120
+    assert prediction.steps == pytest.approx(run.steps, rel=0.02)
+    assert prediction.notes == ()
+    assert rms(prediction.test, run.test) <= 4 * prediction.error
 
 
 def test_snapshots_are_the_network_on_the_way():

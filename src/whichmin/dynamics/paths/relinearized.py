@@ -24,7 +24,7 @@ from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.modes import AT_ONCE, Spectrum
 from whichmin.losses import Array, Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
@@ -39,6 +39,12 @@ DIVERGED = 1e3
 FITTED = 1e-12
 #: Steps to the limit end where one leaves more than this part of the loss before it.
 STALLED = 0.25
+#: Where an interval meant to end at a training loss ends above this many times it, another one follows.
+AT_LOSS = 1.01
+#: No other one follows where it left more than this part of the loss before it.
+STUCK = 0.98
+#: What an interval misses is told from so many of its times.
+TIMES_OF_MISSES = 12
 
 
 @dataclass(eq=False)
@@ -124,21 +130,12 @@ def follow(
         excess = problem.objective.excess
         if not excess(now) <= DIVERGED * (abs(excess(first)) + 1e-30):
             return path
-        if _has_arrived(path, problem.goal, excess(first), excess(before), excess(now)):
+        if follower.has_arrived(path, first, before):
             path.arrived, path.is_close = True, follower.is_close(path)
             return path
         before = now
     path.arrived = stride is None
     return path
-
-
-def _has_arrived(path: Path, goal: Goal, first: float, before: float, now: float) -> bool:
-    """Whether a path ends here; losses are counted from the lowest one."""
-    if goal.is_reached(path.loss, path.steps) or path.at_loss:
-        return True
-    if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
-        return now <= FITTED * first or now > STALLED * before
-    return path.steps >= goal.steps
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +176,24 @@ class _Follower:
         before = path.spectrum.largest
         return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
 
+    def has_arrived(self, path: Path, first: float, before: float) -> bool:
+        """Whether a path ends here, where training began and the last interval began at these losses."""
+        goal = self.goal
+        if goal.is_reached(path.loss, path.steps):
+            return True
+        first, before, now = map(self.objective.excess, (first, before, path.loss))
+        if path.at_loss:
+            assert goal.until is not None
+            return not self.takes_back or now <= AT_LOSS * self.objective.excess(goal.until) or now > STUCK * before
+        if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
+            return now <= FITTED * first or now > STALLED * before
+        return path.steps >= goal.steps
+
+    @property
+    def takes_back(self) -> bool:
+        """Whether what an interval missed is taken back at its end."""
+        return self.goal.until is not None and self.objective.loss.is_quadratic
+
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
         start = start_at(
@@ -189,24 +204,33 @@ class _Follower:
         self._snapshots(path, motion, t)
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
         path.remembered = self._move(path, motion, t)
-        before, path.features = path.features, self.network.features()
+        path.features = self.network.features()
         path.intervals += 1
         path.steps += t
         path.ends.append(path.steps)
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
-            if t > 1 and self.objective.loss.is_quadratic:  # a single step is training itself
-                self._undo_jump(path, self._residual(before), motion.residual(t), 1.0 - 1.0 / t)
+        if self.takes_back and t > 1:  # a single step is training itself
+            self._undo_jump(path, motion, t)
         path.curve.append((path.steps, self.loss(path.features)))
 
-    def _undo_jump(self, path: Path, before: Array, expected: Array, part: float) -> None:
+    def _undo_jump(self, path: Path, motion: Motion, t: float) -> None:
         """Take back a part of what an interval missed of the training outputs, as training does all the while.
 
-        Else a path to a loss would take some steps more than training, until later intervals had taken it back.
+        Else a path to a loss would take some steps more than training, until later intervals had taken it back. What
+        is missed comes about as the parameters move, like ‖θ(s) − θ(0)‖²: J turns with them and meets their velocity.
         """
+        expected = motion.residual(t)
         jump = self._residual(path.features) - expected
-        c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected))
-        self.network.shift(path.features.pull(c, metric=self.metric), part)
+        before, shares = motion.residual(0.0), AT_ONCE
+        if math.isfinite(t):
+            times = np.array(drawn_times(t, TIMES_OF_MISSES))
+            missed = np.maximum.accumulate([motion.displacement(s) ** 2 for s in times.tolist()])
+            shares = np.diff(missed) / max(missed[-1], 1e-300)
+            between = (times[1:] + times[:-1]) / 2
+            before = np.stack([motion.residual(s if self.rule.flow else s // 1) for s in between.tolist()])
+        c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected, shares))
+        self.network.shift(path.features.pull(c, metric=self.metric), 1.0 - 1.0 / t)
         path.features = self.network.features()
 
     def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:

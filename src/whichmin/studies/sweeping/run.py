@@ -175,7 +175,7 @@ def _predicted(model: nn.Module, task: Task, recipe: Recipe, asked: Experiment) 
 
 
 def _trained(model: nn.Module, task: Task, recipe: Recipe, asked: Experiment) -> Measured:
-    run = train(model, task, recipe, until=asked.until, steps=asked.steps)
+    run = train(model, task, recipe, until=asked.until, steps=asked.steps, row_span=True)
     if run.interrupted:
         raise KeyboardInterrupt
     numbers = {

@@ -1,0 +1,166 @@
+"""Gradient descent in the coordinates of the rows' span, where the first layer is dense.
+
+A first layer sees the inputs X (N, d) only as X Wᵀ, so that the gradient of its weight W (m, d) lies in the span of
+their rows. With an orthonormal basis Q (d, r) of it, r ≤ N, gradient descent, with momentum and in mini-batches too,
+moves A = W Q and leaves W − A Qᵀ as it was: the network with weight A on the inputs X Q (N, r) goes the same way, with
+r/d of the work in that layer. What divides by sizes of single coordinates, as adaptive rules do, does not go it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.errors import TrainingError, WhichminError
+from whichmin.optimizers.registry import REGISTRY
+from whichmin.tangent.copying import private_copy
+from whichmin.tangent.model import forward, trainable
+from whichmin.task import Task
+
+#: The rows' span is of use where it has no more than this part of the inputs' dimensions.
+SMALL = 0.5
+#: Outputs and gradients of the two networks may differ by this many rounding units of the largest.
+ROUNDING = 1e3
+#: The parameters are moved by this part of themselves to see whether the networks agree elsewhere.
+MOVED = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class RowSpan:
+    """A network in the coordinates of the rows' span.
+
+    Attributes:
+        network: the copy to be trained.
+        task: its training data, the inputs X Q.
+        name: of the first layer's weight.
+        weight: that weight W at the start, (m, d).
+        basis: Q, (d, r), float64.
+    """
+
+    network: nn.Module
+    task: Task
+    name: str
+    weight: Tensor
+    basis: Tensor
+
+    def state_of_all(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The state of the network in all coordinates, for one in those of the span: W + (A − W Q) Qᵀ."""
+        W, Q = self.weight.double(), self.basis
+        moved = W + (state[self.name].double() - W @ Q) @ Q.T
+        return state | {self.name: moved.to(self.weight)}
+
+    def error_of_all(self, error: TrainingError) -> TrainingError:
+        """An error of training with its state in all coordinates."""
+        return TrainingError(str(error), state=self.state_of_all(error.state), step=error.step, losses=error.losses)
+
+
+def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -> RowSpan | None:
+    """The network in the coordinates of the rows' span; None where that is not the same training, or no cheaper.
+
+    Whether it is the same is seen by outputs and gradients, where the network stands and beside that.
+
+    Args:
+        network: what is to be trained; it is not changed.
+        task: the data.
+        optimizer: built for its parameters.
+
+    Cost: a factorization of the inputs, N²·d, and four forward and backward passes.
+    """
+    X = task.X
+    if not isinstance(X, Tensor) or not _is_equivariant(optimizer):
+        return None
+    rows = X.detach().flatten(1).double()
+    count, size = rows.shape
+    if count > SMALL * size:
+        return None
+    basis = torch.linalg.qr(rows.T)[0]
+    inner = replace(task, X=(rows @ basis).to(X), X_test=None, y_test=None)
+    names = [name for name, p in trainable(network).items() if p.ndim == 2 and p.shape[1] == size]
+    tied = _names_of_tied(network)
+    for name in names:
+        if name not in tied:
+            found = _reduced(network, task, inner, name, basis)
+            if found is not None:
+                return found
+    return None
+
+
+def _is_equivariant(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether a rotation of the parameters rotates each step, and none of them decays."""
+    linear = any(facts.linear and facts.metric is None and type(optimizer) is facts.optimizer_class
+                 for facts in REGISTRY.values())  # fmt: skip
+    return linear and not any(group.get("weight_decay", 0) for group in optimizer.param_groups)
+
+
+def _names_of_tied(network: nn.Module) -> set[str]:
+    """The names of parameters that have several."""
+    names: dict[int, list[str]] = {}
+    for name, p in network.named_parameters(remove_duplicate=False):
+        names.setdefault(id(p), []).append(name)
+    return {name for several in names.values() if len(several) > 1 for name in several}
+
+
+def _reduced(network: nn.Module, task: Task, inner: Task, name: str, basis: Tensor) -> RowSpan | None:
+    """With that parameter in the coordinates of the span, where the network is the same function then."""
+    small = private_copy(network)
+    owner, _, attribute = name.rpartition(".")
+    weight = network.get_parameter(name).detach()
+    module = small.get_submodule(owner)
+    if attribute not in module._parameters:
+        return None
+    setattr(module, attribute, nn.Parameter((weight.double() @ basis).to(weight)))
+    span = RowSpan(small, inner, name, weight.clone(), basis)
+    probe = private_copy(network), private_copy(small)
+    try:
+        if not _agree(*probe, task, span):
+            return None
+        _move_alike(*probe, span)
+        return span if _agree(*probe, task, span) else None
+    except (RuntimeError, ValueError, TypeError, IndexError, WhichminError):
+        return None  # it takes the inputs in no other shape
+
+
+def _agree(network: nn.Module, small: nn.Module, task: Task, span: RowSpan) -> bool:
+    """Whether two networks have the same outputs and, in the coordinates of the span, the same gradients."""
+    found = []
+    for each, inputs in ((network, task.X), (small, span.task.X)):
+        outputs = forward(each, inputs)
+        each.zero_grad()
+        task.loss(outputs, task.y).backward()
+        gradients = {n: p.grad for n, p in trainable(each).items()}
+        found.append((outputs.detach(), gradients))
+    (f, exact), (g, reduced) = found
+    if not _close(f, g):
+        return False
+    for n, gradient in exact.items():
+        other = reduced[n]
+        if gradient is None or other is None:
+            if gradient is not other:
+                return False
+            continue
+        if n == span.name:
+            other = (other.double() @ span.basis.T).to(gradient)
+        if not _close(gradient, other):
+            return False
+    return True
+
+
+def _close(a: Tensor, b: Tensor) -> bool:
+    unit = torch.finfo(a.dtype).eps
+    return a.shape == b.shape and bool((a - b).abs().max() <= ROUNDING * unit * (a.abs().max() + unit))
+
+
+def _move_alike(network: nn.Module, small: nn.Module, span: RowSpan) -> None:
+    """Move the parameters of both by the same part of themselves, drawn for each number."""
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        others = trainable(small)
+        for n, p in trainable(network).items():
+            step = MOVED * p.detach().cpu() * torch.randn(p.shape, generator=draw, dtype=torch.float64)
+            p.add_(step.to(p))
+            if n == span.name:
+                others[n].copy_((p.double() @ span.basis).to(p))
+            else:
+                others[n].add_(step.to(p))
