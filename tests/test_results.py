@@ -303,7 +303,7 @@ def test_its_report_is_one_page_that_needs_nothing_else(shown):
     shown.assert_stands_alone()
     assert shown.finding
     assert shown.figures
-    assert shown.sections[0] == "asked"
+    assert shown.sections[-1] == "asked"
     assert len(shown.source) < 1_500_000
 
 

@@ -147,7 +147,7 @@ def test_many_recipes_have_a_matrix():
 @pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_was_asked():
     page = Page(comparison_page(make_comparison()))
-    assert page.sections == ["asked", "recipes", "pairs", "failed", "notes"]
+    assert page.sections == ["recipes", "pairs", "failed", "notes", "asked"]
     assert "batches, seed 6 could not be predicted: it diverged" in page.words
     for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
         assert words in page.words

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, LogLocator
 from numpy.typing import NDArray
 
@@ -22,11 +23,24 @@ def rows_height(rows: int) -> float:
 
 
 def legend(ax: Axes, columns: int) -> None:
-    """A legend above the axes, its samples opaque."""
-    drawn = ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, markerscale=1.4)
+    """A legend above the axes, its samples opaque.
+
+    Args:
+        ax: the axes.
+        columns: how many at most: fewer where the legend would be wider than the axes.
+    """
+    room = ax.get_window_extent().width
+    drawn = _legend(ax, columns)
+    while columns > 1 and drawn.get_window_extent().width > room:
+        columns -= 1
+        drawn = _legend(ax, columns)
     for handle in drawn.legend_handles:
         if handle is not None:
             handle.set_alpha(None)
+
+
+def _legend(ax: Axes, columns: int) -> Legend:
+    return ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, markerscale=1.4)
 
 
 def logarithmic(ax: Axes, which: str) -> None:

@@ -35,13 +35,16 @@ TRAINED, LINEARIZED, RELINEARIZED = INK, ORANGE, BLUE
 P = ParamSpec("P")
 R = TypeVar("R")
 
+#: Points of text in figures. A figure of one panel has letters of 11 px with the smaller on a screen of 390 px.
+FONT, SMALL_FONT = 10.5, 10.2
+
 _SETTINGS: dict[Any, Any] = {
-    "font.size": 9.5,
-    "axes.titlesize": 9.5,
-    "axes.labelsize": 9.5,
-    "xtick.labelsize": 9,
-    "ytick.labelsize": 9,
-    "legend.fontsize": 9,
+    "font.size": FONT,
+    "axes.titlesize": FONT,
+    "axes.labelsize": FONT,
+    "xtick.labelsize": SMALL_FONT,
+    "ytick.labelsize": SMALL_FONT,
+    "legend.fontsize": SMALL_FONT,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from html import escape
 
 from matplotlib.figure import Figure
 
-from whichmin.report.palette import VARIABLES, style
+from whichmin.report.palette import SMALL_FONT, VARIABLES, style
+
+#: Pixels of the smallest text: on narrower screens a figure is not made smaller, but scrolled.
+LEAST_TEXT = 11
 
 _ID = re.compile(r'\sid="([^"]+)"')
 _REFERENCE = re.compile(r'(?:xlink:href="#|url\(#)([^")]+)')
@@ -45,8 +49,9 @@ def _bare(svg: str) -> str:
     assert head is not None
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', head[0])
     assert box is not None
-    width = f"{float(box[1]) * 96 / 72:.0f}px"
-    svg = f'<svg {box[0]} style="max-width: {width}">' + svg[head.end() :]
+    points = float(box[1])
+    sizes = f"max-width: {points * 96 / 72:.0f}px; min-width: {math.ceil(points * LEAST_TEXT / SMALL_FONT)}px"
+    svg = f'<svg {box[0]} style="{sizes}">' + svg[head.end() :]
     svg = re.sub(r"\s*\n\s*", "\n", svg)
     return re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\d\.\d\d)\d+", r"\1", tag[0]), svg)
 

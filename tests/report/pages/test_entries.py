@@ -22,7 +22,7 @@ def page(*entries: Entry, **kwargs) -> Page:
     return Page(entries_page(entries, **kwargs))
 
 
-EVERYTHING = ["asked", "numbers", "terms", "agreement", "training", "flips", "lazy", "notes"]
+EVERYTHING = ["numbers", "terms", "agreement", "training", "flips", "lazy", "notes", "asked"]
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +131,7 @@ def test_a_run_that_stopped_short_says_so():
 def test_prediction_alone():
     whole = make_entry()
     got = page(Entry("seed 0", linearized=whole.linearized))
-    assert got.sections == ["asked", "numbers", "training", "lazy"]
+    assert got.sections == ["numbers", "training", "lazy", "asked"]
     assert got.faults == []
     assert "estimated to be 0.060" in got.words
     with_task = page(Entry("seed 0", linearized=whole.linearized, task=whole.run.task))
@@ -142,7 +142,7 @@ def test_prediction_alone():
 def test_run_alone():
     whole = make_entry()
     got = page(Entry("seed 0", run=whole.run))
-    assert got.sections == ["asked", "numbers", "training"]
+    assert got.sections == ["numbers", "training", "asked"]
     assert got.faults == []
 
 
@@ -151,7 +151,7 @@ def test_followed_in_place_of_training():
     whole = make_entry()
     why = Explanation(whole.relinearized.terms, whole.run.task, whole.linearized, relinearized=whole.relinearized)
     got = page(Entry("seed 0", explanation=why))
-    assert got.sections == ["asked", "numbers", "terms", "agreement", "training", "lazy", "notes"]
+    assert got.sections == ["numbers", "terms", "agreement", "training", "lazy", "notes", "asked"]
     assert "output along the path" in got.words
 
 
@@ -186,7 +186,7 @@ def test_without_test_inputs():
             "b", dataclasses.replace(whole.linearized, **bare, terms={}), None, dataclasses.replace(whole.run, **bare)
         ),
     )
-    assert got.sections == ["asked", "numbers", "training", "lazy"]
+    assert got.sections == ["numbers", "training", "lazy", "asked"]
 
 
 def test_an_entry_of_nothing():
@@ -216,7 +216,7 @@ def test_many_entries():
 @pytest.mark.usefixtures("undrawn")
 def test_several_outputs():
     got = page(*(make_entry(seed, outputs=3) for seed in range(2)))
-    assert got.sections[-3:] == ["flips", "lazy", "notes"]
+    assert got.sections[-4:] == ["flips", "lazy", "notes", "asked"]
     assert "Deciding by the largest output" in got.words
     assert "class 2" in got.words
 

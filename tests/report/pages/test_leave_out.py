@@ -21,7 +21,7 @@ def page():
 
 def test_it_stands_alone(page):
     page.assert_stands_alone()
-    assert page.sections == ["asked", "effects", "groups", "points"]
+    assert page.sections == ["effects", "groups", "points", "asked"]
     assert page.figures == ["effects", "losses"]
 
 

@@ -17,7 +17,7 @@ def test_it_has_the_answer_the_table_and_the_search():
     page = Page(mitigation_page(made))
     page.assert_stands_alone()
     assert page.finding == " ".join(finding(made))
-    assert page.sections == ["asked", "remedies", "search", "notes"]
+    assert page.sections == ["remedies", "search", "notes", "asked"]
     assert "The search, predicted, stopped: the validation loss rises." in page.source
     assert "Train the network less what it was before training." in page.source
     assert "a remark" in page.source

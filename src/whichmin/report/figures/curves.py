@@ -14,7 +14,7 @@ from whichmin.report.axes import WIDTH, legend, logarithmic, plain, thin
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled
 from whichmin.report.numbers import number
-from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED, TRAINED, styled
+from whichmin.report.palette import FONT, INK, LINEARIZED, RELINEARIZED, TRAINED, styled
 from whichmin.report.panel import HEIGHT, panels
 
 #: The most points that are drawn of all curves of a kind together.
@@ -43,7 +43,7 @@ def curves_figure(entries: Sequence[EntryView], axes: Sequence[Axes] | None = No
     if alone:
         column[0].set(ylabel=_drawn(entries))
     else:
-        figure.supylabel(_drawn(entries), fontsize=9.5, color=INK)
+        figure.supylabel(_drawn(entries), fontsize=FONT, color=INK)
     legend(column[0], len(names))
     return figure
 
