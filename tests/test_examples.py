@@ -68,7 +68,7 @@ def test_the_commands_in_the_readme_parse(monkeypatch, tmp_path):
     (tmp_path / "experiment.toml").write_text("n_train = 20\n")
     monkeypatch.chdir(tmp_path)
     lines = [line for block in blocks("text") for line in block.splitlines()]
-    assert len(lines) == 11
+    assert len(lines) == 12
     for line in lines:
         name, *tokens = line.split()[1:]
         cli.build_app(name).parse_args([name, *tokens], exit_on_error=False, print_error=False)

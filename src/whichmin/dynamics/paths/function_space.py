@@ -289,10 +289,12 @@ class FunctionSpacePredictor(Predictor):
 
         The error e of a path of n intervals falls like 1/n. Two paths of ratio ρ = n/n' differ by (ρ − 1) e where their
         errors have one direction, and by (ρ² + 1)^½ e where they have nothing in common, as those of the kinks of
-        rectifiers; what was measured lies between, and so does the geometric mean.
+        rectifiers; what was measured lies between, and so does the geometric mean. Where intervals are of single steps
+        already, ρ is smaller than was planned.
         """
         if not math.isfinite(outcome.error):
             return outcome
+        ratio = min(ratio, max(outcome.intervals / max(coarse.intervals, 1), IntervalCount.LEAST_GROWTH))
         between = math.sqrt((ratio - 1) * math.hypot(ratio, 1))
         error, loss_error = root_mean_square(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
         if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
