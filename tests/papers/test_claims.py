@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pandas as pd
@@ -51,6 +52,17 @@ def test_fewer_than_two_values_decide_nothing(values):
     verdict = judged(claim("at least", 1.0), values)
     assert verdict.answer == "undecided"
     assert verdict.count == sum(not math.isnan(v) for v in values)
+
+
+def test_networks_that_training_left_unfitted_do_not_count():
+    """They came to no minimizer that a claim could be about; told is how many."""
+    table = pd.DataFrame({"x": [1.0, 1.1, 9.0, 0.9, 8.0], "fitted": [True, True, False, None, False]})
+    verdict = claim("at most", 1.5).judge(table)
+    assert (verdict.answer, verdict.count, verdict.unfitted) == ("agrees", 3, 2)
+    assert verdict.mean == pytest.approx(1.0)
+    everything = dataclasses.replace(claim("at most", 1.5), of_all=True).judge(table)
+    assert (everything.answer, everything.count, everything.unfitted) == ("undecided", 5, 0)
+    assert claim("at most", 1.5).judge(table[table["fitted"].eq(False)]).answer == "undecided"
 
 
 def test_an_exact_value_decides_alone():

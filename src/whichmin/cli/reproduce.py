@@ -99,6 +99,7 @@ def _print(found: list[Reproduced]) -> None:
             if verdict.answer == answer:
                 print(f"{answer}: {one.figure.path}, {kind}: {verdict.claim.says}")
                 said = f"{verdict.claim.quantity}: {measured(verdict)}; expected {verdict.claim.expected}."
+                said += f" {verdict.unfitted} networks were left unfitted and do not count." if verdict.unfitted else ""
                 print(textwrap.indent(textwrap.fill(said, 96), "    "))
     print("\n" + " ".join(finding(found)))
     failures = Counter(text for one in found for text in one.failures)

@@ -27,6 +27,8 @@ class Claim:
         value: the number that the paper gives, or that its inequality has.
         margin: how far on the wrong side of ``value`` still counts as the paper's claim; set before the run.
         exact: whether the values are no samples, so that one is enough and none of them has a spread.
+        of_all: whether networks that training left unfitted count as well; they came to no minimizer that a claim could
+            be about.
     """
 
     says: str
@@ -36,6 +38,7 @@ class Claim:
     value: float
     margin: float = 0.0
     exact: bool = False
+    of_all: bool = False
 
     @property
     def expected(self) -> str:
@@ -52,11 +55,12 @@ class Claim:
         margin − |m − value| for "equal to". It agrees where the slack is two standard errors of the mean above 0 or
         more, disagrees where it is as far below, and is undecided between, and where fewer than two values are there.
         """
-        values = [float(v) for v in self.measure(table)]
+        unfitted = [] if self.of_all or "fitted" not in table else table.index[table["fitted"].eq(False)]
+        values = [float(v) for v in self.measure(table.drop(index=unfitted))]
         known = [v for v in values if math.isfinite(v)]
         if not known or (len(known) < 2 and not self.exact):
             mean = fmean(known) if known else math.nan
-            return Verdict(self, "undecided", mean, math.nan, len(known), math.nan)
+            return Verdict(self, "undecided", mean, math.nan, len(known), math.nan, len(unfitted))
         mean = fmean(known)
         spread = stdev(known) if len(known) > 1 else 0.0
         doubt = 0.0 if self.exact else CLEAR * spread / math.sqrt(len(known))
@@ -66,7 +70,7 @@ class Claim:
             "equal to": self.margin - abs(mean - self.value),
         }[self.relation]
         answer: Answer = "agrees" if slack >= doubt else "disagrees" if slack < -doubt else "undecided"
-        return Verdict(self, answer, mean, spread, len(known), slack)
+        return Verdict(self, answer, mean, spread, len(known), slack, len(unfitted))
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,7 @@ class Verdict:
         spread: their standard deviation; not a number for a single one.
         count: how many there are.
         slack: how far the mean is on the right side of the threshold; negative on the wrong one.
+        unfitted: how many networks of the table were left out, because training left them unfitted.
     """
 
     claim: Claim
@@ -88,3 +93,4 @@ class Verdict:
     spread: float
     count: int
     slack: float
+    unfitted: int = 0

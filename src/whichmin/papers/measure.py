@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +30,9 @@ from whichmin.training.train import train
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+#: A network with more than this part of the training loss of the best constant outputs has not fitted its data.
+FITTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -117,18 +120,31 @@ def minimizer(
 ) -> Measured:
     """Where a network ends: predicted from one linearization (or more, ``relinearize``), or trained.
 
-    Numbers: ``test_loss``, ``accuracy``, ``steps``, ``learning_rate``, ``seconds``, ``train_loss``; of predictions
-    ``interpolator``, the test error of the interpolator, and ``initialization``, the root mean square of the
-    initialization term. Arrays: ``test``, ``curve_steps``, ``curve_losses``.
+    Numbers: ``test_loss``, ``accuracy``, ``steps``, ``learning_rate``, ``seconds``, ``train_loss``, ``fitted``, whether
+    that is below half of what constant outputs leave; of predictions ``interpolator``, the test error of the
+    interpolator, and ``initialization``, the root mean square of the initialization term. Arrays: ``test``,
+    ``curve_steps``, ``curve_losses``.
     """
     task = task_of(data, n_train, n_test, loss=loss)
     model = network_of(task, width, depth, scale, seed)
     (named,) = named_optimizers(optimizer, None)
     recipe = Recipe(build_optimizer(named), batch_size, order)
     if kind == "trained":
-        return trained_measured(train(model, task, recipe, until=until, steps=steps, row_span=True), task)
-    prediction = predict(model, task, recipe, until=until, steps=steps, relinearize=relinearize)  # type: ignore[arg-type]
-    return predicted_measured(prediction, task)
+        found = trained_measured(train(model, task, recipe, until=until, steps=steps, row_span=True), task)
+    else:
+        prediction = predict(model, task, recipe, until=until, steps=steps, relinearize=relinearize)  # type: ignore[arg-type]
+        found = predicted_measured(prediction, task)
+    return replace(found, numbers=found.numbers | {"fitted": _is_fitted(found.numbers["train_loss"], task)})
+
+
+def _is_fitted(loss: float, task: Task) -> bool:
+    """Whether a training loss is below :data:`FITTED` times that of the best constant outputs."""
+    y = task.y
+    if y.is_floating_point():
+        constant = y.double().mean(0)
+    else:
+        constant = torch.bincount(y.flatten(), minlength=task.outputs).double().clamp(min=0.5).log()
+    return loss < FITTED * task.loss.value(constant.expand(len(y), -1), y)
 
 
 def trained_measured(run: Any, task: Task) -> Measured:
@@ -139,7 +155,7 @@ def trained_measured(run: Any, task: Task) -> Measured:
     """
     if run.interrupted:
         raise KeyboardInterrupt
-    numbers = {"train_loss": float(run.losses[-1]), "steps": float(run.steps), "reached": run.converged}
+    numbers = {"train_loss": float(run.losses[-1]), "steps": float(run.steps)}
     return _tested(run, task, numbers, {"curve_steps": run.loss_steps, "curve_losses": run.losses})
 
 
@@ -147,7 +163,6 @@ def predicted_measured(prediction: Any, task: Task) -> Measured:
     """What a prediction came to."""
     terms = prediction.terms
     numbers = {"train_loss": task.loss.value(prediction.train, task.y), "steps": float(prediction.steps)}
-    numbers["reached"] = True
     if "interpolant" in terms:
         numbers["interpolator"] = task.test_loss(terms["interpolant"].double())
         numbers["initialization"] = float(terms["initialization"].double().square().mean().sqrt())

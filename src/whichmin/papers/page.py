@@ -60,7 +60,7 @@ def claims_frame(found: Sequence[Reproduced]) -> pd.DataFrame:
     """A row for each claim and way.
 
     Columns: ``figure``, ``kind``, ``says``, ``quantity``, ``expected``, ``mean``, ``spread``, ``count``, ``slack``,
-    ``answer``.
+    ``unfitted``, ``answer``.
     """
     import pandas as pd
 
@@ -76,6 +76,7 @@ def claims_frame(found: Sequence[Reproduced]) -> pd.DataFrame:
                 "spread": verdict.spread,
                 "count": verdict.count,
                 "slack": verdict.slack,
+                "unfitted": verdict.unfitted,
                 "answer": verdict.answer,
             }
             for one in found
@@ -111,6 +112,7 @@ def _row(verdict: Verdict, kind: str) -> dict[str, Any]:
         "expected": verdict.claim.expected,
         "measured": measured(verdict),
         "count": verdict.count,
+        "unfitted": verdict.unfitted,
         "slack": MISSING if math.isnan(verdict.slack) else number(verdict.slack),
     }
 

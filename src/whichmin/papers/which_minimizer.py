@@ -171,6 +171,7 @@ def initialization(data: str, name: str, content: str) -> PaperFigure:
                 _ratio_of_scales(0.25, 1.0, "steps"),
                 "at least",
                 2.0,
+                of_all=True,
             ),
             Claim(
                 "Choosing α on validation points, from the standard scale down, finds a smaller test error.",
