@@ -89,9 +89,9 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
 
 def _is_equivariant(optimizer: torch.optim.Optimizer) -> bool:
     """Whether a rotation of the parameters rotates each step, and none of them decays."""
-    linear = any(facts.linear and facts.metric is None and type(optimizer) is facts.optimizer_class
-                 for facts in REGISTRY.values())  # fmt: skip
-    return linear and not any(group.get("weight_decay", 0) for group in optimizer.param_groups)
+    without_metric = [facts for facts in REGISTRY.values() if facts.linear and facts.metric is None]
+    is_linear = any(type(optimizer) is facts.optimizer_class for facts in without_metric)
+    return is_linear and not any(group.get("weight_decay", 0) for group in optimizer.param_groups)
 
 
 def _names_of_tied(network: nn.Module) -> set[str]:
