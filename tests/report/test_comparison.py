@@ -147,12 +147,20 @@ def test_many_recipes_have_a_matrix():
 @pytest.mark.usefixtures("undrawn")
 def test_what_failed_and_what_was_asked():
     page = Page(comparison_page(make_comparison()))
-    assert page.sections == ["recipes", "pairs", "failed", "notes", "asked"]
+    assert page.sections == ["pairs", "recipes", "failed", "notes", "asked"]
     assert "batches, seed 6 could not be predicted: it diverged" in page.words
     for words in ("trained yes", "level 0.05", "until 0.001", "steps none", "seeds 7", "a remark"):
         assert words in page.words
     assert "95 % confidence intervals" in page.words.replace("\u00a0", " ")
     assert "corrected for the number of pairs (Holm), is at most 0.05" in page.words
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("shifts", [None, APART])
+def test_the_figure_that_answers_follows_the_sentence(shifts):
+    comparison = make_comparison() if shifts is None else make_comparison(shifts=shifts, seeds=9)
+    body = comparison_page(comparison).split("</header>")[1]
+    assert 0 < body.index("<figure") < body.index("<table")
 
 
 def test_failures_of_a_recipe_are_told_once():

@@ -22,7 +22,7 @@ def page(*entries: Entry, **kwargs) -> Page:
     return Page(entries_page(entries, **kwargs))
 
 
-EVERYTHING = ["numbers", "terms", "agreement", "training", "flips", "lazy", "notes", "asked"]
+EVERYTHING = ["terms", "numbers", "agreement", "training", "flips", "lazy", "notes", "asked"]
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_followed_in_place_of_training():
     whole = make_entry()
     why = Explanation(whole.relinearized.terms, whole.run.task, whole.linearized, relinearized=whole.relinearized)
     got = page(Entry("seed 0", explanation=why))
-    assert got.sections == ["numbers", "terms", "agreement", "training", "lazy", "notes", "asked"]
+    assert got.sections == ["terms", "numbers", "agreement", "training", "lazy", "notes", "asked"]
     assert "output along the path" in got.words
 
 

@@ -26,7 +26,7 @@ def page() -> Page:
 
 def test_everything_is_there(page):
     page.assert_stands_alone()
-    assert page.sections == ["numbers", "convergence", "bias", "fits", "assumptions", "asked"]
+    assert page.sections == ["convergence", "bias", "numbers", "fits", "assumptions", "asked"]
     assert page.figures == ["loss", "drift", "invariant", "width"]
     for words in ("n + m − 1 = 5", "widths 20, 40, 80", "exponents 0.4, 0.5", "seeds 2", "width 40"):
         assert words in page.words
