@@ -9,7 +9,6 @@ is then trained for real with both; the wider it is, the closer it ends to its f
 """
 
 import copy
-from functools import partial
 
 import torch
 
@@ -37,9 +36,9 @@ def main(widths: tuple[int, ...] = (64, 512, 4096)) -> None:
     print(" width | minimizers apart | gradient descent to formula | AdaGrad to formula")
     for width in widths:
         model = wm.networks.MLP((64, width, 1), activation="tanh", dtype=torch.float64)
-        descent = wm.predict(model, task, partial(torch.optim.SGD, lr="best"), relinearize="never").test
+        descent = wm.predict(model, task, wm.Recipe(torch.optim.SGD, lr="best"), relinearize="never").test
         adagrad = wm.minimizers.adagrad_one_point(model, task.X, task.y, task.X_test)
-        run = wm.train(model, task, partial(torch.optim.SGD, lr="best"), until=1e-12)
+        run = wm.train(model, task, wm.Recipe(torch.optim.SGD, lr="best"), until=1e-12)
         # A rate small enough that the first step, lr in every parameter, does not leave the linear regime.
         there = trained(model, task, adagrad_rate=0.05 / width**0.5)
         distances = (descent - adagrad, descent - run.test, adagrad - there)

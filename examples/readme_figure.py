@@ -7,8 +7,8 @@ python examples/readme_figure.py docs
 """
 
 import sys
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import rc_context
@@ -33,7 +33,7 @@ def measure(
     """Both predictions and the explained training of one network on zeros and ones."""
     task = wm.data.load("digits", classes=(0, 1), n_train=n, n_test=100, seed=0)
     model = wm.networks.MLP((64, width, 1), seed=0)
-    descent = partial(torch.optim.SGD, lr="best")
+    descent = wm.Recipe(torch.optim.SGD, lr="half")
     linearized = wm.predict(model, task, descent, until=until, relinearize="never")
     relinearized = wm.predict(model, task, descent, until=until)
     return linearized, relinearized, wm.explain(wm.train(model, task, descent, until=until))
@@ -42,7 +42,7 @@ def measure(
 def draw(linearized: wm.Prediction, relinearized: wm.Prediction, explained: wm.Explanation, theme: str) -> Figure:
     """Predicted minus trained outputs, and the test error term by term."""
     ink, muted, *_ = THEMES[theme]
-    settings = {
+    settings: dict[Any, Any] = {
         "font.size": 10,
         "text.color": ink,
         "axes.labelcolor": ink,
@@ -72,14 +72,12 @@ def _deviations(
     _, muted, orange, blue, *_ = THEMES[theme]
     run = explained.run
     assert run is not None
-    assert run.test is not None
     trained = _numbers(run.test)
     axes.axhline(0, color=muted, linewidth=0.8)
     for prediction, name, color in (
         (linearized, "one linearization", orange),
         (relinearized, f"{relinearized.intervals} linearizations, {relinearized.seconds:.1f} s", blue),
     ):
-        assert prediction.test is not None
         axes.scatter(trained, _numbers(prediction.test) - trained, s=14, color=color, label=name, linewidths=0)
     axes.set_title(f"Predicted minus trained ({run.steps:,} steps, {run.seconds:.0f} s)")
     axes.set_xlabel("output of the trained network, 100 test points")
@@ -88,18 +86,20 @@ def _deviations(
 
 def _waterfall(axes: Axes, explained: wm.Explanation, theme: str) -> None:
     ink, muted, _, _, better, worse = THEMES[theme]
-    rows = list(explained.test_error().itertuples(index=False))
-    names = [NAMES.get(row.term, row.term) for row in rows]
+    rows = explained.test_error().to_dict("records")
+    terms = [str(row["term"]) for row in rows]
     for i, row in enumerate(rows):
-        before = row.loss - row.change
-        color = muted if i == 0 else (worse if row.change > 0 else better)
-        axes.barh(i, row.change, left=before, color=color, height=0.6)
-        text = f"{row.loss:.4f}" if i == 0 else f"{row.change:+.4f}".replace("-", "−")
-        axes.annotate(text, (max(row.loss, before), i), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.barh(len(rows), rows[-1].loss, color=ink, height=0.6)
-    end = (rows[-1].loss, len(rows))
-    axes.annotate(f"{rows[-1].loss:.4f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set_yticks(range(len(rows) + 1), [*names, "trained network"])
+        loss, change = row["loss"], row["change"]
+        before = loss - change
+        color = muted if i == 0 else (worse if change > 0 else better)
+        axes.barh(i, change, left=before, color=color, height=0.6)
+        text = f"{loss:.4f}" if i == 0 else f"{change:+.4f}".replace("-", "−")
+        axes.annotate(text, (max(loss, before), i), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    final = rows[-1]["loss"]
+    axes.barh(len(rows), final, color=ink, height=0.6)
+    end = (final, len(rows))
+    axes.annotate(f"{final:.4f}", end, (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set_yticks(range(len(rows) + 1), [*(NAMES.get(term, term) for term in terms), "trained network"])
     axes.invert_yaxis()
     axes.margins(x=0.15)
     axes.tick_params(axis="y", length=0)
@@ -121,4 +121,4 @@ def main(folder: str = "docs", width: int = 2048, n: int = 100, until: float = 1
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    main(sys.argv[1] if len(sys.argv) > 1 else "docs")

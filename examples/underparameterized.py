@@ -25,9 +25,11 @@ OPTIMIZERS = {
 def network(width: int = 4) -> torch.nn.Module:
     """15 inputs, ``width`` hidden units whose incoming weights are trained, and fixed outgoing weights."""
     model = wm.networks.MLP((15, width, 1), activation="gelu", weight_std=3.0, dtype=torch.float64)
+    last = model.layers[1]
+    assert isinstance(last, torch.nn.Linear)
     with torch.no_grad():
-        model.layers[1].weight.copy_(1.0 - 2.0 * (torch.arange(width) % 2))
-    model.layers[1].requires_grad_(False)
+        last.weight.copy_(1.0 - 2.0 * (torch.arange(width) % 2))
+    last.requires_grad_(False)
     return model
 
 
@@ -70,7 +72,7 @@ def main(sizes: tuple[int, ...] = (20, 120), steps: int = 12_000) -> None:
     model = network()
     for n in sizes:
         task = problem(n)
-        predicted = wm.predict(model, task, partial(torch.optim.SGD, lr="best"), relinearize="never")
+        predicted = wm.predict(model, task, wm.Recipe(torch.optim.SGD, lr="best"), relinearize="never")
         print(f"{n} training points, {wm.Tangent(model).size} parameters")
         for note in predicted.notes:
             print(f"  note: {note}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from whichmin.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
+#: A tensor where the caller passed what it is of, such as a test set, and None else. To a type checker it is a tensor,
+#: so that a caller who has a test set need not check.
+TensorIfKnown: TypeAlias = Tensor | Any
 #: How many columns, or different values, a message lists.
 _LISTED = 5
 

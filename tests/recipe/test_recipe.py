@@ -152,3 +152,20 @@ def test_a_recipe_without_rows_is_another_one_and_knows_its_training_set():
     with pytest.raises(InputError, match="for the 7 rows that were left, and got 8"):
         left.batches(8)
     assert dataclasses.replace(recipe, batch_size=None).without((0,), 8) == dataclasses.replace(recipe, batch_size=None)
+
+
+@pytest.mark.parametrize("lr", [0.25, "half"])
+def test_a_learning_rate_beside_the_factory_is_the_factorys(lr):
+    recipe = wm.Recipe(partial(torch.optim.SGD, lr=1.0, momentum=0.5), batch_size=3, lr=lr)
+    assert recipe.optimizer.keywords == {"lr": lr, "momentum": 0.5}
+    assert recipe.names_rate is (lr == "half")
+    again = dataclasses.replace(recipe, seed=4)
+    assert again.optimizer.keywords == {"lr": lr, "momentum": 0.5}
+    assert again.with_learning_rate(0.125).optimizer.keywords["lr"] == 0.125
+
+
+def test_a_learning_rate_beside_what_takes_none():
+    with pytest.raises(OptimizerError, match="the optimizer factory failed"):
+        wm.Recipe(lambda p: torch.optim.SGD(p, lr=1.0), lr=0.5).build(parameters())
+    with pytest.raises(OptimizerError, match="expected a factory"):
+        wm.Recipe(None, lr=0.5).build(parameters())

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from whichmin.arrays import TensorIfKnown
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
 from whichmin.results import NOT_SAVED, Result, by_point
@@ -89,7 +90,7 @@ class Prediction(Result):
     kind: ClassVar[str] = "prediction"
 
     train: Tensor
-    test: Tensor | None
+    test: TensorIfKnown
     steps: float | Tensor
     learning_rate: float
     flow: bool

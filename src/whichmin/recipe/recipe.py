@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import InitVar, dataclass, field, fields, replace
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from whichmin.recipe.describe import Unknown, describe_recipe, describe_steps
 from whichmin.recipe.memory import OptimizerMemory
 from whichmin.shown import Shown
 
+#: A learning rate that the theory, or the training loss, says.
+NamedRate: TypeAlias = Literal["best", "half", "monotone"]
 #: Difference of the batch seeds of one initialization and the next.
 SEED_STRIDE = 1000
 
@@ -38,6 +40,10 @@ class Recipe(Shown):
         remaining: the rows that are left of the training set whose batches are made (:meth:`without`); None where it is
             whole.
         memory: what the optimizer remembers where training goes on (:meth:`resumed`); None where it starts anew.
+
+    Args:
+        lr: the factory's learning rate, in place of its own: a number or one of the names above. It says the same as
+            ``partial(Optimizer, lr=lr)``, whose type says that torch takes numbers alone.
     """
 
     optimizer: OptimizerFactory
@@ -46,6 +52,13 @@ class Recipe(Shown):
     scheduler: SchedulerFactory | None = None
     remaining: Remaining | None = None
     memory: OptimizerMemory | None = field(default=None, repr=False)
+    lr: InitVar[float | NamedRate | None] = field(default=None, kw_only=True)
+
+    def __post_init__(self, lr: float | NamedRate | None) -> None:
+        """Give the factory its learning rate."""
+        if lr is not None and callable(self.optimizer):
+            factory: Any = self.optimizer
+            object.__setattr__(self, "optimizer", partial(factory, lr=lr))
 
     @classmethod
     def of(

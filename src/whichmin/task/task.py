@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from whichmin.arrays import TensorIfKnown
 from whichmin.datasets import draw
 from whichmin.decision import Decision
 from whichmin.errors import DataError, InputError
@@ -70,15 +71,30 @@ class Task(Shown):
             whose numbers of rows differ, or that have other names than the training inputs.
     """
 
-    X: AnyInputs
+    X: Tensor | Any
     y: Tensor
-    X_test: AnyInputs | None = None
-    y_test: Tensor | None = None
+    X_test: TensorIfKnown = None
+    y_test: TensorIfKnown = None
     loss: Loss = field(default_factory=MeanSquaredError)
     classes: Sequence[Any] | None = None
     output: str | Callable[[Any], Any] | None = field(default=None, metadata={"saved": False})
     row_shape: tuple[int, ...] = field(default=(), repr=False)
     prepared: Mapping[str, Any] | None = field(default=None, repr=False)
+
+    if TYPE_CHECKING:
+        # What is passed is more than what is kept: arrays, frames, several inputs, losses of torch.
+        def __init__(
+            self,
+            X: Any,
+            y: Any,
+            X_test: Any = None,
+            y_test: Any = None,
+            loss: Loss | Callable[..., Tensor] | None = None,
+            classes: int | Sequence[Any] | None = None,
+            output: str | Callable[[Any], Any] | None = None,
+            row_shape: tuple[int, ...] = (),
+            prepared: Mapping[str, Any] | None = None,
+        ) -> None: ...
 
     def __post_init__(self) -> None:
         """Validate once; afterwards every array is finite and the shapes agree."""

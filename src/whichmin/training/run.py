@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from whichmin.arrays import TensorIfKnown
 from whichmin.checkpoint import Checkpoint
 from whichmin.errors import ResultError
 from whichmin.recipe.memory import OptimizerMemory
@@ -56,7 +57,7 @@ class Run(Result):
 
     task: Task
     train: Tensor
-    test: Tensor | None
+    test: TensorIfKnown
     steps: int
     losses: Tensor
     converged: bool

@@ -200,8 +200,8 @@ class MovingNetwork:
 
     def features(self, X: AnyInputs | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands."""
-        X = self.task.X if X is None else X
-        return features_of(self.model, self.parameters, X, route=self._route, cached=self._cached)
+        inputs: AnyInputs = self.task.X if X is None else X
+        return features_of(self.model, self.parameters, inputs, route=self._route, cached=self._cached)
 
     def outputs(self, X: AnyInputs) -> Tensor:
         """f(θ, X), (n, C)."""
