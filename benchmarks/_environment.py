@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("whichmin", "torch", "numpy", "scipy")
+#: A list of numbers, names and the like, which takes a line.
+_LIST = re.compile(r"\[[^\[\]{}]*\]")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -27,7 +30,8 @@ def store(name: str, rows: Any, options: Mapping[str, Any], path: Path | None = 
     path = RESULTS / f"{name}.json" if path is None else path
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {"environment": environment(options.get("threads")), "options": dict(options), "results": rows}
-    path.write_text(json.dumps(told, indent=1, default=str) + "\n")
+    text = json.dumps(told, indent=1, default=str)
+    path.write_text(_LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n")
     return path
 
 

@@ -86,7 +86,7 @@ def check(folder: Path, texts: dict[str, str]) -> list[str]:
         texts: of each page, by its path.
     """
     (folder / "assumed.py").write_text(ASSUMED, encoding="utf-8")
-    paths = ", ".join(f'"{path.as_posix()}"' for path in (ROOT / "src", ROOT / "tests", ROOT / "examples"))
+    paths = ", ".join(f'"{path.as_posix()}"' for path in (ROOT / p for p in ("src", "tests", "docs", "examples")))
     (folder / "pyproject.toml").write_text(SETTINGS.format(paths=paths), encoding="utf-8")
     modules = {}
     for page, text in texts.items():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import sys
 from pathlib import Path
 
@@ -9,7 +11,28 @@ from sphinx.application import Sphinx
 
 import whichmin
 
-sys.path.insert(0, str(Path(__file__).parent))
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parent / "examples"
+#: Examples that are shown and not run; each says why.
+SHOWN = {"readme_figure"}
+#: What examples need beside the package; they are run where it is installed.
+NEEDED = {
+    "lightning_module": ("lightning",),
+    "low_rank_adapters": ("transformers", "peft"),
+    "sequence_classifier": ("transformers",),
+}
+#: What running them leaves behind.
+WRITTEN = EXAMPLES / "report.html"
+
+sys.path.insert(0, str(HERE))
+# The pages' cells import what lies beside them.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(HERE), os.environ.get("PYTHONPATH"))))
+
+
+def is_run(example: str) -> bool:
+    """Whether an example is run when the documentation is built."""
+    return example not in SHOWN and all(importlib.util.find_spec(package) for package in NEEDED.get(example, ()))
+
 
 project = "whichmin"
 author = "The whichmin developers"
@@ -37,9 +60,9 @@ nb_merge_streams = True
 sphinx_gallery_conf = {
     "examples_dirs": "../examples",
     "gallery_dirs": "gallery",
-    "filename_pattern": r"one_point_adagrad|gradient_flow",
+    "filename_pattern": "|".join(rf"/{path.stem}\.py" for path in sorted(EXAMPLES.glob("*.py")) if is_run(path.stem)),
     "download_all_examples": False,
-    "default_thumb_file": str(Path(__file__).parent / "picture-light.svg"),
+    "default_thumb_file": str(HERE / "picture-light.svg"),
     "show_memory": False,
     "min_reported_time": 1e9,
     "abort_on_example_error": True,
@@ -62,3 +85,4 @@ def setup(app: Sphinx) -> None:
         lines[:] = [line if "``" in line else line.replace("|", r"\|") for line in lines]
 
     app.connect("autodoc-process-docstring", escape)
+    app.connect("build-finished", lambda *_: WRITTEN.unlink(missing_ok=True))

@@ -3,7 +3,7 @@
 
 A Lightning module with cross-entropy, recorded by a callback and explained.
 
-Needs lightning.
+Needs lightning; in the documentation it is run where that is installed.
 """
 
 import lightning

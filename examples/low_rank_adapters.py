@@ -3,7 +3,7 @@
 
 Low-rank adapters of peft on a sequence classifier of Hugging Face: predicted, trained and explained.
 
-Needs transformers and peft.
+Needs transformers and peft; in the documentation it is run where these are installed.
 """
 
 from functools import partial

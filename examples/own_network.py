@@ -40,7 +40,7 @@ def sequences(n: int) -> tuple[Tensor, Tensor]:
     return X, X.argmax(dim=1) / 5.0
 
 
-def main(n: int = 40, until: float = 1e-3) -> None:
+def main(n: int = 24, until: float = 1e-2) -> None:
     """Predict, train and explain two seeds on the same data."""
     torch.manual_seed(0)
     task = wm.Task(*sequences(n), *sequences(100))
@@ -50,7 +50,7 @@ def main(n: int = 40, until: float = 1e-3) -> None:
         kernel = wm.tangent_kernel(model, task.X)
         rate = 0.3 * wm.spectrum(kernel).max_lr
         optimizer = partial(torch.optim.SGD, lr=rate)
-        predicted = wm.predict(model, task, optimizer, until=until, tol=0.05)
+        predicted = wm.predict(model, task, optimizer, until=until, tol=0.05, relinearize="path")
         run = wm.train(model, task, optimizer, until=until)
         explained = wm.explain(run)
         assert torch.allclose(explained.total, run.test.double(), atol=1e-5)

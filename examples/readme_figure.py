@@ -1,7 +1,8 @@
 """The README's picture
 ====================
 
-The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages.
+The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages. The
+documentation does not run it: it trains a wide network for real, and what it draws is kept.
 
 python examples/readme_figure.py docs
 """

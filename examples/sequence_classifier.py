@@ -3,7 +3,7 @@
 
 A sequence classifier of Hugging Face with random weights, a padded batch, cross-entropy, and one's own loop.
 
-Needs transformers.
+Needs transformers; in the documentation it is run where that is installed.
 """
 
 import torch

@@ -25,10 +25,9 @@ OPTIMIZERS = {
 def network(width: int = 4) -> torch.nn.Module:
     """15 inputs, ``width`` hidden units whose incoming weights are trained, and fixed outgoing weights."""
     model = wm.networks.MLP((15, width, 1), activation="gelu", weight_std=3.0, dtype=torch.float64)
-    last = model.layers[1]
-    assert isinstance(last, torch.nn.Linear)
+    last = model.get_parameter("layers.1.weight")
     with torch.no_grad():
-        last.weight.copy_(1.0 - 2.0 * (torch.arange(width) % 2))
+        last.copy_(1.0 - 2.0 * (torch.arange(width) % 2))
     last.requires_grad_(False)
     return model
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
-from matplotlib.ticker import FuncFormatter, LogLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
 from whichmin.report.entry_view import Array
@@ -59,12 +59,13 @@ def _power_of_ten(value: float, _: object) -> str:
 
 
 def logarithmic_fine(ax: Axes, which: str) -> None:
-    """A logarithmic axis whose few ticks are written out, with those at 2 and 5 where it spans little."""
+    """A logarithmic axis whose few ticks are written out: with 2 and 5 where it spans little, evenly where less."""
     getattr(ax, f"set_{which}scale")("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
     low, high = axis.get_view_interval()
-    narrow = high / max(low, 1e-300) < 300
-    axis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=8))
+    span = high / max(low, 1e-300)
+    even, subs = MaxNLocator(4), (1.0, 2.0, 5.0) if span < 300 else (1.0,)
+    axis.set_major_locator(even if span < 5 else LogLocator(base=10, subs=subs, numticks=8))
     axis.set_major_formatter(FuncFormatter(_written_out))
     axis.set_minor_formatter(FuncFormatter(lambda *_: ""))
     ax.grid(axis=which)  # type: ignore[arg-type]
