@@ -36,7 +36,7 @@ def measure(
     model = wm.networks.MLP((64, width, 1), seed=0)
     descent = wm.Recipe(torch.optim.SGD, lr="half")
     linearized = wm.predict(model, task, descent, until=until, relinearize="never")
-    relinearized = wm.predict(model, task, descent, until=until)
+    relinearized = wm.predict(model, task, descent, until=until, relinearize="path")
     return linearized, relinearized, wm.explain(wm.train(model, task, descent, until=until))
 
 
