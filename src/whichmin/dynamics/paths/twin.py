@@ -25,9 +25,9 @@ SPACING, ROWS = 1.5, 256
 #: Training whose loss rises at more than this part of the steps may be at the edge of stability.
 RISES = 0.1
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
-SHARE, FREE = 0.35, 0.4
+SHARE, FREE = 0.25, 0.4
 #: The part of training's time that a second one may take whatever other ways have taken.
-LEAST = 0.1
+LEAST = 0.08
 
 
 @dataclass(frozen=True, eq=False)
