@@ -152,8 +152,8 @@ class Work:
             KeyboardInterrupt: Ctrl-C.
             WhichminError: as :func:`whichmin.train`.
         """
-        if predicted is not None and predicted.way == "trained" and predicted.error == 0:
-            return replace(predicted, notes=())
+        if predicted is not None and predicted.way == "trained" and math.isfinite(predicted.error):
+            return replace(predicted, error=0.0, notes=())
         self.check_budget("it was trained")
         budget = None if math.isinf(self.left) else self.left
         aim, task = self.aim, self.task_of(network)
