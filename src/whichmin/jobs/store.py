@@ -52,6 +52,13 @@ class Question:
         return f"{self.values['kind']}-{self.key}"
 
 
+def versions() -> dict[str, str]:
+    """The versions that answers depend on."""
+    import torch
+
+    return {"whichmin": __version__, "torch": torch.__version__}
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why there is no answer.

@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from whichmin._bars import tqdm
 from whichmin.errors import InputError, WhichminError
+from whichmin.jobs.progress import progress_bar
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.method import Method
 from whichmin.mitigation.mitigation import Mitigation, recommended, state_of
@@ -26,7 +26,6 @@ from whichmin.tangent.context import own_context
 from whichmin.task import Task
 from whichmin.training.train import check_budget
 
-_DELAY = 2.0
 TRAIN = ("best", "all", "none")
 
 
@@ -149,7 +148,7 @@ def _tried(
 ) -> tuple[list[Remedy], bool]:
     """All methods predicted, and trained as is asked; and whether Ctrl-C ended that."""
     remedies: list[Remedy] = []
-    with tqdm(total=len(methods), unit="method", delay=_DELAY, leave=False, disable=not progress) as bar:
+    with progress_bar(len(methods), "method", progress) as bar:
         try:
             for method in methods:
                 bar.set_description(f"predicting {method.name}")
