@@ -18,6 +18,7 @@ from whichmin.studies.experiment.config import read_config
 from whichmin.studies.remarks import without_numbers
 from whichmin.studies.sweeping.data import Fingerprints
 from whichmin.studies.sweeping.grid import Cell, Grid
+from whichmin.studies.sweeping.request import Request
 from whichmin.studies.sweeping.run import Kind, Measured, Run
 from whichmin.studies.swept import Done, Sweep, label_of, varied_keys
 
@@ -53,7 +54,8 @@ def sweep(
             ``validation``, a share of the training points, is held out in every cell. Also several such grids, one
             after the other, or the path of a file with one.
         store: a folder in whose ``runs`` each finished run is kept, named by the hash of its resolved configuration
-            with the versions of whichmin and torch and a fingerprint of the data. Failures are kept in ``failures``.
+            with the versions of whichmin and torch and a fingerprint of the data. Failures are kept in ``failures``,
+            what was asked in ``sweeps``.
         executor: any ``concurrent.futures.Executor``: Dask's ``client.get_executor()``, also submitit's. None for
             processes of this machine.
         train: whether to train as well; None for what the grid says, and no if it says nothing.
@@ -83,6 +85,7 @@ def sweep(
     check_count(0 if workers is None else workers, "workers", "processes", least=0)
     plan = Plan.of(grids)
     kept = Store.open(store)
+    request_of(grids, plan).write(kept)
     with workplace(executor, workers, threads, len(plan.runs)) as there:
         found, reused = _performed(plan, Terms(kept, retry, there, threads), progress)
     return _package(plan, found, kept, reused)
@@ -136,6 +139,12 @@ class Plan:
             for kind, number in of_cell.items():
                 said.setdefault(number, f"{label_of(self.cells[row], varied)}, {kind}")
         return said
+
+
+def request_of(grids: Sequence[Grid], plan: Plan) -> Request:
+    """What is asked of a store, as it notes it."""
+    labels = plan.labels()
+    return Request.of(grids, {run.question.name: labels[number] for number, run in enumerate(plan.runs)})
 
 
 def read_grids(grid: GridLike, train: bool | None) -> list[Grid]:
