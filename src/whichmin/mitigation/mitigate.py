@@ -80,7 +80,8 @@ def mitigate(
         train: what is trained: the best remedy, all of them (``scale_search`` at every scale), none, or some by name
             (``scale_search`` at its choice).
         until: as for ``train``.
-        steps: as for ``train``; a scale at which training takes more is too slow.
+        steps: as for ``train``; a scale at which training takes more is too slow. Unless told it is 100,000, and
+            training that stalls above ``until`` ends before.
         tol: of the predictions, as for :func:`whichmin.predict`; the default costs about half of ``predict``'s own.
         level: of the paired tests.
         batch_size: as for ``train``.
