@@ -96,7 +96,7 @@ def test_automatically_it_is_retraining_itself_where_that_is_cheaper(monkeypatch
     real, _ = retrained(model, task, recipe, [(0, 5, 6), (3,)], until=None, steps=9)
     assert set(found.method) == {"trained"}
     torch.testing.assert_close(found.test, real, rtol=0, atol=1e-12)
-    assert found.error.tolist() == [0.0, 0.0]
+    assert bool(((found.error > 0) & (found.error < 1e-12)).all())
     assert found.steps.tolist() == [9.0, 9.0]
 
 

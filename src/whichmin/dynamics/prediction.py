@@ -60,9 +60,10 @@ class Prediction(Result):
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
-            difference to a path of fewer intervals. 0 by real training, where nothing is approximated: where training
-            is chaotic, another machine's rounding leads it elsewhere all the same. Infinite, with a note, where nothing
-            is known.
+            difference to a path of fewer intervals. By real training nothing is approximated, but rounding may lead it
+            elsewhere on another machine: it is how far the same training ends from it that begins again on the way (at
+            θ₀ where that takes little, else somewhere in the second half) from parameters a few roundings apart.
+            Infinite, with a note, where nothing is known.
         target_std: the standard deviation that ``tol`` is relative to: that of the outputs of least loss, which with
             the mean square error are the targets; where no one vector of outputs has it, as with cross-entropy, that
             of the predicted training outputs.

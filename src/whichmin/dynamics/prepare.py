@@ -35,6 +35,8 @@ from whichmin.task import Task
 
 #: The learning rates of so many steps of a scheduler are looked at before a prediction starts.
 LOOKED_AHEAD = 10_000
+#: To this part of ‖Δθ‖ a step of the motions between linearizations may be approximated, which misses more.
+ON_THE_WAY = 1e-4
 
 
 def prepare(
@@ -121,6 +123,8 @@ def prepare(
 def _in_function_space(
     problem: Problem, rule: LinearRule, remembered: tuple[Direction, ...], only_linearized: bool, require_stable: bool
 ) -> FunctionSpacePredictor:
+    if not only_linearized:
+        rule = replace(rule, rtol=ON_THE_WAY)
     linearization = Linearization.of(
         problem.network, rule, problem.objective, problem.features, problem.spectrum, problem.first, remembered
     )

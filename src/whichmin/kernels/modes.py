@@ -169,6 +169,11 @@ class Spectrum(Shown):
         return self.eigenvalues[kept].numpy(), self.vectors[:, kept].numpy()
 
     @cached_property
+    def bound(self) -> float:
+        """No less than λ_max, at the cost of reading K: the largest sum of a row's magnitudes."""
+        return float(np.abs(self.matrix).sum(axis=1).max())
+
+    @cached_property
     def matrix(self) -> NDArray[np.float64]:
         """K as it was given, (N·C, N·C), float64."""
         return self.of.double().cpu().numpy()

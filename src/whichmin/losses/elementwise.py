@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -23,7 +24,10 @@ class Elementwise(Loss):
 
     Attributes:
         reduction: mean or sum.
+        has_largest_bend: whether ∂²ℓ/∂f² has a bound.
     """
+
+    has_largest_bend: ClassVar[bool] = True
 
     reduction: Reduction = "mean"
 
@@ -65,6 +69,7 @@ class _Elementwise(Objective):
         self.origin = y if least is None else np.zeros_like(y)
         self._D = count_of(loss.reduction, len(y))
         self.gamma = loss.largest_bend(y, self._column) / self._D
+        self.has_largest_curvature = loss.has_largest_bend
         self.lowest = float(loss.infimum(y, self._column).sum()) / self._D
         self.minimizer = y if least is None else least
         if not np.isfinite(self.minimizer).all():
@@ -225,6 +230,7 @@ class Poisson(Elementwise):
     """
 
     label = "Poisson loss"
+    has_largest_bend = False
 
     full: bool = False
 

@@ -125,7 +125,7 @@ class _General(Objective):
         self._y = targets.double() if targets.is_floating_point() else targets
         self.origin = np.zeros(len(targets) * outputs)
         self.lowest, self.is_bounded = -np.inf, False
-        self.gamma = self._largest_curvature()
+        self.gamma, self.has_largest_curvature = self._largest_curvature(), False
 
     def _largest_curvature(self) -> float:
         r = np.zeros(len(self.origin))

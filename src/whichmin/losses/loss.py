@@ -92,6 +92,7 @@ class Objective(ABC):
         origin: what outputs are counted from, (N·C,): r = f − origin.
         gamma: the largest curvature, the largest eigenvalue that ∂²L/∂f² has anywhere: γ where the loss is quadratic,
             so that ∂L/∂f = γ r. Of losses whose curvature has no bound, that at outputs of zero and at the minimizer.
+        has_largest_curvature: whether γ bounds the curvature everywhere.
         minimizer: the one vector of outputs at which the loss is least, (N·C,); None where there are none or many.
         lowest: the loss that no outputs get below.
         is_bounded: whether the lowest loss is reached by finite outputs.
@@ -100,6 +101,7 @@ class Objective(ABC):
     loss: Loss
     origin: Array
     gamma: float
+    has_largest_curvature: bool = True
     minimizer: Array | None = None
     lowest: float = 0.0
     is_bounded: bool = True

@@ -158,10 +158,10 @@ class Work:
             KeyboardInterrupt: Ctrl-C.
             WhichminError: as :func:`whichmin.train`.
         """
-        if predicted is not None and predicted.way == "trained" and predicted.error == 0:
+        if predicted is not None and predicted.way == "trained" and math.isfinite(predicted.error):
             ended = f"at a training loss of {predicted.train_loss:.3g} after {predicted.steps:,.0f} steps."
             notes = () if predicted.reached else (f"training stopped short of its aim, {ended}",)
-            return replace(predicted, notes=notes)
+            return replace(predicted, error=0.0, notes=notes)
         self.check_budget("it was trained")
         budget = None if math.isinf(self.left) else self.left
         aim, task = self.aim, self.task_of(network)

@@ -56,10 +56,10 @@ def finding(found: LeftOut) -> list[str]:
         return ["No group was predicted."]
     what = "training rows, each left out alone" if found.is_each else "groups of training rows"
     error = float(found.error[known].median())
-    off = f"a prediction may be off by {number(error, 2)}" if error else "most were trained for real without it"
+    off = f"; a prediction may be off by {number(error, 2)}" if error else ""
     said = [
         f"Of {count:,} {what}, leaving one out moves the test outputs by {number(float(effect.mean()), 2)} on average "
-        f"and {number(float(effect.max()), 2)} at most (root mean squares); {off}."
+        f"and {number(float(effect.max()), 2)} at most (root mean squares){off}."
     ]
     flips = found.flips[known].any(dim=0)
     if Decision.of(found.task).classes and bool(flips.any()):

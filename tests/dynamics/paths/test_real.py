@@ -58,7 +58,7 @@ def test_it_is_training(name, aim):
     predicted = wm.predict(model, task, RECIPES[name], **aim, tol=1e-9)
     run = wm.train(model, task, RECIPES[name], until=aim.get("until"), steps=aim.get("steps"))
     assert (predicted.method, predicted.intervals, predicted.steps) == ("trained", 0, run.steps)
-    assert predicted.error == 0.0, "nothing is approximated"
+    assert 0 < predicted.error < 1e-12, "nothing is approximated but by rounding"
     assert torch.equal(predicted.test, run.test)
     assert torch.equal(predicted.train, run.train)
     assert all(torch.equal(v, run.final[n]) for n, v in predicted.parameters().items())

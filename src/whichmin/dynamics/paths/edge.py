@@ -70,9 +70,8 @@ def steepness(spectrum: Spectrum, objective: Objective, features: Features, enou
         return spectrum.largest
     if not objective.gamma:
         return 0.0
-    bound = float(np.abs(spectrum.matrix).sum(axis=1).max())
-    if bound <= enough:
-        return bound
+    if spectrum.bound <= enough:
+        return spectrum.bound
     K, r = spectrum.matrix, flat(features.outputs).numpy() - objective.origin
     if len(r) < SMALL:
         dense = np.stack([K @ objective.curve(r, e) for e in np.eye(len(r))])

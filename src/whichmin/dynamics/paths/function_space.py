@@ -93,7 +93,7 @@ class FunctionSpacePredictor(Predictor):
             if isinstance(relinearize, int):
                 return self._path_of(relinearize, outcome, patience)
             if controller.is_met(outcome) and not self._lingers(outcome):
-                return outcome
+                return self.exactly().linearized() if self.rule.rtol else outcome
             return self._cheapest(outcome, controller, tol, patience)
         except BudgetError:
             return replace(outcome, notes=(*outcome.notes, OUT_OF_BUDGET))
@@ -130,6 +130,14 @@ class FunctionSpacePredictor(Predictor):
         moved = network.difference(state, self.problem.origin)
         straight = theory.f0_test + flat(theory.test_features.push(moved))
         return {"curvature": test - straight, "drift": straight - theory.test(linearized.steps)}
+
+    def exactly(self) -> FunctionSpacePredictor:
+        """With motions that are exact."""
+        linearization = self.linearization.exact
+        problem, end = replace(self.problem, rule=linearization.rule), self.end
+        if problem.goal.until is not None:
+            end = min(linearization.time_below(problem.goal.until, problem.goal.steps), problem.goal.steps)
+        return FunctionSpacePredictor(problem, linearization.rule, linearization, end)
 
     def linearized(self) -> Outcome:
         """One linearization, its certificate and its estimated error."""

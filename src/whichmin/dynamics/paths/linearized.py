@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -107,6 +108,14 @@ class Linearization:
             rule, objective, features, test_features, spectrum, cross, motion, f0, f0_test, metric, plain, theta,
             remembered, pushed,
         )  # fmt: skip
+
+    @cached_property
+    def exact(self) -> Linearization:
+        """With motions that are exact; the same where these are."""
+        if not self.rule.rtol:
+            return self
+        rule = replace(self.rule, rtol=0.0)
+        return replace(self, rule=rule, motion=rule.motion(self.motion.start))
 
     @property
     def first(self) -> float:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from itertools import pairwise
+from itertools import islice, pairwise
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,9 +19,11 @@ from torch import Tensor
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.problem import Problem
+from whichmin.dynamics.paths.twin import ROWS, Growth, Stand, Stands, Stretch, nudge, rises
 from whichmin.errors import DivergenceError, TrainingError
 from whichmin.inputs import AnyInputs, in_types_of
 from whichmin.loop.training_loop import Loop, state_of
+from whichmin.losses import root_mean_square
 from whichmin.tangent.model import evaluate
 
 #: Steps that are made to see how long one takes.
@@ -36,6 +38,12 @@ SHARE = 0.3
 STEP, LINEARIZATION = 2e-3, 2e-2
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
+#: How a second training begins, in notes.
+APART = "begun again from parameters a few roundings apart,"
+#: What is said where there was no time for one.
+UNCHECKED = "the budget ran out before it was seen how far rounding carries this training away."
+#: Where two trainings end further apart than this part of the targets' scale, or of their steps, it is said.
+CHAOTIC = 0.01
 #: Points of a training curve that are kept.
 DRAWN = 240
 
@@ -116,7 +124,7 @@ class RealTraining:
         return math.sqrt(off / whole) if whole > 0 else 0.0
 
     def run(self, patience: Patience, *, or_part: bool = False) -> Outcome:
-        """Train to the goal.
+        """Train to the goal; the error is how far a second training ends from it, see ``whichmin.dynamics.paths.twin``.
 
         Args:
             patience: when to stop.
@@ -131,8 +139,10 @@ class RealTraining:
         train: list[Tensor] = []
         test: list[Tensor] = []
         limit = problem.first + LONGEST if math.isinf(goal.steps) else int(goal.steps)
+        stands, began = Stands(self._probe), time.perf_counter()
 
         def watch(step: int) -> str | None:
+            stands.look(loop)
             if step in wanted:
                 train.append(self._outputs(loop, problem.network.task.X))
                 test.append(self._outputs(loop, problem.network.X))
@@ -168,8 +178,74 @@ class RealTraining:
         missing = len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1
         train += missing * [self._outputs(loop, problem.network.task.X)]
         test += missing * [self._outputs(loop, problem.network.X)]
-        error = 0.0 if is_whole else math.inf
-        return Outcome("trained", train, test, float(loop.done), 0, error, kept, self._state(loop), notes=notes)
+        outcome = Outcome("trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes)
+        seconds = time.perf_counter() - began
+        if not _is_timed.get():
+            seconds, began = (loop.done - problem.first) * STEP, patience.started
+        if not is_whole:
+            return outcome
+        stretches = stands.stretches(loop.done, seconds, began - patience.started)
+        return self._with_twin(outcome, stretches, stands, loop, patience)
+
+    def _with_twin(
+        self, outcome: Outcome, stretches: list[Stretch], stands: Stands, trained: Loop, patience: Patience
+    ) -> Outcome:
+        """With how far training ends from itself that begins again from parameters a few roundings apart.
+
+        Where only parts of it are made again and the loss does not fall steadily: as far as what is apart would grow in
+        all, or as outputs wander anyhow.
+        """
+        made, grown, steps_error = trained.done - self.problem.first, [], 0.0
+        for stretch in stretches:
+            try:
+                growth, steps = self._again(stretch, trained, patience)
+            except TrainingError:
+                return replace(outcome, notes=(*outcome.notes, f"{APART} training diverges."))
+            if growth is None:
+                return replace(outcome, notes=(*outcome.notes, UNCHECKED))
+            grown.append(growth)
+            steps_error = abs(steps - stretch.end) / made
+        error = max((growth.end for growth in grown), default=0.0)
+        if len(grown) > 1 and rises(trained.losses):
+            wander = stands.wander(trained.done, self._probe(trained))
+            error = max(error, min(wander, max(growth.over(made) for growth in grown)))
+        error = error if math.isfinite(error) else math.inf
+        notes, share = outcome.notes, error / self.problem.scale(outcome.train[-1])
+        if share > CHAOTIC or steps_error > CHAOTIC:
+            notes = (
+                *notes,
+                f"rounding carries this training away: {APART} it ends about {share:.1%} of the targets' scale and "
+                f"{steps_error:.1%} of the steps away from itself, and nobody can know it better.",
+            )
+        return replace(outcome, error=error, unknowable=error, steps_error=steps_error, notes=notes)
+
+    def _again(self, stretch: Stretch, trained: Loop, patience: Patience) -> tuple[Growth | None, int]:
+        """Train a stretch once more, a few roundings apart: what became of them, None where the deadline passes.
+
+        Beside it the step at which it ended.
+        """
+        start, end = stretch.start.step, stretch.end
+        patience.progress.say("once more, a few roundings apart", end)
+
+        def watch(step: int) -> str | None:
+            patience.progress.advance(step)
+            return None if time.perf_counter() <= patience.deadline else "the budget ran out"
+
+        until = None if trained.has_stalled or end >= trained.limit or end < trained.done else trained.until
+        twin = self._loop(end if until is None else 2 * end - start, until, watch, stand=stretch.start)
+        nudged = self._probe(twin)
+        twin.run(progress=False)
+        if twin.interrupted:
+            raise KeyboardInterrupt
+        if time.perf_counter() > patience.deadline:
+            return None, twin.done
+        there = self._probe(trained) if stretch.outputs is None else stretch.outputs
+        apart = (root_mean_square(a - b) for a, b in ((nudged, stretch.start.outputs), (self._probe(twin), there)))
+        return Growth(end - start, *apart), twin.done
+
+    def _probe(self, loop: Loop) -> Tensor:
+        """Outputs where errors are looked at, of some of the rows."""
+        return self._outputs(loop, self.problem.network.X[:ROWS])
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
         ends = "stalls" if loop.has_stalled else "ends"
@@ -178,14 +254,22 @@ class RealTraining:
             f"steps, above until = {until:g}."
         )
 
-    def _loop(self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False) -> Loop:
-        problem, recipe = self.problem, self.problem.recipe
+    def _loop(
+        self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False,
+        stand: Stand | None = None,
+    ) -> Loop:  # fmt: skip
+        problem, recipe, first = self.problem, self.problem.recipe, self.problem.recipe.first_step
         network, task = problem.network.copy_at(problem.origin, fine=fine)
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
+        scheduler, batches = recipe.build_scheduler(optimizer), recipe.batches(task.n)
+        if stand is not None:
+            stand.put(network, optimizer, scheduler)
+            nudge(network)
+            batches = None if batches is None else islice(batches, stand.step - first, None)
+            first = stand.step
         return Loop(
-            network, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
-            batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step,
-            halts=math.isinf(problem.goal.steps),
+            network, task, optimizer, scheduler, until=until, limit=limit, batches=batches,
+            epoch=recipe.steps_per_epoch(task.n), watch=watch, first=first, halts=math.isinf(problem.goal.steps),
         )  # fmt: skip
 
     @staticmethod

@@ -43,6 +43,8 @@ STALLED = 0.25
 AT_LOSS = 1.01
 #: No other one follows where it left more than this part of the loss before it.
 STUCK = 0.98
+#: Where an interval misses more than this part of what it moves, J has turned too far to take that back by.
+TURNED = 0.02
 #: What an interval misses is told from so many of its times.
 TIMES_OF_MISSES = 12
 
@@ -204,7 +206,6 @@ class _Follower:
         self._snapshots(path, motion, t)
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
         path.remembered = self._move(path, motion, t)
-        path.features = self.network.features()
         path.intervals += 1
         path.steps += t
         path.ends.append(path.steps)
@@ -212,6 +213,7 @@ class _Follower:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
         if self.takes_back and t > 1:  # a single step is training itself
             self._undo_jump(path, motion, t)
+        path.features = self.network.features()
         path.curve.append((path.steps, self.loss(path.features)))
 
     def _undo_jump(self, path: Path, motion: Motion, t: float) -> None:
@@ -221,7 +223,7 @@ class _Follower:
         is missed comes about as the parameters move, like ‖θ(s) − θ(0)‖²: J turns with them and meets their velocity.
         """
         expected = motion.residual(t)
-        jump = self._residual(path.features) - expected
+        jump = flat(self.network.outputs(self.network.task.X)).numpy() - self.objective.origin - expected
         before, shares = motion.residual(0.0), AT_ONCE
         if math.isfinite(t):
             times = np.array(drawn_times(t, TIMES_OF_MISSES))
@@ -230,8 +232,9 @@ class _Follower:
             between = (times[1:] + times[:-1]) / 2
             before = np.stack([motion.residual(s if self.rule.flow else s // 1) for s in between.tolist()])
         c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected, shares))
-        self.network.shift(path.features.pull(c, metric=self.metric), 1.0 - 1.0 / t)
-        path.features = self.network.features()
+        has_turned = np.linalg.norm(jump) > TURNED * np.linalg.norm(expected - motion.start.residual)
+        features = self.network.features() if has_turned else path.features
+        self.network.shift(features.pull(c, metric=self.metric), 1.0 - 1.0 / t)
 
     def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""

@@ -18,6 +18,7 @@ from whichmin.dynamics.motion.integrated import IntegratedFlow
 from whichmin.dynamics.motion.lanczos import LanczosMotion
 from whichmin.dynamics.motion.motion import Motion, Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
+from whichmin.dynamics.motion.stabilized import StabilizedMotion, largest_product
 from whichmin.dynamics.rules.rule import Convergence, Rule
 from whichmin.kernels.large import LargeSpectrum
 from whichmin.kernels.modes import Spectrum
@@ -42,12 +43,14 @@ class LinearRule(Rule, ABC):
         flow: whether time is continuous.
         schedule: batches and learning rates of the steps.
         weight_decay: λ of g = ∇L + λθ.
+        rtol: to what part of ‖Δθ‖ motions may be approximated where that makes them cheaper; 0 for exactly.
     """
 
     lr: float
     flow: bool = False
     schedule: Schedule = field(default_factory=Schedule)
     weight_decay: float = 0.0
+    rtol: float = 0.0
 
     @property
     def state_vectors(self) -> int:
@@ -186,6 +189,13 @@ class LinearRule(Rule, ABC):
             return LanczosMotion(start, start.spectrum, self._motion)
         return self._motion(start)
 
+    def _approximated(self, start: Start, exact: RecursionMotion) -> Motion:
+        """With many steps at a time, where an error is allowed and all steps are those of gradient descent."""
+        if not (self.rtol and self.is_closed) or self.state_vectors or self.weight_decay:
+            return exact
+        product = largest_product(start, self.lr, start.objective.gamma)
+        return exact if product is None else StabilizedMotion(start, exact, self.lr, product, self.rtol)
+
     def _motion(self, start: Start) -> Motion:
         """:meth:`motion` where all modes of the kernel are known, or none matter."""
         gamma = start.objective.gamma
@@ -198,7 +208,8 @@ class LinearRule(Rule, ABC):
         if self.flow:
             return IntegratedFlow(start, self.generator)
         if not start.objective.loss.is_quadratic:  # beyond its limit of stability it may well train
-            return RecursionMotion(start, self._steps(), self.schedule.batches, eval_every=self.schedule.eval_every)
+            exact = RecursionMotion(start, self._steps(), self.schedule.batches, eval_every=self.schedule.eval_every)
+            return self._approximated(start, exact)
         constant = None if self.schedule.lr is not None else self.largest_stable(0, gamma)
         return RecursionMotion(
             start,

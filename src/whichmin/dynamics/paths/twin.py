@@ -1,0 +1,165 @@
+"""Where real training stood on its way, and so how far rounding carries it away: begun again, a few roundings apart."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from whichmin.dynamics.paths.position import NUDGE
+from whichmin.loop.training_loop import Loop, state_of
+from whichmin.losses import root_mean_square
+from whichmin.tangent.model import trainable
+
+#: Where training stands is kept when it has made so many times the steps; the last few are.
+GROWTH, KEPT = 1.25, 4
+#: The same of its outputs, of at most so many rows.
+SPACING, ROWS = 1.5, 256
+#: Training whose loss rises at more than this part of the steps may be at the edge of stability.
+RISES = 0.1
+#: The part of training's time, and the seconds, that other ways and a second training may take together.
+SHARE, FREE = 0.25, 0.4
+#: The part of training's time that a second one may take whatever other ways have taken.
+LEAST = 0.08
+
+
+@dataclass(frozen=True, eq=False)
+class Stand:
+    """Where training stood.
+
+    Attributes:
+        step: steps made, from the beginning of training.
+        outputs: those that are compared.
+        network: its state dict.
+        optimizer: that of the optimizer.
+        scheduler: that of the scheduler; None without one.
+    """
+
+    step: int
+    outputs: Tensor
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scheduler: dict[str, Any] | None
+
+    @classmethod
+    def of(cls, loop: Loop, outputs: Tensor) -> Stand:
+        """A copy of where a loop is, with its outputs there."""
+        scheduler = None if loop.scheduler is None else copy.deepcopy(loop.scheduler.state_dict())
+        return cls(loop.done, outputs, state_of(loop.network), copy.deepcopy(loop.optimizer.state_dict()), scheduler)
+
+    def put(self, network: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
+        """Bring another training of the same kind there."""
+        network.load_state_dict(self.network)
+        optimizer.load_state_dict(self.optimizer)
+        if scheduler is not None and self.scheduler is not None:
+            scheduler.load_state_dict(self.scheduler)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A stretch of a training that is to be made again.
+
+    Attributes:
+        start: where it begins.
+        end: the step at which it ends.
+        outputs: those of training at its end; None for those at the end of training.
+    """
+
+    start: Stand
+    end: int
+    outputs: Tensor | None = None
+
+
+class Stands:
+    """The first stand of a training and the last few, and outputs on its way.
+
+    Args:
+        outputs: gives those that are compared where a loop is.
+    """
+
+    def __init__(self, outputs: Callable[[Loop], Tensor]) -> None:
+        self._outputs = outputs
+        self._first: Stand | None = None
+        self._last: deque[Stand] = deque(maxlen=KEPT)
+        self._passed: list[tuple[int, Tensor]] = []
+
+    def look(self, loop: Loop) -> None:
+        """Called before every step."""
+        if self._first is None:
+            self._first = Stand.of(loop, self._outputs(loop))
+            return
+        made = loop.done - self._first.step
+        if not self._last or made >= GROWTH * (self._last[-1].step - self._first.step):
+            self._last.append(Stand.of(loop, self._outputs(loop)))
+        if not self._passed or made >= SPACING * (self._passed[-1][0] - self._first.step):
+            self._passed.append((loop.done, self._outputs(loop)))
+
+    def wander(self, done: int, outputs: Tensor) -> float:
+        """How far outputs were in the last half of training from those at its end, at most."""
+        first = 0 if self._first is None else self._first.step
+        late = [passed for step, passed in self._passed if 2 * (step - first) >= done - first]
+        return max((root_mean_square(passed - outputs) for passed in late), default=math.inf)
+
+    def stretches(self, done: int, seconds: float, spent: float) -> list[Stretch]:
+        """What a second training has time for: all of it, or its first and its last steps.
+
+        Args:
+            done: steps made in the end.
+            seconds: what training took.
+            spent: what other ways took before it.
+        """
+        first = self._first
+        if first is None or done <= first.step:
+            return []
+        allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds)
+        if allowed >= seconds:
+            return [Stretch(first, done)]
+        steps = allowed / seconds * (done - first.step) / 2
+        passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(steps, 1)]
+        kept = [stand for stand in self._last if stand.step < done] or [first]
+        last = next((stand for stand in kept if done - stand.step <= steps), kept[-1])
+        return [*(Stretch(first, *at) for at in passed[-1:]), Stretch(last, done)]
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What became of a few roundings in a stretch.
+
+    Attributes:
+        steps: its length.
+        start: the root mean square distance of outputs at its start.
+        end: the same at its end.
+    """
+
+    steps: int
+    start: float
+    end: float
+
+    def over(self, steps: int) -> float:
+        """The distance after so many steps, if it grows on as it did, exponentially."""
+        if not 0 < self.start < self.end:
+            return self.end
+        return self.end * math.exp(min(math.log(self.end / self.start) * (steps / self.steps - 1.0), 700.0))
+
+
+def rises(losses: Sequence[float]) -> bool:
+    """Whether the training loss rose at many of the last half of the steps, as it does at the edge of stability."""
+    late = losses[len(losses) // 2 :]
+    return len(late) > 1 and sum(b > a for a, b in pairwise(late)) > RISES * (len(late) - 1)
+
+
+def nudge(network: nn.Module) -> None:
+    """Move every trainable parameter by a few roundings at random, in place; in half precision by about one."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for p in trainable(network).values():
+            eps = torch.finfo(p.dtype).eps
+            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
+            p.mul_((1.0 + (eps if eps > 1e-4 else NUDGE * eps) * noise).to(p))

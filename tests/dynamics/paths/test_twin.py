@@ -1,0 +1,181 @@
+"""How far rounding carries real training away."""
+
+import copy
+import math
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import whichmin as wm
+from whichmin.dynamics.paths import real as real_module
+from whichmin.dynamics.paths.predictor import Predictor
+from whichmin.dynamics.paths.real import CHAOTIC, STEP, UNCHECKED, RealTraining, untimed
+from whichmin.dynamics.paths.twin import FREE, GROWTH, LEAST, SHARE, Growth, Stands, nudge, rises
+from whichmin.dynamics.prepare import prepare
+
+STEPLR = partial(torch.optim.lr_scheduler.StepLR, step_size=40)
+RECIPES = {
+    "momentum": wm.Recipe(partial(torch.optim.SGD, lr=0.05, momentum=0.9)),
+    "adam": wm.Recipe(partial(torch.optim.Adam, lr=1e-2)),
+    "batches": wm.Recipe(partial(torch.optim.Adam, lr=1e-2), batch_size=5, seed=3),
+    "schedule": wm.Recipe(partial(torch.optim.Adam, lr=1e-2), scheduler=STEPLR, batch_size=5),
+}
+
+
+def problem(width: int = 24, rows: int = 12, dtype: torch.dtype = torch.float64) -> tuple[nn.Module, wm.Task]:
+    generator = torch.Generator().manual_seed(0)
+    X, y, X_test = (torch.randn(n, d, generator=generator).to(dtype) for n, d in ((rows, 4), (rows, 2), (7, 4)))
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, width), nn.BatchNorm1d(width).eval(), nn.Tanh(), nn.Linear(width, 2)).to(dtype)
+    return model, wm.Task(X, y, X_test)
+
+
+def trained(
+    model: nn.Module, task: wm.Task, recipe: wm.Recipe, *, steps: int, until: float | None = None
+) -> wm.Prediction:
+    """A prediction by real training, whose second training is made in parts where it takes more than FREE seconds."""
+    with untimed():
+        predictor: Predictor = prepare(model, task, recipe, (float(steps),), until=until, only_linearized=False)
+        patience = real_module.Patience(None, math.inf, real_module.Progress(predictor.problem, False))
+        return RealTraining(predictor.problem).run(patience)
+
+
+#: Steps that take more, and less, than what is free.
+MANY, FEW = int(FREE / (1 - SHARE) / STEP) + 100, 60
+
+
+@pytest.mark.parametrize("steps", [FEW, MANY])
+@pytest.mark.parametrize("name", RECIPES)
+def test_training_goes_on_from_a_stand_as_it_went(monkeypatch, name, steps):
+    monkeypatch.setattr(real_module, "nudge", lambda network: None)
+    outcome = trained(*problem(), RECIPES[name], steps=steps)
+    assert outcome.error == 0.0
+    assert outcome.steps_error == 0.0
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("steps", [FEW, MANY])
+def test_training_that_settles_is_known_to_rounding(name, steps):
+    outcome = trained(*problem(), RECIPES[name], steps=steps)
+    assert 0 < outcome.error < 1e-11
+    assert len(outcome.notes) == 1
+
+
+def test_of_training_to_a_loss_the_steps_too():
+    model, task = problem(dtype=torch.float32)
+    outcome = trained(model, task, RECIPES["adam"], steps=2000, until=1e-3)
+    assert outcome.steps < 2000
+    assert outcome.curve[-1][1] < 1e-3
+    assert 0 < outcome.error < 1e-4
+    assert outcome.steps_error < CHAOTIC
+
+
+def chaotic() -> tuple[nn.Module, wm.Task, wm.Recipe]:
+    generator = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(32, 16, generator=generator), torch.randn(40, 16, generator=generator)
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    task = wm.Task(X, torch.randn(32, 1, generator=generator).sign(), X_test)
+    return model, task, wm.Recipe(partial(torch.optim.RMSprop, lr=5e-3), batch_size=8)
+
+
+@pytest.mark.parametrize("steps", [300, 600])
+def test_chaotic_training_is_not_known(steps):
+    model, task, recipe = chaotic()
+    outcome = trained(model, task, recipe, steps=steps)
+    run = wm.train(model, task, recipe, steps=steps, until=None)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1 + 1e-6 * torch.randn(p.shape, generator=torch.Generator().manual_seed(5)))
+    again = wm.train(other, task, recipe, steps=steps, until=None)
+    assert run.test is not None
+    assert again.test is not None
+    apart = float((run.test - again.test).square().mean().sqrt())
+    assert apart > 1e-3
+    assert apart / 5 < outcome.error < 5 * apart
+    assert outcome.unknowable == outcome.error
+    if outcome.error > CHAOTIC:
+        assert "rounding carries this training away" in outcome.notes[-1]
+
+
+def test_a_deadline_leaves_the_error_open(monkeypatch):
+    model, task = problem()
+    again = RealTraining._again  # type: ignore[attr-defined]
+
+    def late(self, stretch, done, patience):
+        patience.deadline = -math.inf
+        return again(self, stretch, done, patience)
+
+    monkeypatch.setattr(RealTraining, "_again", late)
+    outcome = trained(model, task, RECIPES["adam"], steps=FEW)
+    assert outcome.error == math.inf
+    assert outcome.notes[-1] == UNCHECKED
+    assert outcome.steps == FEW
+
+
+def test_a_second_training_that_diverges_leaves_the_error_open(monkeypatch):
+    def blow(network):
+        for p in network.parameters():
+            p.data.fill_(math.nan)
+
+    monkeypatch.setattr(real_module, "nudge", blow)
+    outcome = trained(*problem(), RECIPES["adam"], steps=FEW)
+    assert outcome.error == math.inf
+    assert "diverges" in outcome.notes[-1]
+
+
+def stands_of(steps: int) -> Stands:
+    stands, network = Stands(lambda loop: torch.tensor([float(loop.done)])), nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    for step in range(steps + 1):
+        stands.look(SimpleNamespace(done=step, network=network, optimizer=optimizer, scheduler=None))  # type: ignore[arg-type]
+    return stands
+
+
+def test_which_parts_there_is_time_for():
+    stands = stands_of(1000)
+    (whole,) = stands.stretches(1000, FREE, 0.0)
+    assert (whole.start.step, whole.end, whole.outputs) == (0, 1000, None)
+    for seconds, spent in ((10.0, 0.0), (10.0, 1.0), (10.0, 100.0)):
+        early, late = stands.stretches(1000, seconds, spent)
+        allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds) / seconds * 1000 / 2
+        assert early.start.step == 0
+        assert early.end <= allowed
+        assert early.outputs is not None
+        assert float(early.outputs) == early.end
+        assert late.end == 1000
+        assert 1000 - late.start.step <= max(allowed, 1000 * (1 - 1 / GROWTH))
+        assert late.outputs is None
+    assert stands.wander(1000, torch.tensor([1000.0])) == pytest.approx(1000 - 500, abs=250)
+    assert stands_of(0).stretches(0, 1.0, 0.0) == []
+
+
+def test_growth():
+    growth = Growth(100, 1e-6, 1e-5)
+    assert growth.over(100) == pytest.approx(1e-5)
+    assert growth.over(300) == pytest.approx(1e-3)
+    assert Growth(100, 1e-6, 1e-7).over(1000) == 1e-7
+    assert Growth(100, 0.0, 1e-7).over(1000) == 1e-7
+
+
+def test_rises_of_the_loss():
+    falling = [1.0 / (k + 1) for k in range(100)]
+    assert not rises(falling)
+    assert not rises([1.0])
+    assert rises(falling[:50] + [0.1, 0.2] * 25)
+    assert not rises([0.1, 0.2] * 25 + falling[50:])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_a_nudge_is_of_a_few_roundings(dtype):
+    network = nn.Linear(30, 30).to(dtype)
+    before = network.weight.detach().clone()
+    nudge(network)
+    moved = ((network.weight.detach() - before) / before).abs().double()
+    eps = torch.finfo(dtype).eps
+    assert float(moved.max()) < 60 * eps
+    assert float((moved > 0).double().mean()) > 0.3
