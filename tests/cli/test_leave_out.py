@@ -44,7 +44,7 @@ def test_finished_groups_are_kept(cli, tmp_path, monkeypatch):
     assert code == 0, err
     kept = {place.name.rpartition("-")[0] for place in (tmp_path / "whichmin-out" / "runs").iterdir()}
     assert kept == {"leave-out", "leave-out-plan"}
-    monkeypatch.setattr("whichmin.studies.leave_out.answered", None)
+    monkeypatch.setattr("whichmin.studies.leaving_out.answers._answer", None)
     code, again, err = cli("leave-out", *SMALL, *asked)
     assert code == 0, err
     assert again == first

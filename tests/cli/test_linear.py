@@ -34,6 +34,7 @@ def answered(monkeypatch):
 
 def test_a_table_and_a_report(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(STUDY, "FRACTIONS", (0.5,))
+    monkeypatch.setattr("whichmin.jobs.progress.DELAY", 0.0)
     code, out, err = cli("linear", *SMALL, *SWEEP)
     assert code == 0, err
     assert "width sweep" in err

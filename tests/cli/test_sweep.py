@@ -31,12 +31,11 @@ def test_status_table_and_file(sweep, tmp_path):
     assert lines[0].startswith("width,n_train,n_test,until,optimizer,initialization,learning_rate,method")
     assert len(lines) == 5
     _, out, _ = sweep("--status", "--json")
-    assert {k: v for k, v in json.loads(out).items() if k != "whichmin"} == {
-        "done": 4,
-        "running": 0,
-        "left": 0,
-        "failures": [],
-    }
+    said = json.loads(out)
+    counts = {"done": 4, "running": 0, "failed": 0, "left": 0}
+    assert {name: said[name] for name in (*counts, "failures")} == counts | {"failures": []}
+    (part,) = said["sweeps"]
+    assert part == counts | {"grid": "width=8,16 n_train=12 n_test=8 until=0.05 optimizer=sgd:lr=0.5 seeds=0,1"}
     _, out, _ = sweep()
     assert "4 of 4 runs were finished before and read back." in out
     code, out, _ = sweep("--json", "--train")
@@ -44,6 +43,24 @@ def test_status_table_and_file(sweep, tmp_path):
     assert json.loads(out)["reused"] == 4
     assert [(row["width"], row["initialization"]) for row in rows] == [(8, 0), (8, 1), (16, 0), (16, 1)]
     assert all(row["train_loss_trained"] < 5e-2 for row in rows)
+
+
+def test_status_from_the_store_alone(sweep, cli, tmp_path):
+    code, _, err = cli("sweep", "--status", "--store", "store")
+    assert (code, "store does not say what was asked of it" in err) == (2, True)
+    sweep()
+    (tmp_path / "grid.toml").unlink()
+    code, out, _ = cli("sweep", "--status", "--store", "store")
+    assert (code, out.split()[:8]) == (0, ["done", "running", "failed", "left", "4", "0", "0", "0"])
+    more = ("--hidden", "8", "--n-train", "12", "--n-test", "8", "--until", "5e-2", "--lr", "1e3", "--seeds", "1")
+    code, _, err = cli("sweep", *more, "--store", "store", "--workers", "0")
+    assert code == 1, err
+    code, out, _ = cli("sweep", "--status", "--store", "store")
+    said = " ".join(out.split())
+    assert said.startswith("done running failed left 4 0 1 0")
+    assert "optimizer=sgd:lr=0.5 seeds=0,1: 4 done, 0 running, 0 failed, 0 left" in said
+    assert "seeds=0: 0 done, 0 running, 1 failed, 0 left" in said
+    assert "failed: initialization=0, predicted: lr = 1000 diverges" in said
 
 
 def test_options_are_axes(sweep, cli):

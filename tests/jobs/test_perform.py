@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
@@ -13,7 +14,7 @@ from whichmin.errors import InputError, OutputError, WhichminError
 from whichmin.jobs import perform as module
 from whichmin.jobs.executors import Processes, Submitted, as_executor
 from whichmin.jobs.locks import Holder
-from whichmin.jobs.perform import DEATHS, Terms, perform
+from whichmin.jobs.perform import DEATHS, Attempt, Terms, in_order, perform
 from whichmin.jobs.store import Store
 
 
@@ -179,3 +180,23 @@ def test_a_job_that_kills_its_process_does_not_take_others_with_it(store, log, m
     assert "2 processes died over it" in failed
     assert found == {n: n**2 for n in (0, 1, 2, 4, 5)}
     assert computed(log).count(3) == 2
+
+
+def test_after_the_deadline_nothing_is_begun_and_what_is_kept_is_read(executor, store, log):
+    assert answers([Square(2, log)], store=store, executor=executor) == {0: 4}
+    jobs = [Square(1, log), Square(2, log), Square(3, log)]
+    assert answers(jobs, store=store, executor=executor, deadline=time.perf_counter()) == {1: 4}
+    assert computed(log) == [2]
+
+
+def test_what_takes_longer_than_the_deadline_is_not_waited_for(log):
+    """Of two jobs the second is begun after it, and given up."""
+    deadline = time.perf_counter() + 0.3
+    with ThreadPoolExecutor(1) as threads:
+        found = answers([Square(1, log), Square(2, log, seconds=1.0)], executor=threads, deadline=deadline)
+        assert found in ({0: 1}, {}), "the first one, unless starting a thread took that long"
+
+
+def test_in_the_order_of_the_jobs():
+    ended = [(2, Attempt("c")), (0, Attempt("a")), (1, Attempt("b")), (3, Attempt("d"))]
+    assert [(n, a.answer) for n, a in in_order(ended)] == [(0, "a"), (1, "b"), (2, "c"), (3, "d")]

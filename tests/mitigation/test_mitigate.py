@@ -250,3 +250,32 @@ def test_a_loaded_result_makes_its_network_again(tmp_path):
             loaded.model()
         again = loaded.model(network())
         assert torch.equal(again(task().X_test), result.model()(task().X_test)), name
+
+
+def dead():
+    """A network of which most rows reach no neuron."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.ReLU(), torch.nn.Linear(64, 1)).double()
+    with torch.no_grad():
+        network[0].bias.fill_(-1.5)
+    return network
+
+
+@pytest.mark.parametrize("steps", [None, 2500])
+def test_training_that_stalls_ends_and_says_so_unless_its_steps_are_given(steps):
+    generator = torch.Generator().manual_seed(0)
+    X, X_chosen = (torch.randn(n, 5, generator=generator, dtype=torch.float64) for n in (16, 8))
+    found = wm.mitigate(
+        dead(), wm.Task(X, torch.sign(X[:, 0])), partial(torch.optim.SGD, lr=0.1),
+        validation=(X_chosen, torch.sign(X_chosen[:, 0])), methods=["as_it_is", "scale_search"], steps=steps,
+    )  # fmt: skip
+    as_it_is, search = found.remedies
+    for outcome in (as_it_is.predicted, as_it_is.trained):
+        assert outcome.way == "trained"
+        assert not outcome.reached
+        assert (1000 < outcome.steps < 2400) if steps is None else (outcome.steps == steps)
+    said = "stalls at a training MSE of" if steps is None else "ends at a training MSE of"
+    assert any(said in note for note in found.notes)
+    assert any(note.startswith("as_it_is, trained: training stopped short of its aim") for note in found.notes)
+    reason = "training ends short of its aim, at" if steps is None else "training does not get there within 2,500 steps"
+    assert reason in search.search.reason

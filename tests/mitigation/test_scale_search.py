@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -74,7 +75,9 @@ def test_scales_of_ones_own():
 
 
 def test_what_is_too_slow_or_fails_ends_it():
-    slow = search([1.0, 0.6, outcome(0.4, reached=False), 0.1])
+    stalled = outcome(0.4, reached=False)
+    assert "ends short of its aim, at a training loss of 0 after 10 steps" in search([1.0, 0.6, stalled, 0.1]).reason
+    slow = search([1.0, 0.6, replace(stalled, steps=1e5), 0.1])
     assert (len(slow.scales), slow.scale) == (2, pytest.approx(0.8))
     assert "does not get there within 100,000 steps" in slow.reason
     failed = search([1.0, 0.6, DivergenceError("it diverges.", 1.0)])

@@ -14,7 +14,7 @@ from oracles.processes import ready
 from whichmin.dynamics.paths.real import RealTraining
 from whichmin.errors import InputError, SingularKernelError
 from whichmin.recipe.recipe import Recipe
-from whichmin.studies import leave_out as verb
+from whichmin.studies.leaving_out import answers
 from whichmin.studies.leaving_out.solver import Solver
 
 SGD = torch.optim.SGD
@@ -168,7 +168,7 @@ def test_an_executor_gives_the_same():
     alone = wm.leave_out(model, task, **asked)
     with Counting(1) as executor:
         found = wm.leave_out(model, task, executor=executor, **asked)
-    assert executor.jobs == 3
+    assert executor.jobs == 18
     torch.testing.assert_close(found.test, alone.test, rtol=0, atol=1e-12)
     torch.testing.assert_close(found.error, alone.error, rtol=1e-9, atol=0)
 
@@ -186,23 +186,23 @@ def test_an_interrupted_run_goes_on_where_it_was(tmp_path, monkeypatch):
     model, task = problem()
     asked = {"optimizer": partial(SGD, lr=0.3), "groups": 10, "steps": 60, "relinearize": 3, "out": tmp_path}
     done = []
-    real = verb.answered
+    real = answers._answer
 
-    def two_then_stop(solver, plan, groups):
+    def two_then_stop(solver, plan, group):
         if len(done) == 2:
             raise KeyboardInterrupt
-        done.append(groups)
-        return real(solver, plan, groups)
+        done.append(group)
+        return real(solver, plan, group)
 
-    monkeypatch.setattr(verb, "answered", two_then_stop)
+    monkeypatch.setattr(answers, "_answer", two_then_stop)
     with pytest.raises(KeyboardInterrupt):
         wm.leave_out(model, task, **asked)
     again = []
-    monkeypatch.setattr(verb, "answered", lambda *args: again.append(args[2]) or real(*args))
-    monkeypatch.setattr(verb, "make_plan", None)  # the plan is kept as well
+    monkeypatch.setattr(answers, "_answer", lambda *args: again.append(args[2]) or real(*args))
+    monkeypatch.setattr(answers, "make_plan", None)  # the plan is kept as well
     found = wm.leave_out(model, task, **asked)
     assert len(again) == 8
-    assert not {g for part in again for g in part} & {g for part in done for g in part}
+    assert not set(again) & set(done)
     monkeypatch.undo()
     torch.testing.assert_close(found.test, wm.leave_out(model, task, **asked | {"out": None}).test, rtol=0, atol=1e-12)
 

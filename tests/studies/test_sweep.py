@@ -183,6 +183,49 @@ def test_what_is_being_done_is_running(kept, tmp_path):
         assert sweep_status(GRID, store=tmp_path).counts == (0, 1, 0, 3)
 
 
+def test_the_store_alone_says_what_is_left(tmp_path, monkeypatch):
+    """Also where the data are gone, of a sweep that was interrupted; beside another that shares runs with it."""
+    generator = np.random.default_rng(0)
+    X = generator.standard_normal((12, 3)).astype("float32")
+    np.savez(tmp_path / "data.npz", X=X, y=X[:, :1], X_test=X, y_test=X[:, :1])
+    grid = GRID | {"data": str(tmp_path / "data.npz"), "n_test": 12}
+    good, calls = runs.predict, []
+
+    def interrupted(*arguments, **options):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return good(*arguments, **options)
+
+    monkeypatch.setattr(runs, "predict", interrupted)
+    with pytest.raises(ConfigError, match="does not say what was asked of it"):
+        sweep_status(store=tmp_path / "store")
+    with pytest.raises(KeyboardInterrupt):
+        wm.sweep(grid, store=tmp_path / "store", workers=0)
+    wm.sweep(grid | {"width": [16, 8], "seeds": [0]}, store=tmp_path / "store", workers=0)
+    (tmp_path / "data.npz").unlink()
+    status = sweep_status(store=tmp_path / "store")
+    assert status.counts == (3, 0, 0, 2)
+    assert status.seconds_left is not None
+    assert [part.counts for part in status.parts.values()] == [(2, 0, 0, 2), (2, 0, 0, 0)]
+    assert "width=16,32" in next(iter(status.parts))
+
+
+def test_a_sweep_that_is_asked_for_again_is_one(tmp_path, monkeypatch):
+    """Of another version its runs are others, which take the place of those that were asked for before."""
+    for version in ("0.0.1", "0.0.2"):
+        monkeypatch.setattr("whichmin.jobs.store.__version__", version)
+        wm.sweep(GRID, store=tmp_path, workers=0)
+        assert sweep_status(store=tmp_path).counts == (4, 0, 0, 0)
+    assert len(list((tmp_path / "runs").iterdir())) == 8
+    wm.sweep(GRID, store=tmp_path, workers=0, train=True)
+    assert [part.done for part in sweep_status(store=tmp_path).parts.values()] == [4, 8]
+    (file, _) = (tmp_path / "sweeps").iterdir()
+    file.write_text("half")
+    with pytest.raises(ResultError, match=r"\.json is damaged .*: remove it, and start that sweep again"):
+        sweep_status(store=tmp_path)
+
+
 def test_several_grids_one_after_the_other(kept, asked):
     swept = wm.sweep([GRID | {"width": 32}, GRID | {"width": 16, "seeds": 1}], store=kept[1], workers=0)
     assert not asked

@@ -15,14 +15,16 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import whichmin as wm
-from oracles.processes import ready
+from oracles.processes import address, fork_from, ready
 from whichmin.dynamics.paths.real import STEP, RealTraining
+from whichmin.jobs import executors
 from whichmin.jobs.clusters import dask_executor
 from whichmin.jobs.store import Store
 from whichmin.storage import load_folder
@@ -128,23 +130,38 @@ def begun(folder: Path) -> int:
     return sum(name.startswith("sweep-") for name in os.listdir(runs)) if runs.exists() else 0
 
 
+def sweep_in_forks(grid: dict[str, Any], folder: Path, workers: int, server: Any) -> None:
+    """A sweep in a process of its own, whose processes are forks as well: to read torch anew takes seconds."""
+    executors.multiprocessing = SimpleNamespace(get_context=lambda _: fork_from(server))
+    wm.sweep(grid, store=folder, workers=workers)
+
+
 def test_killed_at_random_moments_and_resumed(begin, grid, peace, tmp_path):
-    """Moments in the work of one process or two; where that comes to its end between them, in that of a new sweep."""
+    """Moments in the work of one process or two; where that comes to its end between them, in that of a new sweep.
+
+    The first time of a script, whose processes are begun as users' are.
+    """
     draw, kills, store = random.Random(0), 0, 0
     while kills < KILLS:
         folder = tmp_path / str(store)
         folder.mkdir()
         store += 1
         while kills < KILLS and begun(folder) < CELLS:
-            process = begin(folder, workers=1 + kills % 2)
             aim = begun(folder) + draw.randrange(CELLS // 2)
-            wait_for_runs(folder, min(CELLS, aim), lambda process=process: process.poll() is not None)
+            if kills == 0:
+                script = begin(folder, workers=1)
+                is_over, end, kill = (lambda of=script: of.poll() is not None), script.communicate, script.kill
+            else:
+                fork = ready().Process(target=sweep_in_forks, args=(grid, folder, 1 + kills % 2, address()))
+                fork.start()
+                is_over, end, kill = (lambda of=fork: not of.is_alive()), fork.join, fork.kill
+            wait_for_runs(folder, min(CELLS, aim), is_over)
             time.sleep(draw.uniform(0, 0.05))
-            process.kill()
-            process.communicate()
+            kill()
+            end()
             kills += 1
             whole(folder)
-        assert table(wm.sweep(grid, store=folder, workers=1)) == peace
+        assert table(wm.sweep(grid, store=folder, workers=1 if store == 1 else 0)) == peace
         assert whole(folder) == CELLS
         assert list((folder / "locks").glob("sweep-*")) == []
         assert list((folder / "runs").glob(".*")) == []

@@ -44,7 +44,12 @@ def sweep(
     csv: Annotated[Path | None, Parameter(help="File for the table.", show_default=False)] = None,
     train: Train = None,
     status: Annotated[
-        bool, Parameter(help="Say what is done, running, failed and left, and do nothing.", negative="")
+        bool,
+        Parameter(
+            help="Say what is done, running, failed and left, and do nothing; without a file, of all that was asked of "
+            "the store.",
+            negative="",
+        ),
     ] = False,
     retry: Annotated[bool, Parameter(help="Try again what failed before.", negative="")] = False,
     workers: Annotated[
@@ -76,18 +81,18 @@ def sweep(
     The keys of the file are those of the other commands' --config, with width, depth, mitigation and validation beside
     them; options are axes too, over those of the file: --optimizer sgd,adam --scale 0.5,1 is a grid of four. The same
     command again goes on where it was interrupted; several at once, also on several machines, share the work.
-    Results are in the store, never in a scheduler.
+    Results are in the store, never in a scheduler; it notes what was asked of it, for --status.
     """
-    from whichmin.studies.sweep import check_size, read_grids
+    from whichmin.studies.sweep import check_size, read_grids, sweep
+    from whichmin.studies.sweep_status import sweep_status
 
-    grid = _grid(config, parsed(axes))
+    said = parsed(axes)
+    if status and config is None and not said:
+        return _print_status(sweep_status(store=store), json)
+    grid = _grid(config, said)
     check_size(read_grids(grid, train), yes)
     if status:
-        from whichmin.studies.sweep_status import sweep_status
-
         return _print_status(sweep_status(grid, store=store, train=train, yes=yes), json)
-    from whichmin.studies.sweep import sweep
-
     options = {"train": train, "retry": retry, "workers": workers, "threads": threads, "yes": yes}
     try:
         with contextlib.redirect_stdout(sys.stderr), _executor(dask, slurm, slurm_set, workers, store) as executor:
@@ -206,13 +211,22 @@ def _spread(column: Any) -> tuple[float, float]:
 
 def _print_status(status: SweepStatus, json: bool) -> int:
     if json:
-        print_json({"done": status.done, "running": status.running, "left": status.left, "failures": status.failures})
+        parts = [{"grid": label} | _counts(part) for label, part in status.parts.items()]
+        print_json(_counts(status) | {"failures": status.failures, "sweeps": parts})
         return 0
     print(*aligned([["done", "running", "failed", "left"], list(map(str, status.counts))]), sep="\n")
+    if len(status.parts) > 1:
+        for label, part in status.parts.items():
+            said = ", ".join(f"{count} {name}" for name, count in _counts(part).items())
+            print("\n" + textwrap.fill(f"{label}: {said}", 100, subsequent_indent="  "))
     if status.seconds_left is not None:
         print(f"\nabout {status.seconds_left:.3g} s of computing are left, going by the runs that are done")
     _print_reasons(status.failures)
     return 0
+
+
+def _counts(status: SweepStatus) -> dict[str, int]:
+    return dict(zip(("done", "running", "failed", "left"), status.counts, strict=True))
 
 
 def _print_reasons(failures: tuple[str, ...]) -> None:

@@ -206,6 +206,28 @@ def as_executor(executor: Any) -> Executor:
     )
 
 
+@contextlib.contextmanager
+def workplace(executor: Any, workers: int | None, threads: int, jobs: int) -> Iterator[Any]:
+    """Where jobs are done; processes of this machine are ended with the context.
+
+    Args:
+        executor: an executor of the caller's, which has workers of its own; None for processes of this machine.
+        workers: how many processes, as many as have room on the cores for None; 0 for none, to work in this one.
+        threads: how many each computes with.
+        jobs: how many there are to do at most.
+
+    Raises:
+        InputError: numbers that cannot be.
+    """
+    if executor is not None:
+        yield executor
+    elif workers == 0 or not jobs:
+        yield None
+    else:
+        with Processes(min(workers or workers_of(threads), jobs), threads) as processes:
+            yield processes
+
+
 def check_count(value: Any, name: str, what: str, least: int = 1) -> None:
     """Refuse what is no number of things.
 

@@ -9,13 +9,21 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Executor, Future, wait
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from whichmin.errors import OutputError, WhichminError
-from whichmin.jobs.executors import Processes, limited_threads
+from whichmin.errors import InputError, OutputError, WhichminError
+from whichmin.jobs.executors import Processes, as_executor, cores, limited_threads
 from whichmin.jobs.store import Failure, Question, Store
 
 if TYPE_CHECKING:
@@ -74,7 +82,7 @@ class Attempt(Generic[T]):
         failure: why there is none.
         is_kept: whether it is in the store.
         is_old: whether it is from before, so that nothing was done now.
-        error: the error of a failure that happened in this process, or one that ends everything.
+        error: the error of a failure that happened now, or one that ends everything.
     """
 
     answer: T | None = None
@@ -96,14 +104,23 @@ class Terms:
     Attributes:
         store: where answers are read from and kept; None for nowhere.
         retry: whether what failed before is tried again.
-        executor: where they are done; None for here, one after the other.
-        threads: how many each computes with; None to leave that alone.
+        executor: where they are done, as :func:`whichmin.jobs.executors.as_executor` takes it; None for here, one after
+            the other.
+        threads: how many each computes with; None for one on an executor, and to leave that alone here.
+        deadline: when it ends, on the clock of ``time.perf_counter``: nothing is begun or waited for any more then, and
+            what the store knows is read.
     """
 
     store: Store | None = None
     retry: bool = False
-    executor: Executor | None = None
+    executor: Executor | Any | None = None
     threads: int | None = None
+    deadline: float = math.inf
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the deadline; 0 where it has passed."""
+        return max(self.deadline - time.perf_counter(), 0.0)
 
 
 def perform(jobs: Iterable[Job[T]], terms: Terms) -> Iterator[tuple[int, Attempt[T]]]:
@@ -118,18 +135,30 @@ def perform(jobs: Iterable[Job[T]], terms: Terms) -> Iterator[tuple[int, Attempt
 
     Raises:
         OutputError: an answer cannot be kept, such as on a full disk; what was kept before stays.
+        InputError: what is no executor, or a job that cannot be sent to another process.
         WhichminError: the executor does not work.
     """
     numbered = enumerate(jobs)
     if terms.executor is None:
         yield from _here(numbered, terms)
     else:
-        yield from _Dispatch(numbered, terms, terms.executor).run()
+        yield from _Dispatch(numbered, terms, as_executor(terms.executor)).run()
+
+
+def in_order(attempts: Iterable[tuple[int, Attempt[T]]]) -> Iterator[tuple[int, Attempt[T]]]:
+    """What :func:`perform` yields, in the order of the jobs; one that ends early waits for those before it."""
+    waiting: dict[int, Attempt[T]] = {}
+    following = 0
+    for number, came in attempts:
+        waiting[number] = came
+        while following in waiting:
+            yield following, waiting.pop(following)
+            following += 1
 
 
 def attempt(job: Job[T], store: Store | None, retry: bool) -> Attempt[T]:
     """Do a job unless it was done, has failed, or is being done elsewhere."""
-    question = job.question
+    question = None if store is None else job.question
     if store is None or question is None:
         return _tried(job)
     with store.claim(question) as lock:
@@ -147,10 +176,11 @@ def attempt(job: Job[T], store: Store | None, retry: bool) -> Attempt[T]:
         return Attempt(tried.answer, is_kept=True)
 
 
-def _known(job: Job[T], store: Store, retry: bool) -> Attempt[T] | None:
+def _known(job: Job[T], store: Store | None, retry: bool) -> Attempt[T] | None:
     """What the store knows of a job; None for nothing, or a failure that is to be tried again."""
-    question = job.question
-    assert question is not None
+    question = None if store is None else job.question
+    if store is None or question is None:
+        return None
     answer = store.read(question, job.read) if store.has(question) else None
     if answer is not None:
         return Attempt(answer, is_kept=True, is_old=True)
@@ -167,20 +197,23 @@ def _tried(job: Job[T]) -> Attempt[T]:
         return Attempt(failure=Failure.of(error), error=error)
 
 
-def _remote(job: Job[T], store: Store | None, retry: bool, threads: int | None) -> Attempt[T]:
+def _remote(job: Job[T] | bytes, store: Store | None, retry: bool, threads: int) -> Attempt[T] | bytes:
     """In a process of an executor. What is kept is read from the store: a scheduler holds no results.
 
-    One job at a time in a process, whose threads and random numbers they would share.
+    One job at a time in a process, whose threads and random numbers they would share. A job that came pickled is
+    answered so.
     """
     try:
         with _one_at_a_time, limited_threads(threads):
-            done = attempt(job, store, retry)
+            done = attempt(pickle.loads(job) if isinstance(job, bytes) else job, store, retry)
     except Exception as error:
-        return Attempt(error=_sendable(error))
-    return Attempt(None if done.is_kept else done.answer, done.failure, done.is_kept, done.is_old)
+        done = Attempt(error=error)
+    error = None if done.error is None else _sendable(done.error)
+    done = replace(done, answer=None if done.is_kept else done.answer, error=error)
+    return pickle.dumps(done) if isinstance(job, bytes) else done
 
 
-def _sendable(error: Exception) -> Exception:
+def _sendable(error: BaseException) -> BaseException:
     """An error that another process can read."""
     try:
         pickle.loads(pickle.dumps(error))
@@ -194,13 +227,16 @@ def _here(numbered: Iterator[tuple[int, Job[T]]], terms: Terms) -> Iterator[tupl
     while True:
         busy: list[tuple[int, Job[T]]] = []  # other processes are at them
         for number, job in waiting:
-            with limited_threads(terms.threads):
-                done = attempt(job, terms.store, terms.retry)
+            if not terms.seconds_left:
+                done = _known(job, terms.store, terms.retry) or Attempt()
+            else:
+                with limited_threads(terms.threads):
+                    done = attempt(job, terms.store, terms.retry)
             if done.is_over:
                 yield number, done
             else:
                 busy.append((number, job))
-        if not busy:
+        if not busy or not terms.seconds_left:
             return
         time.sleep(POLL)
         waiting = busy
@@ -211,8 +247,11 @@ class _Dispatch(Generic[T]):
 
     def __init__(self, numbered: Iterator[tuple[int, Job[T]]], terms: Terms, executor: Executor) -> None:
         self.numbered, self.terms, self.executor = numbered, terms, executor
-        self.ahead = AHEAD_OF_A_PROCESS * executor.workers if isinstance(executor, Processes) else AHEAD
-        self.flying: dict[Future[Attempt[T]], tuple[int, Job[T]]] = {}
+        self.workers = executor.workers if isinstance(executor, Processes) else None
+        if isinstance(executor, ProcessPoolExecutor):
+            self.workers = cores()
+        self.ahead = AHEAD if self.workers is None else AHEAD_OF_A_PROCESS * self.workers
+        self.flying: dict[Future[Attempt[T] | bytes], tuple[int, Job[T]]] = {}
         self.waiting: dict[int, Job[T]] = {}  # other processes are at them
         self.again: deque[tuple[int, Job[T]]] = deque()
         self.deaths: Counter[int] = Counter()
@@ -223,7 +262,7 @@ class _Dispatch(Generic[T]):
         try:
             while True:
                 yield from self._filled()
-                if not self.flying and not self.waiting:
+                if not self.terms.seconds_left or not (self.flying or self.waiting):
                     return
                 yield from self._ended()
                 yield from self._waited()
@@ -233,42 +272,41 @@ class _Dispatch(Generic[T]):
 
     def _filled(self) -> Iterator[tuple[int, Attempt[T]]]:
         """Submit jobs while there is room; what came of those that the store knows."""
-        while len(self.flying) < self.ahead:
-            if self.again:
+        while len(self.flying) < self.ahead or not self.terms.seconds_left:
+            if self.again and self.terms.seconds_left:
                 self._submit(*self.again.popleft())
                 continue
             number, job = next(self.numbered, (-1, None))
             if job is None:
                 return
             known = self._known(job)
-            if known is None:
-                self._submit(number, job)
-            else:
+            if known is not None:
                 yield number, known
+            elif self.terms.seconds_left:
+                self._submit(number, job)
 
     def _known(self, job: Job[T]) -> Attempt[T] | None:
-        store = self.terms.store
-        if store is None or job.question is None:
-            return None
-        known = _known(job, store, self.terms.retry)
-        if known is not None:
-            store.clear(job.question)
+        known = _known(job, self.terms.store, self.terms.retry)
+        if known is not None and self.terms.store is not None and job.question is not None:
+            self.terms.store.clear(job.question)
         return known
 
     def _submit(self, number: int, job: Job[T]) -> None:
         terms = self.terms
+        sent = job if self.workers is None else _pickled(job)
         try:
-            future = self.executor.submit(_remote, job, terms.store, terms.retry, terms.threads)
+            future = self.executor.submit(_remote, sent, terms.store, terms.retry, terms.threads or 1)
         except Exception as error:
             raise _out_of_order(error) from error
         self.flying[future] = (number, job)
 
     def _ended(self) -> Iterator[tuple[int, Attempt[T]]]:
         """What came of jobs that ended, after some time at most."""
+        seconds = min(POLL if self.waiting else math.inf, self.terms.seconds_left)
         if not self.flying:
-            time.sleep(POLL)
+            time.sleep(seconds)
             return
-        ended, _ = wait(self.flying, POLL if self.waiting else None, FIRST_COMPLETED)
+        ended, _ = wait(self.flying, None if math.isinf(seconds) else seconds, FIRST_COMPLETED)
         lost: list[tuple[int, Job[T], BaseException]] = []
         for future in ended:
             number, job = self.flying.pop(future)
@@ -276,8 +314,9 @@ class _Dispatch(Generic[T]):
             if error is not None:
                 lost.append((number, job, error))
                 continue
-            done = future.result()
-            if done.error is not None:
+            came = future.result()
+            done: Attempt[T] = pickle.loads(came) if isinstance(came, bytes) else came
+            if done.error is not None and done.failure is None:
                 raise done.error
             if not done.is_over:
                 self.waiting[number] = job
@@ -337,6 +376,24 @@ class _Dispatch(Generic[T]):
                 self.again.append((number, job))
             else:
                 yield number, known
+
+
+def _pickled(job: Job[Any]) -> bytes:
+    """A job as bytes, for a process of this machine.
+
+    Pools of processes would pickle it with torch's own ways, which move tensors into shared memory, away from arrays
+    that look at them, and open a file for each.
+
+    Raises:
+        InputError: that cannot be done.
+    """
+    try:
+        return pickle.dumps(job)
+    except Exception as error:
+        raise InputError(
+            f"a job cannot be sent to another process ({type(error).__name__}: {error}). Models, losses and factories "
+            "have to be classes and functions of a module, also within functools.partial; a lambda is none."
+        ) from error
 
 
 def _out_of_order(error: BaseException) -> WhichminError:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+from whichmin.jobs.perform import Attempt, Job, Terms, perform
 
 if TYPE_CHECKING:
     from whichmin._bars import tqdm
+
+T = TypeVar("T")
 
 #: Seconds that work may take before a bar is shown.
 DELAY = 2.0
@@ -28,8 +33,14 @@ def progress_bar(total: int | None, unit: str, shown: bool, description: str | N
     )  # fmt: skip
 
 
-def advance(bar: tqdm, *, took_time: bool = True) -> None:
-    """One more is done; what took no time, such as what was read from a store, tells nothing of what is left."""
-    if not (took_time or bar.disable):
-        bar.initial += 1
-    bar.update()
+def performed(jobs: Iterable[Job[T]], terms: Terms, bar: tqdm) -> Iterator[tuple[int, Attempt[T]]]:
+    """What :func:`whichmin.jobs.perform.perform` yields, each shown by a bar, with how many failed."""
+    failed = 0
+    for number, attempt in perform(jobs, terms):
+        failed += attempt.failure is not None
+        if failed:
+            bar.set_postfix_str(f"{failed} failed", refresh=False)
+        if attempt.is_old and not bar.disable:  # what took no time tells nothing of what is left
+            bar.initial += 1
+        bar.update()
+        yield number, attempt

@@ -52,6 +52,13 @@ class Question:
         return f"{self.values['kind']}-{self.key}"
 
 
+def versions() -> dict[str, str]:
+    """The versions that answers depend on."""
+    import torch
+
+    return {"whichmin": __version__, "torch": torch.__version__}
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why there is no answer.
@@ -71,6 +78,21 @@ class Failure:
 
     def __str__(self) -> str:
         return self.message
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a question is; one of which nothing is known is left.
+
+    Attributes:
+        config: the configuration of its answer; None where there is none.
+        is_running: whether a living process is at it.
+        failure: why there is no answer.
+    """
+
+    config: dict[str, Any] | None = None
+    is_running: bool = False
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True)
@@ -172,15 +194,23 @@ class Store:
 
         config = dict(about) | {"kind": question.values["kind"], "question": question.values}
         save_folder(self.place(question), config, arrays, parts=parts)
-        self._reason(question).unlink(missing_ok=True)
+        self._reason(question.name).unlink(missing_ok=True)
 
     def failure(self, question: Question) -> Failure | None:
         """Why there is no answer; None where none was tried."""
-        try:
-            said = json.loads(self._reason(question).read_text(encoding="utf-8"))
-            return Failure(said["error"], said["message"]) if said["question"] == question.values else None
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return self._failure(question.name)
+
+    def standing(self, name: str) -> Standing:
+        """How far the question is whose answer has that name; nothing else need be known of it."""
+        from whichmin.storage import load_folder, located
+
+        with contextlib.suppress(ResultError, OSError, KeyError, TypeError, ValueError):
+            config, _, _ = load_folder(located(self.runs / name), name.rpartition("-")[0])
+            if Question(config["question"]).name == name:
+                return Standing(config)
+        if holder_of(self.locks, name) is not None:
+            return Standing(is_running=True)
+        return Standing(failure=self._failure(name))
 
     def write_failure(self, question: Question, failure: Failure) -> None:
         """Keep why there is no answer.
@@ -190,7 +220,8 @@ class Store:
         """
         from whichmin.storage import write_text
 
-        write_text(self._reason(question), json.dumps(vars(failure) | {"question": question.values}, indent=2) + "\n")
+        said = vars(failure) | {"question": question.values}
+        write_text(self._reason(question.name), json.dumps(said, indent=2) + "\n")
 
     @contextlib.contextmanager
     def claim(self, question: Question) -> Iterator[Lock | None]:
@@ -229,8 +260,15 @@ class Store:
             with self.claim(question):
                 pass
 
-    def _reason(self, question: Question) -> Path:
-        return self.failures / f"{question.name}.json"
+    def _reason(self, name: str) -> Path:
+        return self.failures / f"{name}.json"
+
+    def _failure(self, name: str) -> Failure | None:
+        try:
+            said = json.loads(self._reason(name).read_text(encoding="utf-8"))
+            return Failure(said["error"], said["message"]) if Question(said["question"]).name == name else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _remove_unfinished(self, question: Question) -> None:
         """Remove what a process left that died while it wrote this answer."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,14 +14,19 @@ import torch
 from torch import Tensor
 
 from whichmin.errors import DataError, ModelError
+from whichmin.jobs.perform import Terms, in_order
+from whichmin.jobs.progress import performed, progress_bar
+from whichmin.jobs.store import Question, Store, versions
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import pose
 from whichmin.linear.analysis import analyze_weights
 from whichmin.linear.flow import Method, flow, horizon
 from whichmin.linear.initialize import initialize
+from whichmin.recipe.describe import digest
 from whichmin.results import Result
 from whichmin.shown import Shown
+from whichmin.tangent.context import own_context
 
 Quantity = Literal["solution_distances", "invariant_distances", "levels"]
 #: Widths h of a sweep.
@@ -97,9 +104,7 @@ class WidthSweep(Result):
         return {name: values.reshape(-1) for name, values in columns.items()}
 
 
-#: X, Y, width, exponent, seed, rtol and method of one flow.
-_Job = tuple[Tensor, Tensor, int, float, int, float, Method | None]
-#: What a flow is measured by, in the order in which ``_measure`` returns it.
+#: What a flow is measured by.
 _MEASURED = ("solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining")
 
 
@@ -120,6 +125,7 @@ def width_sweep(
     method: Method | None = None,
     executor: Executor | None = None,
     progress: bool = False,
+    out: str | os.PathLike[str] | None = None,
 ) -> WidthSweep:
     """Gradient flow to its end from random initializations N(0, h^{−2a}), for each width, exponent and seed.
 
@@ -134,8 +140,9 @@ def width_sweep(
         Y: targets, (N, m).
         rtol: of the integrator.
         method: the integrator, see :func:`whichmin.linear.flow`.
-        executor: where to run the flows, such as a ``concurrent.futures.ProcessPoolExecutor``; here by default.
-        progress: whether to show a progress bar on stderr.
+        executor: any ``concurrent.futures.Executor``, such as a ``ProcessPoolExecutor``; here by default.
+        progress: show a bar on standard error if it takes longer than two seconds.
+        out: a folder in whose ``runs`` each finished flow is kept, and read from when it is there already.
 
     Returns:
         A :class:`WidthSweep`; some 10 ms per flow at any width.
@@ -143,20 +150,18 @@ def width_sweep(
     Raises:
         DataError: data that cannot be used, X without Y, or no seeds.
         ModelError: widths that are too few or too small for the theorem.
+        OutputError: ``out`` cannot be written to.
     """
     inputs, targets, needed = _data(X, Y)
     drawn = list(range(seeds)) if isinstance(seeds, int) else [int(s) for s in seeds]
     sizes = sorted({int(h) for h in widths})
     _validate(sizes, exponents, drawn, needed)
-    jobs: list[_Job] = [
-        (inputs, targets, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn
-    ]
-    results = (map if executor is None else executor.map)(_measure, jobs)
-    if progress:
-        from whichmin._bars import tqdm
-
-        results = tqdm(results, total=len(jobs), desc="width sweep", unit="flow")
-    measured = np.array(list(results)).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))
+    data = digest([inputs, targets])
+    jobs = [_Flow(inputs, targets, data, h, float(a), s, rtol, method) for a in exponents for h in sizes for s in drawn]
+    terms = Terms(None if out is None else Store.open(out), executor=executor)
+    with progress_bar(len(jobs), "flow", progress, "width sweep") as bar:
+        found = [attempt.answer for _, attempt in in_order(performed(jobs, terms, bar))]
+    measured = np.array(found).reshape(len(exponents), len(sizes), len(drawn), len(_MEASURED))
     columns = {name: tensor(measured[..., i]) for i, name in enumerate(_MEASURED)}
     return WidthSweep(tensor(np.array(sizes, float)), tensor(np.array(exponents, float)), **columns)
 
@@ -183,16 +188,43 @@ def _validate(sizes: list[int], exponents: Sequence[float], seeds: list[int], ne
         raise DataError(f"got {len(seeds)} seeds and {len(exponents)} exponents: pass one of each at least.")
 
 
-def _measure(job: _Job) -> tuple[float, ...]:
-    X, Y, h, a, seed, rtol, method = job
-    U, V = initialize(X.shape[1], h, Y.shape[1], exponent=a, seed=(seed, h, round(1e6 * abs(a))))
-    known = analyze_weights(U, V, X, Y)
-    end = horizon(known._loss_bounds.problem, known._reduced)
-    run = flow(U, V, X, Y, [0.0, end], rtol=rtol, atol=1e-2 * rtol, method=method)
-    gap = float(run.gaps[0])
-    remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
-    measured = (known.invariant_distance, known.imbalance_level, known.bound, known.tight_bound, remaining)
-    return (float(run.solution_distances[-1]), *measured)
+@dataclass(frozen=True, eq=False)
+class _Flow:
+    """One flow, as a job: what it is measured by, in the order of ``_MEASURED``."""
+
+    X: Tensor
+    Y: Tensor
+    data: str
+    width: int
+    exponent: float
+    seed: int
+    rtol: float
+    method: Method | None
+    failures = ()
+
+    @property
+    def question(self) -> Question:
+        names = ("data", "width", "exponent", "seed", "rtol", "method")
+        return Question({"kind": "flow", "versions": versions()} | {name: getattr(self, name) for name in names})
+
+    @own_context()
+    def compute(self) -> tuple[float, ...]:
+        X, Y = self.X, self.Y
+        drawn = (self.seed, self.width, round(1e6 * abs(self.exponent)))
+        U, V = initialize(X.shape[1], self.width, Y.shape[1], exponent=self.exponent, seed=drawn)
+        known = analyze_weights(U, V, X, Y)
+        end = horizon(known._loss_bounds.problem, known._reduced)
+        run = flow(U, V, X, Y, [0.0, end], rtol=self.rtol, atol=1e-2 * self.rtol, method=self.method)
+        gap = float(run.gaps[0])
+        remaining = float(run.gaps[-1]) / gap if gap > 0 else 0.0
+        measured = (known.invariant_distance, known.imbalance_level, known.bound, known.tight_bound, remaining)
+        return (float(run.solution_distances[-1]), *measured)
+
+    def keep(self, store: Store, question: Question, answer: tuple[float, ...]) -> None:
+        store.write(question, {"measured": list(answer)}, {})
+
+    def read(self, place: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> tuple[float, ...]:
+        return tuple(config["measured"])
 
 
 def _fit(a: float, widths: Array, values: Array, quantity: Quantity) -> PowerFit:

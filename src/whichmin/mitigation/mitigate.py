@@ -11,8 +11,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from whichmin._bars import tqdm
 from whichmin.errors import InputError, WhichminError
+from whichmin.jobs.progress import progress_bar
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.method import Method
 from whichmin.mitigation.mitigation import Mitigation, recommended, state_of
@@ -26,7 +26,6 @@ from whichmin.tangent.context import own_context
 from whichmin.task import Task
 from whichmin.training.train import check_budget
 
-_DELAY = 2.0
 TRAIN = ("best", "all", "none")
 
 
@@ -81,7 +80,8 @@ def mitigate(
         train: what is trained: the best remedy, all of them (``scale_search`` at every scale), none, or some by name
             (``scale_search`` at its choice).
         until: as for ``train``.
-        steps: as for ``train``; a scale at which training takes more is too slow.
+        steps: as for ``train``; a scale at which training takes more is too slow. Unless told it is 100,000, and
+            training that stalls above ``until`` ends before.
         tol: of the predictions, as for :func:`whichmin.predict`; the default costs about half of ``predict``'s own.
         level: of the paired tests.
         batch_size: as for ``train``.
@@ -149,7 +149,7 @@ def _tried(
 ) -> tuple[list[Remedy], bool]:
     """All methods predicted, and trained as is asked; and whether Ctrl-C ended that."""
     remedies: list[Remedy] = []
-    with tqdm(total=len(methods), unit="method", delay=_DELAY, leave=False, disable=not progress) as bar:
+    with progress_bar(len(methods), "method", progress) as bar:
         try:
             for method in methods:
                 bar.set_description(f"predicting {method.name}")

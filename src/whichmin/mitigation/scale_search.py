@@ -191,6 +191,9 @@ class ScaledRate:
 
 def _too_slow(work: Work, outcome: Outcome) -> str | None:
     """Why training takes too long there; None where it does not."""
+    if not outcome.reached and outcome.steps < work.aim.limit:
+        ended = f"at a training loss of {outcome.train_loss:.3g} after {outcome.steps:,.0f} steps"
+        return f"training ends short of its aim, {ended}."
     if not outcome.reached:
         return f"training does not get there within {work.aim.limit:,} steps."
     if outcome.way == "trained" or math.isinf(work.left):

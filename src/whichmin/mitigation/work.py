@@ -44,7 +44,7 @@ class Aim:
 
     Attributes:
         until: the training loss to stop below; None for none.
-        steps: the most steps; None for :data:`whichmin.training.train.MAX_STEPS`.
+        steps: the most steps; None for :data:`whichmin.training.train.MAX_STEPS`, and to stop where training stalls.
         tol: of predictions.
         level: of the paired tests over validation points.
     """
@@ -120,9 +120,8 @@ class Work:
         """
         self.check_budget("it was predicted")
         aim = self.aim
-        steps = aim.limit if aim.until is not None else aim.steps
         return predict(
-            network, self.task_of(network), recipe or self.recipe, steps=steps, until=aim.until, tol=aim.tol,
+            network, self.task_of(network), recipe or self.recipe, steps=aim.steps, until=aim.until, tol=aim.tol,
             relinearize=relinearize, budget=None if math.isinf(self.left) else self.left,
         )  # fmt: skip
 
@@ -135,9 +134,16 @@ class Work:
         steps = float(prediction.steps)
         return Outcome(
             validation, test, prediction.error, loss, steps, prediction.seconds, prediction.method,  # type: ignore[arg-type]
-            reached=self.aim.until is None or steps < self.aim.limit or loss < self.aim.until,
+            reached=self._is_reached(loss, steps, prediction.method),
             notes=prediction.notes, network=prediction.model(),
         )  # fmt: skip
+
+    def _is_reached(self, loss: float, steps: float, way: str) -> bool:
+        """Whether training gets where it aims at; what is predicted to end there may be off by its error."""
+        aim = self.aim
+        if aim.until is None:
+            return True
+        return steps <= aim.limit if loss < aim.until else way != "trained" and steps < aim.limit
 
     def train(self, network: nn.Module, recipe: Recipe | None = None, *, predicted: Outcome | None = None) -> Outcome:
         """Train a network, from where it stands.
@@ -153,7 +159,9 @@ class Work:
             WhichminError: as :func:`whichmin.train`.
         """
         if predicted is not None and predicted.way == "trained" and math.isfinite(predicted.error):
-            return replace(predicted, error=0.0, notes=())
+            ended = f"at a training loss of {predicted.train_loss:.3g} after {predicted.steps:,.0f} steps."
+            notes = () if predicted.reached else (f"training stopped short of its aim, {ended}",)
+            return replace(predicted, error=0.0, notes=notes)
         self.check_budget("it was trained")
         budget = None if math.isinf(self.left) else self.left
         aim, task = self.aim, self.task_of(network)

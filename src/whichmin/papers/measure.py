@@ -17,12 +17,12 @@ from whichmin.data.load import load
 from whichmin.dynamics.paths.real import untimed
 from whichmin.dynamics.predict import predict
 from whichmin.errors import WhichminError
-from whichmin.jobs.store import Question, Store
+from whichmin.jobs.store import Question, Store, versions
 from whichmin.networks import MLP
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_optimizer
 from whichmin.studies.experiment.optimizers import named_optimizers
-from whichmin.studies.subject import fingerprint, versions
+from whichmin.studies.subject import fingerprint
 from whichmin.studies.sweeping.run import Measured
 from whichmin.tangent.context import own_context
 from whichmin.task import Task

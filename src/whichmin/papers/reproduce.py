@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whichmin.errors import OutputError
-from whichmin.jobs.executors import Processes, as_executor, check_count, workers_of
-from whichmin.jobs.perform import Attempt, Terms, perform
-from whichmin.jobs.progress import progress_bar
+from whichmin.jobs.executors import check_count, workplace
+from whichmin.jobs.perform import Attempt, Terms
+from whichmin.jobs.progress import performed, progress_bar
 from whichmin.jobs.store import Store
 from whichmin.papers.figure import PaperFigure, Size
 from whichmin.papers.measure import Measurement
@@ -69,22 +68,10 @@ def reproduce(
     cells = {figure.path: list(figure.cells(size)) for figure in asked}
     jobs = list(dict.fromkeys(job for figure in asked for job in cells[figure.path]))
     store = Store.open(out)
-    with ExitStack() as stack:
-        there = None if executor is None else as_executor(executor)
-        if executor is None and workers != 0 and jobs:
-            there = stack.enter_context(Processes(min(workers or workers_of(1), len(jobs)), 1))
-        done = _done(jobs, Terms(store, retry, there, 1), progress)
+    with workplace(executor, workers, 1, len(jobs)) as there, progress_bar(len(jobs), "measurement", progress) as bar:
+        done = {jobs[number]: attempt for number, attempt in performed(jobs, Terms(store, retry, there, 1), bar)}
     found = [_package(figure, cells[figure.path], done) for figure in asked]
     write(found, Path(out), size)
-    return found
-
-
-def _done(jobs: list[Measurement], terms: Terms, progress: bool) -> dict[Measurement, Attempt[Measured]]:
-    found = {}
-    with progress_bar(len(jobs), "measurement", progress) as bar:
-        for number, attempt in perform(jobs, terms):
-            found[jobs[number]] = attempt
-            bar.update()
     return found
 
 

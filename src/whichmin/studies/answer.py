@@ -1,15 +1,23 @@
-"""Where a recipe takes one initialization: predicted or trained, and what of it is kept."""
+"""Where a recipe takes one initialization: predicted or trained, as a job, and what of it is kept."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 
+from whichmin.checkpoint import begin
+from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import predict
+from whichmin.errors import WhichminError
+from whichmin.jobs.store import Question, Store
+from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
+from whichmin.studies.initializations import Initialization, few_threads
+from whichmin.studies.subject import Subject
+from whichmin.tangent.context import own_context
 from whichmin.task import Task
 from whichmin.training.train import train
 
@@ -36,11 +44,6 @@ class Answer:
     def numbers(self) -> dict[str, Any]:
         """All but the outputs, as plain values."""
         return {"error": self.error, "steps": self.steps, "seconds": self.seconds, "notes": list(self.notes)}
-
-    @classmethod
-    def of(cls, _: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Self:
-        """The answer that a folder of the store holds."""
-        return cls(arrays["test"], config["error"], config["steps"], config["seconds"], tuple(config["notes"]))
 
 
 class Procedure(Protocol):
@@ -70,18 +73,22 @@ class Predicting:
     """By prediction, with :func:`whichmin.predict`'s own arguments."""
 
     until: float | None
-    steps: int | None
+    steps: float | None
     tol: float
+    relinearize: Relinearize = "auto"
     kind = "predicted"
 
     @property
     def settings(self) -> dict[str, Any]:
         """The tolerance counts here, and nowhere in training."""
-        return {"until": self.until, "steps": self.steps, "tol": self.tol}
+        said = {} if self.relinearize == "auto" else {"relinearize": self.relinearize}
+        return {"until": self.until, "steps": self.steps, "tol": self.tol} | said
 
     def ask(self, model: nn.Module, task: Task, recipe: Recipe) -> Answer:
         """The prediction."""
-        prediction = predict(model, task, recipe, steps=self.steps, until=self.until, tol=self.tol)
+        prediction = predict(
+            model, task, recipe, steps=self.steps, until=self.until, tol=self.tol, relinearize=self.relinearize
+        )
         assert prediction.test is not None
         assert isinstance(prediction.steps, float | int)
         return Answer(prediction.test, prediction.error, float(prediction.steps), prediction.seconds, prediction.notes)
@@ -108,3 +115,60 @@ class Training:
         assert run.test is not None
         short = () if run.converged or self.until is None else (f"training stopped short of its aim: {run.reason}",)
         return Answer(run.test, 0.0, float(run.steps), run.seconds, short)
+
+
+def question_of(
+    subject: Subject | Unknown, procedure: Procedure, start: Initialization, recipe: Recipe
+) -> Question | Unknown | None:
+    """What is asked of an initialization, as a store knows it; None where the recipe cannot be used there.
+
+    Args:
+        subject: the data and the network at the start.
+        procedure: how it is answered.
+        start: the initialization.
+        recipe: what trains it.
+    """
+    if isinstance(subject, Unknown):
+        return subject
+    try:
+        return subject.asked(procedure.kind, begin(start, recipe)[1], procedure.settings)
+    except WhichminError:  # the job fails alike, and says so
+        return None
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """A recipe and an initialization, as a job.
+
+    Attributes:
+        procedure: how it is answered.
+        start: the initialization.
+        task: the data.
+        recipe: what trains it.
+        question: what is asked, as a store knows it; None where the answer is not kept.
+        about: what a reader of the store is told beside.
+    """
+
+    procedure: Procedure
+    start: Initialization
+    task: Task
+    recipe: Recipe
+    question: Question | None
+    about: dict[str, Any]
+    failures = (WhichminError,)
+
+    @own_context()
+    def compute(self) -> Answer:
+        """Predict or train."""
+        model, recipe = begin(self.start, self.recipe)
+        with few_threads(model, self.task):
+            return self.procedure.ask(model, self.task, recipe)
+
+    def keep(self, store: Store, question: Question, answer: Answer) -> None:
+        """A folder with the numbers and the test outputs."""
+        store.write(question, self.about | answer.numbers, {"test": answer.test})
+
+    def read(self, place: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Answer:
+        """What :meth:`keep` wrote."""
+        notes = tuple(config["notes"])
+        return Answer(arrays["test"], config["error"], config["steps"], config["seconds"], notes)

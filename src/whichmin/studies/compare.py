@@ -6,24 +6,26 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from concurrent.futures import Executor
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from whichmin._bars import tqdm
-from whichmin.checkpoint import begin, network_of
-from whichmin.errors import InputError, OutputError, WhichminError
-from whichmin.jobs.store import Question, Store
+from whichmin.checkpoint import network_of
+from whichmin.errors import InputError, WhichminError
+from whichmin.jobs.perform import Attempt, Terms
+from whichmin.jobs.progress import performed, progress_bar
+from whichmin.jobs.store import Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
-from whichmin.studies.answer import Answer, Predicting, Procedure, Training
+from whichmin.studies.answer import Answer, Predicting, Procedure, Training, Trial, question_of
 from whichmin.studies.comparison import Comparison, Failure, filled, notices
 from whichmin.studies.initializations import (
     Initialization,
     ModelFactory,
     check_seeds,
+    check_steps,
     check_test,
-    few_threads,
     initializations,
 )
 from whichmin.studies.recipes import Recipes, check_recipes
@@ -32,7 +34,8 @@ from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
 from whichmin.task import Task
 
-_DELAY = 2.0
+if TYPE_CHECKING:
+    from whichmin._bars import tqdm
 
 
 @own_context()
@@ -47,6 +50,7 @@ def compare(
     steps: int | None = None,
     tol: float = 1e-2,
     level: float = 0.05,
+    executor: Executor | None = None,
     progress: bool = False,
     out: str | os.PathLike[str] | None = None,
 ) -> Comparison:
@@ -74,6 +78,8 @@ def compare(
         steps: at most so many; None: any number, and 100,000 where networks are trained.
         tol: of the predictions, as for ``predict``.
         level: of each question's tests together, and 1 − level the coverage of the confidence intervals over seeds.
+        executor: any ``concurrent.futures.Executor``; each job is sent a network, the task and a recipe, which have to
+            be picklable where it has other processes, and computes with one thread. None for this process.
         progress: show a bar on standard error if it takes longer than two seconds.
         out: a folder in whose ``runs`` each finished recipe and seed is kept, and read from when it is there already.
             It is read for the same data, settings, network as drawn (its code, and its outputs and gradient on the
@@ -97,33 +103,23 @@ def compare(
     """
     numbers = check_seeds(seeds)
     check_test(task)
+    check_steps(steps)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
     if until is None and train and steps is None:
         raise InputError("until and steps are both None, so training would have no end: pass one of them.")
     networks = model_factory if isinstance(model_factory, Mapping) else {"": model_factory}
-    store = None if out is None else Store.open(out)
     started = time.perf_counter()
     procedures = [Predicting(until, steps, tol), *([Training(until, steps)] if train else [])]
-    work = _Work(task, procedures, store)
-    names: dict[str, None] = {}
-    with tqdm(total=0, unit="run", delay=_DELAY, leave=False, disable=not progress) as bar:
-        for seed, drawn in zip(numbers, _drawn(networks, numbers), strict=True):
-            for network, start in drawn.items():
-                model = network_of(start)
-                checked = check_recipes(recipes, task, model, least=1 if len(networks) > 1 else 2)
-                bar.total = len(numbers) * len(networks) * len(checked)
-                subject = None if store is None else Subject.of(model, task)
-                for recipe_name, recipe in checked.items():
-                    name = _name(recipe_name, network, len(checked))
-                    names[name] = None
-                    work.do(name, recipe.at_initialization(seed), seed, start, subject)
-                    bar.update()
-    if work.failures and not any(answers for answers in work.answers.values()):
-        raise work.raised[0]
+    terms = Terms(None if out is None else Store.open(out), retry=True, executor=executor)
+    with progress_bar(None, "run", progress) as bar:
+        work = _Work(task, procedures, recipes, numbers, networks, terms.store, bar)
+        work.take(dict(performed(work.trials(), terms, bar)))
+    if work.errors and not any(work.answers.values()):
+        raise work.errors[0]
     asked = {"until": until, "steps": steps, "tol": tol}
     networks_compared = tuple(networks) if len(networks) > 1 else ()
-    return _package(work, tuple(names), numbers, level, time.perf_counter() - started, asked, networks_compared)
+    return _package(work, level, time.perf_counter() - started, asked, networks_compared)
 
 
 def _drawn(networks: Mapping[str, ModelFactory], seeds: Sequence[int]) -> Iterator[dict[str, Initialization]]:
@@ -141,61 +137,77 @@ def _name(recipe: str, network: str, recipes: int) -> str:
 
 
 class _Work:
-    """The answers so far, by kind, recipe and seed; each kept as soon as it is there."""
+    """What is asked of each network, and the answers by kind, recipe and seed."""
 
-    def __init__(self, task: Task, procedures: Sequence[Procedure], store: Store | None) -> None:
-        self.task, self.procedures, self.store = task, procedures, store
+    def __init__(
+        self,
+        task: Task,
+        procedures: Sequence[Procedure],
+        recipes: Recipes,
+        seeds: Sequence[int],
+        networks: Mapping[str, ModelFactory],
+        store: Store | None,
+        bar: tqdm,
+    ) -> None:
+        self.task, self.procedures, self.recipes, self.seeds = task, procedures, recipes, seeds
+        self.networks, self.store, self.bar = networks, store, bar
+        self.asked: list[tuple[str, str, int]] = []
+        self.unknown: dict[Unknown, dict[str, None]] = {}
         self.answers: dict[str, dict[tuple[str, int], Answer]] = {procedure.kind: {} for procedure in procedures}
         self.failures: list[Failure] = []
-        self.raised: list[WhichminError] = []
+        self.errors: list[BaseException] = []
         self.reused = 0
-        self.unknown: dict[Unknown, dict[str, None]] = {}
 
-    def do(
-        self, name: str, recipe: Recipe, seed: int, drawn: Initialization, subject: Subject | Unknown | None
-    ) -> None:
-        for procedure in self.procedures:
-            try:
-                model, recipe = begin(drawn, recipe)
-                question = self._question(name, procedure, recipe, subject)
-                answer = None if question is None or self.store is None else self.store.read(question, Answer.of)
-                self.reused += answer is not None
-                if answer is None:
-                    with few_threads(model, self.task):
-                        answer = procedure.ask(model, self.task, recipe)
-                    if question is not None and self.store is not None:
-                        about = {"recipe": name, "initialization": seed} | answer.numbers
-                        self.store.write(question, about, {"test": answer.test})
-            except OutputError:
-                raise
-            except WhichminError as error:
-                self.failures.append(Failure(name, seed, procedure.kind, str(error)))
-                self.raised.append(error)
-            else:
-                self.answers[procedure.kind][name, seed] = answer
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is compared."""
+        return tuple(dict.fromkeys(name for _, name, _ in self.asked))
 
-    def _question(
-        self, name: str, procedure: Procedure, recipe: Recipe, subject: Subject | Unknown | None
-    ) -> Question | None:
-        """What is asked, as the store knows it; None where nothing is kept."""
-        if subject is None:
-            return None
-        asked = subject if isinstance(subject, Unknown) else subject.asked(procedure.kind, recipe, procedure.settings)
-        if isinstance(asked, Question):
-            return asked
-        self.unknown.setdefault(asked, {})[name] = None
-        return None
+    def trials(self) -> Iterator[Trial]:
+        """The jobs, of one network after the other, each drawn and described once."""
+        for seed, drawn in zip(self.seeds, _drawn(self.networks, self.seeds), strict=True):
+            for network, start in drawn.items():
+                model = network_of(start)
+                checked = check_recipes(self.recipes, self.task, model, least=1 if len(self.networks) > 1 else 2)
+                self.bar.total = len(self.seeds) * len(self.networks) * len(checked) * len(self.procedures)
+                subject = None if self.store is None else Subject.of(model, self.task)
+                for recipe_name, recipe in checked.items():
+                    name = _name(recipe_name, network, len(checked))
+                    for procedure in self.procedures:
+                        self.asked.append((procedure.kind, name, seed))
+                        yield self._trial(procedure, start, recipe.at_initialization(seed), subject)
+
+    def _trial(
+        self, procedure: Procedure, start: Initialization, recipe: Recipe, subject: Subject | Unknown | None
+    ) -> Trial:
+        _, name, seed = self.asked[-1]
+        question = None if subject is None else question_of(subject, procedure, start, recipe)
+        if isinstance(question, Unknown):
+            self.unknown.setdefault(question, {})[name] = None
+            question = None
+        return Trial(procedure, start, self.task, recipe, question, {"recipe": name, "initialization": seed})
+
+    def take(self, attempts: Mapping[int, Attempt[Answer]]) -> None:
+        """What came of the jobs, by their numbers."""
+        for number, (kind, name, seed) in enumerate(self.asked):
+            attempt = attempts[number]
+            if attempt.failure is not None:
+                self.failures.append(Failure(name, seed, kind, str(attempt.failure)))
+                self.errors.append(attempt.error or WhichminError(str(attempt.failure)))
+                continue
+            assert attempt.answer is not None
+            self.answers[kind][name, seed] = attempt.answer
+            self.reused += attempt.is_old
 
 
 def _package(
     work: _Work,
-    names: tuple[str, ...],
-    seeds: Sequence[int],
     level: float,
     seconds: float,
     asked: dict[str, Any],
     networks: tuple[str, ...],
 ) -> Comparison:
+    names, seeds = work.names, work.seeds
     some = next(answer for answers in work.answers.values() for answer in answers.values())
 
     def outputs(kind: str) -> dict[str, torch.Tensor]:

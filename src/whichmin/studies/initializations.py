@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 import weakref
 from collections.abc import Callable, Iterator, Sequence
@@ -57,6 +58,13 @@ def check_test(task: Task) -> None:
             "this task has no test inputs, and minimizers differ there only: pass Task(X, y, X_test), with y_test if "
             "the test error is to be known."
         )
+
+
+def check_steps(steps: Any) -> None:
+    """Raises InputError where it is no single number of steps, nor None."""
+    is_number = isinstance(steps, int | float) and not isinstance(steps, bool)
+    if steps is not None and not (is_number and steps >= 0 and (math.isinf(steps) or steps == int(steps))):
+        raise InputError(f"steps is {steps!r}; expected a whole number of steps, or None.")
 
 
 def initializations(factory: ModelFactory, seeds: Sequence[int]) -> Iterator[Initialization]:

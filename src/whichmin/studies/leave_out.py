@@ -5,38 +5,33 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, wait
-from pathlib import Path
+from concurrent.futures import Executor
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from whichmin._bars import tqdm
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import check_relinearize
 from whichmin.errors import InputError
+from whichmin.jobs.perform import Terms, perform
+from whichmin.jobs.progress import performed, progress_bar
 from whichmin.jobs.store import Question, Store
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
-from whichmin.studies.initializations import check_test, few_threads
-from whichmin.studies.leaving_out.answers import Answer, answer_groups, answered
+from whichmin.studies.initializations import check_steps, check_test, few_threads
+from whichmin.studies.leaving_out.answers import Answer, LeavingOut, Planning, Source
 from whichmin.studies.leaving_out.groups import Group, Groups, read_groups
-from whichmin.studies.leaving_out.plan import Plan, make_plan
-from whichmin.studies.leaving_out.solver import Asked, Solver
+from whichmin.studies.leaving_out.plan import Plan
+from whichmin.studies.leaving_out.solver import Asked
 from whichmin.studies.left_out import GroupFailure, LeftOut
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
-from whichmin.tangent.copying import private_copy
 from whichmin.task import Task
 
-_DELAY = 2.0
-#: Groups that are predicted together, by the way it is done: where all follow from one inverse, and else.
-TOGETHER = {"inverse": 4096, "linearized": 64}
-#: Groups of other ways that one job of an executor predicts, which has to linearize all rows once.
-A_JOB = 8
+#: Groups that are predicted together where all follow from one inverse.
+TOGETHER = 4096
 
 
 @own_context()
@@ -94,8 +89,8 @@ def leave_out(
         group_seed: of the draw of random halves.
         budget: seconds after which it stops with the groups that are finished, training on all rows and a few groups
             being predicted in any case; None for no end.
-        executor: any ``concurrent.futures.Executor``; jobs of a few groups are submitted to it, with copies of model,
-            task and recipe, which have to be picklable where it has other processes. None for this one.
+        executor: any ``concurrent.futures.Executor``; the job of each group is sent model, task and recipe, which have
+            to be picklable where it has other processes, each of which linearizes all rows once. None for this one.
         out: a folder in whose ``runs`` each finished group is kept, and read from when it is there already, as for
             :func:`whichmin.compare`. Groups that cost no path are not kept.
         progress: show a bar on standard error if it takes longer than two seconds.
@@ -116,7 +111,8 @@ def leave_out(
     """
     check_test(task)
     check_relinearize(relinearize, tol)
-    _check(steps, batches, budget)
+    check_steps(steps)
+    _check(batches, budget)
     task.check_until(until)
     started = time.perf_counter()
     rows = read_groups(groups, task, group_seed, budget)
@@ -124,64 +120,62 @@ def leave_out(
     asked = Asked(until, steps, relinearize, tol, batches == "redrawn")
     deadline = math.inf if budget is None else started + budget
     with few_threads(model, task):
-        work = _Work(model, task, recipe, asked, rows, None if out is None else Store.open(out))
+        work = _Work(Source(model, task, recipe, asked), rows, None if out is None else Store.open(out))
         work.run(executor, deadline, progress)
     settings = {"until": until, "steps": steps, "tol": tol, "relinearize": relinearize}
     return work.result(time.perf_counter() - started, batches, settings)
 
 
-def _check(steps: Any, batches: Any, budget: Any) -> None:
+def _check(batches: Any, budget: Any) -> None:
     if batches not in ("kept", "redrawn"):
         raise InputError(f'batches is {batches!r}; expected "kept" or "redrawn".')
     if budget is not None and not budget > 0:
         raise InputError(f"budget is {budget}; expected a positive number of seconds, or None.")
-    is_number = isinstance(steps, int | float) and not isinstance(steps, bool)
-    if steps is not None and not (is_number and steps >= 0 and (math.isinf(steps) or steps == int(steps))):
-        raise InputError(f"steps is {steps!r}; expected a whole number of steps, or None.")
 
 
 class _Work:
-    """The groups, their plan, and the answers so far; each kept as soon as it is there."""
+    """The groups, their plan, and the answers so far."""
 
-    def __init__(
-        self, model: nn.Module, task: Task, recipe: Recipe, asked: Asked, groups: list[Group], store: Store | None
-    ) -> None:
-        self.task, self.asked, self.groups, self.store = task, asked, groups, store
-        self.solver = Solver(model, task, recipe, asked)
+    def __init__(self, source: Source, groups: list[Group], store: Store | None) -> None:
+        self.source, self.groups, self.store = source, groups, store
         for number, group in enumerate(groups):
-            self.solver.check_rank(number, group)
-        self.recipe = self.solver.problem.recipe  # its learning rate settled
-        self._model = model
+            source.solver.check_rank(number, group)
         self.notes: list[str] = []
-        self._subject = self._described()
+        self._subject = None if store is None else Subject.of(source.model, source.task)
         self.plan = self._planned()
         self.answers: list[Answer | None] = [None] * len(groups)
+        self.failures: dict[int, str] = {}
 
     def run(self, executor: Executor | None, deadline: float, progress: bool) -> None:
-        """Answer the groups that are not answered yet, until the deadline."""
-        if self._is_kept:
-            self.answers = [self._read(group) for group in self.groups]
-        left = [i for i, answer in enumerate(self.answers) if answer is None]
-        with tqdm(total=len(left), unit="group", delay=_DELAY, leave=False, disable=not progress) as bar:
-            for numbers, answers in self._answered(left, executor, deadline):
-                for number, answer in zip(numbers, answers, strict=True):
-                    self.answers[number] = answer
-                    self._keep(self.groups[number], answer)
-                bar.update(len(numbers))
+        """Answer the groups, until the deadline."""
+        size = TOGETHER if self.plan.way == "inverse" else 1
+        starts = range(0, len(self.groups), size)
+        jobs = (self._job(self.groups[start : start + size]) for start in starts)
+        terms = Terms(
+            self.store, retry=True, executor=None if self.plan.way == "inverse" else executor, deadline=deadline
+        )
+        with progress_bar(len(starts), "group" if size == 1 else "part", progress) as bar:
+            for number, attempt in performed(jobs, terms, bar):
+                numbers = range(len(self.groups))[starts[number] :][:size]
+                if attempt.answer is None:
+                    self.failures |= dict.fromkeys(numbers, str(attempt.failure))
+                for i, answer in zip(numbers, attempt.answer or (), strict=False):
+                    self.answers[i] = answer
 
     def result(self, seconds: float, batches: str, settings: dict[str, Any]) -> LeftOut:
         """In the network's type."""
-        C, like = self.task.outputs, next(iter(self.solver.problem.origin.values.values()))
-        missing = torch.full((self.task.n_test, C), math.nan).to(like)
+        task = self.source.task
+        C, like = task.outputs, next(iter(self.source.solver.problem.origin.values.values()))
+        missing = torch.full((task.n_test, C), math.nan).to(like)
         tests = [missing if a is None else torch.from_numpy(a.test).reshape(-1, C).to(like) for a in self.answers]
-        failures = [GroupFailure(i, a.failure) for i, a in enumerate(self.answers) if a is not None and a.failure]
-        unfinished = sum(a is None for a in self.answers)
+        failures = [GroupFailure(i, said) for i, said in sorted(self.failures.items())]
+        unfinished = sum(a is None for a in self.answers) - len(failures)
         if unfinished:
             self.notes.append(f"the budget ran out: {unfinished} of {len(self.groups)} groups are not predicted.")
         notes = [*self.plan.notes, *self.notes]
         notes += [f"without group {i}: {note}" for i, a in enumerate(self.answers) if a is not None for note in a.notes]
         return LeftOut(
-            task=self.task,
+            task=task,
             members=torch.tensor([row for group in self.groups for row in group]),
             sizes=torch.tensor([len(group) for group in self.groups]),
             full=torch.from_numpy(self.plan.full).reshape(-1, C).to(like),
@@ -197,59 +191,19 @@ class _Work:
             settings=settings,
         )
 
-    def _answered(
-        self, left: Sequence[int], executor: Executor | None, deadline: float
-    ) -> Iterator[tuple[Sequence[int], list[Answer]]]:
-        """The numbers of some groups with their answers, until the deadline."""
-        size = TOGETHER.get(self.plan.way, 1 if executor is None else A_JOB)
-        chunks = [left[i : i + size] for i in range(0, len(left), size)]
-        if executor is None or self.plan.way == "inverse":
-            for numbers in chunks:
-                if time.perf_counter() > deadline:
-                    return
-                yield numbers, answered(self.solver, self.plan, [self.groups[i] for i in numbers])
-            return
-        # Copies: what goes to another process is moved into shared memory, away from arrays that look at it.
-        model, task = private_copy(self._model), self.task.to(self.task.X.device, copy=True)
-        jobs: dict[Future[list[Answer]], Sequence[int]] = {}
-        for numbers in chunks:
-            part = [self.groups[i] for i in numbers]
-            job = executor.submit(answer_groups, model, task, self.recipe, self.asked, self.plan, part)
-            jobs[job] = numbers
-        try:
-            yield from self._collected(jobs, deadline)
-        finally:
-            for job in jobs:
-                job.cancel()
-
-    @staticmethod
-    def _collected(
-        jobs: dict[Future[list[Answer]], Sequence[int]], deadline: float
-    ) -> Iterator[tuple[Sequence[int], list[Answer]]]:
-        left = set(jobs)
-        while left:
-            timeout = None if math.isinf(deadline) else max(deadline - time.perf_counter(), 0.0)
-            done, left = wait(left, timeout, return_when="FIRST_COMPLETED")
-            if not done:
-                return
-            for job in done:
-                yield jobs[job], job.result()
+    def _job(self, groups: list[Group]) -> LeavingOut:
+        question = None
+        if self.plan.way not in ("inverse", "linearized"):
+            question = self._question("leave-out", {"group": list(groups[0]), "plan": self.plan.values})
+        return LeavingOut(self.source, self.plan, groups, question)
 
     def _planned(self) -> Plan:
         """The plan for these groups, as it is kept or made now."""
         rows = torch.tensor([row for group in self.groups for row in (*group, -1)])
         question = self._question("leave-out-plan", {"groups": digest([rows])})
-        if question is None or self.store is None:
-            return make_plan(self.solver, self.groups)
-        kept = self.store.read(question, _plan_of)
-        if kept is None:
-            kept = make_plan(self.solver, self.groups)
-            arrays = {"full": torch.from_numpy(kept.full), "coarse": torch.from_numpy(kept.coarse)}
-            self.store.write(question, {"plan": kept.values}, arrays)
-        return kept
-
-    def _described(self) -> Subject | Unknown | None:
-        return None if self.store is None else Subject.of(self._model, self.task)
+        ((_, attempt),) = perform([Planning(self.source, self.groups, question)], Terms(self.store))
+        assert attempt.answer is not None
+        return attempt.answer
 
     def _question(self, kind: str, settings: dict[str, Any]) -> Question | None:
         """What is asked, as the store knows it; None where nothing is kept."""
@@ -257,32 +211,9 @@ class _Work:
             return None
         asked = self._subject
         if not isinstance(asked, Unknown):
-            asked = asked.asked(kind, self.recipe, self.asked.values | settings)
+            asked = asked.asked(kind, self.source.recipe, self.source.asked.values | settings)
         if isinstance(asked, Question):
             return asked
         note = not_kept(asked)
         self.notes += [] if note in self.notes else [note]
         return None
-
-    @property
-    def _is_kept(self) -> bool:
-        return self.store is not None and self.plan.way not in ("inverse", "linearized")
-
-    def _of_group(self, group: Group) -> Question | None:
-        return self._question("leave-out", {"group": list(group), "plan": self.plan.values})
-
-    def _read(self, group: Group) -> Answer | None:
-        question = self._of_group(group)
-        return None if question is None or self.store is None else self.store.read(question, Answer.of)
-
-    def _keep(self, group: Group, answer: Answer) -> None:
-        if not self._is_kept or self.store is None or answer.failure is not None:
-            return
-        question = self._of_group(group)
-        if question is not None:
-            about = {"left_out": list(group)} | answer.numbers
-            self.store.write(question, about, {"test": torch.from_numpy(answer.test)})
-
-
-def _plan_of(_: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Plan:
-    return Plan.of(config["plan"], arrays["full"].numpy(), arrays["coarse"].numpy())

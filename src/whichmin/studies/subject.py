@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from whichmin._version import __version__
 from whichmin.errors import ModelError
 from whichmin.inputs import AnyInputs, named_tensors, tensors_of
-from whichmin.jobs.store import Question
+from whichmin.jobs.store import Question, versions
 from whichmin.recipe.code import code_of_network
 from whichmin.recipe.describe import Unknown, digest
 from whichmin.recipe.recipe import Recipe
@@ -66,11 +65,6 @@ class Subject:
             return described
         values = {"kind": kind, "versions": versions(), "recipe": described, "settings": dict(settings)}
         return Question(json.loads(json.dumps(self.values | values)))
-
-
-def versions() -> dict[str, str]:
-    """The versions that answers depend on."""
-    return {"whichmin": __version__, "torch": torch.__version__}
 
 
 def fingerprint(task: Task) -> str:

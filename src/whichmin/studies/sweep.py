@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from whichmin.errors import ConfigError
-from whichmin.jobs.executors import Processes, as_executor, check_count, workers_of
-from whichmin.jobs.perform import Terms, perform
-from whichmin.jobs.progress import advance, progress_bar
+from whichmin.jobs.executors import check_count, workplace
+from whichmin.jobs.perform import Terms
+from whichmin.jobs.progress import performed, progress_bar
 from whichmin.jobs.store import Failure, Store
 from whichmin.studies.experiment.config import read_config
 from whichmin.studies.remarks import without_numbers
 from whichmin.studies.sweeping.data import Fingerprints
 from whichmin.studies.sweeping.grid import Cell, Grid
+from whichmin.studies.sweeping.request import Request
 from whichmin.studies.sweeping.run import Kind, Measured, Run
 from whichmin.studies.swept import Done, Sweep, label_of, varied_keys
 
@@ -54,7 +54,8 @@ def sweep(
             ``validation``, a share of the training points, is held out in every cell. Also several such grids, one
             after the other, or the path of a file with one.
         store: a folder in whose ``runs`` each finished run is kept, named by the hash of its resolved configuration
-            with the versions of whichmin and torch and a fingerprint of the data. Failures are kept in ``failures``.
+            with the versions of whichmin and torch and a fingerprint of the data. Failures are kept in ``failures``,
+            what was asked in ``sweeps``.
         executor: any ``concurrent.futures.Executor``: Dask's ``client.get_executor()``, also submitit's. None for
             processes of this machine.
         train: whether to train as well; None for what the grid says, and no if it says nothing.
@@ -84,7 +85,8 @@ def sweep(
     check_count(0 if workers is None else workers, "workers", "processes", least=0)
     plan = Plan.of(grids)
     kept = Store.open(store)
-    with _executor(executor, workers, threads, len(plan.runs)) as there:
+    request_of(grids, plan).write(kept)
+    with workplace(executor, workers, threads, len(plan.runs)) as there:
         found, reused = _performed(plan, Terms(kept, retry, there, threads), progress)
     return _package(plan, found, kept, reused)
 
@@ -139,6 +141,12 @@ class Plan:
         return said
 
 
+def request_of(grids: Sequence[Grid], plan: Plan) -> Request:
+    """What is asked of a store, as it notes it."""
+    labels = plan.labels()
+    return Request.of(grids, {run.question.name: labels[number] for number, run in enumerate(plan.runs)})
+
+
 def read_grids(grid: GridLike, train: bool | None) -> list[Grid]:
     """One or several grids, of mappings or a file.
 
@@ -172,32 +180,16 @@ def check_size(grids: Sequence[Grid], yes: bool) -> None:
         )
 
 
-@contextlib.contextmanager
-def _executor(executor: Any, workers: int | None, threads: int, runs: int) -> Iterator[Executor | None]:
-    """Where runs are done; processes of this machine are ended with the context."""
-    if executor is not None:
-        yield as_executor(executor)
-    elif workers == 0:
-        yield None
-    else:
-        with Processes(min(workers or workers_of(threads), max(runs, 1)), threads) as processes:
-            yield processes
-
-
 def _performed(plan: Plan, terms: Terms, progress: bool) -> tuple[dict[int, Measured | Failure], int]:
     """What came of each run, and how many were finished before."""
     found: dict[int, Measured | Failure] = {}
-    failed = reused = 0
+    reused = 0
     with progress_bar(len(plan.runs), "run", progress) as bar:
-        for number, attempt in perform(plan.runs, terms):
+        for number, attempt in performed(plan.runs, terms, bar):
             came = attempt.answer if attempt.failure is None else attempt.failure
             assert came is not None
             found[number] = came
-            failed += attempt.failure is not None
             reused += attempt.is_old and attempt.failure is None
-            if failed:
-                bar.set_postfix_str(f"{failed} failed", refresh=False)
-            advance(bar, took_time=not attempt.is_old)
     return found, reused
 
 

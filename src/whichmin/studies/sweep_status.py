@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from whichmin.jobs.store import Store
-from whichmin.studies.sweep import GridLike, Plan, check_size, read_grids
+from whichmin.errors import ConfigError
+from whichmin.jobs.store import Standing, Store
+from whichmin.studies.sweep import GridLike, Plan, check_size, read_grids, request_of
+from whichmin.studies.sweeping.request import requests_in
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class SweepStatus:
         left: runs that are neither of these, nor failed.
         failures: runs that failed, with the reason, a sentence each.
         seconds_left: of computing, by the mean of the runs that are done; None where none is.
+        parts: of each sweep that was asked of the store, by its grids; sweeps may share runs.
     """
 
     done: int
@@ -26,6 +30,7 @@ class SweepStatus:
     left: int
     failures: tuple[str, ...]
     seconds_left: float | None
+    parts: Mapping[str, SweepStatus] = field(default_factory=dict)
 
     @property
     def counts(self) -> tuple[int, int, int, int]:
@@ -34,34 +39,42 @@ class SweepStatus:
 
 
 def sweep_status(
-    grid: GridLike, *, store: str | os.PathLike[str], train: bool | None = None, yes: bool = False
+    grid: GridLike | None = None, *, store: str | os.PathLike[str], train: bool | None = None, yes: bool = False
 ) -> SweepStatus:
     """What is done, running, failed and left of a sweep; nothing is done or written.
 
     Args:
-        grid: as for :func:`whichmin.sweep`.
+        grid: as for :func:`whichmin.sweep`; None for all that was asked of the store, as it says itself.
         store: as there.
-        train: as there.
-        yes: as there.
+        train: as there, of a grid.
+        yes: as there, of a grid.
 
     Raises:
-        ConfigError, DataError, ResultError: as there.
+        ConfigError: a store of which nothing was asked; the grid as there.
+        DataError, ResultError: as there.
     """
-    grids = read_grids(grid, train)
-    check_size(grids, yes)
-    plan, kept = Plan.of(grids), Store.existing(store)
-    labels = plan.labels()
-    seconds: list[float] = []
-    failures: list[str] = []
-    running = 0
-    for number, run in enumerate(plan.runs):
-        measured = kept.read(run.question, run.read) if kept.has(run.question) else None
-        if measured is not None:
-            seconds.append(measured.numbers["seconds"])
-        elif kept.is_claimed(run.question):
-            running += 1
-        elif (failure := kept.failure(run.question)) is not None:
-            failures.append(f"{labels[number]}: {failure}")
-    left = len(plan.runs) - len(seconds) - running - len(failures)
+    kept = Store.existing(store)
+    if grid is None:
+        requests = requests_in(kept)
+        if not requests:
+            raise ConfigError(
+                f"{store} does not say what was asked of it: no sweep was started there, or by a version that did not "
+                "note it. Name the file of the grid as well."
+            )
+    else:
+        grids = read_grids(grid, train)
+        check_size(grids, yes)
+        requests = [request_of(grids, Plan.of(grids))]
+    labels = {name: label for request in requests for name, label in request.runs.items()}
+    standings = {name: kept.standing(name) for name in labels}
+    parts = {request.label: _counted({name: standings[name] for name in request.runs}, labels) for request in requests}
+    return replace(_counted(standings, labels), parts=parts)
+
+
+def _counted(standings: Mapping[str, Standing], labels: Mapping[str, str]) -> SweepStatus:
+    seconds = [standing.config["numbers"]["seconds"] for standing in standings.values() if standing.config is not None]
+    failures = [f"{labels[name]}: {found.failure}" for name, found in standings.items() if found.failure is not None]
+    running = sum(standing.is_running for standing in standings.values())
+    left = len(standings) - len(seconds) - running - len(failures)
     mean = sum(seconds) / len(seconds) if seconds else None
     return SweepStatus(len(seconds), running, left, tuple(failures), None if mean is None else mean * (left + running))

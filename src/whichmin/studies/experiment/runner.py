@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from whichmin._bars import tqdm
 from whichmin.decomposition.explain import explain
 from whichmin.decomposition.explanation import Explanation
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
-from whichmin.errors import OutputError, WhichminError
+from whichmin.errors import WhichminError
+from whichmin.jobs.perform import Terms, in_order
+from whichmin.jobs.progress import DELAY, performed, progress_bar
 from whichmin.jobs.store import Question, Store
 from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
@@ -26,7 +28,8 @@ from whichmin.studies.subject import Subject, not_kept
 from whichmin.task import Task
 from whichmin.training.train import train
 
-_DELAY = 2.0
+if TYPE_CHECKING:
+    from whichmin._bars import tqdm
 
 
 def run(experiment: Experiment, *, out: str | Path | None = None, progress: bool = False) -> list[Entry]:
@@ -61,67 +64,65 @@ def iterate(experiment: Experiment, *, out: str | Path | None = None, progress: 
     ]
     task = build_task(experiment)
     total, failures = len(choices) * len(experiment.initializations), []
-    unit = "seed" if len(choices) == 1 else "run"
-    with tqdm(total=total, unit=unit, delay=_DELAY, leave=False, disable=not progress) as bar:
+    blanks: list[Entry] = []
+
+    def trials() -> Iterator[_Trial]:
         for choice, recipe in zip(choices, recipes, strict=True):
             for seed in experiment.initializations:
                 member = f"seed {seed}"
                 label = member if len(choices) == 1 else f"{choice.name}, {member}"
-                blank = Entry(label, optimizer=choice.name, member=member)
-                entry = _Trial(choice, task, recipe.at_initialization(seed), seed, blank, bar).entry(store)
-                yield entry
-                bar.update()
-                failures += [entry.failure] if entry.failure is not None else []
+                blanks.append(Entry(label, optimizer=choice.name, member=member))
+                yield _Trial(choice, task, recipe.at_initialization(seed), seed, blanks[-1], bar, store is not None)
+
+    with progress_bar(total, "seed" if len(choices) == 1 else "run", progress) as bar:
+        for number, attempt in in_order(performed(trials(), Terms(store, retry=True), bar)):
+            if attempt.answer is not None:
+                yield replace(attempt.answer, reused=attempt.is_old)
+                continue
+            assert isinstance(attempt.error, WhichminError)
+            failures.append(attempt.error)
+            yield replace(blanks[number], task=task, failure=attempt.error)
     if len(failures) == total:
         raise failures[0]
 
 
 class _Trial:
-    """One choice and seed of an experiment."""
+    """One choice and seed of an experiment, as a job."""
 
-    def __init__(self, choice: Choice, task: Task, recipe: Recipe, seed: int, blank: Entry, bar: tqdm) -> None:
+    failures = (WhichminError,)
+
+    def __init__(
+        self, choice: Choice, task: Task, recipe: Recipe, seed: int, blank: Entry, bar: tqdm, is_kept: bool
+    ) -> None:
         self.experiment, self.task, self.named, self.recipe = choice.experiment, task, choice.optimizer, recipe
-        self.seed, self.blank, self.bar = seed, blank, bar
+        self.seed, self.blank, self.bar, self.is_kept = seed, blank, bar, is_kept
         self.model: nn.Module = build_network(choice.experiment, task, seed)
 
-    def entry(self, store: Store | None) -> Entry:
-        """From the store if it is there."""
-        try:
-            question = None if store is None else self._question()
-            if store is None or not isinstance(question, Question):
-                notes = (not_kept(question),) if isinstance(question, Unknown) else ()
-                return replace(self.blank, **self._answer(), notes=notes)
-            kept = store.read(question, self._read)
-            if kept is None:
-                kept = replace(self.blank, **self._answer())
-                self._keep(store, question, kept)
-            return kept
-        except OutputError:
-            raise
-        except WhichminError as error:
-            return replace(self.blank, task=self.task, failure=error)
+    @property
+    def question(self) -> Question | None:
+        """What is asked, as the store knows it; None where nothing is kept."""
+        return self._asked if isinstance(self._asked, Question) else None
 
-    def _question(self) -> Question | Unknown:
-        asked = self.experiment
-        subject = Subject.of(self.model, self.task)
-        if isinstance(subject, Unknown):
-            return subject
-        settings = {"until": asked.until, "steps": asked.steps, "tol": asked.tol, "train": asked.train}
-        return subject.asked("explained", self.recipe, settings)
+    def compute(self) -> Entry:
+        """The entry."""
+        notes = (not_kept(self._asked),) if isinstance(self._asked, Unknown) else ()
+        return replace(self.blank, **self._answer(), notes=notes)
 
-    def _keep(self, store: Store, question: Question, entry: Entry) -> None:
-        assert entry.linearized is not None
-        assert entry.relinearized is not None
-        assert entry.explanation is not None
+    def keep(self, store: Store, question: Question, answer: Entry) -> None:
+        """A folder with the two predictions and the explanation, each as it saves itself."""
+        assert answer.linearized is not None
+        assert answer.relinearized is not None
+        assert answer.explanation is not None
         parts = {
-            "linearized": entry.linearized.save,
-            "relinearized": entry.relinearized.save,
-            "explanation": entry.explanation.save,
+            "linearized": answer.linearized.save,
+            "relinearized": answer.relinearized.save,
+            "explanation": answer.explanation.save,
         }
         asked = self.experiment.to_dict() | {"initialization": self.seed}
         store.write(question, {"asked": asked, "prepared": self.task.prepared}, {}, parts)
 
-    def _read(self, place: Path, _: dict[str, Any], __: dict[str, Tensor]) -> Entry:
+    def read(self, place: Path, config: dict[str, Any], arrays: dict[str, Tensor]) -> Entry:
+        """What :meth:`keep` wrote."""
         explanation = Explanation.load(place / "explanation")
         return replace(
             self.blank,
@@ -129,8 +130,20 @@ class _Trial:
             relinearized=Prediction.load(place / "relinearized"),
             run=explanation.run,
             explanation=explanation,
-            reused=True,
         )
+
+    @cached_property
+    def _asked(self) -> Question | Unknown | None:
+        """What is asked; None where nothing is kept, or the recipe cannot be used, which the answer says."""
+        if not self.is_kept:
+            return None
+        asked = self.experiment
+        settings = {"until": asked.until, "steps": asked.steps, "tol": asked.tol, "train": asked.train}
+        subject = Subject.of(self.model, self.task)
+        try:
+            return subject if isinstance(subject, Unknown) else subject.asked("explained", self.recipe, settings)
+        except WhichminError:
+            return None
 
     def _answer(self) -> dict[str, Any]:
         """The parts of the entry.
@@ -176,7 +189,7 @@ class _Trial:
         )
 
     def _stage(self, text: str) -> None:
-        shown = not self.bar.disable and self.bar.format_dict["elapsed"] > _DELAY
+        shown = not self.bar.disable and self.bar.format_dict["elapsed"] > DELAY
         self.bar.set_description(f"{self.blank.label}: {text}", refresh=shown)
 
 

@@ -121,6 +121,12 @@ class Grid:
         """How many cells there are."""
         return math.prod(map(len, self.axes.values()))
 
+    @property
+    def said(self) -> dict[str, list[str]]:
+        """The values of each key, as text; of what is the same in every cell those that are not the defaults."""
+        rest = {name: (value,) for name, value in self.rest.items() if value}
+        return {name: [_text(entry) for entry in entries] for name, entries in (self.axes | rest).items()}
+
     def cells(self) -> Iterator[Cell]:
         """The cells in order.
 
@@ -226,6 +232,13 @@ def _check_remedies(names: Sequence[Any]) -> None:
 
 def _joined(values: Sequence[Any]) -> str:
     return ",".join(map(str, values))
+
+
+def _text(value: Any) -> str:
+    """A value as the command line takes it."""
+    if isinstance(value, NamedOptimizer):
+        return value.text
+    return "none" if value is None else "-".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _said(value: Any) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from whichmin.decision import Decision
 from whichmin.dynamics.paths.real import untimed
 from whichmin.dynamics.predict import predict
-from whichmin.jobs.store import Question, Store
+from whichmin.jobs.store import Question, Store, versions
 from whichmin.mitigation.outcome import Outcome, Remedy
 from whichmin.mitigation.registry import METHODS
 from whichmin.mitigation.validation import split
@@ -22,7 +22,6 @@ from whichmin.recipe.recipe import Recipe
 from whichmin.studies.experiment.build import build_network, build_optimizer
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.initializations import few_threads
-from whichmin.studies.subject import versions
 from whichmin.studies.sweeping.data import DATA_KEYS, Fingerprints, data_of, known_task
 from whichmin.studies.sweeping.grid import AS_IT_IS, Cell
 from whichmin.tangent.context import own_context
