@@ -8,6 +8,7 @@ from whichmin.inputs.call import accepted, called
 from whichmin.inputs.inputs import (
     AnyInputs,
     Inputs,
+    InputsIfKnown,
     InputsLike,
     argument_names,
     described,
@@ -30,6 +31,7 @@ from whichmin.inputs.rows import concatenated, of_batch, row_bytes, row_groups
 __all__ = [
     "AnyInputs",
     "Inputs",
+    "InputsIfKnown",
     "InputsLike",
     "Output",
     "accepted",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -77,6 +77,11 @@ class Inputs:
 
 #: What a model is called with.
 AnyInputs: TypeAlias = Tensor | Inputs
+if TYPE_CHECKING:
+    #: Inputs that a caller passed as one tensor are a tensor to a type checker, and need no check.
+    InputsIfKnown: TypeAlias = Tensor | Any
+else:
+    InputsIfKnown = AnyInputs | None
 
 
 #: What users pass for it: keyword arguments as a mapping, positional ones as a tuple.

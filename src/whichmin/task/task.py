@@ -16,7 +16,7 @@ from whichmin.datasets import draw
 from whichmin.decision import Decision
 from whichmin.errors import DataError, InputError
 from whichmin.frames import split_frame
-from whichmin.inputs import AnyInputs, Output, moved, output_of, row_groups
+from whichmin.inputs import AnyInputs, InputsIfKnown, Output, moved, output_of, row_groups
 from whichmin.losses import Loss, MeanSquaredError, Objective, loss_of
 from whichmin.losses.general import General
 from whichmin.shown import Shown
@@ -71,9 +71,9 @@ class Task(Shown):
             whose numbers of rows differ, or that have other names than the training inputs.
     """
 
-    X: Tensor | Any
+    X: InputsIfKnown
     y: Tensor
-    X_test: TensorIfKnown = None
+    X_test: InputsIfKnown = None
     y_test: TensorIfKnown = None
     loss: Loss = field(default_factory=MeanSquaredError)
     classes: Sequence[Any] | None = None
