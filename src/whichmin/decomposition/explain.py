@@ -19,6 +19,7 @@ from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError, ResultError
+from whichmin.jobs.threads import few_blas_threads
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
@@ -159,11 +160,12 @@ def _explain_known(
     task, later = run.task, None
     model, begun = run.initial_model, recipe
     assert run.test is not None
-    if from_step is not None:
-        model, begun = begin(run.checkpoint(from_step), recipe)
-        kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]
-        later = linearize_later(kept, task, recipe, run.steps, run.test, rows)
-    linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, rows)
+    with few_blas_threads(task.n * task.outputs):
+        if from_step is not None:
+            model, begun = begin(run.checkpoint(from_step), recipe)
+            kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]
+            later = linearize_later(kept, task, recipe, run.steps, run.test, rows)
+        linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, rows)
     return Explanation(terms, task, linearized, run=run, from_step=begun.first_step, later=later)
 
 

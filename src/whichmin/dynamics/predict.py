@@ -19,6 +19,7 @@ from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.prepare import prepare
 from whichmin.errors import InputError
+from whichmin.jobs.threads import few_blas_threads
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
@@ -128,12 +129,13 @@ def predict(
     if executor is not None and tiles is None:
         raise InputError("an executor makes the tiles of a kernel on disk: pass tiles=FOLDER with it.")
     where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress, executor)
-    predictor = prepare(
-        model, task, recipe, times, until=until, flow=flow, only_linearized=relinearize == "never", memory=where
-    )
-    limit = math.inf if budget is None else budget
-    outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
-    prediction = predictor.package(outcome, time.perf_counter() - started, several)
+    limit, only_linearized = math.inf if budget is None else budget, relinearize == "never"
+    with few_blas_threads(task.n * task.outputs):
+        predictor = prepare(
+            model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized, memory=where
+        )
+        outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
+        prediction = predictor.package(outcome, time.perf_counter() - started, several)
     logger.info(
         "%s in %.2g s, linearizations: %d, estimated error: %.2g",
         *(prediction.method, prediction.seconds, prediction.intervals, prediction.error),

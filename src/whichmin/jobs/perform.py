@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from whichmin.errors import InputError, OutputError, WhichminError
-from whichmin.jobs.executors import Processes, as_executor, cores, limited_threads
+from whichmin.jobs.executors import Processes, as_executor, cores
 from whichmin.jobs.store import Failure, Question, Store
+from whichmin.jobs.threads import limited_threads
 
 if TYPE_CHECKING:
     from torch import Tensor
