@@ -14,7 +14,7 @@ import whichmin
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parent / "examples"
 #: Examples that are shown and not run; each says why.
-SHOWN = {"readme_figure"}
+SHOWN = {"start_page_figure"}
 #: What examples need beside the package; they are run where it is installed.
 NEEDED = {
     "lightning_module": ("lightning",),
@@ -49,6 +49,8 @@ extensions = [
 exclude_patterns = ["gallery/*.ipynb", "**.ipynb_checkpoints", "jupyter_execute"]
 html_theme = "furo"
 html_title = f"whichmin {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3

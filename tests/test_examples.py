@@ -32,7 +32,7 @@ def test_every_example_is_tested():
         "own_network",
         "gradient_flow",
         "one_point_adagrad",
-        "readme_figure",
+        "start_page_figure",
         "underparameterized",
         "your_own_loop",
         "sequence_classifier",
@@ -127,8 +127,8 @@ def test_underparameterized(capsys):
     assert float(far["Adam"]) > 0.3
 
 
-def test_readme_figure(tmp_path):
-    figure = example("readme_figure")
+def test_start_page_figure(tmp_path):
+    figure = example("start_page_figure")
     figure.main(str(tmp_path), width=64, n=20, until=1e-2)
     assert set(figure.THEMES) == {"light", "dark"}
     for theme, colours in figure.THEMES.items():

@@ -1,10 +1,10 @@
-"""The README's picture
-====================
+"""The documentation's first picture
+==================================
 
-The README's picture: the first seed of ``whichmin explain`` on the digits, drawn for light and for dark pages. The
-documentation does not run it: it trains a wide network for real, and what it draws is kept.
+The picture on the documentation's start page: the first seed of ``whichmin explain`` on the digits, drawn for light and
+for dark pages. The documentation does not run it: it trains a wide network for real, and what it draws is kept.
 
-python examples/readme_figure.py docs
+python examples/start_page_figure.py docs
 """
 
 import sys
