@@ -27,11 +27,11 @@ def two_threads():
 def test_small_matrices_take_one_thread_and_torch_keeps_its_own():
     before = blas_threads()
     assert set(before) == {2}
-    with few_blas_threads(SMALL):
+    with few_blas_threads(SMALL, scipy=True):
         assert set(blas_threads()) == {1}
         assert torch.get_num_threads() == 2
     assert blas_threads() == before
-    with few_blas_threads(SMALL + 1):
+    with few_blas_threads(SMALL + 1, scipy=True):
         assert blas_threads() == before
 
 

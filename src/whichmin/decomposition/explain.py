@@ -160,7 +160,7 @@ def _explain_known(
     task, later = run.task, None
     model, begun = run.initial_model, recipe
     assert run.test is not None
-    with few_blas_threads(task.n * task.outputs):
+    with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         if from_step is not None:
             model, begun = begin(run.checkpoint(from_step), recipe)
             kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]

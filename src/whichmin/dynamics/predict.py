@@ -130,7 +130,7 @@ def predict(
         raise InputError("an executor makes the tiles of a kernel on disk: pass tiles=FOLDER with it.")
     where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress, executor)
     limit, only_linearized = math.inf if budget is None else budget, relinearize == "never"
-    with few_blas_threads(task.n * task.outputs):
+    with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         predictor = prepare(
             model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized, memory=where
         )

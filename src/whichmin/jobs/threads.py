@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -30,16 +31,18 @@ def limited_threads(threads: int | None) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def few_blas_threads(rows: int) -> Iterator[None]:
+def few_blas_threads(rows: int, *, scipy: bool) -> Iterator[None]:
     """One thread in the linear algebra that numpy and scipy call, where its matrices are small; torch's stay.
 
     Args:
         rows: of the largest of them, such as N·C of a tangent kernel.
+        scipy: whether scipy is certain to be called, which is slow to import; else its threads stay until it is.
     """
     if rows > SMALL:
         yield
         return
-    with _libraries().limit(limits=1, user_api="blas"):
+    libraries = _libraries() if scipy or "scipy.linalg" in sys.modules else _loaded_libraries()
+    with libraries.limit(limits=1, user_api="blas"):
         yield
 
 
@@ -47,6 +50,12 @@ def few_blas_threads(rows: int) -> Iterator[None]:
 def _libraries() -> Any:
     """The libraries of this process that have threads of their own."""
     import scipy.linalg  # noqa: F401  reads those that are read later otherwise
+
+    return _loaded_libraries()
+
+
+def _loaded_libraries() -> Any:
+    """Those of them that are loaded."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
