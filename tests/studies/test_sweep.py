@@ -158,7 +158,8 @@ def test_failures_are_kept_shown_and_tried_again_when_asked(tmp_path, monkeypatc
     assert wm.sweep(grid, store=tmp_path, train=True, workers=0, retry=True).failures == ()
 
 
-def test_ctrl_c_leaves_finished_work(tmp_path, monkeypatch):
+def interrupt_third_prediction(monkeypatch):
+    """Ctrl-C in the third prediction; returns the list that each of them grows."""
     good, calls = runs.predict, []
 
     def interrupted(*arguments, **options):
@@ -168,6 +169,11 @@ def test_ctrl_c_leaves_finished_work(tmp_path, monkeypatch):
         return good(*arguments, **options)
 
     monkeypatch.setattr(runs, "predict", interrupted)
+    return calls
+
+
+def test_ctrl_c_leaves_finished_work(tmp_path, monkeypatch):
+    calls = interrupt_third_prediction(monkeypatch)
     with pytest.raises(KeyboardInterrupt):
         wm.sweep(GRID, store=tmp_path, workers=0)
     assert sweep_status(GRID, store=tmp_path).counts == (2, 0, 0, 2)
@@ -189,15 +195,7 @@ def test_the_store_alone_says_what_is_left(tmp_path, monkeypatch):
     X = generator.standard_normal((12, 3)).astype("float32")
     np.savez(tmp_path / "data.npz", X=X, y=X[:, :1], X_test=X, y_test=X[:, :1])
     grid = GRID | {"data": str(tmp_path / "data.npz"), "n_test": 12}
-    good, calls = runs.predict, []
-
-    def interrupted(*arguments, **options):
-        calls.append(1)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return good(*arguments, **options)
-
-    monkeypatch.setattr(runs, "predict", interrupted)
+    interrupt_third_prediction(monkeypatch)
     with pytest.raises(ConfigError, match="does not say what was asked of it"):
         sweep_status(store=tmp_path / "store")
     with pytest.raises(KeyboardInterrupt):
