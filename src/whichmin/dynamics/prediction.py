@@ -62,8 +62,9 @@ class Prediction(Result):
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals. By real training nothing is approximated, but rounding may lead it
-            elsewhere on another machine: it is how far the same training ends from it that begins again on the way (at
-            θ₀ where that takes little, else somewhere in the second half) from parameters a few roundings apart.
+            elsewhere on another machine: it is how far the same training is from it that begins again from parameters
+            a few roundings apart, all of it where that takes little, else its first and its last steps, and where the
+            loss does not fall steadily as far as that would grow over all of them.
             Infinite, with a note, where nothing is known.
         target_std: the standard deviation that ``tol`` is relative to: that of the outputs of least loss, which with
             the mean square error are the targets; where no one vector of outputs has it, as with cross-entropy, that

@@ -107,12 +107,11 @@ def test_one_limit_with_single_steps() -> None:
 
 def test_serves_gradient_descent_within_its_limit_only() -> None:
     start = start_of("cross-entropy")
-    gamma = start.objective.gamma
-    assert largest_product(start, rates(start, 1.6), gamma) is None
-    found = largest_product(start, rates(start, 0.3), gamma)
+    assert largest_product(start, rates(start, 1.6)) is None
+    found = largest_product(start, rates(start, 0.3))
     assert found is not None
     assert 0.3 - 1e-12 <= found <= 1.5
-    assert largest_product(start_of("Poisson"), 1e-6, gamma) is None
+    assert largest_product(start_of("Poisson"), 1e-6) is None
     small = rates(start, 0.1)
     for rule in (
         GradientDescent(small),

@@ -11,6 +11,7 @@ from torch import nn
 
 import whichmin as wm
 from whichmin.dynamics.paths import real as real_module
+from whichmin.dynamics.paths import twin
 from whichmin.dynamics.paths.predictor import Predictor
 from whichmin.dynamics.paths.real import CHAOTIC, STEP, UNCHECKED, RealTraining, untimed
 from whichmin.dynamics.paths.twin import FREE, GROWTH, LEAST, SHARE, Growth, Stands, nudge, rises
@@ -179,3 +180,31 @@ def test_a_nudge_is_of_a_few_roundings(dtype):
     eps = torch.finfo(dtype).eps
     assert float(moved.max()) < 60 * eps
     assert float((moved > 0).double().mean()) > 0.3
+
+
+def test_stands_are_of_bounded_size_and_without_what_is_frozen(monkeypatch):
+    network = nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 8))
+    network[0].requires_grad_(False)
+    optimizer = torch.optim.Adam([p for p in network.parameters() if p.requires_grad])
+    network(torch.randn(4, 8)).sum().backward()
+    optimizer.step()
+
+    def last_of(most: int) -> list[twin.Stand]:
+        monkeypatch.setattr(twin, "MEMORY", most)
+        stands = Stands(lambda loop: torch.zeros(1))
+        for step in range(100):
+            stands.look(SimpleNamespace(done=step, network=network, optimizer=optimizer, scheduler=None))  # type: ignore[arg-type]
+        return list(stands._last)
+
+    (one,) = last_of(0)
+    assert set(one.network) == {name for name in network.state_dict() if not name.startswith("0.")}
+    trained = 16 + 72
+    assert one.bytes >= 4 * 3 * trained
+    assert len(last_of(2 * one.bytes)) == 2
+    assert len(last_of(10**9)) == twin.KEPT
+    before = network[0].weight.clone()
+    with torch.no_grad():
+        network[2].weight.zero_()
+    one.put(network, optimizer, None)
+    assert torch.equal(network[0].weight, before)
+    assert torch.equal(network[2].weight, one.network["2.weight"])

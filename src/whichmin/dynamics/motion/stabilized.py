@@ -170,13 +170,14 @@ def _length(before: _Node, after: _Node) -> float:
     return math.sqrt(max(float((after.c - before.c) @ (after.kc - before.kc)), 0.0))
 
 
-def largest_product(start: Start, lr: float, gamma: float) -> float | None:
+def largest_product(start: Start, lr: float) -> float | None:
     """An upper bound of lr·γ·λ_max where a motion can be integrated, else None.
 
     The modes of large eigenvalues must come to rest within the first steps, with whatever curvature the loss has.
     """
     if not start.objective.has_largest_curvature or start.pushed.any() or len(start.pushed) > 1:
         return None
+    gamma = start.objective.gamma
     product = lr * gamma * start.spectrum.bound
     if product > SETTLED:
         product = lr * gamma * start.spectrum.largest

@@ -20,7 +20,9 @@ from whichmin.tangent.model import trainable
 
 #: Where training stands is kept when it has made so many times the steps; the last few are.
 GROWTH, KEPT = 1.25, 4
-#: The same of its outputs, of at most so many rows.
+#: Those few hold no more bytes than this together, unless a single one does.
+MEMORY = 2**28
+#: Outputs, of at most so many rows, are kept where training has made so many times the steps.
 SPACING, ROWS = 1.5, 256
 #: Training whose loss rises at more than this part of the steps may be at the edge of stability.
 RISES = 0.1
@@ -37,7 +39,7 @@ class Stand:
     Attributes:
         step: steps made, from the beginning of training.
         outputs: those that are compared.
-        network: its state dict.
+        network: its state dict, without parameters that are not trained.
         optimizer: that of the optimizer.
         scheduler: that of the scheduler; None without one.
     """
@@ -52,14 +54,22 @@ class Stand:
     def of(cls, loop: Loop, outputs: Tensor) -> Stand:
         """A copy of where a loop is, with its outputs there."""
         scheduler = None if loop.scheduler is None else copy.deepcopy(loop.scheduler.state_dict())
-        return cls(loop.done, outputs, state_of(loop.network), copy.deepcopy(loop.optimizer.state_dict()), scheduler)
+        frozen = {name for name, p in loop.network.named_parameters() if not p.requires_grad}
+        network = {name: v for name, v in state_of(loop.network).items() if name not in frozen}
+        return cls(loop.done, outputs, network, copy.deepcopy(loop.optimizer.state_dict()), scheduler)
 
     def put(self, network: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
         """Bring another training of the same kind there."""
-        network.load_state_dict(self.network)
+        network.load_state_dict(self.network, strict=False)
         optimizer.load_state_dict(self.optimizer)
         if scheduler is not None and self.scheduler is not None:
             scheduler.load_state_dict(self.scheduler)
+
+    @property
+    def bytes(self) -> int:
+        """What it holds, of the network and the optimizer."""
+        tensors = [v for state in self.optimizer["state"].values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(v.numel() * v.element_size() for v in (*self.network.values(), *tensors))
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +107,10 @@ class Stands:
             return
         made = loop.done - self._first.step
         if not self._last or made >= GROWTH * (self._last[-1].step - self._first.step):
-            self._last.append(Stand.of(loop, self._outputs(loop)))
+            stand = Stand.of(loop, self._outputs(loop))
+            while self._last and (len(self._last) + 1) * stand.bytes > MEMORY:
+                self._last.popleft()
+            self._last.append(stand)
         if not self._passed or made >= SPACING * (self._passed[-1][0] - self._first.step):
             self._passed.append((loop.done, self._outputs(loop)))
 

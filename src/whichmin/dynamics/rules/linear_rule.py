@@ -193,7 +193,7 @@ class LinearRule(Rule, ABC):
         """With many steps at a time, where an error is allowed and all steps are those of gradient descent."""
         if not (self.rtol and self.is_closed) or self.state_vectors or self.weight_decay:
             return exact
-        product = largest_product(start, self.lr, start.objective.gamma)
+        product = largest_product(start, self.lr)
         return exact if product is None else StabilizedMotion(start, exact, self.lr, product, self.rtol)
 
     def _motion(self, start: Start) -> Motion:
