@@ -42,8 +42,8 @@ class Pilot:
     Attributes:
         size: how many rows a group has.
         shared: β, the part of what the path of all rows misses that a path on the rest misses as well.
-        error: of the outputs, root mean square, after the correction by it.
-        effect: how far leaving a group out moves the outputs, root mean square.
+        error: of the outputs of a typical group, root mean square, after the correction by it.
+        effect: how far leaving a typical group out moves the outputs, root mean square.
     """
 
     size: int
@@ -155,6 +155,12 @@ def _notes_of(full: Outcome) -> tuple[str, ...]:
     return tuple(f"all rows: {note}" for note in full.notes)
 
 
+def _typical(vectors: list[Tensor]) -> float:
+    """The geometric mean of root mean squares: some groups are far from the others, in effect and in error."""
+    sizes = torch.tensor([root_mean_square(vector) for vector in vectors], dtype=torch.float64)
+    return float(sizes.log().mean().exp())
+
+
 def _pilots(groups: Sequence[Group]) -> list[Group]:
     """A few groups, spread over their sizes."""
     ordered = sorted(groups, key=len)
@@ -251,9 +257,8 @@ class _Ladder:
                 told.append(Pilot(size, 0.0, math.inf, 0.0))
                 continue
             shared = self._shared(torch.stack([change for change, _ in pairs]), of_full)
-            left = torch.stack([change - shared * of_full for change, _ in pairs])
-            effect = root_mean_square(torch.stack([moved for _, moved in pairs]))
-            told.append(Pilot(size, shared, root_mean_square(left) / between, effect))
+            left = _typical([change - shared * of_full for change, _ in pairs])
+            told.append(Pilot(size, shared, left / between, _typical([moved for _, moved in pairs])))
         return tuple(told)
 
     def _shared(self, changes: Tensor, of_full: Tensor) -> float:
