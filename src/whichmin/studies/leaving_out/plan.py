@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -33,6 +33,10 @@ PILOTS = 4
 PART = 0.125
 #: A correction by less than this part of what the path of all rows misses needs no finer path of all rows.
 NEGLIGIBLE = 0.1
+#: What a finer path changes is taken to have at least this much in common with what the one before it changed.
+IN_COMMON = 0.25
+#: The same where no path came before.
+UNKNOWN = 0.5
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,21 @@ def _typical(vectors: list[Tensor]) -> float:
     return float(sizes.log().mean().exp())
 
 
+def _apart(ratio: float, in_common: float) -> float:
+    """How far apart paths of n and n' intervals are, ρ = n/n', in units of the error e of the first.
+
+    Errors that fall like 1/n differ by (ρ − 1) e where they have one direction, and by (ρ² + 1)^½ e where they have
+    nothing in common, as those of a rectifier's kinks. In between it is taken to be their weighted geometric mean.
+    """
+    return (ratio - 1) ** in_common * math.hypot(ratio, 1) ** (1 - in_common)
+
+
+def _in_common(before: dict[Group, Tensor], after: dict[Group, Tensor], groups: Iterable[Group]) -> float:
+    """The mean cosine between what two finer paths in turn changed, from :data:`IN_COMMON` to 1."""
+    cosines = [float(torch.cosine_similarity(before[g], after[g], 0)) for g in groups if g in before]
+    return min(max(sum(cosines) / len(cosines), IN_COMMON), 1.0) if cosines else UNKNOWN
+
+
 def _pilots(groups: Sequence[Group]) -> list[Group]:
     """A few groups, spread over their sizes."""
     ordered = sorted(groups, key=len)
@@ -170,12 +189,17 @@ def _pilots(groups: Sequence[Group]) -> list[Group]:
 
 @dataclass(eq=False)
 class _Rung:
-    """All rows and the pilots along paths of so many intervals."""
+    """All rows and the pilots along paths of so many intervals.
+
+    Besides what that changed of each pilot but for what all rows share, and the errors by the pilots' size.
+    """
 
     count: int
     full: Solved
     pilots: list[Solved]
     seconds: float
+    left: dict[Group, Tensor] = field(default_factory=dict)
+    errors: dict[int, float] = field(default_factory=dict)
 
 
 class _Ladder:
@@ -244,21 +268,26 @@ class _Ladder:
         if after is None:
             return tuple(Pilot(size, 0.0, math.inf, 0.0) for size in sizes)
         ratio = after.count / before.count
-        between = math.sqrt((ratio - 1) * math.hypot(ratio, 1)) / (ratio if finer else 1.0)
         of_full = after.full.test - before.full.test
         told = []
         for size in sizes:
-            pairs = [
-                (one.test - other.test, one.test - after.full.test)
+            pairs = {
+                group: (one.test - other.test, one.test - after.full.test)
                 for group, one, other in zip(self.groups, after.pilots, before.pilots, strict=True)
                 if len(group) == size and not (math.isnan(one.steps) or math.isnan(other.steps))
-            ]
+            }
             if not pairs:
                 told.append(Pilot(size, 0.0, math.inf, 0.0))
                 continue
-            shared = self._shared(torch.stack([change for change, _ in pairs]), of_full)
-            left = _typical([change - shared * of_full for change, _ in pairs])
-            told.append(Pilot(size, shared, left / between, _typical([moved for _, moved in pairs])))
+            shared = self._shared(torch.stack([change for change, _ in pairs.values()]), of_full)
+            after.left |= {group: change - shared * of_full for group, (change, _) in pairs.items()}
+            in_common = _in_common(before.left, after.left, pairs)
+            error = _typical([after.left[group] for group in pairs]) / _apart(ratio, in_common)
+            if (known := before.errors.get(size)) is not None:  # two paths may agree by chance
+                error = math.sqrt(error * known / ratio)
+            after.errors[size] = error
+            effect = _typical([moved for _, moved in pairs.values()])
+            told.append(Pilot(size, shared, error * ratio if finer else error, effect))
         return tuple(told)
 
     def _shared(self, changes: Tensor, of_full: Tensor) -> float:
