@@ -11,6 +11,7 @@ from whichmin.decomposition.explanation import MEANINGS
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.optimizers import labels
+from whichmin.studies.remarks import told_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -234,13 +235,16 @@ def _about(entry: Entry | None) -> dict[str, Any]:
 
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What a reader should know: what failed, what predictions remarked, and training that did not get there."""
-    said: dict[str, None] = {}
-    for entry in entries:
-        if entry.failure is not None:
-            said[f"{entry.label} failed: {entry.failure}"] = None
-        said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
-        for part in (entry.linearized, entry.relinearized, entry.run):
-            said |= dict.fromkeys(f"{entry.label}: {note}" for note in (part.notes if part else ()))
-        if entry.run is not None and not entry.run.converged:
-            said[f"{entry.label}: {entry.run.reason}"] = None
-    return list(said)
+    said: list[str] = []
+    for name in dict.fromkeys(entry.optimizer for entry in entries):
+        remarks: list[tuple[str, str]] = []
+        for entry in (entry for entry in entries if entry.optimizer == name):
+            if entry.failure is not None:
+                remarks.append((f"{entry.label} failed", str(entry.failure)))
+            remarks += [(entry.label, note) for note in entry.notes]
+            for part in (entry.linearized, entry.relinearized, entry.run):
+                remarks += [(entry.label, note) for note in (part.notes if part else ())]
+            if entry.run is not None and not entry.run.converged:
+                remarks.append((entry.label, entry.run.reason))
+        said += told_once(remarks, "seed")
+    return said
