@@ -197,7 +197,7 @@ def _terms(entries: Sequence[EntryView]) -> str:
     if abs(change) < _SMALL * total:
         base = f"Nearly all of it is the {names[0]}’s, {number(errors[0], 2)}"
         return f"{base}: no other term moved it by as much as {percent(_SMALL)}."
-    if 0 < change <= total:
+    if 0 < change <= total and errors[0] < total:
         share = f"{percent(change / total)} of the test error was put there by {cause}"
         return f"{share}; the {names[0]} alone would have {number(errors[0], 2)}."
     verb = "raised" if change > 0 else "lowered"
