@@ -67,6 +67,7 @@ def entries_page(
 ) -> str:
     """The page as text; arguments as for :func:`write_report`."""
     views = entry_views(entries)
+    sections = {section.id: section for section in sections_of("entries", views)}
     groups, distances, contested = by_optimizer(views), optimizer_distances(views), flips(views)
     return render(
         "entries.html.j2",
@@ -81,7 +82,8 @@ def entries_page(
             "groups": summary(views),
             "classes": any(view.accuracy(kind) is not None for view in views for kind in view.outputs),
             "own": None if table is None else cells_of(table),
-            "figures": sections_of("entries", views),
+            "compared": sections.pop("apart", None),
+            "figures": list(sections.values()),
             "terms": _term_sections(views),
             "meanings": _meanings(views),
             "flips": contested,
