@@ -13,8 +13,9 @@ count something measured ("eighty steps"). These may be written by hand:
 - versions of Python, numbers of arXiv, of theorems and sections of papers, where the word stands before them;
 - numbers that belong to a name: CIFAR-10, float64.
 
-A docstring may have numbers, as formulas, settings and limits need them, but no measured ones: times below a second, times
-of something ("3 s per kernel"), and factors of speed ("twenty times faster"). They belong into ``docs/measured.md``.
+A docstring may have numbers, as formulas, settings and limits need them, but no measured ones: times below a second,
+times of something ("3 s per kernel"), and factors of speed ("twenty times faster"). They belong into
+``docs/measured.md``.
 """
 
 from __future__ import annotations

@@ -69,7 +69,7 @@ def sweep(
     Returns:
         A :class:`Sweep`: ``to_frame()`` has a row for each cell.
 
-    Cost: a prediction for each cell, and a training where that is asked for; beside, a lock and some files for each run.
+    Cost: a prediction for each cell, and a training where that is asked for; beside, a lock and some files for each.
 
     Raises:
         ConfigError: a grid with nothing in it, or that cannot be read; more than 10,000 cells without ``yes``.
