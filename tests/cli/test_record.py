@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -45,6 +46,7 @@ def test_the_same_again(cli, tmp_path, command):
     assert (tmp_path / "second" / f"{command}.toml").read_text() == file.read_text()
     page = (tmp_path / "first" / f"{command}.html").read_text()
     made = tomllib.loads(file.read_text())["made"]
+    assert datetime.fromisoformat(made["date"]).utcoffset() == timedelta(0)
     for text in (f"whichmin {command}", made["fingerprint"], f"torch {made['versions']['torch']}", str(file)):
         assert text in page
 
