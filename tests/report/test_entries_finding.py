@@ -111,6 +111,33 @@ def test_test_errors_and_times_are_told_of_what_they_are():
     ) in text
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1.0, "found in 1.0\u00a0s instead of 4.0\u00a0s, says"),
+        (4.0, "found in 4.0\u00a0s, no faster than training in 4.0\u00a0s, says"),
+        (8.0, "found in 8.0\u00a0s, no faster than training in 4.0\u00a0s, says"),
+    ],
+)
+def test_a_prediction_that_took_longer_than_training_is_not_said_to_stand_in_its_place(seconds, words):
+    whole = make_entry()
+    run = dataclasses.replace(whole.run, seconds=4.0)
+    entry = dataclasses.replace(
+        whole, run=run, relinearized=dataclasses.replace(whole.relinearized, seconds=seconds), explanation=None
+    )
+    assert words in " ".join(headline(entry_views([entry]), None))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_prediction_by_training_is_not_said_to_do_without():
+    whole = make_entry()
+    for method, words in (("trained", "By training a copy, in"), ("relinearized", "Without training, in")):
+        predicted = dataclasses.replace(whole.relinearized, method=method)
+        entry = dataclasses.replace(whole, run=None, relinearized=predicted, task=whole.run.task, explanation=None)
+        assert " ".join(headline(entry_views([entry]), None)).startswith(words)
+
+
 def test_without_test_targets_the_distance_is_a_root():
     whole = make_entry(task=make_task(targets=False))
     text = " ".join(headline(entry_views([whole]), None))
