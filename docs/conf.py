@@ -68,6 +68,7 @@ sphinx_gallery_conf = {
     "default_thumb_file": str(HERE / "_static" / "no-figure.svg"),
     "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,  # whose page loads a script from elsewhere
     "min_reported_time": 1e9,
     "abort_on_example_error": True,
 }
