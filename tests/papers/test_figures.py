@@ -102,6 +102,19 @@ def test_initialization():
     assert other["fitted power of α, one hidden layer"].answer == "disagrees"
 
 
+def test_powers_where_the_smallest_initialization_diverged_and_two_layers_are_narrower():
+    table = initialization_table(2.0)
+    deep = table["depth"] == 2
+    table.loc[deep, "width"] = 32
+    table = table[~(deep & (table["scale"] == 0.25) & (table["seed"] > 0))]
+    power = answers("which-minimizer/fig2", table)["fitted power of α, two hidden layers"]
+    assert power.count == 4
+    assert power.mean == pytest.approx(6.0, abs=0.1)
+    assert power.answer == "agrees"
+    none = answers("which-minimizer/fig2", table[(table["depth"] == 1) | (table["scale"] > 0.5)])
+    assert none["fitted power of α, two hidden layers"].count == 0
+
+
 def test_bounds_that_are_missed():
     table = initialization_table(2.0).assign(test_loss=50.0)
     assert answers("which-minimizer/fig2", table)["share of networks within both bounds"].answer == "disagrees"

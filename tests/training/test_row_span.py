@@ -88,6 +88,42 @@ def test_the_same_training(optimizer, batch_size, monkeypatch):
     assert float((plain.final[weight] - plain.initial[weight]).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("name", ["Adam", "AdamW", "NAdam", "RAdam", "Adamax", "Adagrad", "RMSprop"])
+@pytest.mark.parametrize("batch_size", [None, 4], ids=["all", "batches"])
+def test_inputs_that_are_zero_in_all_rows_are_left_out(name, batch_size, monkeypatch):
+    found, model, data = spans(monkeypatch), mlp(bias=True), task()
+    data.X[:, ::3] = 0.0
+    assert bool((data.X_test[:, ::3] != 0).any())
+    settings = {"weight_decay": 0.0} if name == "AdamW" else {}
+    optimizer = partial(getattr(torch.optim, name), lr=0.01, **settings)
+    options = {"until": None, "steps": 40, "batch_size": batch_size, "scheduler": partial(StepLR, step_size=20)}
+    plain = wm.train(model, data, optimizer, **options)
+    quick = wm.train(model, data, optimizer, row_span=True, **options)
+    assert found[-1] is not None
+    assert found[-1].task.X.shape == (N, D - len(range(0, D, 3)))
+    for a, b in ((quick.train, plain.train), (quick.test, plain.test), (quick.losses, plain.losses)):
+        torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-12)
+    for name_of, value in plain.final.items():
+        torch.testing.assert_close(quick.final[name_of], value, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        partial(torch.optim.Adam, lr=0.01, weight_decay=0.1),
+        partial(torch.optim.AdamW, lr=0.01),
+        partial(torch.optim.Adam, lr=0.01, eps=0.0),  # 0/0 there
+        partial(torch.optim.Adafactor, lr=0.01),
+        partial(torch.optim.Adadelta, lr=0.01),
+    ],
+    ids=["decay", "decoupled", "no eps", "factored", "not known"],
+)
+def test_inputs_that_are_zero_stay_where_their_weights_may_move(optimizer):
+    model, data = mlp(), task()
+    data.X[:, ::3] = 0.0
+    assert row_span(model, data, optimizer(model.parameters())) is None
+
+
 def test_images_single_precision_and_the_end(monkeypatch):
     found, data = spans(monkeypatch), task((1, 5, 8), torch.float32)
     model = mlp(torch.float32)

@@ -24,6 +24,8 @@ class OptimizerFacts:
         linear: whether a step is linear in the gradients, so that ``lr="best"`` and ``"half"`` mean something.
         metric: a function "package.module:name" of a parameter's state and group that reads the preconditioner D of the
             last step; None where there is none, or it is not known.
+        elementwise: whether each number of a parameter moves by its own gradients alone, and stays where these are zero
+            (without weight decay).
         without_default: where ``default_lr`` is None, why, and what to say: the end of a sentence.
         on_command_line: whether its settings can be said as text.
     """
@@ -34,6 +36,7 @@ class OptimizerFacts:
     rule: str | None = None
     linear: bool = False
     metric: str | None = None
+    elementwise: bool = False
     without_default: str = ""
     on_command_line: bool = True
 
@@ -67,16 +70,30 @@ REGISTRY: dict[str, OptimizerFacts] = {
             metric=f"{_METRICS}:stored",
             on_command_line=False,
         ),
-        OptimizerFacts("adam", "torch.optim:Adam", 1e-3, f"{_RULES}.adam:adam", metric=f"{_METRICS}:adam"),
-        OptimizerFacts("adamw", "torch.optim:AdamW", 1e-3, f"{_RULES}.adam:adam", metric=f"{_METRICS}:adam"),
-        OptimizerFacts("nadam", "torch.optim:NAdam", 3e-4, metric=f"{_METRICS}:adam"),
-        OptimizerFacts("radam", "torch.optim:RAdam", 1e-3, metric=f"{_METRICS}:radam"),
-        OptimizerFacts("adamax", "torch.optim:Adamax", 2e-3, metric=f"{_METRICS}:adamax"),
         OptimizerFacts(
-            "adagrad", "torch.optim:Adagrad", 1e-2, f"{_RULES}.adagrad:adagrad", metric=f"{_METRICS}:adagrad"
+            "adam", "torch.optim:Adam", 1e-3, f"{_RULES}.adam:adam", metric=f"{_METRICS}:adam", elementwise=True
         ),
         OptimizerFacts(
-            "rmsprop", "torch.optim:RMSprop", 3e-5, f"{_RULES}.rmsprop:rmsprop", metric=f"{_METRICS}:rmsprop"
+            "adamw", "torch.optim:AdamW", 1e-3, f"{_RULES}.adam:adam", metric=f"{_METRICS}:adam", elementwise=True
+        ),
+        OptimizerFacts("nadam", "torch.optim:NAdam", 3e-4, metric=f"{_METRICS}:adam", elementwise=True),
+        OptimizerFacts("radam", "torch.optim:RAdam", 1e-3, metric=f"{_METRICS}:radam", elementwise=True),
+        OptimizerFacts("adamax", "torch.optim:Adamax", 2e-3, metric=f"{_METRICS}:adamax", elementwise=True),
+        OptimizerFacts(
+            "adagrad",
+            "torch.optim:Adagrad",
+            1e-2,
+            f"{_RULES}.adagrad:adagrad",
+            metric=f"{_METRICS}:adagrad",
+            elementwise=True,
+        ),
+        OptimizerFacts(
+            "rmsprop",
+            "torch.optim:RMSprop",
+            3e-5,
+            f"{_RULES}.rmsprop:rmsprop",
+            metric=f"{_METRICS}:rmsprop",
+            elementwise=True,
         ),
         OptimizerFacts("adadelta", "torch.optim:Adadelta", 10.0),
         OptimizerFacts("rprop", "torch.optim:Rprop", 1e-3),

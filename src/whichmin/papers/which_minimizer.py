@@ -87,19 +87,20 @@ def _ratio_of_scales(large: float, small: float, column: str) -> Callable[[Table
 
 
 def _powers(table: Table, depth: int) -> list[float]:
-    """For each initialization the power of α in the test error over that at α = 1/4, between α = 1 and 4."""
+    """For each initialization the power of α in the test error over that at the smallest α, between α = 1 and 4.
+
+    The smallest is 1/4, or 1/2 where training diverges at 1/4.
+    """
     found = []
-    wide = largest(table[table["depth"] == depth], "width")
+    wide = {"depth": depth, "width": largest(table[table["depth"] == depth], "width")}
+    errors = {scale: by_seed(table, "test_loss", scale=scale, **wide) for scale in SCALES}
     for seed in sorted(set(table["seed"])):
-        of = {}
-        for scale in (0.25, 1.0, 2.0, 4.0):
-            rows = by_seed(table, "test_loss", scale=scale, depth=depth, width=wide)
-            if seed in rows:
-                of[scale] = rows[seed]
-        if len(of) == 4:
-            excess = [of[scale] - of[0.25] for scale in (1.0, 2.0, 4.0)]
+        of = {scale: by[seed] for scale, by in errors.items() if seed in by}
+        large = [scale for scale in of if scale >= 1.0]
+        if len(large) == 3 and min(of) < 1.0:
+            excess = [of[scale] - of[min(of)] for scale in large]
             if min(excess) > 0:
-                found.append(float(np.polyfit(np.log([1.0, 2.0, 4.0]), np.log(excess), 1)[0]))
+                found.append(float(np.polyfit(np.log(large), np.log(excess), 1)[0]))
     return found
 
 

@@ -1,9 +1,13 @@
-"""Gradient descent in the coordinates of the rows' span, where the first layer is dense.
+"""Training in fewer coordinates of the inputs, where the first layer is dense.
 
 A first layer sees the inputs X (N, d) only as X Wᵀ, so that the gradient of its weight W (m, d) lies in the span of
 their rows. With an orthonormal basis Q (d, r) of it, r ≤ N, gradient descent, with momentum and in mini-batches too,
 moves A = W Q and leaves W − A Qᵀ as it was: the network with weight A on the inputs X Q (N, r) goes the same way, with
-r/d of the work in that layer. What divides by sizes of single coordinates, as adaptive rules do, does not go it.
+r/d of the work in that layer.
+
+What divides by sizes of single coordinates, as adaptive rules do, does not go it. But inputs that are zero in every
+row, as the pixels at the rim of an image, have weights that no gradient reaches, which such a rule leaves where they
+are: its basis Q are the unit vectors of the other inputs.
 """
 
 from __future__ import annotations
@@ -14,13 +18,13 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.errors import TrainingError, WhichminError
-from whichmin.optimizers.registry import REGISTRY
+from whichmin.optimizers.registry import facts_of
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.model import forward, trainable
 from whichmin.task import Task
 
-#: The rows' span is of use where it has no more than this part of the inputs' dimensions.
-SMALL = 0.5
+#: Fewer coordinates are of use where they are no more than this part of the inputs' dimensions.
+SMALL, FEW = 0.5, 0.8
 #: Outputs and gradients of the two networks may differ by this many rounding units of the largest.
 ROUNDING = 1e3
 #: The parameters are moved by this part of themselves to see whether the networks agree elsewhere.
@@ -29,7 +33,7 @@ MOVED = 0.1
 
 @dataclass(frozen=True, eq=False)
 class RowSpan:
-    """A network in the coordinates of the rows' span.
+    """A network in the coordinates of the rows' span, or of the inputs that are not zero.
 
     Attributes:
         network: the copy to be trained.
@@ -57,7 +61,7 @@ class RowSpan:
 
 
 def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -> RowSpan | None:
-    """The network in the coordinates of the rows' span; None where that is not the same training, or no cheaper.
+    """The network in fewer coordinates of the inputs; None where that is not the same training, or no cheaper.
 
     Whether it is the same is seen by outputs and gradients, where the network stands and beside that.
 
@@ -69,13 +73,12 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     Cost: a factorization of the inputs, N²·d, and four forward and backward passes.
     """
     X = task.X
-    if not isinstance(X, Tensor) or not _is_equivariant(optimizer):
+    if not isinstance(X, Tensor) or any(group.get("weight_decay", 0) for group in optimizer.param_groups):
         return None
     rows = X.detach().flatten(1).double()
-    count, size = rows.shape
-    if count > SMALL * size:
+    basis, size = _basis(rows, optimizer), rows.shape[1]
+    if basis is None:
         return None
-    basis = torch.linalg.qr(rows.T)[0]
     inner = replace(task, X=(rows @ basis).to(X), X_test=None, y_test=None)
     names = [name for name, p in trainable(network).items() if p.ndim == 2 and p.shape[1] == size]
     tied = _names_of_tied(network)
@@ -87,11 +90,17 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     return None
 
 
-def _is_equivariant(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether a rotation of the parameters rotates each step, and none of them decays."""
-    without_metric = [facts for facts in REGISTRY.values() if facts.linear and facts.metric is None]
-    is_linear = any(type(optimizer) is facts.optimizer_class for facts in without_metric)
-    return is_linear and not any(group.get("weight_decay", 0) for group in optimizer.param_groups)
+def _basis(rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor | None:
+    """Q, (d, r), of the coordinates in which an optimizer without weight decay goes the same way; None without use."""
+    facts, (count, size) = facts_of(type(optimizer)), rows.shape
+    if facts is None:
+        return None
+    if facts.linear and facts.metric is None:  # a rotation of the parameters rotates each step
+        return torch.linalg.qr(rows.T)[0] if count <= SMALL * size else None
+    if not facts.elementwise or not all(group.get("eps", 1.0) > 0 for group in optimizer.param_groups):
+        return None
+    used = rows.any(0)
+    return torch.eye(size, dtype=rows.dtype, device=rows.device)[:, used] if used.sum() <= FEW * size else None
 
 
 def _names_of_tied(network: nn.Module) -> set[str]:

@@ -80,9 +80,10 @@ def train(
             plain SGD one, with momentum or AdaGrad two, of Adam three times its parameters.
         row_span: train in the coordinates of the span of the training inputs' rows where that is the same training:
             gradient descent, with momentum and in mini-batches too, without weight decay or checkpoints, of a network
-            whose first layer is dense and has 2N inputs or more. Right up to rounding, which training at the edge of
-            stability amplifies, as it does that of any other order of sums; a step costs N/d as much in that layer of
-            d inputs. Elsewhere it changes nothing.
+            whose first layer is dense and has 2N inputs or more; a step costs N/d as much in that layer of d inputs.
+            Adam and other rules that look at each number by itself train without the inputs that are zero in all rows,
+            where these are a fifth or more. Right up to rounding, which training at the edge of stability amplifies, as
+            it does that of any other order of sums. Elsewhere it changes nothing.
         progress: show a progress bar on standard error. It goes up to ``steps``; a number, such as that of a
             prediction, ``predicted.steps``, is where it ends without.
 

@@ -159,7 +159,8 @@ def test_real_training_of_the_rest_is_train():
     made = solver(model, task, recipe, steps=25, relinearize="auto")
     for group in GROUPS:
         run = wm.train(model, task.without(group), recipe.without(group, task.n), until=None, steps=25)
-        close(made.trained(group).test[-1], run.test.reshape(-1).numpy(), 1e-12)
+        for is_chaotic in (False, True):
+            close(made.trained(group, is_chaotic).test.reshape(-1), run.test.reshape(-1).numpy(), 1e-12)
 
 
 @pytest.mark.parametrize("batch_size", [None, 4])

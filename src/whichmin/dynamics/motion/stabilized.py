@@ -13,7 +13,7 @@ import bisect
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -34,13 +34,24 @@ SMALLEST_FACTOR, LARGEST_FACTOR, AIM = 0.2, 3.0, 0.8
 
 @dataclass(frozen=True, eq=False)
 class _Node:
-    """Where training stands at a time: C, K C, −η g, and the training loss."""
+    """Where training stands at a time: C, K C, −η g, and the training loss; and how it moves on."""
 
     t: float
     c: Array
     kc: Array
     slope: Array
     loss: float
+    motion: StabilizedMotion
+
+    @cached_property
+    def turn(self) -> Array:
+        """−½ F'F: by what Euler steps are apart from the flow of F."""
+        return self.motion.turn(self)
+
+    @cached_property
+    def speed(self) -> Array:
+        """How fast K C changes."""
+        return self.motion.product(self.slope + self.turn)
 
 
 class StabilizedMotion(Motion):
@@ -52,40 +63,44 @@ class StabilizedMotion(Motion):
         start: where it starts, at rest.
         exact: the same motion step by step, which knows the limit of many steps.
         lr: η.
-        product: lr·γ·λ_max, or more.
+        stiffness: lr·γ·λ_max, or more.
         rtol: the error of one step of the integration, relative to ‖θ(t) − θ(0)‖.
     """
 
-    def __init__(self, start: Start, exact: Motion, lr: float, product: float, rtol: float) -> None:
+    def __init__(self, start: Start, exact: Motion, lr: float, stiffness: float, rtol: float) -> None:
         super().__init__(start)
-        self._exact, self._lr, self._product, self._rtol = exact, lr, product, rtol
+        self._exact, self._lr, self._stiffness, self._rtol = exact, lr, stiffness, rtol
         self._K = np.ascontiguousarray(start.spectrum.matrix)
-        self._h = 0.1 * EXACT
+        self._stride, self._h = 0.0, 0.1 * EXACT
         self._nodes = [self._node(0.0, np.zeros(len(start.residual)))]
 
-    def _node(self, t: float, c: Array) -> _Node:
-        kc = symmetric_product(self._K, c)
-        loss, g = self.start.objective.value_and_gradient(self.start.residual + kc)
-        return _Node(t, c, kc, -self._lr * g, loss)
+    def product(self, v: Array) -> Array:
+        """K v."""
+        return symmetric_product(self._K, v)
 
-    def _turn(self, node: _Node) -> Array:
-        """−½ F'F: by what Euler steps are apart from the flow of F."""
-        bent = self.start.objective.curve(self.start.residual + node.kc, symmetric_product(self._K, node.slope))
+    def turn(self, node: _Node) -> Array:
+        """−½ F'F at a node."""
+        bent = self.start.objective.curve(self.start.residual + node.kc, self.product(node.slope))
         return 0.5 * self._lr * bent
+
+    def _node(self, t: float, c: Array) -> _Node:
+        kc = self.product(c)
+        loss, g = self.start.objective.value_and_gradient(self.start.residual + kc)
+        return _Node(t, c, kc, -self._lr * g, loss, self)
 
     def _after(self, node: _Node, h: float) -> tuple[_Node, float]:
         """After h more steps, and the error of that relative to what is tolerated."""
-        turn, gradient = self._turn(node), self.start.objective.gradient
+        turn, gradient = node.turn, self.start.objective.gradient
         first = node.slope + turn
 
         def slope(c: Array) -> Array:
-            return turn - self._lr * gradient(self.start.residual + symmetric_product(self._K, c))
+            return turn - self._lr * gradient(self.start.residual + self.product(c))
 
-        end = self._node(node.t + h, chebyshev_step(slope, node.c, first, h, stages_for(self._product * h)))
+        end = self._node(node.t + h, chebyshev_step(slope, node.c, first, h, stages_for(self._stiffness * h)))
         moved = node.c - end.c
         error = 0.8 * moved + 0.4 * h * (first + end.slope + turn)
-        size = _length(self._nodes[0], end)
-        missed = math.sqrt(max(float(error @ symmetric_product(self._K, error)), 0.0))
+        size = max(self._stride, _length(self._nodes[0], end))
+        missed = math.sqrt(max(float(error @ self.product(error)), 0.0))
         return end, missed / max(self._rtol * size, 1e-300)
 
     def _advance(self, most: float) -> None:
@@ -106,13 +121,18 @@ class StabilizedMotion(Motion):
                 self._nodes.append(end)
                 return
 
+    def _reach(self, t: float) -> tuple[_Node, _Node]:
+        """The nodes around t, the second one later, where t is no node's; at a node, that one twice."""
+        while self._nodes[-1].t < t:
+            self._advance(t)
+        at = bisect.bisect_left(self._nodes, t, key=lambda node: node.t)
+        return self._nodes[at if self._nodes[at].t == t else at - 1], self._nodes[at]
+
     def _at(self, t: float) -> _Node:
         """Where training stands after ⌊t⌋ steps."""
         t = math.floor(t)
-        while self._nodes[-1].t < t:
-            self._advance(t)
-        before = self._nodes[bisect.bisect_right(self._nodes, t, key=lambda node: node.t) - 1]
-        return before if before.t == t else self._after(before, t - before.t)[0]
+        before, after = self._reach(t)
+        return after if after.t == t else self._after(before, t - before.t)[0]
 
     def residual(self, t: float) -> Array:
         """By integration."""
@@ -123,8 +143,18 @@ class StabilizedMotion(Motion):
         return self._exact.coefficients(t) if t > LONGEST else self._at(t).c[None].copy()
 
     def loss(self, t: float) -> float:
-        """By integration."""
-        return self._exact.loss(t) if t > LONGEST else self._at(t).loss
+        """By integration; between nodes of cubic polynomials for the outputs."""
+        if t > LONGEST:
+            return self._exact.loss(t)
+        t = math.floor(t)
+        before, after = self._reach(t)
+        return after.loss if after.t == t else self._loss_between(before, after, t)
+
+    def _loss_between(self, before: _Node, after: _Node, t: float) -> float:
+        h, x = after.t - before.t, (t - before.t) / (after.t - before.t)
+        kc = (1 - x) ** 2 * ((1 + 2 * x) * before.kc + (x * h) * before.speed)
+        kc += x**2 * ((3 - 2 * x) * after.kc - ((1 - x) * h) * after.speed)
+        return self.start.objective.value(self.start.residual + kc)
 
     def displacement(self, t: float) -> float:
         """Without another product."""
@@ -141,14 +171,16 @@ class StabilizedMotion(Motion):
             if self._nodes[at].loss < until:
                 break
             at += 1
-        before, lo, hi = self._nodes[at - 1], self._nodes[at - 1].t, self._nodes[at].t
+        before, after = self._nodes[at - 1 : at + 1]
+        lo, hi = before.t, after.t
         while hi - lo > 1:
             mid = math.floor((lo + hi) / 2)
-            lo, hi = (lo, mid) if self._after(before, mid - before.t)[0].loss < until else (mid, hi)
+            lo, hi = (lo, mid) if self._loss_between(before, after, mid) < until else (mid, hi)
         return hi
 
     def first_travelled(self, length: float, end: float, until: float | None) -> float:
-        """From the nodes, in proportion between them."""
+        """From the nodes, in proportion between them; what is tolerated is relative to that length from now on."""
+        self._stride = length
         travelled, at, end = 0.0, 1, min(end, FAR)
         while self._nodes[at - 1].t < end:
             if at == len(self._nodes):

@@ -162,8 +162,13 @@ class LeavingOut:
 
 def _answer(solver: Solver, plan: Plan, group: Group) -> Answer:
     started = time.perf_counter()
-    if plan.way in ("trained", "itself"):
-        outcome = solver.trained(group) if plan.way == "trained" else solver.by_itself(group)
+    if plan.way == "trained":
+        run = solver.trained(group, plan.is_chaotic)
+        assert run.test is not None
+        test = run.test.double().reshape(-1).numpy()
+        return Answer(test, plan.full_error, float(run.steps), "trained", time.perf_counter() - started)
+    if plan.way == "itself":
+        outcome = solver.by_itself(group)
         seconds = time.perf_counter() - started
         notes = () if outcome.method == "trained" else outcome.notes
         return Answer(outcome.test[-1].numpy(), outcome.error, outcome.steps, outcome.method, seconds, notes)

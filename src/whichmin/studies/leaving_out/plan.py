@@ -19,7 +19,7 @@ from torch import Tensor
 
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.outcome import Outcome
-from whichmin.dynamics.paths.real import Patience, Progress, RealTraining
+from whichmin.dynamics.paths.real import CHAOTIC, Patience, Progress, RealTraining
 from whichmin.errors import WhichminError
 from whichmin.losses import Array, root_mean_square
 from whichmin.studies.leaving_out.groups import Group
@@ -42,8 +42,8 @@ class Pilot:
     Attributes:
         size: how many rows a group has.
         shared: β, the part of what the path of all rows misses that a path on the rest misses as well.
-        error: of the outputs, root mean square, after the correction by it.
-        effect: how far leaving a group out moves the outputs, root mean square.
+        error: of the outputs of a typical group, root mean square, after the correction by it.
+        effect: how far leaving a typical group out moves the outputs, root mean square.
     """
 
     size: int
@@ -65,6 +65,7 @@ class Plan:
         coarse: the same as a path like those of the groups gives it.
         ends: the steps at which the intervals of such a path end.
         pilots: what the pilots told, by size; none where the groups tell their errors themselves.
+        is_chaotic: whether training on all rows is, of which rounding changes more than a small part.
         notes: what the caller should know.
     """
 
@@ -75,6 +76,7 @@ class Plan:
     coarse: Array
     ends: tuple[float, ...] = ()
     pilots: tuple[Pilot, ...] = ()
+    is_chaotic: bool = False
     notes: tuple[str, ...] = ()
 
     @property
@@ -82,16 +84,16 @@ class Plan:
         """What the answer of a group depends on, and what makes the plan again with the two outputs, plain values."""
         pilots = [[p.size, p.shared, p.error, p.effect] for p in self.pilots]
         numbers = {"full_error": self.full_error, "full_steps": self.full_steps, "ends": list(self.ends)}
-        return {"way": self.way, "pilots": pilots, "notes": list(self.notes)} | {
-            name: repr(value) if isinstance(value, float) else value for name, value in numbers.items()
-        }
+        told = {"way": self.way, "pilots": pilots, "is_chaotic": self.is_chaotic, "notes": list(self.notes)}
+        return told | {name: repr(value) if isinstance(value, float) else value for name, value in numbers.items()}
 
     @classmethod
     def of(cls, values: dict[str, Any], full: Array, coarse: Array) -> Plan:
         """From what :attr:`values` gave."""
         pilots = tuple(Pilot(int(size), *map(float, rest)) for size, *rest in values["pilots"])
         error, steps = float(values["full_error"]), float(values["full_steps"])
-        return cls(values["way"], full, error, steps, coarse, tuple(values["ends"]), pilots, tuple(values["notes"]))
+        ends, notes = tuple(values["ends"]), tuple(values["notes"])
+        return cls(values["way"], full, error, steps, coarse, ends, pilots, values["is_chaotic"], notes)
 
     def corrected(self, group: Group, test: Array) -> Array:
         """The outputs of a group's path with what it is known to miss, (n·C,)."""
@@ -123,7 +125,7 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
     full = predictor.predict(asked.relinearize, asked.tol)
     solver.network.put(solver.problem.origin)
     if full.method == "trained":
-        return _plain("trained", full)
+        return _trained(solver, full)
     if not isinstance(predictor, FunctionSpacePredictor):
         return _plain("itself", full)
     scale = solver.problem.scale(full.train[-1])
@@ -138,6 +140,12 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
     return plan
 
 
+def _trained(solver: Solver, full: Outcome) -> Plan:
+    """Every group by real training, as all rows were."""
+    chaotic = full.error > CHAOTIC * solver.problem.scale(full.train[-1])
+    return replace(_plain("trained", full), is_chaotic=chaotic)
+
+
 def _plain(way: str, full: Outcome) -> Plan:
     test = full.test[-1].numpy()
     return Plan(way, test, full.error, full.steps, test, notes=_notes_of(full))
@@ -145,6 +153,12 @@ def _plain(way: str, full: Outcome) -> Plan:
 
 def _notes_of(full: Outcome) -> tuple[str, ...]:
     return tuple(f"all rows: {note}" for note in full.notes)
+
+
+def _typical(vectors: list[Tensor]) -> float:
+    """The geometric mean of root mean squares: some groups are far from the others, in effect and in error."""
+    sizes = torch.tensor([root_mean_square(vector) for vector in vectors], dtype=torch.float64)
+    return float(sizes.log().mean().exp())
 
 
 def _pilots(groups: Sequence[Group]) -> list[Group]:
@@ -195,7 +209,7 @@ class _Ladder:
             if self._is_training_cheaper(rung):
                 break
         if relinearize == "auto" and self._can_train:
-            return _plain("trained", self._trained())
+            return _trained(self.solver, self._trained())
         plan = self._plan(rung, told)
         note = (
             f"the estimated error {self._error(told):.2g} did not come down to {self.accepted:.2g} with {rung.count} "
@@ -243,9 +257,8 @@ class _Ladder:
                 told.append(Pilot(size, 0.0, math.inf, 0.0))
                 continue
             shared = self._shared(torch.stack([change for change, _ in pairs]), of_full)
-            left = torch.stack([change - shared * of_full for change, _ in pairs])
-            effect = root_mean_square(torch.stack([moved for _, moved in pairs]))
-            told.append(Pilot(size, shared, root_mean_square(left) / between, effect))
+            left = _typical([change - shared * of_full for change, _ in pairs])
+            told.append(Pilot(size, shared, left / between, _typical([moved for _, moved in pairs])))
         return tuple(told)
 
     def _shared(self, changes: Tensor, of_full: Tensor) -> float:
@@ -270,7 +283,7 @@ class _Ladder:
         if rung.count == 1 and self.solver.has_inverse:
             way = "inverse"
         best, coarse = full.test[-1].numpy(), rung.full.test.numpy()
-        return Plan(way, best, full.error, full.steps, coarse, rung.full.ends, told, notes)
+        return Plan(way, best, full.error, full.steps, coarse, rung.full.ends, told, notes=notes)
 
     @property
     def _can_train(self) -> bool:

@@ -18,7 +18,6 @@ from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.outcome import Goal, Outcome
 from whichmin.dynamics.paths.predictor import Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import Patience, Progress, RealTraining
 from whichmin.dynamics.paths.relinearized import Path, follow
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.prepare import prepare
@@ -32,6 +31,8 @@ from whichmin.recipe.schedule import Batches
 from whichmin.studies.leaving_out.groups import Group
 from whichmin.task import Task
 from whichmin.terms import Interpolator
+from whichmin.training.run import Run
+from whichmin.training.train import train
 
 #: Numbers that the inverse blocks of groups which are solved together may hold.
 MEMORY = 2**24
@@ -90,7 +91,7 @@ class Solver:
     """
 
     def __init__(self, model: nn.Module, task: Task, recipe: Recipe, asked: Asked) -> None:
-        self.asked = asked
+        self.asked, self._model, self._task = asked, model, task
         times = (math.inf if asked.steps is None else float(asked.steps),)
         is_linear = asked.relinearize == "never"
         self.predictor: Predictor = prepare(model, task, recipe, times, until=asked.until, only_linearized=is_linear)
@@ -192,10 +193,20 @@ class Solver:
         problem = self.without(group)
         return self._arrived(follow(problem, theory.rule, theory, len(ends), ends=ends), problem)
 
-    def trained(self, group: Group) -> Outcome:
-        """The rest, by real training of a copy."""
-        problem = self.without(group)
-        return RealTraining(problem).run(Patience(None, math.inf, Progress(problem, False)))
+    def trained(self, group: Group, is_chaotic: bool = False) -> Run:
+        """The rest, by real training, in fewer coordinates where that is the same.
+
+        Args:
+            group: the rows that are left out.
+            is_chaotic: whether rounding carries training away: then it is made step by step as anybody would make it.
+        """
+        goal, recipe = self.problem.goal, self._recipe_without(group)
+        steps = int(goal.steps) if math.isfinite(goal.steps) else None
+        task = self._task.without(group)
+        run = train(self._model, task, recipe, until=goal.until, steps=steps, row_span=not is_chaotic)
+        if run.interrupted:
+            raise KeyboardInterrupt
+        return run
 
     def by_itself(self, group: Group) -> Outcome:
         """The rest, as ``predict`` predicts it: optimizers without a motion in function space."""
