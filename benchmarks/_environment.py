@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
@@ -11,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from whichmin.storage import to_json
 
 PACKAGES = ("whichmin", "torch", "numpy", "scipy")
 #: A list of numbers, names and the like, which takes a line.
@@ -30,7 +31,7 @@ def store(name: str, rows: Any, options: Mapping[str, Any], path: Path | None = 
     path = RESULTS / f"{name}.json" if path is None else path
     path.parent.mkdir(parents=True, exist_ok=True)
     told = {"environment": environment(options.get("threads")), "options": dict(options), "results": rows}
-    text = json.dumps(told, indent=1, default=str)
+    text = to_json(told, indent=1, default=str)
     path.write_text(_LIST.sub(lambda found: " ".join(found[0].split()), text) + "\n")
     return path
 

@@ -1,4 +1,4 @@
-"""Fails where README.md or a page of docs/ states a number that is neither generated nor executed.
+"""Fails where a README, a page of docs/ or a docstring states a number that is neither generated nor executed.
 
     python docs/check_numbers.py            list what is wrong, with file and line; exit code 1 if anything is
     python docs/check_numbers.py --write    write the generated numbers anew first
@@ -12,11 +12,16 @@ count something measured ("eighty steps"). These may be written by hand:
 - whole numbers of one digit without a unit, as they stand in formulas and labels: γ = 2/(N·C), classes 3 and 8;
 - versions of Python, numbers of arXiv, of theorems and sections of papers, where the word stands before them;
 - numbers that belong to a name: CIFAR-10, float64.
+
+A docstring may have numbers, as formulas, settings and limits need them, but no measured ones: times below a second,
+times of something ("3 s per kernel"), and factors of speed ("twenty times faster"). They belong into
+``docs/measured.md``.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import re
 import sys
 from collections.abc import Iterator
@@ -52,6 +57,15 @@ FIGURE = re.compile(
 KIND = r"(?: (?:training|real|forward|timed|mini-batch))?"
 COUNTED = re.compile(rf"\b{WORD}(?: or so)?(?: of)?{KIND} {UNIT}", re.IGNORECASE)
 
+#: A measured time or speed, as it stands in a docstring.
+MEASURED = re.compile(
+    rf"(?:\d[\d,.]*(?:e[-+]?\d+)?\s?|\b{WORD} (?:or so )?)(?:[nµm]s\b|(?:nano|micro|milli)seconds?\b"
+    r"|(?:%|×|times|percent) (?:as (?:fast|slow|long)|faster|slower|of (?:the time|training))\b"
+    r"|(?:s|seconds?|minutes?|hours?) (?:of|on|per|for|each|instead)\b)",
+    re.IGNORECASE,
+)
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
 
 class Finding(NamedTuple):
     """Something wrong at a line of a page."""
@@ -65,10 +79,10 @@ class Finding(NamedTuple):
 
 
 def pages() -> list[Path]:
-    """README.md and the pages of docs/, without what the gallery makes."""
+    """The READMEs and the pages of docs/, without what the gallery makes."""
     made = {"gallery", "jupyter_execute"}
     found = (page for page in sorted((ROOT / "docs").rglob("*.md")) if not made & set(page.parts))
-    return [ROOT / "README.md", *found]
+    return [ROOT / "README.md", ROOT / "benchmarks" / "README.md", *found]
 
 
 def written(text: str) -> str:
@@ -154,9 +168,19 @@ def _lines(inline: Token, line: int) -> Iterator[tuple[int, str]]:
     yield line, "".join(parts)
 
 
+def in_docstrings(page: str, source: str) -> Iterator[Finding]:
+    """Measured times and speeds in the docstrings of a module."""
+    for node in ast.walk(ast.parse(source)):
+        text = ast.get_docstring(node, clean=False) if isinstance(node, DOCUMENTED) else None
+        for match in MEASURED.finditer(" ".join((text or "").split())):
+            yield Finding(page, node.body[0].lineno, f"{match.group()!r} in a docstring is a measurement")
+
+
 def findings() -> list[Finding]:
     """All that is wrong."""
     found: list[Finding] = []
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        found += in_docstrings(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
     for path in pages():
         page, text = path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8")
         found += [*stale(page, text), *by_hand(page, text)]

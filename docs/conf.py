@@ -64,8 +64,11 @@ sphinx_gallery_conf = {
     "gallery_dirs": "gallery",
     "filename_pattern": "|".join(rf"/{path.stem}\.py" for path in sorted(EXAMPLES.glob("*.py")) if is_run(path.stem)),
     "download_all_examples": False,
-    "default_thumb_file": str(HERE / "picture-light.svg"),
+    "image_scrapers": ("results_scraper", "matplotlib"),
+    "default_thumb_file": str(HERE / "_static" / "no-figure.svg"),
+    "remove_config_comments": True,
     "show_memory": False,
+    "write_computation_times": False,  # whose page loads a script from elsewhere
     "min_reported_time": 1e9,
     "abort_on_example_error": True,
 }

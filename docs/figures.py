@@ -7,7 +7,6 @@ file returns. ``python docs/check_numbers.py --write`` puts it there, and withou
 from __future__ import annotations
 
 import inspect
-import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 
 def stored(name: str) -> dict[str, Any]:
     """What ``benchmarks/results/NAME.json`` holds: environment, options, results."""
-    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    from whichmin.storage import from_json
+
+    return from_json((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def span(values: list[float]) -> str:

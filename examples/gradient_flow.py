@@ -8,6 +8,7 @@ The wider the network, the smaller the part of its outputs that one linearizatio
 
 from functools import partial
 
+import matplotlib.pyplot as plt
 import torch
 
 import whichmin as wm
@@ -20,12 +21,17 @@ def main(widths: tuple[int, ...] = (64, 256, 1024), n: int = 40, intervals: int 
     times = [0.3, 1.0, 3.0, 10.0, 30.0]
     print("root mean square distance of the linearized theory to the path, on 100 test points")
     print(" width | " + " | ".join(f"t = {t:<4g}" for t in times))
+    _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
     for width in widths:
         model = wm.networks.MLP((64, width, 1), activation="tanh", dtype=torch.float64)
         linearized = wm.predict(model, task, flow, steps=times, flow=True, relinearize="never")
         path = wm.predict(model, task, flow, steps=times, flow=True, relinearize=intervals)
         distance = (linearized.test - path.test).square().mean(dim=(1, 2)).sqrt()
         print(f"{width:6} | " + " | ".join(f"{d:8.2g}" for d in distance.tolist()))
+        ax.loglog(times, distance.tolist(), "o-", label=f"width {width}")
+    ax.set(xlabel="time, lr·steps", ylabel="distance of one linearization to the path")
+    ax.legend()
+    plt.show()
 
 
 if __name__ == "__main__":

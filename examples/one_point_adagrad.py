@@ -10,6 +10,7 @@ is then trained for real with both; the wider it is, the closer it ends to its f
 
 import copy
 
+import matplotlib.pyplot as plt
 import torch
 
 import whichmin as wm
@@ -34,6 +35,7 @@ def main(widths: tuple[int, ...] = (64, 512, 4096)) -> None:
     task = wm.Task(digits.X[:1], digits.y[:1], digits.X_test)
     print("root mean square over 100 test points")
     print(" width | minimizers apart | gradient descent to formula | AdaGrad to formula")
+    found = []
     for width in widths:
         model = wm.networks.MLP((64, width, 1), activation="tanh", dtype=torch.float64)
         descent = wm.predict(model, task, wm.Recipe(torch.optim.SGD, lr="best"), relinearize="never").test
@@ -44,6 +46,14 @@ def main(widths: tuple[int, ...] = (64, 512, 4096)) -> None:
         distances = (descent - adagrad, descent - run.test, adagrad - there)
         apart, one, two = (float(d.square().mean().sqrt()) for d in distances)
         print(f"{width:6} | {apart:16.3f} | {one:27.4f} | {two:18.4f}")
+        found.append((apart, one, two))
+    _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
+    names = ("between the two minimizers", "gradient descent to its formula", "AdaGrad to its formula")
+    for name, values in zip(names, zip(*found, strict=True), strict=True):
+        ax.loglog(widths, values, "o-", label=name)
+    ax.set(xlabel="width", ylabel="root mean square distance of outputs")
+    ax.legend()
+    plt.show()
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ normalization and tied use of a parameter are all found by themselves; nothing o
 
 from functools import partial
 
+import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 
@@ -59,6 +60,9 @@ def main(n: int = 24, until: float = 1e-2) -> None:
         print(f"  {run.steps} steps of training in {run.seconds:.1f} s, {distance:.2g} from the prediction")
         print(f"  which was estimated as {predicted.error:.2g}; the test outputs spread by {run.test.std():.2g}")
         print(explained.test_error().round(4).to_string(index=False))
+        _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+        explained.plot(axes=axes)
+    plt.show()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from torch import Tensor
 
 import whichmin as wm
 
+# sphinx_gallery_thumbnail_path = "picture-light.svg"
 #: (ink, muted, one linearization, path of several, better, worse)
 THEMES = {
     "light": ("#1e2329", "#66707b", "#c77f00", "#0072b2", "#00845f", "#c85400"),

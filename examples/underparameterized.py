@@ -10,6 +10,7 @@ parameters, least squares has one solution, θ₀ − (JᵀJ)⁻¹Jᵀr₀, and 
 
 from functools import partial
 
+import matplotlib.pyplot as plt
 import torch
 
 import whichmin as wm
@@ -69,15 +70,23 @@ def linearized_run(model: torch.nn.Module, task: wm.Task, factory: partial, step
 def main(sizes: tuple[int, ...] = (20, 120), steps: int = 12_000) -> None:
     """Print how far each optimizer ends from the prediction."""
     model = network()
+    _, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
     for n in sizes:
         task = problem(n)
         predicted = wm.predict(model, task, wm.Recipe(torch.optim.SGD, lr="best"), relinearize="never")
         print(f"{n} training points, {wm.Tangent(model).size} parameters")
         for note in predicted.notes:
             print(f"  note: {note}")
+        distances = {}
         for name, factory in OPTIMIZERS.items():
             away = linearized_run(model, task, factory, steps) - predicted.test
-            print(f"  {name:8} ends {float(away.square().mean().sqrt()):.2g} from the prediction")
+            distances[name] = float(away.square().mean().sqrt())
+            print(f"  {name:8} ends {distances[name]:.2g} from the prediction")
+        ax.semilogx(list(distances.values()), list(distances), "o", label=f"{n} training points")
+    ax.set(xlabel="root mean square distance to the prediction for gradient descent")
+    ax.invert_yaxis()
+    ax.legend()
+    plt.show()
 
 
 if __name__ == "__main__":

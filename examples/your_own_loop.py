@@ -7,6 +7,7 @@ Mini-batches, Adam, a learning rate that falls, gradients that are clipped: the 
 it through the optimizer's step hooks, and ``explain`` takes apart the network at which it ended.
 """
 
+import matplotlib.pyplot as plt
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -59,6 +60,9 @@ def main(width: int = 1024, epochs: int = 300) -> None:
     model.eval()
     assert torch.allclose(explained.total, model(task.X_test).double(), atol=1e-5)
     print(explained.test_error().round(4).to_string(index=False))
+    _, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    explained.plot(axes=axes)
+    plt.show()
 
 
 if __name__ == "__main__":

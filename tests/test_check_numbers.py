@@ -57,6 +57,45 @@ def test_what_may_be_written_by_hand(text):
     assert list(check_numbers.by_hand("page.md", f"---\nwidth: 2048\n---\n# Title\n\n{text}\n")) == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "takes 0.1 ms",
+        "some 10 ms per flow",
+        "about 6 ms of a core",
+        "twenty times faster",
+        "3 × as fast as",
+        "40 % of training",
+        "a kernel takes 5 s on two cores",
+        "some dozen\n    seconds for a kernel",
+    ],
+)
+def test_a_measurement_in_a_docstring_is_found(text):
+    (found,) = check_numbers.in_docstrings(
+        "m.py", f'X = 1\n\n\ndef f():\n    """First.\n\n    Cost: {text}.\n    """\n'
+    )
+    assert (found.page, found.line) == ("m.py", 5)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "O((N·C)³)",
+        "1,024 times the limit",
+        "no answer within ten seconds",
+        "longer than two seconds",
+        "fell by 0.01 %",
+        "E[φφ] = (2/π) arctan(2S/√R)",
+        "a text such as ``'6 GiB'``",
+        "512 outputs",
+        "three times its parameters",
+        "a million times what it was",
+    ],
+)
+def test_what_a_docstring_may_say(text):
+    assert list(check_numbers.in_docstrings("m.py", f'"""Module: {text}."""\n')) == []
+
+
 def test_lines_are_those_of_the_page():
     text = "---\na: 1\n---\n# Title\n\nfirst <!-- =default_seeds -->three\n<!-- / -->\nlast 42\n\n- item\n\n  of 43\n"
     assert [found.line for found in check_numbers.by_hand("page.md", text)] == [8, 12]
@@ -100,12 +139,18 @@ def test_the_documentation_has_no_number_by_hand(monkeypatch, capsys):
 
 
 def test_the_check_fails_with_file_and_line(monkeypatch, tmp_path, capsys):
-    (tmp_path / "docs").mkdir()
+    for folder in ("docs", "benchmarks", "src"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "src" / "module.py").write_text('"""Takes 3 ms."""\n', encoding="utf-8")
+    (tmp_path / "benchmarks" / "README.md").write_text("In 5 s.\n", encoding="utf-8")
     (tmp_path / "README.md").write_text("# Title\n\n42 of <!-- =dense_limit -->7<!-- / -->.\n", encoding="utf-8")
     monkeypatch.setattr(check_numbers, "ROOT", tmp_path)
     monkeypatch.setattr(sys, "argv", ["check_numbers.py"])
     assert check_numbers.main() == 1
-    assert capsys.readouterr().err.count("README.md:3: ") == 2
+    said = capsys.readouterr().err
+    assert said.count("README.md:3: ") == 2
+    assert said.count("benchmarks/README.md:1: ") == 1
+    assert said.count("src/module.py:1: '3 ms'") == 1
     monkeypatch.setattr(sys, "argv", ["check_numbers.py", "--write"])
     assert check_numbers.main() == 1, "a number by hand is not mended by writing"
     assert "-->512<!-- / -->" in (tmp_path / "README.md").read_text(encoding="utf-8")

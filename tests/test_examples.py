@@ -7,12 +7,23 @@ import re
 import runpy
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(autouse=True)
+def figures(monkeypatch):
+    """Figures are drawn without a window, and gone after the test."""
+    matplotlib.use("agg")
+    monkeypatch.setattr(plt, "show", lambda: None)
+    yield plt.get_fignums
+    plt.close("all")
 
 
 def example(name):
@@ -87,32 +98,35 @@ def test_quickstart(monkeypatch, tmp_path, capsys):
     assert "linearizations" in capsys.readouterr().out
 
 
-def test_own_network(capsys):
+def test_own_network(capsys, figures):
     example("own_network").main(n=8, until=3e-2)
     said = capsys.readouterr().out
     assert said.count("steps of training") == 2
     for line in re.findall(r"(\S+) from the prediction", said):
         assert float(line) < 0.05
+    assert len(figures()) == 2
 
 
-def test_gradient_flow(capsys):
+def test_gradient_flow(capsys, figures):
     example("gradient_flow").main(widths=(64, 1024), n=12, intervals=8)
     rows = [line.split("|")[1:] for line in capsys.readouterr().out.splitlines()[2:]]
     narrow, wide = ([float(cell) for cell in row] for row in rows)
     assert narrow == sorted(narrow)
     assert wide[-1] < 0.5 * narrow[-1]
+    assert len(figures()) == 1
 
 
-def test_one_point_adagrad(capsys):
+def test_one_point_adagrad(capsys, figures):
     example("one_point_adagrad").main(widths=(64, 1024))
     rows = [line.split("|")[1:] for line in capsys.readouterr().out.splitlines()[2:]]
     (apart, *narrow), (far, *wide) = ([float(cell) for cell in row] for row in rows)
     assert min(apart, far) > 0.03
     assert all(b < 0.5 * a for a, b in zip(narrow, wide, strict=True))
     assert max(wide) < 0.1 * far
+    assert len(figures()) == 1
 
 
-def test_underparameterized(capsys):
+def test_underparameterized(capsys, figures):
     """Two of the four optimizers, which are those of ``tests/integration/test_underparameterized.py``."""
     module = example("underparameterized")
     assert set(module.OPTIMIZERS) == {"SGD", "momentum", "AdaGrad", "Adam"}
@@ -125,6 +139,7 @@ def test_underparameterized(capsys):
     assert max(float(d) for d in near.values()) < 1e-6
     assert float(far["momentum"]) < 1e-6
     assert float(far["Adam"]) > 0.3
+    assert len(figures()) == 1
 
 
 def test_start_page_figure(tmp_path):
@@ -137,11 +152,12 @@ def test_start_page_figure(tmp_path):
         assert "<svg" in picture
 
 
-def test_your_own_loop(capsys):
+def test_your_own_loop(capsys, figures):
     example("your_own_loop").main(width=128, epochs=20)
     said = capsys.readouterr().out
     assert "trajectory" in said
     assert said.count("training loss") >= 2
+    assert len(figures()) == 1
 
 
 @pytest.mark.parametrize(

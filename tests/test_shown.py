@@ -107,6 +107,12 @@ def test_an_object_is_seen_at_first_sight(cls):
         assert f">{name}</th><td>{brief(value)}</td>" in panel
 
 
+def test_a_sweep_shows_the_first_rows_of_its_table():
+    panel = html.unescape(swept()._repr_html_())
+    assert "test_loss_predicted" in panel
+    assert "0.25" in panel
+
+
 def test_objects_that_say_their_own_facts():
     assert (
         repr(wm.kernel_operator(network(), task().X)) == "KernelOperator(shape=(6, 6, 1, 1), model=MLP, metric=False)"

@@ -16,6 +16,7 @@ import torch
 
 import whichmin as wm
 from whichmin.errors import OutputError, ResultError
+from whichmin.jobs.locks import Lock
 from whichmin.storage import ABANDONED, load_folder, located, save_folder, write_text
 
 save = partial(save_folder, metrics=[{"step": 1}])
@@ -35,7 +36,29 @@ def test_what_was_written_is_read(tmp_path):
     assert made["versions"]["torch"] == torch.__version__
     assert datetime.fromisoformat(made["date"]).utcoffset() == timedelta(0)
     assert sorted(p.name for p in (tmp_path / "x").iterdir()) == ["arrays.safetensors", "config.json", "metrics.jsonl"]
-    assert oct((tmp_path / "x").stat().st_mode)[-3:] == "755"
+
+
+@pytest.mark.parametrize(
+    ("umask", "folder", "file"), [(0o022, "755", "644"), (0o027, "750", "640"), (0o002, "775", "664")]
+)
+def test_modes_are_as_the_umask_has_them(tmp_path, umask, folder, file):
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks").chmod(int(folder, 8))
+    before = os.umask(umask)
+    try:
+        save(tmp_path / "x", {"kind": "thing"}, {"a": torch.zeros(2)}, parts={"part": Path.mkdir})
+        write_text(tmp_path / "page.html", "text")
+        lock = Lock.acquire(tmp_path / "locks", "job")
+        assert lock is not None
+    finally:
+        os.umask(before)
+    modes = {
+        path.relative_to(tmp_path).as_posix(): (path.is_dir(), oct(path.stat().st_mode)[-3:])
+        for path in tmp_path.rglob("*")
+    }
+    lock.release()
+    assert len(modes) == 9
+    assert {name: mode for name, mode in modes.items() if mode[1] != (folder if mode[0] else file)} == {}
 
 
 def refuse(name: str) -> float:
@@ -179,7 +202,6 @@ def test_a_text_is_written_whole(tmp_path, monkeypatch):
     target = tmp_path / "deeper" / "a.html"
     write_text(target, "‘old’\n")
     assert target.read_bytes() == "‘old’\n".encode()
-    assert oct(target.stat().st_mode)[-3:] == "644"
 
     def stopped(*_):
         raise OSError(28, "No space left on device")

@@ -6,13 +6,14 @@ name until the new one is in place, and is read from there where a process was k
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import platform
 import shutil
-import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +58,8 @@ def save_folder(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(target)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
+        temporary = temporary_name(target)
+        temporary.mkdir()
     except OSError as error:
         raise OutputError(
             f"cannot write to {target.parent}: {error.strerror}. Choose a folder you may write to."
@@ -68,10 +70,10 @@ def save_folder(
         save_file(
             {k: v.detach().cpu().contiguous().clone() for k, v in arrays.items()}, temporary / "arrays.safetensors"
         )
+        shutil.copymode(temporary / "config.json", temporary / "arrays.safetensors")  # which its library makes private
         (temporary / "metrics.jsonl").write_text("".join(to_json(m) + "\n" for m in metrics))
         for name, write in (parts or {}).items():
             write(temporary / name)
-        temporary.chmod(0o755)
         _replace(temporary, target)
     except OSError as error:
         raise OutputError(f"cannot write {target}: {error.strerror}. Choose a folder you may write to.") from error
@@ -155,20 +157,22 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"{path} is a folder: pass the name of the file to write, such as {path / 'report.html'}.")
-    temporary = None
+    temporary = temporary_name(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        temporary = Path(name)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        with temporary.open("x", encoding="utf-8", newline="\n") as file:
             file.write(text)
-        temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}. Choose a place you may write to.") from error
     finally:
-        if temporary is not None:
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def temporary_name(path: Path) -> Path:
+    """A name beside a place that nothing has: what is made under it has the modes that the process's umask leaves."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex}")
 
 
 def _previous(target: Path) -> Path:

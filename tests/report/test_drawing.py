@@ -81,7 +81,7 @@ def test_figures_stand_in_their_order(monkeypatch):
     register(PageFigure("nothing", "entries", "agreement", 1, lambda _: None, str, str))
     drawn = drawing.draw_sections("entries", [], "-1")
     assert [(s.id, s.heading, [f.caption for f in s.figures]) for s in drawn] == [
-        ("agreement", "Predicted and trained outputs", ["a"]),
+        ("agreement", "Outputs compared", ["a"]),
         ("training", "Training and the kernel", ["c", "b"]),
     ]
     assert 'id="fig-a-1-title"' in drawn[0].figures[0].svg

@@ -111,6 +111,33 @@ def test_test_errors_and_times_are_told_of_what_they_are():
     ) in text
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (1.0, "found in 1.0\u00a0s instead of 4.0\u00a0s, says"),
+        (4.0, "found in 4.0\u00a0s, no faster than training in 4.0\u00a0s, says"),
+        (8.0, "found in 8.0\u00a0s, no faster than training in 4.0\u00a0s, says"),
+    ],
+)
+def test_a_prediction_that_took_longer_than_training_is_not_said_to_stand_in_its_place(seconds, words):
+    whole = make_entry()
+    run = dataclasses.replace(whole.run, seconds=4.0)
+    entry = dataclasses.replace(
+        whole, run=run, relinearized=dataclasses.replace(whole.relinearized, seconds=seconds), explanation=None
+    )
+    assert words in " ".join(headline(entry_views([entry]), None))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_prediction_by_training_is_not_said_to_do_without():
+    whole = make_entry()
+    for method, words in (("trained", "By training a copy, in"), ("relinearized", "Without training, in")):
+        predicted = dataclasses.replace(whole.relinearized, method=method)
+        entry = dataclasses.replace(whole, run=None, relinearized=predicted, task=whole.run.task, explanation=None)
+        assert " ".join(headline(entry_views([entry]), None)).startswith(words)
+
+
 def test_without_test_targets_the_distance_is_a_root():
     whole = make_entry(task=make_task(targets=False))
     text = " ".join(headline(entry_views([whole]), None))
@@ -197,18 +224,19 @@ def test_the_table_says_each_number_from_where_it_belongs():
         target = e.run.task.y_test
         expected = {
             "trained network": rms(e.run.test, target) ** 2,
-            "predicted, linearized": rms(e.linearized.test, target) ** 2,
+            "predicted, one linearization": rms(e.linearized.test, target) ** 2,
             "predicted, along the path": rms(e.relinearized.test, target) ** 2,
             "the interpolant alone": e.explanation.test_error()["loss"][0],
-            "linearized, measured": rms(e.linearized.test, e.run.test) ** 2,
-            "linearized, estimated without training": 0.06**2,
+            "one linearization, measured": rms(e.linearized.test, e.run.test) ** 2,
+            "one linearization, estimated": 0.06**2,
             "along the path, measured": rms(e.relinearized.test, e.run.test) ** 2,
-            "along the path, estimated without training": 0.008**2,
+            "along the path, estimated": 0.008**2,
             "training loss at the end (MSE)": rms(e.run.train, e.run.task.y) ** 2,
-            "steps": e.run.steps,
+            "steps, trained": e.run.steps,
+            "steps, predicted": e.relinearized.steps,
             "learning rate": 0.4,
             "to train": e.run.seconds,
-            "to predict, linearized": 0.031,
+            "to predict, one linearization": 0.031,
             "to predict, along the path": 0.12,
             "training time over prediction time": e.run.seconds / 0.12,
             "training loss at the one-shot parameters (MSE)": 2e-3,
@@ -219,7 +247,7 @@ def test_the_table_says_each_number_from_where_it_belongs():
         }
         sums = torch.stack(list(e.explanation.terms.values())).double().cumsum(0)
         names = ("the interpolant alone", *(f"the terms up to {name}" for name in list(e.explanation.terms)[1:-1]))
-        judged = {"trained network": e.run.test, "predicted, linearized": e.linearized.test}
+        judged = {"trained network": e.run.test, "predicted, one linearization": e.linearized.test}
         judged |= {"predicted, along the path": e.relinearized.test} | dict(zip(names, sums[:-1], strict=True))
         expected |= {f"accuracy, {name}": rightly(outputs, target) for name, outputs in judged.items()}
         assert {name: values[i] for name, values in found.items()} == pytest.approx(expected)
@@ -307,4 +335,20 @@ def test_the_largest_change_is_the_one_that_is_told():
     assert (
         "The initialization raised the test error from 0.010 to 0.090; with the terms after it, it ends at 0.040."
         in (page.finding)
+    )
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_an_interpolant_that_alone_is_no_better_is_not_said_to_be():
+    """From 0.0400 by 0.0100 up, by 0.0055 and 0.0050 down."""
+    whole, target = make_entry(), make_task().y_test
+    sums = [1 - error**0.5 for error in (0.04, 0.05, 0.0445, 0.0395)]
+    names = ("interpolant", "initialization", "curvature", "drift")
+    terms = {
+        name: after * target - before * target for name, before, after in zip(names, [0, *sums], sums, strict=False)
+    }
+    page = Page(entries_page([Entry("a", explanation=dataclasses.replace(whole.explanation, terms=terms))]))
+    assert (
+        "The initialization raised the test error from 0.040 to 0.050; with the terms after it, it ends at 0.040."
+        in page.finding
     )

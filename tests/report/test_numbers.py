@@ -77,6 +77,6 @@ def test_units():
     assert percent(0.028) == f"2.8{NBSP}%"
     assert percent(1.0) == f"100{NBSP}%"
     assert percent(1e-6) == f"<{NBSP}0.1{NBSP}%"
-    assert percent(-1e-6) == f"−0.0{NBSP}%"
+    assert percent(-1e-6) == f">{NBSP}−0.1{NBSP}%"
     assert signed(0.2) == "+0.200"
     assert signed(-0.2) == "−0.200"

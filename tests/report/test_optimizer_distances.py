@@ -8,16 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
-from oracles.builders import make_entry
+from oracles.builders import make_entry, make_task
 from oracles.pages import Page, without_drawings
 from whichmin.errors import InputError, TrainingError
 from whichmin.report import Entry
 from whichmin.report.entry_view import by_optimizer, entry_views
+from whichmin.report.figures.by_optimizer import apart_figure, errors_figure
 from whichmin.report.optimizer_distances import optimizer_distances
 from whichmin.report.pages.entries import entries_page
 
 from .pages.test_entries import EVERYTHING
 
+KINDS = ("trained", "relinearized")
 NAMES = ("sgd", "adam", "adagrad")
 
 
@@ -98,11 +100,42 @@ def test_the_page_is_by_optimizer(page):
     assert page.faults == []
     assert len(page.ids) == len(set(page.ids))
     assert page.sections == ["apart", *EVERYTHING]
-    assert page.source.count('<svg class="plot"') == 2 * len(NAMES) + 4
+    assert page.source.count('<svg class="plot"') == 2 * len(NAMES) + 6
     header = re.search(r'<table class="quantities">.*?<thead>(.*?)</thead>', page.source, flags=re.DOTALL)[1]
     assert re.findall(r'class="number">(\w+)<', header) == list(NAMES)
     for words in ("the test errors are: sgd", "As trained", "As predicted", "One panel per optimizer", "All 6 entries"):
         assert words in page.words
+
+
+def test_the_figures_stand_before_the_tables(page):
+    compared = page.section("apart")
+    assert compared.count("<svg") == 2
+    assert compared.index("fig-errors") < compared.index("fig-apart") < compared.index("<table")
+
+
+def test_the_figures_draw_the_test_errors_and_the_distances():
+    views = entry_views(entries())
+    lines = errors_figure(views).axes[0].lines
+    dots = [line for line in lines if line.get_marker() == "o" and len(line.get_xdata()) == 2]
+    expected = [[v.test_error(kind) for v in views if v.optimizer == name] for kind in KINDS for name in NAMES]
+    assert [list(line.get_xdata()) for line in dots] == expected
+    means = [float(line.get_xdata()[0]) for line in lines if line.get_marker() == "|"]
+    assert means == pytest.approx([sum(values) / 2 for values in expected])
+    trained, predicted = apart_figure(views).axes[0].lines
+    assert trained.get_xdata() == pytest.approx([1.0, 0.5, 0.5], rel=1e-5)
+    assert predicted.get_xdata() == pytest.approx([2.0, 1.0, 1.0], rel=1e-5)
+    names = [label.get_text() for label in apart_figure(views).axes[0].get_yticklabels()]
+    assert names[0] == "sgd – adagrad"
+    assert set(names[1:]) == {"sgd – adam", "adam – adagrad"}
+
+
+def test_no_figures_without_several_optimizers_or_targets():
+    alone = entry_views([make_entry(0), make_entry(1)])
+    assert errors_figure(alone) is apart_figure(alone) is None
+    blank = make_entry(task=make_task(targets=False))
+    several = entry_views([replace(blank, optimizer=name, member="seed 0") for name in NAMES])
+    assert errors_figure(several) is None
+    assert len(apart_figure(several).axes[0].lines) == 2
 
 
 @pytest.mark.usefixtures("undrawn")

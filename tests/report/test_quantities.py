@@ -39,5 +39,5 @@ def test_a_row_that_some_entries_lack_is_shown():
     assert found["to train"].values == (whole.run.seconds, None)
     assert found["to train"].cells[1] == ("", "–")
     assert found["to train"].mean == number(whole.run.seconds)
-    assert found["to predict, linearized"].values == (0.031, 0.031)
+    assert found["to predict, one linearization"].values == (0.031, 0.031)
     assert "to train" not in rows([Entry("bare", linearized=bare.linearized)])

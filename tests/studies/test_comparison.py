@@ -73,6 +73,16 @@ def test_test_errors_are_of_the_trained_networks(whole):
             assert found[name].low < found[name].mean < found[name].high
 
 
+def test_test_errors_have_no_interval_below_the_lowest_loss():
+    task = wm.Task(torch.ones(3, 1), torch.zeros(3), torch.ones(4, 1), torch.zeros(4))
+    outputs = {name: torch.stack([torch.full((4, 1), size) for size in (0.1, 1.0)]) for name in ("a", "b")}
+    errors = dict.fromkeys(outputs, torch.zeros(2, dtype=torch.float64))
+    found = wm.Comparison(task, outputs, errors, None, errors, 0.05, 0.0).test_error["a"]
+    assert found.mean == pytest.approx(0.505)
+    assert found.high > 2 * found.mean
+    assert found.low == 0
+
+
 def test_accuracies_are_the_parts_that_are_decided_rightly(whole):
     for outputs, found in ((whole.trained, whole.accuracy), (whole.predicted, whole.accuracy_of(whole.predicted))):
         for name in whole.names:

@@ -174,6 +174,15 @@ def test_the_interval_is_students():
     assert math.isnan(Estimate.of(np.array([np.nan]), 0.05).mean)
 
 
+def test_distances_have_no_interval_below_zero():
+    generator = np.random.default_rng(3)
+    one = generator.standard_normal((2, 30, 1))
+    found = effect(one, one + np.array([0.01, 1.0]).reshape(2, 1, 1)).paired.distance
+    half = found.high - found.mean
+    assert found.mean - half < 0
+    assert found.low == 0
+
+
 def test_the_paired_p_is_students():
     generator = np.random.default_rng(14)
     distances, errors = generator.uniform(0.5, 1.0, 7), generator.uniform(0.4, 0.8, 7)

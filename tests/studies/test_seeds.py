@@ -31,6 +31,15 @@ def test_it_is_predict_seed_by_seed(outputs):
     assert torch.equal(found.accuracy, right.double().flatten(1).mean(1))
 
 
+def test_a_remark_of_many_seeds_is_told_once():
+    task = problem()
+    twice = wm.Task(torch.cat([task.X, task.X[:1]]), torch.cat([task.y, task.y[:1]]), task.X_test)
+    found = wm.seeds(network, twice, SGD, 5, steps=20, relinearize="never")
+    (alone,) = wm.predict(network(0), twice, SGD, steps=20, relinearize="never").notes
+    assert "eigenvalues" in alone
+    assert found.notes == (f"seed 0: {alone} The like of 4 more seeds.",)
+
+
 def test_flips_against_the_majority():
     spread = wm.SeedSpread(
         wm.Task(torch.ones(3, 1), torch.arange(3.0), torch.ones(2, 1)),

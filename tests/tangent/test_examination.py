@@ -12,6 +12,7 @@ from oracles.features import Problem
 from oracles.linear_rules import mlp_problem
 from oracles.zoo import ZOO, build
 from whichmin.errors import ModelError
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.examine import examine
 from whichmin.tangent.features import features_of
 
@@ -103,6 +104,36 @@ def test_rows_and_calls(kind, message, given, whole, n):
             continue
         with pytest.raises(ModelError, match=message):
             examination.check_rows(outputs)
+
+
+class Centered(nn.Module):
+    """f(θ, x) − f(θ₀, x), computed apart, so that it is rounding at θ₀, and another one in other batches."""
+
+    def __init__(self, shift=0.0):
+        super().__init__()
+        torch.manual_seed(0)
+        self.network = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 1))
+        self.start, self.shift = private_copy(self.network).requires_grad_(False), shift
+
+    def forward(self, x):
+        start = torch.cat([self.start(row[None]) for row in x])
+        return self.network(x) - start + self.shift * x.mean()
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("given", [True, False])
+def test_rounding_of_dead_outputs_is_no_dependence_on_other_rows(given, whole, frozen):
+    X = torch.randn(40, 64, generator=torch.Generator().manual_seed(0))
+    model = Centered()
+    model.network[0].requires_grad_(not frozen)
+    outputs = model(X).detach()
+    assert outputs.abs().max() < 1e-6
+    assert not torch.equal(model(X[:3])[0], model(X[:1])[0])
+    examine(model, X, whole=whole).check_rows(outputs if given else None)
+    odd = Centered(shift=1e-3)
+    with pytest.raises(ModelError, match="depends on the other rows"):
+        examine(odd, X, whole=whole).check_rows(odd(X).detach() if given else None)
 
 
 def test_checks_change_nothing():

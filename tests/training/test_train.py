@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import re
 from functools import partial
 
 import pytest
@@ -246,6 +247,14 @@ def test_the_progress_bar_is_shown_on_request(capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "training" in err
+    assert "0/3 " in err
+
+
+def test_the_progress_bar_ends_where_training_is_expected_to(capsys):
+    model, task = problem("over")
+    for progress, total in ((True, "0step"), (40.2, "0/40 "), (math.inf, "0step")):
+        wm.train(model, task, sgd(0.1), until=1e-2, progress=progress)
+        assert f"training: {total}" in re.sub(r"training: +0%\|.*?\| ", "training: ", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from whichmin.cli.tables import aligned, finite
-from whichmin.decomposition.explanation import MEANINGS
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.optimizers import labels
+from whichmin.studies.experiment.summary import GROUPS
+from whichmin.studies.remarks import told_once
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,36 +23,6 @@ WIDTH = 100
 #: Up to so many entries have a column of their own.
 MAX_COLUMNS = 5
 
-_KINDS = (
-    ("trained", "trained"),
-    ("linearized", "predicted, one linearization"),
-    ("relinearized", "predicted, along the path"),
-)
-_GROUPS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("test error", tuple((f"test_loss_{kind}", text) for kind, text in _KINDS)),
-    ("accuracy", tuple((f"accuracy_{kind}", text) for kind, text in _KINDS)),
-    (
-        "distance to the trained network (mean square of outputs)",
-        (
-            ("mse_to_trained_linearized", "one linearization"),
-            ("estimated_linearized", "one linearization, as estimated"),
-            ("mse_to_trained_relinearized", "along the path"),
-            ("estimated_relinearized", "along the path, as estimated"),
-        ),
-    ),
-    ("size of each term (mean square of outputs)", tuple((f"share_{name}", name) for name in MEANINGS)),
-    (
-        "training",
-        (
-            ("learning_rate", "learning rate"),
-            ("steps_trained", "steps, trained"),
-            ("steps_predicted", "steps, predicted"),
-            ("seconds_train", "seconds to train"),
-            ("seconds_predict", "seconds to predict the path"),
-            ("speedup", "training over predicting"),
-        ),
-    ),
-)
 #: What every entry shows where optimizers are compared.
 _BRIEF = (
     ("learning_rate", "learning rate"),
@@ -156,10 +127,10 @@ def _rows(
 ) -> list[list[str]]:
     """A header, and the groups of quantities of which any entry has one."""
     rows: list[list[str]] = [["", *header]]
-    for title, quantities in _GROUPS:
+    for title, quantities in GROUPS.items():
         lines = [
             (text, cells(name))
-            for name, text in quantities
+            for name, text in quantities.items()
             if name in entries and not all(math.isnan(float(v)) for v in entries[name])
         ]
         named = f"{title} ({loss})" if title == "test error" and loss else title
@@ -234,13 +205,16 @@ def _about(entry: Entry | None) -> dict[str, Any]:
 
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What a reader should know: what failed, what predictions remarked, and training that did not get there."""
-    said: dict[str, None] = {}
-    for entry in entries:
-        if entry.failure is not None:
-            said[f"{entry.label} failed: {entry.failure}"] = None
-        said |= dict.fromkeys(f"{entry.label}: {note}" for note in entry.notes)
-        for part in (entry.linearized, entry.relinearized, entry.run):
-            said |= dict.fromkeys(f"{entry.label}: {note}" for note in (part.notes if part else ()))
-        if entry.run is not None and not entry.run.converged:
-            said[f"{entry.label}: {entry.run.reason}"] = None
-    return list(said)
+    said: list[str] = []
+    for name in dict.fromkeys(entry.optimizer for entry in entries):
+        remarks: list[tuple[str, str]] = []
+        for entry in (entry for entry in entries if entry.optimizer == name):
+            if entry.failure is not None:
+                remarks.append((f"{entry.label} failed", str(entry.failure)))
+            remarks += [(entry.label, note) for note in entry.notes]
+            for part in (entry.linearized, entry.relinearized, entry.run):
+                remarks += [(entry.label, note) for note in (part.notes if part else ())]
+            if entry.run is not None and not entry.run.converged:
+                remarks.append((entry.label, entry.run.reason))
+        said += told_once(remarks, "seed")
+    return said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ class Record:
     Attributes:
         command: its name.
         values: every option by key, resolved; what is None is left out of the file.
-        made: what it was made with: the fingerprint of the data, and versions.
+        made: what it was made with and when: the fingerprint of the data, versions, the date.
         differences: in what that differs from the file that was asked by, a sentence each.
     """
 
@@ -43,7 +44,8 @@ class Record:
         from whichmin.storage import versions
         from whichmin.studies.subject import fingerprint
 
-        made = {"command": command, "fingerprint": fingerprint(task), "versions": versions()}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        made = {"command": command, "fingerprint": fingerprint(task), "versions": versions(), "date": now}
         return cls(command, values, made, tuple(_differences(made_of(config) or {}, made, config)))
 
     @classmethod

@@ -152,7 +152,8 @@ def _make(folder: Path, name: str, generation: int) -> bool:
     place = _place(folder, name, generation)
     if place.exists():
         return False
-    temporary = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder))
+    temporary = folder / f".{name}-{uuid.uuid4().hex}"
+    temporary.mkdir()
     try:
         (temporary / _OWNER).write_text(json.dumps(vars(Holder.here())))
         os.rename(temporary, place)

@@ -145,7 +145,7 @@ def width_sweep(
         out: a folder in whose ``runs`` each finished flow is kept, and read from when it is there already.
 
     Returns:
-        A :class:`WidthSweep`; some 10 ms per flow at any width.
+        A :class:`WidthSweep`. A flow takes as long at any width.
 
     Raises:
         DataError: data that cannot be used, X without Y, or no seeds.

@@ -77,15 +77,18 @@ class Loop:
         self._kept: tuple[int, dict[str, Tensor]] = (first, state_of(network))
         self._rates = _rates(optimizer)
 
-    def run(self, progress: bool) -> str:
+    def run(self, progress: bool | float) -> str:
         """Train; returns why it stopped.
+
+        Args:
+            progress: whether there is a bar, or after how many steps training is expected to end.
 
         Raises:
             TrainingError: the loss or a parameter is no longer finite.
         """
         bar = tqdm(
-            total=self.limit, initial=self._first, unit="step", desc="training", disable=not progress, leave=False,
-            mininterval=0.5,
+            total=self._expected(progress), initial=self._first, unit="step", desc="training", disable=not progress,
+            leave=False, mininterval=0.5,
         )  # fmt: skip
         try:
             return self._full(bar) if self._batch_order is None else self._batches(bar, self._batch_order)
@@ -95,6 +98,12 @@ class Loop:
             return f"interrupted after {self.done} steps at a training {self.task.loss.label} of {self.losses[-1]:.3g}."
         finally:
             bar.close()
+
+    def _expected(self, progress: bool | float) -> int | None:
+        """The step at which training ends, as far as it is known."""
+        if self._halt is None:
+            return self.limit
+        return None if isinstance(progress, bool) or not math.isfinite(progress) else round(progress)
 
     def _full(self, bar: Any) -> str:
         y, criterion = self.task.y, self.task.loss

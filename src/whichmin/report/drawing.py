@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 #: optimizer, a comparison, remedies, a linear study, a width sweep, a trajectory, what is guaranteed before one, seeds,
 #: rows left out, an infinitely wide network.
 SECTIONS: dict[str, dict[str, str]] = {
-    "entries": {"agreement": "Predicted and trained outputs", "training": "Training and the kernel"},
+    "entries": {
+        "apart": "How the optimizers compare",
+        "agreement": "Outputs compared",
+        "training": "Training and the kernel",
+    },
     "optimizer": {"terms": "What put the error there"},
     "comparison": {"pairs": "From the same seed, and beyond the seed"},
     "mitigation": {"remedies": "The remedies", "search": "The search by scale"},

@@ -154,19 +154,39 @@ def _test_error(entries: Sequence[EntryView]) -> str:
     if not trained:
         estimate = fmean(p.error for v in entries if (p := v.prediction) is not None)
         return (
-            f"Without training, in {_took(entries)}, the predicted minimizer has test error {mean_sd(predicted)}"
+            f"{_without(entries)}, in {_took(entries)}, the predicted minimizer has test error {mean_sd(predicted)}"
             f"{f' and accuracy {_accuracy(right_predicted)}' if right_predicted else ''}; it is estimated to be "
             f"{number(estimate, 2)} (root mean square of outputs) from the trained network."
         )
     took = [v.run.seconds for v in entries if v.run is not None]
     return (
-        f"{reached}; the predicted minimizer, found in {_took(entries)} instead of {duration(fmean(took))}, says "
+        f"{reached}; the predicted minimizer, found {_beside(entries, fmean(took))}, says "
         f"{mean_sd(predicted)}{f' and {_accuracy(right_predicted)}' if right_predicted else ''}."
     )
 
 
 def _took(entries: Sequence[EntryView]) -> str:
-    return duration(fmean(p.seconds for v in entries if (p := v.prediction) is not None))
+    return duration(_seconds(entries))
+
+
+def _seconds(entries: Sequence[EntryView]) -> float:
+    return fmean(p.seconds for v in entries if (p := v.prediction) is not None)
+
+
+def _beside(entries: Sequence[EntryView], training: float) -> str:
+    """How long the predictions took, beside the seconds of training."""
+    took, trained = _took(entries), duration(training)
+    if _seconds(entries) < training and took != trained:
+        return f"in {took} instead of {trained}"
+    return f"in {took}, no faster than training in {trained}"
+
+
+def _without(entries: Sequence[EntryView]) -> str:
+    """Whether the predictions do without training."""
+    methods = {p.method for v in entries if (p := v.prediction) is not None}
+    if "trained" not in methods:
+        return "Without training"
+    return "By training a copy" if methods == {"trained"} else "In part by training copies"
 
 
 def _outputs_only(entries: Sequence[EntryView], kind: str) -> str:
@@ -197,7 +217,7 @@ def _terms(entries: Sequence[EntryView]) -> str:
     if abs(change) < _SMALL * total:
         base = f"Nearly all of it is the {names[0]}’s, {number(errors[0], 2)}"
         return f"{base}: no other term moved it by as much as {percent(_SMALL)}."
-    if 0 < change <= total:
+    if 0 < change <= total and errors[0] < total:
         share = f"{percent(change / total)} of the test error was put there by {cause}"
         return f"{share}; the {names[0]} alone would have {number(errors[0], 2)}."
     verb = "raised" if change > 0 else "lowered"

@@ -57,6 +57,11 @@ def finding(found: LeftOut) -> list[str]:
     what = "training rows, each left out alone" if found.is_each else "groups of training rows"
     error = float(found.error[known].median())
     off = f"; a prediction may be off by {number(error, 2)}" if error else ""
+    clear = int((effect > found.error[known]).sum())
+    if clear < count:
+        off += (
+            f"; {f'only {clear:,}' if clear else 'none'} of them moves the outputs by more than its prediction’s error"
+        )
     said = [
         f"Of {count:,} {what}, leaving one out moves the test outputs by {number(float(effect.mean()), 2)} on average "
         f"and {number(float(effect.max()), 2)} at most (root mean squares){off}."

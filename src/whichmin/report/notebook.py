@@ -13,6 +13,7 @@ from whichmin.report.svg import inline_svg
 from whichmin.report.tables import cells_of
 from whichmin.results import Result
 from whichmin.shown import Shown, brief
+from whichmin.studies.swept import Sweep
 
 #: Rows of a table that a panel shows.
 ROWS = 5
@@ -28,7 +29,7 @@ def panel_of(shown: Shown) -> str:
             "name": type(shown).__name__,
             "finding": finding,
             "drawn": drawn,
-            "table": _table(shown) if isinstance(shown, Result) and drawn is None else None,
+            "table": _table(shown) if isinstance(shown, Result | Sweep) and drawn is None else None,
             "facts": [(name, brief(value)) for name, value in shown._facts().items()],
             "notes": list(shown._remarks()),
         },
@@ -47,7 +48,7 @@ def _figure(result: Result) -> Markup | None:
     return Markup(inline_svg(figure, unique, name))
 
 
-def _table(result: Result) -> dict[str, Any] | None:
+def _table(result: Result | Sweep) -> dict[str, Any] | None:
     """The first rows of the result's table; None where it has none."""
     try:
         return cells_of(result.to_frame().head(ROWS))

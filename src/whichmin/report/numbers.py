@@ -40,12 +40,12 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def percent(fraction: float) -> str:
-    """A fraction as a percentage: whole above ten, one decimal below, ``< 0.1 %`` where it would read as nothing."""
+    """A fraction as a percentage: whole above ten, one decimal below, ``< 0.1 %`` for less."""
     value = 100 * fraction
     if not math.isfinite(value):
         return number(value)
     if 0 < abs(value) < 0.05:
-        return "<\u00a00.1\u00a0%" if value > 0 else "−0.0\u00a0%"
+        return "<\u00a00.1\u00a0%" if value > 0 else ">\u00a0−0.1\u00a0%"
     text = f"{value:,.0f}" if abs(value) >= 9.95 else f"{value:.1f}".removesuffix(".0")
     return text.replace("-", "−") + "\u00a0%"
 

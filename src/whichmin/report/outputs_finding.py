@@ -8,15 +8,19 @@ from whichmin.infinite.predict import InfinitePrediction
 from whichmin.report.numbers import accuracy, mean_sd, number, percent
 from whichmin.studies.seed_spread import SeedSpread
 
+#: The least part of the targets' norm that is worth a sentence: the rest is rounding.
+TOLD = 1e-3
+
 
 def seeds_finding(spread: SeedSpread) -> list[str]:
     """How far the minimizers of many initializations scatter."""
     std = float(spread.seed_std.double().square().mean().sqrt())
+    error = fmean(spread.error.tolist())
     flips, errors = spread.flip_probability.double(), spread.test_error
     finding = [
         f"Over {len(spread.test)} initializations the predicted outputs have a standard deviation of {number(std, 2)} "
-        f"(root mean square on the test points); a prediction itself may be off by "
-        f"{number(fmean(spread.error.tolist()), 2)}.",
+        f"(root mean square on the test points); a prediction itself may be off by {number(error, 2)}"
+        f"{', so that the deviation is not told' if error >= std else ''}.",
         f"{int((flips > 0).sum())} of {len(flips)} test points are decided differently by different seeds; a seed "
         f"differs from the majority in {percent(float(flips.mean()))} of the cases.",
     ]
@@ -34,6 +38,6 @@ def infinite_finding(prediction: InfinitePrediction) -> list[str]:
         f"Infinitely wide networks end with a standard deviation over initializations of {number(std, 2)} (root mean "
         "square on the test points)."
     ]
-    if prediction.unreached > 0:
+    if prediction.unreached >= TOLD:
         finding.append(f"No training reaches {percent(prediction.unreached)} of the targets’ norm.")
     return finding

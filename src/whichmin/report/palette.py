@@ -1,4 +1,4 @@
-"""Colours and type of the figures: Okabe and Ito's palette, safe for colour-blind readers, the same in every figure.
+"""Colours and type of the figures: Okabe and Ito's palette with a red that looks red; the same in every figure.
 
 Each colour is also a CSS variable of the report (``--ink`` and so on), which has a light and a dark value.
 """
@@ -16,7 +16,7 @@ RULE = "#d3d8de"
 BLUE = "#0072b2"
 ORANGE = "#d98e04"
 GREEN = "#009e73"
-RED = "#d55e00"
+RED = "#c8321f"
 SKY = "#8cbfe0"
 
 VARIABLES: dict[str, str] = {

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from whichmin.dynamics.prediction import Prediction
-from whichmin.report.entry_view import EntryView, by_optimizer, labelled, mse, present, scale_of, term_names
+from whichmin.report.entry_view import (
+    EntryView,
+    by_optimizer,
+    labelled,
+    last_steps,
+    mse,
+    present,
+    scale_of,
+    term_names,
+)
 from whichmin.report.numbers import mean_sd, number
+from whichmin.studies.experiment.summary import GROUPS, LABELS
 
 #: What the table calls each kind of outputs.
-NAMES = {
-    "trained": "trained network",
-    "linearized": "predicted, linearized",
-    "relinearized": "predicted, along the path",
-}
+NAMES = {kind: LABELS[f"test_loss_{kind}"] for kind in ("trained", "linearized", "relinearized")}
 #: Up to so many entries have a column of their own.
 FEW = 6
 
@@ -70,14 +77,15 @@ class Group:
 def summary(entries: Sequence[EntryView]) -> list[Group]:
     """The groups of the table that have something to show."""
     groups = [
-        _group(labelled("Test error", entries), entries, _test_error(entries)),
-        _group("Accuracy", entries, _accuracy(entries)),
-        _group("Distance of prediction to trained network on test points (mean square)", entries, _differences()),
-        _group("Training", entries, _training(entries)),
-        _group("Seconds", entries, _seconds()),
-        _group("Mean square of each term", entries, _terms(entries)),
+        _group(title if title != "test error" else labelled(title, entries), entries, rows)
+        for title, rows in zip(GROUPS, _rows(entries), strict=True)
     ]
     return [group for group in groups if group.rows]
+
+
+def _rows(entries: Sequence[EntryView]) -> list[_Rows]:
+    """Of each of ``GROUPS``."""
+    return [_test_error(entries), _accuracy(entries), _differences(), _training(entries), _seconds(), _terms(entries)]
 
 
 def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
@@ -92,7 +100,7 @@ def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
         f"the same, root mean square over the {scale_of(entries)} standard deviation": relative_deviation,
         "linearizations along the path": lambda v: v.relinearized and int(v.relinearized.intervals),
     }
-    group = _group("Certificate", entries, rows)
+    group = _group("certificate", entries, rows)
     return [group] if group.rows else []
 
 
@@ -110,7 +118,7 @@ def _group(name: str, entries: Sequence[EntryView], rows: _Rows) -> Group:
     places = {name: tuple(i for i, v in enumerate(entries) if v.optimizer == name) for name in by_optimizer(entries)}
     groups = tuple(places.values())
     quantities = [Quantity(row, tuple(value(view) for view in entries), groups) for row, value in rows.items()]
-    return Group(name, tuple(q for q in quantities if any(v is not None for v in q.values)))
+    return Group(name[0].upper() + name[1:], tuple(q for q in quantities if any(v is not None for v in q.values)))
 
 
 def _test_error(entries: Sequence[EntryView]) -> _Rows:
@@ -142,10 +150,10 @@ def _accuracy(entries: Sequence[EntryView]) -> _Rows:
 
 def _differences() -> _Rows:
     return {
-        "linearized, measured": lambda v: mse(v.outputs.get("linearized"), v.outputs.get("trained")),
-        "linearized, estimated without training": lambda v: _estimate(v.linearized),
-        "along the path, measured": lambda v: mse(v.outputs.get("relinearized"), v.outputs.get("trained")),
-        "along the path, estimated without training": lambda v: _estimate(v.relinearized),
+        LABELS["mse_to_trained_linearized"]: lambda v: mse(v.outputs.get("linearized"), v.outputs.get("trained")),
+        LABELS["estimated_linearized"]: lambda v: _estimate(v.linearized),
+        LABELS["mse_to_trained_relinearized"]: lambda v: mse(v.outputs.get("relinearized"), v.outputs.get("trained")),
+        LABELS["estimated_relinearized"]: lambda v: _estimate(v.relinearized),
     }
 
 
@@ -156,9 +164,17 @@ def _estimate(prediction: Prediction | None) -> float | None:
 def _training(entries: Sequence[EntryView]) -> _Rows:
     return {
         labelled("training loss at the end", entries): train_loss,
-        "steps": lambda v: v.run and int(v.run.steps),
-        "learning rate": lambda v: v.run.learning_rate if v.run else v.prediction and v.prediction.learning_rate,
+        LABELS["steps_trained"]: lambda v: v.run and int(v.run.steps),
+        LABELS["steps_predicted"]: lambda v: v.relinearized and _whole(last_steps(v.relinearized)),
+        LABELS["learning_rate"]: lambda v: (
+            v.run.learning_rate if v.run else v.prediction and v.prediction.learning_rate
+        ),
     }
+
+
+def _whole(steps: float) -> float:
+    """A number of steps, a whole one where it is finite."""
+    return round(steps) if math.isfinite(steps) else steps
 
 
 def train_loss(view: EntryView) -> float | None:
@@ -173,10 +189,10 @@ def _seconds() -> _Rows:
         return view.run.seconds / view.prediction.seconds
 
     return {
-        "to train": lambda v: v.run and float(v.run.seconds),
-        "to predict, linearized": lambda v: v.linearized and float(v.linearized.seconds),
-        "to predict, along the path": lambda v: v.relinearized and float(v.relinearized.seconds),
-        "training time over prediction time": ratio,
+        LABELS["seconds_train"]: lambda v: v.run and float(v.run.seconds),
+        "to predict, one linearization": lambda v: v.linearized and float(v.linearized.seconds),
+        LABELS["seconds_predict"]: lambda v: v.relinearized and float(v.relinearized.seconds),
+        LABELS["speedup"]: ratio,
     }
 
 

@@ -17,20 +17,24 @@ from whichmin.report.panel import panels
 POINTS = 700
 #: Kind of prediction: label, colour and size of the marker, whether it is hollow.
 _KINDS = {
-    "linearized": ("linearized", LINEARIZED, 4.2, True),
+    "linearized": ("one linearization", LINEARIZED, 4.2, True),
     "relinearized": ("along the path", RELINEARIZED, 2.4, False),
 }
 
 
-def predicted_against_true(entries: Sequence[EntryView], ylabel: str, *, difference: bool) -> Figure | None:
+def truth_of(entries: Sequence[EntryView]) -> str:
+    """What stands for the truth: the trained network, or else the path."""
+    return "trained" if any("trained" in v.outputs for v in entries) else "relinearized"
+
+
+def predicted_against_true(entries: Sequence[EntryView], *, difference: bool) -> Figure | None:
     """Both predictions against the trained network, or else against the path; None where there are no two of them.
 
     Args:
         entries: what is shown.
-        ylabel: of the axis of the predictions.
         difference: whether their difference to the truth is drawn in place of themselves.
     """
-    truth = "trained" if any("trained" in v.outputs for v in entries) else "relinearized"
+    truth = truth_of(entries)
     figure, (ax,) = panels(None, (WIDTH, 3.5))
     labels = []
     for kind, (label, colour, size, hollow) in _KINDS.items():
@@ -51,7 +55,11 @@ def predicted_against_true(entries: Sequence[EntryView], ylabel: str, *, differe
         ax.axhline(0, color=INK, linewidth=0.8)
     else:
         ax.axline((0, 0), slope=1, color=INK, linewidth=0.8)
-    ax.set(xlabel="trained output" if truth == "trained" else "output along the path", ylabel=ylabel)
+    if truth == "trained":
+        ax.set(xlabel="trained output", ylabel="predicted − trained" if difference else "predicted output")
+    else:
+        one = "output by one linearization"
+        ax.set(xlabel="output along the path", ylabel="difference from the path" if difference else one)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.grid()

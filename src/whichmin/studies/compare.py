@@ -29,7 +29,7 @@ from whichmin.studies.initializations import (
     initializations,
 )
 from whichmin.studies.recipes import Recipes, check_recipes
-from whichmin.studies.remarks import without_numbers
+from whichmin.studies.remarks import told_once
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
 from whichmin.task import Task
@@ -240,17 +240,12 @@ def _package(
 
 
 def _remarks(work: _Work) -> list[str]:
-    """What answers remarked: of remarks that differ by their numbers alone the first, and how many there are."""
-    remarks_by_text: dict[tuple[str, str], list[str]] = {}
+    """What answers remarked, recipe by recipe."""
+    remarks: dict[str, list[tuple[str, str]]] = {}
     for answers in work.answers.values():
         for (name, seed), answer in answers.items():
-            for note in answer.notes:
-                remarks_by_text.setdefault((name, without_numbers(note)), []).append(f"seed {seed}: {note}")
-    remarks = []
-    for (name, _), alike in remarks_by_text.items():
-        others = f" The like at {len(alike) - 1} more of the seeds." if len(alike) > 1 else ""
-        remarks.append(f"{name}, {alike[0]}{others}")
-    return remarks
+            remarks.setdefault(name, []).extend((f"{name}, seed {seed}", note) for note in answer.notes)
+    return [note for of_recipe in remarks.values() for note in told_once(of_recipe, "seed")]
 
 
 def _not_kept(work: _Work) -> list[str]:

@@ -117,7 +117,11 @@ class Comparison(Result):
 
     def test_error_of(self, outputs: dict[str, Tensor]) -> dict[str, Estimate] | None:
         """The same of ``predicted`` or ``trained``."""
-        return None if self.task.y_test is None else self._over_seeds(outputs, self.task.test_loss)
+        if self.task.y_test is None:
+            return None
+        lowest = self.task.loss.objective(self.task.y_test, self.task.outputs).lowest
+        found = self._over_seeds(outputs, self.task.test_loss)
+        return {name: one.within(lowest, math.inf) for name, one in found.items()}
 
     @property
     def accuracy(self) -> dict[str, Estimate] | None:

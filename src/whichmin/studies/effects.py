@@ -226,7 +226,7 @@ def effect_of(
     distances, error = np.sqrt(np.square(differences).mean(axis=1)), math.sqrt(float(np.square(errors).mean()))
     squared, scatter, p_systematic = systematic_difference(differences)
     p_paired = paired_p(distances, errors)
-    paired = Answer(Estimate.of(distances, level), error, p_paired, p_paired, 0.0, level)
+    paired = Answer(Estimate.of(distances, level).within(0.0, math.inf), error, p_paired, p_paired, 0.0, level)
     shared = Estimate.of_square(squared, scatter, count, level)
     variance = (one.var(axis=0, ddof=1).mean() + other.var(axis=0, ddof=1).mean()) / 2
     return Effect(

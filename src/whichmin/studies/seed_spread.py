@@ -28,7 +28,7 @@ class SeedSpread(Result):
         labels: the class that each network decides for, (n, n_test), int64: for one output the side of the middle of
             the two target values (of 0 where there are not two, or outputs are logits), for several the largest output.
         seconds: what it took.
-        notes: what the predictions remarked, each with its seed.
+        notes: what the predictions remarked; of remarks that differ by their numbers alone the first, with its seed.
     """
 
     kind: ClassVar[str] = "seeds"

@@ -21,6 +21,7 @@ from whichmin.recipe.describe import Unknown
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.answer import Answer, Predicting, Trial, question_of
 from whichmin.studies.initializations import ModelFactory, check_seeds, check_steps, check_test, initializations
+from whichmin.studies.remarks import told_once
 from whichmin.studies.seed_spread import SeedSpread
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
@@ -105,14 +106,14 @@ def seeds(
                 raise _named(attempt.error or WhichminError(str(attempt.failure)), numbers[number])
             found.append(attempt.answer)
     test = torch.stack([answer.test for answer in found])
-    notes = [f"seed {seed}: {note}" for seed, answer in zip(numbers, found, strict=True) for note in answer.notes]
+    remarks = [(f"seed {seed}", note) for seed, answer in zip(numbers, found, strict=True) for note in answer.notes]
     return SeedSpread(
         task,
         test,
         torch.tensor([answer.error for answer in found], dtype=torch.float64),
         torch.from_numpy(Decision.of(task).labels(test)),
         time.perf_counter() - started,
-        (*notes, *map(not_kept, unknown)),
+        (*told_once(remarks, "seed"), *map(not_kept, unknown)),
     )
 
 

@@ -15,7 +15,7 @@ from whichmin.jobs.perform import Terms
 from whichmin.jobs.progress import performed, progress_bar
 from whichmin.jobs.store import Failure, Store
 from whichmin.studies.experiment.config import read_config
-from whichmin.studies.remarks import without_numbers
+from whichmin.studies.remarks import told_once
 from whichmin.studies.sweeping.data import Fingerprints
 from whichmin.studies.sweeping.grid import Cell, Grid
 from whichmin.studies.sweeping.request import Request
@@ -69,7 +69,7 @@ def sweep(
     Returns:
         A :class:`Sweep`: ``to_frame()`` has a row for each cell.
 
-    Cost: a prediction for each cell, and a training where that is asked for; about 6 ms of a core for each run beside.
+    Cost: a prediction for each cell, and a training where that is asked for; beside, a lock and some files for each.
 
     Raises:
         ConfigError: a grid with nothing in it, or that cannot be read; more than 10,000 cells without ``yes``.
@@ -206,14 +206,12 @@ def _package(plan: Plan, found: Mapping[int, Measured | Failure], store: Store, 
 
 
 def _notes(plan: Plan, found: Mapping[int, Measured | Failure]) -> tuple[str, ...]:
-    """What runs remarked: of remarks that differ by their numbers alone the first, and how many there are."""
-    alike: dict[str, list[str]] = {}
+    """What runs remarked."""
+    remarks: list[tuple[str, str]] = []
     for number, label in plan.labels().items():
         came = found[number]
-        for note in [] if isinstance(came, Failure) else came.numbers["notes"]:
-            alike.setdefault(without_numbers(note), []).append(f"{label}: {note}")
-    more = {text: f" The like of {len(notes) - 1} more runs." for text, notes in alike.items() if len(notes) > 1}
-    return tuple(notes[0] + more.get(text, "") for text, notes in alike.items())
+        remarks += [(label, note) for note in ([] if isinstance(came, Failure) else came.numbers["notes"])]
+    return tuple(told_once(remarks, "run"))
 
 
 def _done(run: Run, came: Measured | Failure) -> Done:

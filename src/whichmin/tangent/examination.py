@@ -14,6 +14,7 @@ from whichmin.errors import ModelError
 from whichmin.inputs import AnyInputs, tensors_of
 from whichmin.tangent.arrange import Arranged, arrange
 from whichmin.tangent.captured import Captured
+from whichmin.tangent.copying import private_copy
 from whichmin.tangent.factors import factorize
 from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate
@@ -21,6 +22,8 @@ from whichmin.tangent.route import Route
 
 #: How many rows of the inputs a model is tried on.
 SAMPLED = 3
+#: Differences of outputs up to so many times what rounding brings are rounding's.
+SLACK = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,10 +135,11 @@ class Examination:
                 out = out[rows][torch.tensor(self.rows).argsort().argsort().to(out.device)]
             else:
                 out = outputs.detach()[self.rows]
-            slack = 50 * self.eps**0.75 * (float(out.abs().max()) + 1e-30)
+            slack = SLACK * self.eps**0.75 * float(out.abs().max())
 
             def differ(a: Tensor, b: Tensor) -> bool:
-                return not float((a - b).abs().max()) <= slack
+                difference = float((a - b).abs().max())
+                return not difference <= slack and not difference <= slack + SLACK * self.rounding
 
             suspicious = differ(out, sampled)
             if not suspicious and len(X) <= SAMPLED:
@@ -152,6 +156,25 @@ class Examination:
             "the model's output for a row depends on the other rows of the batch, or on their order (batch statistics, "
             "attention across rows?): each row must be a function of its own input for a tangent kernel to exist."
         )
+
+    @cached_property
+    def rounding(self) -> float:
+        """What rounding moves the sampled outputs by: eps·‖(Jᵀc)∘θ‖ with random c, J by all parameters, frozen too.
+
+        That is the change of the outputs where each parameter changes by its last digit. Outputs may be far smaller
+        than the numbers they are the difference of, so that their own size does not tell it.
+
+        Cost: a copy of the model, and a forward and a backward pass on a few rows.
+        """
+        network = private_copy(self.model)
+        parameters = [p.requires_grad_() for p in network.parameters() if p.is_floating_point()]
+        with torch.enable_grad():
+            outputs = evaluate(network, self.X[self.rows])
+        if not outputs.requires_grad:
+            return 0.0
+        grads = torch.autograd.grad(outputs, parameters, self._cotangent(outputs, 0), allow_unused=True)
+        moved = [float((g * p.detach()).norm()) for g, p in zip(grads, parameters, strict=True) if g is not None]
+        return self.eps * math.hypot(*moved)
 
     @cached_property
     def eps(self) -> float:
@@ -198,13 +221,17 @@ class Examination:
             k: 0 for weights of both signs, 1 for positive ones.
         """
         outputs = self._plain
-        generator = torch.Generator().manual_seed(k)
-        c = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
-        c = (0.5 + c.abs() if k else c).to(outputs)
+        c = self._cotangent(outputs, k)
         if not outputs.requires_grad:
             return c, {}
         grads = torch.autograd.grad(outputs, list(self.parameters.values()), c, retain_graph=True, allow_unused=True)
         return c, {name: g for name, g in zip(self.parameters, grads, strict=True) if g is not None}
+
+    @staticmethod
+    def _cotangent(outputs: Tensor, k: int) -> Tensor:
+        generator = torch.Generator().manual_seed(k)
+        c = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
+        return (0.5 + c.abs() if k else c).to(outputs)
 
     def misjudged(self, route: Route, names: Collection[str] | None = None) -> frozenset[str]:
         """Parameters, all or some, whose gradients by ``route`` differ from plain autograd on the sampled rows."""

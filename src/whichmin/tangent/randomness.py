@@ -21,7 +21,7 @@ def random_states(device: torch.device) -> tuple[object, ...]:
 
 
 def _numpy_state() -> bytes:
-    """That of the generator of ``np.random``; read where it lies, since numpy takes 0.1 ms to make a list of it."""
+    """That of the generator of ``np.random``; read where it lies, as numpy would copy it."""
     generator = np.random.get_bit_generator()  # pyright: ignore[reportAttributeAccessIssue]
     if isinstance(generator, np.random.MT19937):
         return ctypes.string_at(generator.ctypes.state_address, _MT19937_BYTES)

@@ -49,7 +49,7 @@ def train(
     budget: float | None = None,
     checkpoints: Steps = (),
     row_span: bool = False,
-    progress: bool = False,
+    progress: bool | float = False,
 ) -> Run:
     """Train a copy of the model with the task's loss, in full batches or mini-batches.
 
@@ -84,7 +84,8 @@ def train(
             Adam and other rules that look at each number by itself train without the inputs that are zero in all rows,
             where these are a fifth or more. Right up to rounding, which training at the edge of stability amplifies, as
             it does that of any other order of sums. Elsewhere it changes nothing.
-        progress: show a progress bar on standard error.
+        progress: show a progress bar on standard error. It goes up to ``steps``; a number, such as that of a
+            prediction, ``predicted.steps``, is where it ends without.
 
     Returns:
         A :class:`Run`; ``converged``, ``stalled`` and ``reason`` say whether ``until`` was reached, and what may have

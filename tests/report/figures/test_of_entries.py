@@ -77,9 +77,21 @@ def test_difference_is_predicted_minus_trained():
 def test_agreement_is_predicted_against_trained():
     entry = make_entry()
     lines = {line.get_label(): line for line in agreement_figure(entry_views([entry])).axes[0].lines}
-    for label, prediction in (("linearized", entry.linearized), ("along the path", entry.relinearized)):
+    for label, prediction in (("one linearization", entry.linearized), ("along the path", entry.relinearized)):
         np.testing.assert_allclose(lines[label].get_xdata(), entry.run.test.double().numpy().ravel())
         np.testing.assert_allclose(lines[label].get_ydata(), prediction.test.double().numpy().ravel())
+
+
+def test_without_training_the_path_is_not_called_trained():
+    entry = dataclasses.replace(make_entry(), run=None, explanation=None)
+    for draw, caption in ((agreement_figure, "agreement"), (difference_figure, "difference")):
+        ax = draw(entry_views([entry])).axes[0]
+        said = drawing._FIGURES["entries", caption]
+        words = [ax.get_xlabel(), ax.get_ylabel(), said.title(entry_views([entry])), said.caption(entry_views([entry]))]
+        assert "path" in words[0]
+        assert not [text for text in words if "train" in text]
+    trained = entry_views([make_entry()])
+    assert drawing._FIGURES["entries", "agreement"].caption(trained).endswith("prediction and training agree.")
 
 
 def test_every_term_and_their_sum_are_drawn():
@@ -178,7 +190,7 @@ def test_each_curve_is_its_own():
     lines = {line.get_label(): line for line in curves_figure(entry_views([Entry("a", **parts)])).axes[0].lines}
     expected = {
         "trained": ([5, 10], [0.3, 0.1]),
-        "linearized": ([1, 5, 20], [0.5, 0.1, 0.025]),
+        "one linearization": ([1, 5, 20], [0.5, 0.1, 0.025]),
         "along the path": ([1, 5, 20], [0.4, 0.08, 0.02]),
     }
     assert set(lines) == set(expected)

@@ -293,10 +293,23 @@ def test_notes_name_their_entries():
 
 
 @pytest.mark.usefixtures("undrawn")
+def test_notes_that_differ_by_their_numbers_are_told_once():
+    entries = [make_entry(seed) for seed in range(6)]
+    noted = [
+        dataclasses.replace(e, linearized=dataclasses.replace(e.linearized, notes=(f"rank {i} of 9.",)))
+        for i, e in enumerate(entries[:5])
+    ]
+    got = page(*noted, entries[5])
+    assert re.findall(r"rank (\d) of 9\. <span class=\"of\">\((.*?)\)", got.source) == [
+        ("0", "seed 0, and the like of 4 more")
+    ]
+
+
+@pytest.mark.usefixtures("undrawn")
 def test_many_notes_fold():
     entries = [make_entry(seed) for seed in range(9)]
     noted = [
-        dataclasses.replace(e, linearized=dataclasses.replace(e.linearized, notes=(f"n{i}",)))
+        dataclasses.replace(e, linearized=dataclasses.replace(e.linearized, notes=(f"note {'abcdefghi'[i]}",)))
         for i, e in enumerate(entries)
     ]
     got = page(*noted)

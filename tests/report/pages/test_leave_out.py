@@ -65,6 +65,17 @@ def test_the_finding_counts():
     assert "Without 1 of them the test error (MSE) would be lower than the 0.250 of all rows; lowest, 0.145" in said
 
 
+def test_effects_that_predictions_may_be_off_by_are_said_to_be():
+    found = of_one_output(Y_TEST)
+    errors = found.effect.sort().values
+    for clear, words in ((0, "none of them moves"), (1, "only 1 of them moves")):
+        error = torch.full_like(found.error, float(errors[-1 - clear]) * (1 + 1e-9))
+        said = " ".join(finding(type(found)(**vars(found) | {"error": error})))
+        assert f"{words} the outputs by more than its prediction’s error." in said
+    none = type(found)(**vars(found) | {"error": torch.full_like(found.error, 0.5 * float(errors[0]))})
+    assert "by more than" not in " ".join(finding(none))
+
+
 def test_without_targets_the_largest_effects_come_first():
     found = of_one_output()
     assert strongest(found)[0] == int(found.effect.argmax())

@@ -153,7 +153,7 @@ class RealTraining:
                 raise BudgetError
             return "the budget ran out"
 
-        patience.progress.say("by real training", limit)
+        patience.progress.say("by real training", min(goal.steps, problem.first + patience.expected))
         loop = self._loop(limit, goal.until, watch)
         try:
             loop.run(progress=False)
@@ -315,7 +315,7 @@ class Progress:
         if self._bar is not None:
             about = f", about {seconds:.1f} s" if math.isfinite(seconds) else ""
             self._bar.set_description(f"predicting {way}{about}")
-            self._bar.reset(total=steps if math.isfinite(steps) else None)
+            self._bar.reset(total=round(steps) if math.isfinite(steps) else None)
 
     def advance(self, steps: float) -> None:
         """How far it came."""

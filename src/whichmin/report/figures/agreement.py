@@ -9,15 +9,24 @@ from matplotlib.figure import Figure
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import EntryView
 from whichmin.report.palette import styled
-from whichmin.report.scatter import predicted_against_true
-
-_TITLE = "Predicted against trained test outputs"
+from whichmin.report.scatter import predicted_against_true, truth_of
 
 
 @styled
 def agreement_figure(entries: Sequence[EntryView]) -> Figure | None:
     """See :func:`whichmin.report.scatter.predicted_against_true`."""
-    return predicted_against_true(entries, "predicted output", difference=False)
+    return predicted_against_true(entries, difference=False)
+
+
+def _title(entries: Sequence[EntryView]) -> str:
+    if truth_of(entries) == "trained":
+        return "Predicted against trained test outputs"
+    return "Test outputs as one linearization predicts them against those along the path"
+
+
+def _caption(entries: Sequence[EntryView]) -> str:
+    both = "prediction and training" if truth_of(entries) == "trained" else "the two predictions"
+    return f"{_title(entries)}. On the line, {both} agree."
 
 
 register(
@@ -27,7 +36,7 @@ register(
         "agreement",
         1,
         agreement_figure,
-        lambda _: _TITLE,
-        lambda _: f"{_TITLE}. On the line, prediction and training agree.",
+        _title,
+        _caption,
     )
 )

@@ -66,7 +66,7 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
             real = _excess(view, array(view.run.losses))
             lines["trained"] = (array(view.run.loss_steps), real, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
-            ("linearized", view.linearized, LINEARIZED, (0, (4, 2))),
+            ("one linearization", view.linearized, LINEARIZED, (0, (4, 2))),
             ("along the path", view.relinearized, RELINEARIZED, "-"),
         ):
             if p is not None:

@@ -1,4 +1,4 @@
-"""Predicted minus trained against trained test outputs."""
+"""Predicted minus trained test outputs against trained ones."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from matplotlib.figure import Figure
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.entry_view import EntryView
 from whichmin.report.palette import styled
-from whichmin.report.scatter import predicted_against_true
+from whichmin.report.scatter import predicted_against_true, truth_of
 
 
 @styled
 def difference_figure(entries: Sequence[EntryView]) -> Figure | None:
     """See :func:`whichmin.report.scatter.predicted_against_true`."""
-    return predicted_against_true(entries, "predicted − trained", difference=True)
+    return predicted_against_true(entries, difference=True)
+
+
+def _title(entries: Sequence[EntryView]) -> str:
+    if truth_of(entries) == "trained":
+        return "Predicted minus trained test outputs"
+    return "Test outputs by one linearization minus those along the path"
+
+
+def _caption(entries: Sequence[EntryView]) -> str:
+    better = "prediction" if truth_of(entries) == "trained" else "one linearization"
+    return f"The same points as the difference from the line. The closer to zero, the better the {better}."
 
 
 register(
@@ -25,7 +36,7 @@ register(
         "agreement",
         2,
         difference_figure,
-        lambda _: "Predicted minus trained test outputs",
-        lambda _: "The same points as the difference from the line. The closer to zero, the better the prediction.",
+        _title,
+        _caption,
     )
 )

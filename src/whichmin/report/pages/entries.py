@@ -20,10 +20,13 @@ from whichmin.report.settings import asked_of
 from whichmin.report.tables import cells_of
 from whichmin.storage import write_text
 from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.remarks import without_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: Of a note that is about more entries than this the first is named.
+NAMED = 3
 TITLE = "Which minimizer does this network converge to?"
 
 
@@ -64,6 +67,7 @@ def entries_page(
 ) -> str:
     """The page as text; arguments as for :func:`write_report`."""
     views = entry_views(entries)
+    sections = {section.id: section for section in sections_of("entries", views)}
     groups, distances, contested = by_optimizer(views), optimizer_distances(views), flips(views)
     return render(
         "entries.html.j2",
@@ -78,7 +82,8 @@ def entries_page(
             "groups": summary(views),
             "classes": any(view.accuracy(kind) is not None for view in views for kind in view.outputs),
             "own": None if table is None else cells_of(table),
-            "figures": sections_of("entries", views),
+            "compared": sections.pop("apart", None),
+            "figures": list(sections.values()),
             "terms": _term_sections(views),
             "meanings": _meanings(views),
             "flips": contested,
@@ -105,14 +110,27 @@ def _meanings(entries: Sequence[EntryView]) -> list[tuple[str, str]]:
 
 
 def _notes(entries: Sequence[EntryView]) -> list[tuple[str, str]]:
-    """Each note once, with the entries it is about."""
-    labels: dict[str, list[str]] = {}
+    """Notes with the entries that they are about; of those that differ by their numbers alone the first."""
+    alike: dict[str, dict[str, str]] = {}
     for view in entries:
-        for kind, p in (("linearized", view.linearized), ("along the path", view.relinearized)):
-            for note in p.notes if p is not None else ():
-                labels.setdefault(f"Prediction, {kind}: {note}", []).append(view.label)
-        for note in view.run.notes if view.run is not None else ():
-            labels.setdefault(f"Training: {note}", []).append(view.label)
-        if view.run is not None and view.run.until is not None and not view.run.converged:
-            labels.setdefault(f"Training stopped short of its aim: {view.run.reason}", []).append(view.label)
-    return [(note, "all" if len(about) == len(entries) > 1 else ", ".join(about)) for note, about in labels.items()]
+        for note in _remarks(view):
+            alike.setdefault(without_numbers(note), {}).setdefault(view.label, note)
+    return [(next(iter(notes.values())), _about(list(notes), len(entries))) for notes in alike.values()]
+
+
+def _remarks(view: EntryView) -> list[str]:
+    notes = []
+    for kind, p in (("one linearization", view.linearized), ("along the path", view.relinearized)):
+        notes += [f"Prediction, {kind}: {note}" for note in (p.notes if p is not None else ())]
+    if view.run is not None:
+        notes += [f"Training: {note}" for note in view.run.notes]
+        if view.run.until is not None and not view.run.converged:
+            notes.append(f"Training stopped short of its aim: {view.run.reason}")
+    return notes
+
+
+def _about(labels: Sequence[str], entries: int) -> str:
+    """Whose a note is."""
+    if len(labels) == entries > 1:
+        return "all"
+    return "; ".join(labels) if len(labels) <= NAMED else f"{labels[0]}, and the like of {len(labels) - 1} more"

@@ -169,7 +169,8 @@ class _Trial:
         relinearized = self._predict(recipe, "auto")
         recipe = _resolved(recipe, relinearized)
         self._stage("training")
-        progress = not self.bar.disable
+        assert isinstance(relinearized.steps, float | int)
+        progress = not self.bar.disable and relinearized.steps
         trained = train(self.model, self.task, recipe, until=asked.until, steps=asked.steps, progress=progress)
         if trained.interrupted:
             raise KeyboardInterrupt

@@ -21,6 +21,39 @@ if TYPE_CHECKING:
 
 Quantity = Callable[[Entry], float]
 
+#: The groups of a table's columns with their titles, and what each column is called: on a page and in the terminal.
+GROUPS: dict[str, dict[str, str]] = {
+    "test error": {
+        "test_loss_trained": "trained network",
+        "test_loss_linearized": "predicted, one linearization",
+        "test_loss_relinearized": "predicted, along the path",
+    },
+    "accuracy": {
+        "accuracy_trained": "trained network",
+        "accuracy_linearized": "predicted, one linearization",
+        "accuracy_relinearized": "predicted, along the path",
+    },
+    "distance of the prediction to the trained network (mean square of outputs)": {
+        "mse_to_trained_linearized": "one linearization, measured",
+        "estimated_linearized": "one linearization, estimated",
+        "mse_to_trained_relinearized": "along the path, measured",
+        "estimated_relinearized": "along the path, estimated",
+    },
+    "training": {
+        "learning_rate": "learning rate",
+        "steps_trained": "steps, trained",
+        "steps_predicted": "steps, predicted",
+    },
+    "seconds": {
+        "seconds_train": "to train",
+        "seconds_predict": "to predict, along the path",
+        "speedup": "training time over prediction time",
+    },
+    "mean square of each term": {f"share_{name}": name for name in MEANINGS},
+}
+#: The same names by column.
+LABELS: dict[str, str] = {column: label for group in GROUPS.values() for column, label in group.items()}
+
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
     """A row per entry, then ``mean`` and ``sd``, the sample standard deviation; NaN where a number is unknown.
