@@ -276,6 +276,6 @@ def test_training_that_stalls_ends_and_says_so_unless_its_steps_are_given(steps)
         assert (1000 < outcome.steps < 2400) if steps is None else (outcome.steps == steps)
     said = "stalls at a training MSE of" if steps is None else "ends at a training MSE of"
     assert any(said in note for note in found.notes)
-    assert any(note.startswith("as_it_is, trained: training stopped short of its aim") for note in found.notes)
+    assert any(note.startswith("as it is, trained: training stopped short of its aim") for note in found.notes)
     reason = "training ends short of its aim, at" if steps is None else "training does not get there within 2,500 steps"
     assert reason in search.search.reason

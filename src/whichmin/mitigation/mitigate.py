@@ -16,7 +16,7 @@ from whichmin.jobs.progress import progress_bar
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.method import Method
 from whichmin.mitigation.mitigation import Mitigation, recommended, state_of
-from whichmin.mitigation.outcome import Outcome, Remedy
+from whichmin.mitigation.outcome import Outcome, Remedy, title_of
 from whichmin.mitigation.registry import chosen_methods
 from whichmin.mitigation.validation import split
 from whichmin.mitigation.work import Aim, Work
@@ -216,7 +216,7 @@ def _notes(remedies: tuple[Remedy, ...]) -> tuple[str, ...]:
         for kind, part in (("predicted", remedy.predicted), ("trained", remedy.trained)):
             for note in () if part is None else part.notes:
                 about.setdefault(f"{kind}: {note}", {})[remedy.name] = None
-    return tuple(f"{', '.join(names)}, {note}" for note, names in about.items())
+    return tuple(f"{', '.join(map(title_of, names))}, {note}" for note, names in about.items())
 
 
 def _light(remedy: Remedy) -> Remedy:

@@ -70,6 +70,11 @@ class Search(Shown):
         return self.scales[self.chosen]
 
 
+def title_of(name: str) -> str:
+    """A method's name as a reader wants it."""
+    return name.replace("_", " ")
+
+
 @dataclass(frozen=True, eq=False)
 class Remedy(Shown):
     """What a method brings on one problem.

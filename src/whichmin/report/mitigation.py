@@ -8,18 +8,13 @@ from typing import Any
 
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.mitigation import Mitigation
-from whichmin.mitigation.outcome import Search
+from whichmin.mitigation.outcome import Search, title_of
 from whichmin.report.numbers import MISSING, duration, number, percent, signed
 
 #: The columns that say what a remedy costs.
 _COSTS = ("parameters", "forward passes", "steps", "seconds")
 #: A cell of a table, made of the numbers of a row.
 Cell = Callable[[Mapping[str, Any]], str]
-
-
-def title_of(name: str) -> str:
-    """A method's name as a reader wants it."""
-    return name.replace("_", " ")
 
 
 def finding(mitigation: Mitigation) -> list[str]:

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from whichmin.mitigation.mitigation import Mitigation
+from whichmin.mitigation.outcome import title_of
 from whichmin.mitigation.significance import standard_error
 from whichmin.report.axes import WIDTH, legend, logarithmic_fine, rows_height
 from whichmin.report.drawing import PageFigure, register
-from whichmin.report.mitigation import title_of
 from whichmin.report.palette import GREEN, RELINEARIZED, TRAINED, styled
 from whichmin.report.panel import panels
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from whichmin.mitigation.mitigation import Mitigation
+from whichmin.mitigation.outcome import title_of
 from whichmin.mitigation.registry import METHODS
 from whichmin.report.figures import sections_of
-from whichmin.report.mitigation import failures, finding, remedy_columns, remedy_rows, search_rows, title_of
+from whichmin.report.mitigation import failures, finding, remedy_columns, remedy_rows, search_rows
 from whichmin.report.page import render
 from whichmin.report.settings import asked_beside
 
