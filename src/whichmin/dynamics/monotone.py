@@ -15,6 +15,7 @@ from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.registry import resolve_theory_rate, rule_of
 from whichmin.errors import OptimizerError, TrainingError
 from whichmin.kernels.modes import Spectrum
+from whichmin.loop.row_span import row_span
 from whichmin.loop.training_loop import Loop
 from whichmin.optimizers.registry import facts_of
 from whichmin.recipe.recipe import Recipe
@@ -28,6 +29,8 @@ RESOLUTION = 0.05
 STEPS = 1000
 #: Steps of a predicted curve that are looked at.
 PREDICTED = 500
+#: So many steps are looked at first; rates at which the loss rises later are few.
+EARLY = 64
 #: A rise of the loss L by so many rounding units ε of (L + √L) is rounding.
 ROUNDING = 8.0
 #: The first rate that is tried where no curve is predicted and the optimizer has no usual one.
@@ -43,7 +46,8 @@ def resolve_rate(
 
     ``"monotone"`` is the largest rate at which the training loss falls at every step (with mini-batches: every epoch),
     up to 5 %. A rule that is known in function space is bisected on its predicted curve first; then real steps on
-    copies of the network say where the loss falls until training ends. They end at the first rise.
+    copies of the network say where the loss falls: a few steps first, and until training ends at the rate that is
+    largest by these. They end at the first rise.
 
     Args:
         model: the network; it is not changed.
@@ -61,14 +65,16 @@ def resolve_rate(
     if not recipe.wants_monotone_rate:
         return recipe
     limit = int(steps) if math.isfinite(steps) else (STEPS if until is None else 100 * STEPS)
-    network = private_copy(model)
-
-    def falls(lr: float) -> bool:
-        return _falls(network, task, recipe.with_learning_rate(lr), until, limit)
-
-    guess = _predicted(network, task, recipe, spectrum, limit)
+    guess = _predicted(private_copy(model), task, recipe, spectrum, limit)
     first, factor = (_usual(recipe), 2.0) if guess is None else (guess, 1 + 2 * RESOLUTION)
-    return recipe.with_learning_rate(_largest(falls, first, factor))
+    trials = _Trials(model, task, recipe, until, limit)
+    within = min(EARLY, limit)
+    while True:
+        rate = _largest(lambda lr: trials.fall(lr, within), first, factor)  # noqa: B023
+        if trials.fall(rate, limit):
+            return recipe.with_learning_rate(rate)
+        within = min(limit, 2 * max(within, int(trials.risen_at(rate))))
+        first, factor = rate, 1 + 2 * RESOLUTION
 
 
 def _largest(holds: Callable[[float], bool], first: float, factor: float) -> float:
@@ -100,30 +106,62 @@ def _largest(holds: Callable[[float], bool], first: float, factor: float) -> flo
     return low
 
 
-def _falls(network: nn.Module, task: Task, recipe: Recipe, until: float | None, limit: int) -> bool:
-    """Whether the training loss falls from each real step to the next, until training ends."""
-    trained = private_copy(network)
-    optimizer = recipe.build(trainable(trained).values())
-    unit = ROUNDING * torch.finfo(next(iter(trainable(trained).values())).dtype).eps
-    loop: Loop
+class _Trials:
+    """Real steps on copies of a network at one rate and another.
 
-    def watch(_: int) -> str | None:
-        if len(loop.losses) < 2:
-            return None
-        before, now = loop.losses[-2:]
-        return "it rose" if now > before + unit * (abs(before) + math.sqrt(abs(before))) else None
+    Args:
+        model: the network; it is not changed.
+        task: the data and the loss.
+        recipe: what trains, but for the rate.
+        until: the training loss to end at; None for none.
+        limit: the most steps.
+    """
 
-    loop = Loop(
-        trained, task, optimizer, recipe.build_scheduler(optimizer), until=until, limit=limit,
-        batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
-    )  # fmt: skip
-    try:
-        reason = loop.run(progress=False)
-    except TrainingError:
-        return False
-    if loop.interrupted:
-        raise KeyboardInterrupt
-    return reason != "it rose" and watch(loop.done) is None
+    def __init__(self, model: nn.Module, task: Task, recipe: Recipe, until: float | None, limit: int) -> None:
+        self._recipe, self._until, self._limit = recipe, until, limit
+        network = private_copy(model)
+        built = recipe.with_learning_rate(FIRST).build(trainable(network).values())
+        span = row_span(network, task, built)
+        self._network, self._task = (network, task) if span is None else (span.network, span.task)
+        self._seen: dict[float, tuple[int, bool]] = {}
+
+    def risen_at(self, lr: float) -> float:
+        """The step at which the loss was seen to rise; infinite where it was not."""
+        step, has_risen = self._seen.get(lr, (0, False))
+        return step if has_risen else math.inf
+
+    def fall(self, lr: float, within: int) -> bool:
+        """Whether the loss falls from each step to the next, until training ends or has made so many steps."""
+        step, has_risen = self._seen.get(lr, (0, False))
+        if not has_risen and step < within:
+            step, has_risen = self._seen[lr] = self._tried(lr, within)
+        return not has_risen or step > within
+
+    def _tried(self, lr: float, within: int) -> tuple[int, bool]:
+        """How many steps were looked at, and whether the loss rose at the last of them."""
+        trained, recipe, task = private_copy(self._network), self._recipe.with_learning_rate(lr), self._task
+        optimizer = recipe.build(trainable(trained).values())
+        unit = ROUNDING * torch.finfo(next(iter(trainable(trained).values())).dtype).eps
+        loop: Loop
+
+        def watch(_: int) -> str | None:
+            if len(loop.losses) < 2:
+                return None
+            before, now = loop.losses[-2:]
+            return "it rose" if now > before + unit * (abs(before) + math.sqrt(abs(before))) else None
+
+        loop = Loop(
+            trained, task, optimizer, recipe.build_scheduler(optimizer), until=self._until, limit=within,
+            batches=recipe.batches(task.n), epoch=recipe.steps_per_epoch(task.n), watch=watch,
+        )  # fmt: skip
+        try:
+            reason = loop.run(progress=False)
+        except TrainingError:
+            return loop.done, True
+        if loop.interrupted:
+            raise KeyboardInterrupt
+        has_risen = reason == "it rose" or watch(loop.done) is not None
+        return loop.done if has_risen or loop.done >= within else self._limit, has_risen
 
 
 def _predicted(

@@ -16,6 +16,7 @@ from whichmin.errors import InputError, TrainingError
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
+from whichmin.loop.row_span import row_span as find_row_span
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
@@ -28,7 +29,6 @@ from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.task import Task
 from whichmin.training.checkpoints import Keeper, Steps
-from whichmin.training.row_span import row_span as find_row_span
 from whichmin.training.run import Run
 
 #: Steps after which training gives up unless told otherwise.

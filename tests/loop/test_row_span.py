@@ -11,9 +11,9 @@ from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
 from whichmin.errors import TrainingError
+from whichmin.loop.row_span import row_span
 from whichmin.optimizers import HigherMomentum, Nesterov
 from whichmin.training import train as module
-from whichmin.training.row_span import row_span
 
 SGD = torch.optim.SGD
 N, D = 6, 40
