@@ -1,9 +1,11 @@
 """The papers' figures in small, with the numbers that their verdicts and drawings need.
 
-    WHICHMIN_DATA=folder python benchmarks/reproduction.py --out whichmin-reproduction
+    WHICHMIN_DATA=folder python benchmarks/reproduction.py --out whichmin-reproduction [--full FIGURE …]
 
-is ``whichmin reproduce --all --quick`` and stores results/reproduction.json, of which the documentation makes its page.
-Measurements that lie in ``--out`` already, also by that command, are not made again. Some ten minutes on two cores.
+is ``whichmin reproduce --all --quick`` and stores results/reproduction.json, of which the documentation makes its page;
+with ``--full`` it is ``whichmin reproduce FIGURE …`` in the papers' own settings, and results/reproduction-full.json.
+Measurements that lie in ``--out`` already, also by that command, are not made again. Some ten minutes on two cores;
+hours in full.
 """
 
 from __future__ import annotations
@@ -131,9 +133,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("whichmin-reproduction"), help="where measurements are kept")
     parser.add_argument("--workers", type=int, help="processes; 0 for none")
+    parser.add_argument("--full", nargs="+", metavar="FIGURE", help="figures in the papers' own settings")
     options = parser.parse_args()
-    found = reproduce(tuple(PAPERS), options.out, Size(quick=True), workers=options.workers, progress=True)
-    print(store("reproduction", packed(found), {"quick": True, "workers": options.workers, "threads": 1}))
+    names, quick = options.full or tuple(PAPERS), options.full is None
+    found = reproduce(names, options.out, Size(quick=quick), workers=options.workers, progress=True)
+    name = "reproduction" if quick else "reproduction-full"
+    print(store(name, packed(found), {"quick": quick, "workers": options.workers, "threads": 1}))
 
 
 if __name__ == "__main__":

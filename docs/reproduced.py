@@ -1,4 +1,4 @@
-"""What the page of the papers' reproduction shows, made from ``benchmarks/results/reproduction.json``."""
+"""What the page of the papers' reproduction shows, made from ``benchmarks/results/reproduction.json`` and ``-full``."""
 
 from __future__ import annotations
 
@@ -36,15 +36,19 @@ STYLE = """
 """
 
 
+#: The stored runs: in small, and of some figures in the papers' own settings.
+SMALL, FULL = "reproduction", "reproduction-full"
+
+
 @cache
-def figures() -> tuple[Reproduced, ...]:
+def figures(run: str = SMALL) -> tuple[Reproduced, ...]:
     """The stored figures with the verdicts of the claims as they are now."""
-    return tuple(unpacked(stored("reproduction")["results"]))
+    return tuple(unpacked(stored(run)["results"]))
 
 
-def sentences() -> Markdown:
+def sentences(run: str = SMALL) -> Markdown:
     """How many claims hold."""
-    return Markdown(" ".join(finding(figures())))
+    return Markdown(" ".join(finding(figures(run))))
 
 
 def claims() -> HTML:
@@ -52,24 +56,28 @@ def claims() -> HTML:
     return _panel(_table(figures(), linked=True))
 
 
-def figure_sections() -> HTML:
+def figure_sections(run: str = SMALL) -> HTML:
     """Every figure with its verdicts."""
-    return _panel("".join(map(_section, figures())))
+    return _panel("".join(_section(one, run) for one in figures(run)))
 
 
-def environment() -> Markdown:
-    """The machine, the versions and the date."""
-    at = stored("reproduction")["environment"]
+def environment(run: str = SMALL) -> Markdown:
+    """The machine, the versions and the date; how long it took in all."""
+    at = stored(run)["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
-    return Markdown(f"{at['date']}, {versions}, {at['processor']}, {at['cores']} cores.")
+    minutes = sum(one.seconds for one in figures(run)) / 60
+    return Markdown(
+        f"{at['date']}, {versions}, {at['processor']}, {at['cores']} cores; {minutes:.0f} minutes of predicting and "
+        "training, on one thread each."
+    )
 
 
 def _panel(inside: str) -> HTML:
     return HTML(f'<div class="whichmin"><style>{fill("notebook.css", {})}{STYLE}</style>{inside}</div>')
 
 
-def _section(one: Reproduced) -> str:
-    figure, name = one.figure, one.figure.path.replace("/", "-")
+def _section(one: Reproduced, run: str) -> str:
+    figure, name = one.figure, one.figure.path.replace("/", "-") + run.removeprefix(SMALL)
     drawn = inline_svg(one.plot(), f"fig-{name}", figure.title) if one.tables else ""
     chosen = f'<p class="of">Chosen here: {escape(" ".join(figure.chosen))}</p>' if figure.chosen else ""
     failed = "".join(f'<p class="of">Failed: {escape(text)}</p>' for text in one.failures)
