@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import whichmin as wm
-from whichmin.dynamics.monotone import RESOLUTION, _largest
+from whichmin.dynamics.monotone import EARLY, RESOLUTION, _largest
 from whichmin.errors import OptimizerError
 
 OPTIMIZERS = {
@@ -62,6 +62,20 @@ def test_mini_batches_and_schedules(problem):
     recipe = wm.Recipe(OPTIMIZERS["gd"], batch_size=5, scheduler=halving)
     run = wm.train(model, task, recipe, until=None, steps=40)
     assert not rises(run.losses)
+
+
+def test_a_loss_that_rises_late(problem):
+    """A rate that is three times as large after the steps that are looked at first."""
+    model, task = problem
+    later = partial(torch.optim.lr_scheduler.LambdaLR, lr_lambda=lambda step: 1.0 if step < EARLY + 20 else 3.0)
+    asked = {"until": None, "steps": 2 * EARLY, "scheduler": later}
+    run = wm.train(model, task, OPTIMIZERS["gd"], **asked)
+    assert not rises(run.losses)
+    beyond = wm.train(model, task, partial(torch.optim.SGD, lr=run.learning_rate * (1 + RESOLUTION)), **asked)
+    assert rises(beyond.losses)
+    assert not rises(beyond.losses[:EARLY])
+    early = wm.train(model, task, OPTIMIZERS["gd"], until=None, steps=EARLY)
+    assert early.learning_rate > 2 * run.learning_rate
 
 
 @pytest.mark.parametrize("limit", [0.03, 1.0, 700.0])
