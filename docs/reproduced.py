@@ -80,7 +80,7 @@ def _section(one: Reproduced, run: str) -> str:
     figure, name = one.figure, one.figure.path.replace("/", "-") + run.removeprefix(SMALL)
     drawn = inline_svg(one.plot(), f"fig-{name}", figure.title) if one.tables else ""
     chosen = f'<p class="of">Chosen here: {escape(" ".join(figure.chosen))}</p>' if figure.chosen else ""
-    failed = "".join(f'<p class="of">Failed: {escape(text)}</p>' for text in one.failures)
+    failed = "".join(f'<p class="of">Failed: {escape(text)}</p>' for text in one.told_failures)
     return (
         f'<h3 id="{name}">{escape(figure.path)}: {escape(figure.title)}</h3>'
         f'<p>{escape(figure.about)} <span class="of">{escape(PAPERS[figure.paper])}</span></p>'

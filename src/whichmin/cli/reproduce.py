@@ -102,6 +102,6 @@ def _print(found: list[Reproduced]) -> None:
                 said += f" {verdict.unfitted} networks were left unfitted and do not count." if verdict.unfitted else ""
                 print(textwrap.indent(textwrap.fill(said, 96), "    "))
     print("\n" + " ".join(finding(found)))
-    failures = Counter(text for one in found for text in one.failures)
+    failures = Counter(text for one in found for text in one.told_failures)
     for text in failures:
         print(textwrap.fill(f"failed: {text}", 100, subsequent_indent="      "))

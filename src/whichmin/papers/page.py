@@ -131,7 +131,7 @@ def _figure(one: Reproduced) -> dict[str, Any]:
         "svg": drawn,
         "rows": [_row(v, kind) for kind, verdicts in one.verdicts.items() for v in verdicts],
         "chosen": figure.chosen,
-        "failures": one.failures,
+        "failures": one.told_failures,
         "seconds": number(one.seconds),
         "csv": f"{figure.path}.csv",
     }

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 KINDS = {"predicted": "Predicted", "trained": "Trained", "measured": "Measured"}
 #: Inches that a panel is wide.
 PANEL = 3.7
+#: So many failures of a figure are told, and of others their number.
+TOLD = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +39,12 @@ class Reproduced:
     verdicts: dict[str, list[Verdict]]
     failures: tuple[str, ...]
     seconds: float
+
+    @property
+    def told_failures(self) -> tuple[str, ...]:
+        """The first failures, and how many others there are."""
+        more = len(self.failures) - TOLD
+        return self.failures[:TOLD] + ((f"{more} more measurements of this figure failed.",) if more > 0 else ())
 
     def to_frame(self) -> pd.DataFrame:
         """The numbers: a row for each measurement, without arrays."""
