@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import whichmin as wm
+from whichmin.dynamics.motion import stabilized
 from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.motion.recursion import RecursionMotion
 from whichmin.dynamics.motion.stabilized import StabilizedMotion, chebyshev_step, largest_product, stages_for
@@ -53,7 +54,9 @@ def both(start: Start, product: float) -> tuple[RecursionMotion, StabilizedMotio
 
 @pytest.mark.parametrize("name", LOSSES)
 @pytest.mark.parametrize("product", [0.1, 0.5, 1.4])
-def test_agrees_with_single_steps(name: str, product: float) -> None:
+@pytest.mark.parametrize("single", [1, 10**6], ids=["single", "double"])
+def test_agrees_with_single_steps(name: str, product: float, single: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stabilized, "SINGLE", single)
     exact, approximated = both(start_of(name), product)
     for t in TIMES:
         moved = exact.displacement(t)

@@ -26,6 +26,8 @@ from whichmin.losses import Array
 EXACT = 32
 #: Up to this lr·γ·λ the modes of large eigenvalues have come to rest after these steps.
 SETTLED = 1.5
+#: Within a step, kernels of so many outputs are multiplied in single precision, with what moved since its beginning.
+SINGLE = 512
 #: Damping of the method, and what it gives of the limit of stability: s stages reach REACH (s² − 1) of it.
 DAMPING, REACH = 2.0 / 13.0, 0.65
 #: Bounds of the factor by which steps grow, and the part of the tolerance that the next is aimed at.
@@ -71,6 +73,7 @@ class StabilizedMotion(Motion):
         super().__init__(start)
         self._exact, self._lr, self._stiffness, self._rtol = exact, lr, stiffness, rtol
         self._K = np.ascontiguousarray(start.spectrum.matrix)
+        self._coarse = self._K.astype(np.float32) if len(self._K) >= SINGLE else self._K
         self._stride, self._h = 0.0, 0.1 * EXACT
         self._nodes = [self._node(0.0, np.zeros(len(start.residual)))]
 
@@ -91,16 +94,16 @@ class StabilizedMotion(Motion):
     def _after(self, node: _Node, h: float) -> tuple[_Node, float]:
         """After h more steps, and the error of that relative to what is tolerated."""
         turn, gradient = node.turn, self.start.objective.gradient
-        first = node.slope + turn
+        first, here = node.slope + turn, self.start.residual + node.kc
 
         def slope(c: Array) -> Array:
-            return turn - self._lr * gradient(self.start.residual + self.product(c))
+            return turn - self._lr * gradient(here + symmetric_product(self._coarse, c - node.c))
 
         end = self._node(node.t + h, chebyshev_step(slope, node.c, first, h, stages_for(self._stiffness * h)))
         moved = node.c - end.c
         error = 0.8 * moved + 0.4 * h * (first + end.slope + turn)
         size = max(self._stride, _length(self._nodes[0], end))
-        missed = math.sqrt(max(float(error @ self.product(error)), 0.0))
+        missed = math.sqrt(max(float(error @ symmetric_product(self._coarse, error)), 0.0))
         return end, missed / max(self._rtol * size, 1e-300)
 
     def _advance(self, most: float) -> None:
