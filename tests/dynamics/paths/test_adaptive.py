@@ -293,3 +293,15 @@ def test_at_the_edge_with_much_left_to_be_fitted_nothing_is_known(lr, is_known):
     assert math.isfinite(found.error) is is_known
     assert any("is not known" in note for note in found.notes) is not is_known
     assert wm.predict(model, task, optimizer, steps=70).error < 0.1  # training tells
+
+
+@pytest.mark.parametrize("loss", [torch.nn.MSELoss(), torch.nn.HuberLoss()])
+@pytest.mark.parametrize("factory", [partial(torch.optim.Adam, lr=1e-2), partial(torch.optim.Adagrad, lr=1e-2)])
+def test_where_the_targets_are_met_exactly_nothing_moves(loss, factory):
+    model = wm.networks.MLP([5, 16, 1], seed=0, dtype=torch.float64)
+    X = torch.randn(4, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    f = model(X).detach()
+    task = wm.Task(X, f, X, loss=loss)
+    for relinearize in ("never", "path", "auto"):
+        predicted = wm.predict(model, task, factory, steps=40, relinearize=relinearize)
+        torch.testing.assert_close(predicted.test, f, rtol=0, atol=1e-12)

@@ -208,7 +208,9 @@ class AdaptivePath:
         half = self._moments(self._v, trajectory, 0.0, middle_step)
         end = self._moments(half, trajectory, middle_step, n - middle_step)
         seconds = [self._second(self.steps + part) for part in (middle_step, n)]
-        scales = [math.sqrt(_total(v) / by / v_mid) for v, by in zip((half, end), seconds, strict=True)]
+        scales = [
+            math.sqrt(_total(v) / by / v_mid) if v_mid > 0 else 1.0 for v, by in zip((half, end), seconds, strict=True)
+        ]
         moved, missed = (
             self._pull(trajectory.c @ trajectory.space.basis),
             self._pull(trajectory.late @ trajectory.space.basis),

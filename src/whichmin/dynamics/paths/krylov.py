@@ -110,7 +110,8 @@ class Space(ABC):
         for k in range(n):
             square = float(g @ E @ g)
             v = v + square if rule.beta2 is None else rule.beta2 * v + (1 - rule.beta2) * square
-            rate = rule.lr * math.sqrt(v_mid / (v / second[k])) / first[k]
+            of_middle = math.sqrt(v_mid / (v / second[k])) if v > 0 else 1.0  # without a gradient ever nothing moves
+            rate = rule.lr * of_middle / first[k]
             a = b1 * a + (1 - b1) * g
             kept *= b1
             momentum -= rate * kept
@@ -293,6 +294,7 @@ def gradient_space(
     basis: list[Array] = []
     images: list[Array] = []
     _append(basis, objective.gradient(moving.r))
+    _append_any(basis, len(moving.r))
     while True:
         images += [apply(w) for w in basis[len(images) :]]
         B = np.array(basis)
@@ -324,6 +326,7 @@ def lanczos_basis(
     basis: list[Array] = []
     for start in starts:
         _append(basis, start)
+    _append_any(basis, len(starts[0]))
     first, images = len(basis), []
     r = starts[0]
     before: Array | None = None
@@ -359,3 +362,9 @@ def _append(basis: list[Array], v: Array) -> None:
     left = float(np.linalg.norm(w))
     if left > DEPENDENT:
         basis.append(w / left)
+
+
+def _append_any(basis: list[Array], size: int) -> None:
+    """Add some vector to a basis that is empty, where nothing moves."""
+    if not basis:
+        _append(basis, np.ones(size))
