@@ -60,6 +60,8 @@ def test_every_field_of_an_experiment_has_an_option():
         (["explain", "--data", "digist"], "there is no data set 'digist'"),
         (["explain", "--n-train", "5000"], "digits has 360 examples of the classes 0, 1"),
         (["predict", "--no-train"], "Unknown option: --no-train"),
+        (["linear", "--optimizer", "adam"], "linear follows gradient flow, which its bounds are about"),
+        (["linear", "--lr=0.1"], "whichmin compare compares optimizers."),
         (["predict", "--model", "nowhere_at_all:make"], "importing nowhere_at_all failed"),
     ],
 )

@@ -26,6 +26,8 @@ COMMANDS = (
 )
 
 OK, FAILED, BAD_INPUT, INTERRUPTED, UNREAD = 0, 1, 2, 130, 141
+#: Options that mean nothing without steps.
+OF_STEPS = ("--optimizer", "--lr", "--batch-size", "--scale")
 
 
 def build_app(named: str | None = None) -> App:
@@ -91,7 +93,7 @@ def _run(tokens: list[str]) -> int:
     try:
         result = build_app(named).meta(tokens, exit_on_error=False, print_error=False)
     except CycloptsError as error:
-        return _fail(f"{_first_line(error)} See whichmin --help.", BAD_INPUT)
+        return _fail(f"{_first_line(error)} {_hint(named, tokens)}", BAD_INPUT)
     except InputError as error:
         return _fail(str(error), BAD_INPUT)
     except WhichminError as error:
@@ -105,6 +107,17 @@ def _run(tokens: list[str]) -> int:
 def _first_line(error: CycloptsError) -> str:
     text = " ".join(str(error).split())
     return text if text.endswith((".", "?")) else text + "."
+
+
+def _hint(command: str | None, tokens: list[str]) -> str:
+    """What to do about a command line that cannot be used."""
+    options = {token.partition("=")[0] for token in tokens}
+    if command == "linear" and not options.isdisjoint(OF_STEPS):
+        return (
+            "linear follows gradient flow, which its bounds are about: it has no optimizer, learning rate or batches, "
+            "and --exponent in place of a scale. whichmin compare compares optimizers."
+        )
+    return "See whichmin --help."
 
 
 def _fail(message: str, code: int) -> int:
