@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import whichmin as wm
+from whichmin.dynamics import monotone as module
 from whichmin.dynamics.monotone import EARLY, RESOLUTION, _largest
 from whichmin.errors import OptimizerError
+from whichmin.loop.training_loop import Loop
 
 OPTIMIZERS = {
     "gd": partial(torch.optim.SGD, lr="monotone"),
@@ -76,6 +78,25 @@ def test_a_loss_that_rises_late(problem):
     assert not rises(beyond.losses[:EARLY])
     early = wm.train(model, task, OPTIMIZERS["gd"], until=None, steps=EARLY)
     assert early.learning_rate > 2 * run.learning_rate
+
+
+def test_looks_at_whole_epochs_of_mini_batches(problem, monkeypatch):
+    """Between them the loss of all rows is not what is to fall."""
+    model, task = problem
+    limits = []
+    monkeypatch.setattr(module, "Loop", lambda *a, **k: limits.append(k["limit"]) or Loop(*a, **k))
+    wm.train(model, task, wm.Recipe(OPTIMIZERS["adam"], batch_size=3), until=None, steps=7 * 40)
+    assert limits
+    assert all(limit % 7 == 0 for limit in limits)  # 20 rows
+    assert min(limits) == 70
+
+
+def test_goes_on_at_the_rate_it_began_with(problem):
+    model, task = problem
+    run = wm.train(model, task, OPTIMIZERS["adam"], until=None, steps=30, checkpoints=[10])
+    again = wm.train(run.checkpoint(10), task, OPTIMIZERS["adam"], until=None, steps=30)
+    assert again.learning_rate == run.learning_rate
+    torch.testing.assert_close(again.test, run.test, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("limit", [0.03, 1.0, 700.0])

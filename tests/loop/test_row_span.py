@@ -124,6 +124,18 @@ def test_inputs_that_are_zero_stay_where_their_weights_may_move(optimizer):
     assert row_span(model, data, optimizer(model.parameters())) is None
 
 
+def test_inputs_that_are_all_zero_or_very_many():
+    model, data = mlp(), task()
+    data.X[:] = 0.0
+    assert row_span(model, data, torch.optim.Adam(model.parameters())) is None
+    X = torch.zeros(2, 150_000)
+    X[:, :9] = 1.0
+    wide = wm.networks.MLP([150_000, 2, 1], seed=0)
+    found = row_span(wide, wm.Task(X, torch.ones(2, 1)), torch.optim.Adam(wide.parameters()))
+    assert found is not None
+    assert found.task.X.shape == (2, 9)
+
+
 def test_images_single_precision_and_the_end(monkeypatch):
     found, data = spans(monkeypatch), task((1, 5, 8), torch.float32)
     model = mlp(torch.float32)

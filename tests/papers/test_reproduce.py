@@ -92,7 +92,7 @@ def test_measurements_that_fail_are_said(tmp_path, monkeypatch):
     (found,) = reproduce(["tiny"], tmp_path, Size(), workers=0)
     assert len(found.failures) == 4
     assert "lr is 'monotony'" in found.failures[0]
-    assert found.told_failures == (*found.failures[:2], "2 more measurements of this figure failed.")
+    assert found.told_failures == (*found.failures[:2], f"2 more measurements of {TINY.path}")
     assert "What failed" in (tmp_path / "reproduction.html").read_text(encoding="utf-8")
 
 

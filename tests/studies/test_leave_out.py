@@ -258,3 +258,27 @@ def test_the_name_is_the_verbs_also_after_its_parts_are_imported():
 
     assert callable(wm.leave_out)
     assert math.isfinite(wm.leave_out(*problem(), partial(SGD, lr="best"), [[0]], relinearize="never").full_loss)
+
+
+@pytest.mark.slow
+def test_a_row_without_which_nothing_changes_tells_nothing_of_the_others():
+    """One that is zero, of a loss that is a sum."""
+    model, task = problem(n=12)
+    model = wm.networks.MLP([8, 64, task.outputs], seed=0, dtype=torch.float64, bias=False)
+    task = wm.Task(task.X, task.y, task.X_test, task.y_test, loss=torch.nn.MSELoss(reduction="sum"))
+    task.X[4] = 0.0
+    recipe, limits = Recipe(partial(SGD, lr=0.02)), {"steps": 200}
+    found = wm.leave_out(model, task, recipe, relinearize="path", **limits)
+    real, _ = retrained(model, task, recipe, [(i,) for i in range(task.n)], until=None, **limits)
+    assert float(rms(real[4:5] - wm.train(model, task, recipe, until=None, **limits).test)) < 1e-12
+    others = torch.arange(task.n) != 4
+    off = rms(found.test - real)[others]
+    assert float(off.max()) > 1e-6  # something is approximated
+    assert bool((off < 4 * found.error[others]).all())
+
+
+def test_a_checkpoint_knows_the_rows_that_are_to_be_left_out():
+    model, task = problem()
+    checkpoint = wm.train(model, task, partial(SGD, lr=0.1), until=None, steps=5, checkpoints=[3]).checkpoint(3)
+    with pytest.raises(InputError, match="checkpoint of step 3, up to which all rows were trained on"):
+        wm.leave_out(checkpoint, task, partial(SGD, lr=0.1), steps=9)

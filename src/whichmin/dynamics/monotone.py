@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -68,12 +69,17 @@ def resolve_rate(
     guess = _predicted(private_copy(model), task, recipe, spectrum, limit)
     first, factor = (_usual(recipe), 2.0) if guess is None else (guess, 1 + 2 * RESOLUTION)
     trials = _Trials(model, task, recipe, until, limit)
-    within = min(EARLY, limit)
+    epoch = recipe.steps_per_epoch(task.n)  # the loss is measured there
+
+    def whole_epochs(steps: int) -> int:
+        return min(limit, epoch * math.ceil(steps / epoch))
+
+    within = whole_epochs(EARLY)
     while True:
-        rate = _largest(lambda lr: trials.fall(lr, within), first, factor)  # noqa: B023
+        rate = _largest(partial(trials.fall, within=within), first, factor)
         if trials.fall(rate, limit):
             return recipe.with_learning_rate(rate)
-        within = min(limit, 2 * max(within, int(trials.risen_at(rate))))
+        within = whole_epochs(2 * max(within, int(trials.risen_at(rate))))
         first, factor = rate, 1 + 2 * RESOLUTION
 
 

@@ -15,11 +15,12 @@ import platform
 import shutil
 import tempfile
 import threading
-import uuid
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from whichmin.storage import temporary_name
 
 #: Seconds between two signs of life of a holder.
 BEAT = 5.0
@@ -152,7 +153,7 @@ def _make(folder: Path, name: str, generation: int) -> bool:
     place = _place(folder, name, generation)
     if place.exists():
         return False
-    temporary = folder / f".{name}-{uuid.uuid4().hex}"
+    temporary = temporary_name(folder / name)
     temporary.mkdir()
     try:
         (temporary / _OWNER).write_text(json.dumps(vars(Holder.here())))
@@ -170,7 +171,7 @@ def _make(folder: Path, name: str, generation: int) -> bool:
 
 def _remove(place: Path) -> None:
     """Take a lock away at once: under another name first, as a folder is removed file by file."""
-    gone = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
+    gone = temporary_name(place)
     with contextlib.suppress(OSError):
         os.rename(place, gone)
         shutil.rmtree(gone, ignore_errors=True)

@@ -32,6 +32,51 @@ MOVED = 0.1
 
 
 @dataclass(frozen=True, eq=False)
+class Rotation:
+    """An orthonormal basis Q.
+
+    Attributes:
+        Q: (d, r), float64.
+    """
+
+    Q: Tensor
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """X Q of rows x, (…, d)."""
+        return x @ self.Q
+
+    def expanded(self, a: Tensor) -> Tensor:
+        """A Qᵀ of rows a, (…, r)."""
+        return a @ self.Q.T
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The unit vectors of some inputs.
+
+    Attributes:
+        used: which, (r,), int64.
+        size: d.
+    """
+
+    used: Tensor
+    size: int
+
+    def reduced(self, x: Tensor) -> Tensor:
+        """X Q of rows x, (…, d)."""
+        return x[..., self.used]
+
+    def expanded(self, a: Tensor) -> Tensor:
+        """A Qᵀ of rows a, (…, r)."""
+        whole = a.new_zeros((*a.shape[:-1], self.size))
+        whole[..., self.used] = a
+        return whole
+
+
+Basis = Rotation | Selection
+
+
+@dataclass(frozen=True, eq=False)
 class RowSpan:
     """A network in the coordinates of the rows' span, or of the inputs that are not zero.
 
@@ -40,19 +85,19 @@ class RowSpan:
         task: its training data, the inputs X Q.
         name: of the first layer's weight.
         weight: that weight W at the start, (m, d).
-        basis: Q, (d, r), float64.
+        basis: Q.
     """
 
     network: nn.Module
     task: Task
     name: str
     weight: Tensor
-    basis: Tensor
+    basis: Basis
 
     def state_of_all(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state of the network in all coordinates, for one in those of the span: W + (A − W Q) Qᵀ."""
-        W, Q = self.weight.double(), self.basis
-        moved = W + (state[self.name].double() - W @ Q) @ Q.T
+        W, basis = self.weight.double(), self.basis
+        moved = W + basis.expanded(state[self.name].double() - basis.reduced(W))
         return state | {self.name: moved.to(self.weight)}
 
     def error_of_all(self, error: TrainingError) -> TrainingError:
@@ -70,7 +115,7 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
         task: the data.
         optimizer: built for its parameters.
 
-    Cost: a factorization of the inputs, N²·d, and four forward and backward passes.
+    Cost: for a rotation a factorization of the inputs, N²·d; four forward and backward passes.
     """
     X = task.X
     if not isinstance(X, Tensor) or any(group.get("weight_decay", 0) for group in optimizer.param_groups):
@@ -79,7 +124,7 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     basis, size = _basis(rows, optimizer), rows.shape[1]
     if basis is None:
         return None
-    inner = replace(task, X=(rows @ basis).to(X), X_test=None, y_test=None)
+    inner = replace(task, X=basis.reduced(rows).to(X), X_test=None, y_test=None)
     names = [name for name, p in trainable(network).items() if p.ndim == 2 and p.shape[1] == size]
     tied = _names_of_tied(network)
     for name in names:
@@ -90,17 +135,17 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     return None
 
 
-def _basis(rows: Tensor, optimizer: torch.optim.Optimizer) -> Tensor | None:
-    """Q, (d, r), of the coordinates in which an optimizer without weight decay goes the same way; None without use."""
+def _basis(rows: Tensor, optimizer: torch.optim.Optimizer) -> Basis | None:
+    """That of the coordinates in which an optimizer without weight decay goes the same way; None without use."""
     facts, (count, size) = facts_of(type(optimizer)), rows.shape
     if facts is None:
         return None
     if facts.linear and facts.metric is None:  # a rotation of the parameters rotates each step
-        return torch.linalg.qr(rows.T)[0] if count <= SMALL * size else None
+        return Rotation(torch.linalg.qr(rows.T)[0]) if count <= SMALL * size else None
     if not facts.elementwise or not all(group.get("eps", 1.0) > 0 for group in optimizer.param_groups):
         return None
-    used = rows.any(0)
-    return torch.eye(size, dtype=rows.dtype, device=rows.device)[:, used] if used.sum() <= FEW * size else None
+    used = rows.any(0).nonzero()[:, 0]
+    return Selection(used, size) if 0 < len(used) <= FEW * size else None
 
 
 def _names_of_tied(network: nn.Module) -> set[str]:
@@ -111,7 +156,7 @@ def _names_of_tied(network: nn.Module) -> set[str]:
     return {name for several in names.values() if len(several) > 1 for name in several}
 
 
-def _reduced(network: nn.Module, task: Task, inner: Task, name: str, basis: Tensor) -> RowSpan | None:
+def _reduced(network: nn.Module, task: Task, inner: Task, name: str, basis: Basis) -> RowSpan | None:
     """With that parameter in the coordinates of the span, where the network is the same function then."""
     small = private_copy(network)
     owner, _, attribute = name.rpartition(".")
@@ -119,7 +164,7 @@ def _reduced(network: nn.Module, task: Task, inner: Task, name: str, basis: Tens
     module = small.get_submodule(owner)
     if attribute not in module._parameters:
         return None
-    setattr(module, attribute, nn.Parameter((weight.double() @ basis).to(weight)))
+    setattr(module, attribute, nn.Parameter(basis.reduced(weight.double()).to(weight)))
     span = RowSpan(small, inner, name, weight.clone(), basis)
     probe = private_copy(network), private_copy(small)
     try:
@@ -150,7 +195,7 @@ def _agree(network: nn.Module, small: nn.Module, task: Task, span: RowSpan) -> b
                 return False
             continue
         if n == span.name:
-            other = (other.double() @ span.basis.T).to(gradient)
+            other = span.basis.expanded(other.double()).to(gradient)
         if not _close(gradient, other):
             return False
     return True
@@ -170,6 +215,6 @@ def _move_alike(network: nn.Module, small: nn.Module, span: RowSpan) -> None:
             step = MOVED * p.detach().cpu() * torch.randn(p.shape, generator=draw, dtype=torch.float64)
             p.add_(step.to(p))
             if n == span.name:
-                others[n].copy_((p.double() @ span.basis).to(p))
+                others[n].copy_(span.basis.reduced(p.double()).to(p))
             else:
                 others[n].add_(step.to(p))

@@ -44,7 +44,7 @@ class Reproduced:
     def told_failures(self) -> tuple[str, ...]:
         """The first failures, and how many others there are."""
         more = len(self.failures) - TOLD
-        return self.failures[:TOLD] + ((f"{more} more measurements of this figure failed.",) if more > 0 else ())
+        return self.failures[:TOLD] + ((f"{more} more measurements of {self.figure.path}",) if more > 0 else ())
 
     def to_frame(self) -> pd.DataFrame:
         """The numbers: a row for each measurement, without arrays."""

@@ -117,7 +117,7 @@ class Recipe(Shown):
         Raises:
             OptimizerError: the memory of another class of optimizer, or of one with other settings at that step.
         """
-        settled = self.with_learning_rate(memory.initial_rate) if self.wants_theory_rate else self
+        settled = self.with_learning_rate(memory.initial_rate) if self.names_rate else self
         resumed = replace(settled, memory=memory)
         optimizer = resumed.build(parameters.values())
         resumed.build_scheduler(optimizer)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from whichmin.checkpoint import Checkpoint
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import check_relinearize
 from whichmin.errors import InputError
@@ -106,9 +107,15 @@ def leave_out(
     Raises:
         InputError: no groups, one that is empty, holds every row or all rows of a class, or without which the problem
             is underdetermined where it was not; row numbers out of range or twice in a group; more than 10,000 groups
-            without a budget; a task without test inputs; whatever ``predict`` refuses.
+            without a budget; a task without test inputs; a checkpoint in place of a network; whatever ``predict``
+            refuses.
         OutputError: ``out`` cannot be written to.
     """
+    if isinstance(model, Checkpoint):
+        raise InputError(
+            f"model is a checkpoint of step {model.step}, up to which all rows were trained on; expected a network. "
+            "Pass checkpoint.model() to begin anew from its parameters."
+        )
     check_test(task)
     check_relinearize(relinearize, tol)
     check_steps(steps)

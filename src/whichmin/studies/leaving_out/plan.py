@@ -37,6 +37,8 @@ NEGLIGIBLE = 0.1
 IN_COMMON = 0.25
 #: The same where no path came before.
 UNKNOWN = 0.5
+#: No group counts as less than this part of the root mean square of all.
+LEAST = 0.1
 
 
 @dataclass(frozen=True)
@@ -160,9 +162,13 @@ def _notes_of(full: Outcome) -> tuple[str, ...]:
 
 
 def _typical(vectors: list[Tensor]) -> float:
-    """The geometric mean of root mean squares: some groups are far from the others, in effect and in error."""
+    """The geometric mean of root mean squares: some groups are far from the others, in effect and in error.
+
+    One without which nothing changes counts as :data:`LEAST` of all together.
+    """
     sizes = torch.tensor([root_mean_square(vector) for vector in vectors], dtype=torch.float64)
-    return float(sizes.log().mean().exp())
+    least = LEAST * float(sizes.square().mean().sqrt())
+    return float(sizes.clamp(min=least).log().mean().exp()) if least > 0 else 0.0
 
 
 def _apart(ratio: float, in_common: float) -> float:

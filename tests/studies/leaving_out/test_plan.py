@@ -1,0 +1,44 @@
+"""What a few groups tell of the error of the others."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from whichmin.studies.leaving_out.plan import IN_COMMON, UNKNOWN, _apart, _in_common, _typical
+
+
+def vectors(*sizes):
+    """Of these root mean squares."""
+    return [size * torch.ones(5, dtype=torch.float64) for size in sizes]
+
+
+def test_a_typical_size_is_the_geometric_mean():
+    assert _typical(vectors(1.0, 4.0)) == pytest.approx(2.0)
+    assert _typical(vectors(3.0)) == pytest.approx(3.0)
+    assert _typical(vectors(0.0, 0.0)) == 0.0
+
+
+@pytest.mark.parametrize("nothing", [0.0, 1e-17])
+def test_a_group_without_which_nothing_changes_does_not_make_the_others_small(nothing):
+    assert 0.4 < _typical(vectors(nothing, 1.0, 1.0, 1.0)) < 1.0
+
+
+@pytest.mark.parametrize("ratio", [4 / 3, 1.5, 2.0])
+def test_errors_of_one_direction_and_of_none(ratio):
+    """Errors e of n intervals and ρ e of n' = n/ρ: along one vector, and along two that are orthogonal."""
+    one = torch.tensor([1.0, 0.0], dtype=torch.float64)
+    other = torch.tensor([0.0, 1.0], dtype=torch.float64)
+    assert _apart(ratio, 1.0) == pytest.approx(float((ratio * one - one).norm()))
+    assert _apart(ratio, 0.0) == pytest.approx(float((ratio * one - other).norm()))
+    assert _apart(ratio, 0.5) == pytest.approx(math.sqrt(_apart(ratio, 0.0) * _apart(ratio, 1.0)))
+
+
+def test_what_is_in_common_is_the_cosine():
+    v, w = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 1.0])
+    first, second = (0,), (1,)
+    assert _in_common({}, {first: v}, [first]) == UNKNOWN
+    assert _in_common({first: v}, {first: w}, [first]) == pytest.approx(math.sqrt(0.5))
+    assert _in_common({first: v, second: v}, {first: v, second: -v}, [first, second]) == IN_COMMON
