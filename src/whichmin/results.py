@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import InputError, ResultError
 from whichmin.packing import NOT_SAVED, Packed, pack_fields, unpack_fields
 from whichmin.shown import Shown
@@ -44,6 +45,7 @@ class Saved(Shown):
 
     kind: ClassVar[str]
 
+    @default_device_aside()
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a folder: ``config.json``, ``arrays.safetensors``, and a folder for each result that this one holds.
 
@@ -57,6 +59,7 @@ class Saved(Shown):
         save_folder(path, config, packed.arrays, parts={name: part.save for name, part in packed.results.items()})
 
     @classmethod
+    @default_device_aside()
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a folder that :meth:`save` wrote.
 
@@ -96,6 +99,7 @@ class Saved(Shown):
 class Result(Saved):
     """The base of what verbs return."""
 
+    @default_device_aside()
     def to_frame(self) -> pd.DataFrame:
         """The result as a table; its class says what the rows and columns are.
 
@@ -106,6 +110,7 @@ class Result(Saved):
 
         return pd.DataFrame({name: _host(column) for name, column in self._columns().items()})
 
+    @default_device_aside()
     def plot(self, *, ax: Axes | None = None, axes: Sequence[Axes] | None = None) -> Figure:
         """What the result shows at a glance, a matplotlib figure.
 
@@ -131,6 +136,7 @@ class Result(Saved):
             raise ResultError(f"this {self.kind} holds nothing that could be drawn.")
         return figure
 
+    @default_device_aside()
     def report(self, path: str | os.PathLike[str], title: str | None = None) -> None:
         """Write one self-contained HTML file that opens offline.
 

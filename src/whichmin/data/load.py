@@ -20,6 +20,7 @@ from whichmin.data.npz import npz_pool
 from whichmin.data.pool import Examples, Pool
 from whichmin.data.select import choose
 from whichmin.data.table import table_task
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError
 from whichmin.formats import OPENML, is_table
 from whichmin.losses import Loss, loss_of
@@ -43,6 +44,7 @@ _OTHERS: dict[str, str | None] = {
 } | dict.fromkeys((".npy", ".pt", ".pth", ".pkl", ".mat", ".h5", ".hdf5", ".arff", ".png", ".jpg", ".zip", ".tar"))
 
 
+@default_device_aside()
 def load(
     name_or_path: str | os.PathLike[str],
     *,

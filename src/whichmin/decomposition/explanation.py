@@ -98,7 +98,7 @@ class Explanation(Result):
 
         if self.task.y_test is None:
             raise ResultError("no test error without test targets: pass a Task with y_test.")
-        partial, rows, before = torch.zeros(()), [], 0.0
+        partial, rows, before = 0.0, [], 0.0
         for name, term in self.terms.items():
             partial = partial + term.double()
             loss = self.task.test_loss(partial)

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, DivergenceError, InputError, OptimizerError
 from whichmin.infinite.reading import describe
 from whichmin.inputs import single_tensor
@@ -69,6 +70,7 @@ class InfinitePrediction(Result):
         return by_point({"mean": self.mean, "std": self.std})
 
 
+@default_device_aside()
 def predict(
     network: Kernels | nn.Module,
     task: Task,

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import ModelError
 from whichmin.infinite.activations import by_name
 from whichmin.infinite.description import PerLayer, numbers_per_layer
@@ -20,6 +21,7 @@ from whichmin.networks.mlp import MLP, ScaledLinear
 _MLP_BIAS_STD = 0.1
 
 
+@default_device_aside()
 def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: PerLayer | None = None) -> Limit:
     """The infinite-width limit of a fully connected network.
 
@@ -62,6 +64,7 @@ def describe(model: nn.Module, *, weight_std: PerLayer | None = None, bias_std: 
     return Limit(read, activations, layers[0].weight.shape[1])
 
 
+@default_device_aside()
 def kernel(
     model: nn.Module,
     x1: Tensor,

@@ -7,12 +7,14 @@ import math
 import torch
 from torch import Tensor, nn
 
+from whichmin.devices import default_device_aside
 from whichmin.infinite.description import FullyConnected
 from whichmin.infinite.limit import Limit, inputs
 from whichmin.infinite.reading import describe
 from whichmin.kernels.kernel import tangent_kernel
 
 
+@default_device_aside()
 def relative_distance(model: nn.Module, X: Tensor, description: FullyConnected | Limit | None = None) -> float:
     """How far a finite network's tangent kernel is from its limit: ‖K − Θ ⊗ I_C‖ / ‖Θ ⊗ I_C‖ in the Frobenius norm.
 

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from whichmin.devices import callers_default_device
 from whichmin.inputs.inputs import AnyInputs, Inputs
 from whichmin.inputs.output import picked
 
@@ -16,7 +17,8 @@ def called(model: Callable[..., Any], X: AnyInputs) -> Any:
     Raises:
         ModelError: the output cannot be found in what the model returned.
     """
-    return picked(X.call(model), X.output) if isinstance(X, Inputs) else picked(model(X))
+    with callers_default_device():
+        return picked(X.call(model), X.output) if isinstance(X, Inputs) else picked(model(X))
 
 
 def accepted(model: Any) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from whichmin.arrays import as_tensor
+from whichmin.devices import default_device_aside
 from whichmin.errors import InputError
 from whichmin.kernels.large import COMPLETE, HELD, LargeSpectrum
 from whichmin.kernels.modes import Spectrum, rounding_unit
@@ -15,6 +16,7 @@ from whichmin.losses import MeanSquaredError
 DENSE = 512
 
 
+@default_device_aside()
 def spectrum(K: Tensor) -> Spectrum:
     """The eigendecomposition of a tangent kernel of the training inputs, with γ of ``torch.nn.MSELoss()``.
 

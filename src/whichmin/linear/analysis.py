@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from whichmin.devices import default_device_aside
 from whichmin.linear import _checks, assumptions, imbalance
 from whichmin.linear._checks import tensor
 from whichmin.linear._problem import Problem, Reduced, pose, reduce
@@ -109,6 +110,7 @@ _NUMBERS = [
 ]
 
 
+@default_device_aside()
 def analyze(model: nn.Module, task: Task, *, rcond: float | None = None) -> LinearAnalysis:
     """What gradient flow on a linear network with one hidden layer is sure to do: :func:`analyze_weights` of a module.
 
@@ -124,6 +126,7 @@ def analyze(model: nn.Module, task: Task, *, rcond: float | None = None) -> Line
     return analyze_weights(*factors(model, task), rcond=rcond)
 
 
+@default_device_aside()
 def analyze_weights(U: Any, V: Any, X: Any, Y: Any, *, rcond: float | None = None) -> LinearAnalysis:
     """What gradient flow on a single-hidden-layer linear network f(x) = V Uᵀ x is sure to do.
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 from whichmin.linear._problem import Problem, pose
@@ -58,6 +59,7 @@ class DeepFlow(Result):
         return {column: getattr(self, name) for column, name in TRAJECTORY.items()}
 
 
+@default_device_aside()
 def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     """Λ_l = W_{l+1}ᵀW_{l+1} − W_l W_lᵀ, one (h_l, h_l) matrix per hidden layer; gradient flow conserves each.
 
@@ -76,6 +78,7 @@ def deep_imbalances(weights: Sequence[Any]) -> tuple[Tensor, ...]:
     return tuple(tensor(b.T @ b - a @ a.T) for a, b in pairwise(chain))
 
 
+@default_device_aside()
 def deep_flow(
     weights: Sequence[Any],
     X: Any,

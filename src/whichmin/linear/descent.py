@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, DivergenceError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array
@@ -18,6 +19,7 @@ DIVERGED = 1e6
 REPORTS = 200
 
 
+@default_device_aside()
 def descend(U: Any, V: Any, X: Any, Y: Any, *, lr: float, steps: int, eval_every: int | None = None) -> LinearFlow:
     """Gradient descent on L = ½‖Y − XUVᵀ‖²_F with step ``lr``.
 

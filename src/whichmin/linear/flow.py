@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import WhichminError
 from whichmin.linear import _checks, imbalance
 from whichmin.linear._checks import Array, Data, tensor
@@ -88,6 +89,7 @@ class LinearFlow(Result):
         return {column: getattr(self, name) for column, name in TRAJECTORY.items()}
 
 
+@default_device_aside()
 def flow(
     U: Any,
     V: Any,

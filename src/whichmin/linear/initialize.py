@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, ModelError
 from whichmin.linear import _checks
 from whichmin.linear._checks import Array, tensor
 
 
+@default_device_aside()
 def initialize(
     d: int,
     h: int,

@@ -6,11 +6,13 @@ from typing import Any
 
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.linear import _checks
 from whichmin.linear._checks import tensor
 from whichmin.linear._problem import pose
 
 
+@default_device_aside()
 def least_squares(X: Any, Y: Any, *, rcond: float | None = None) -> Tensor:
     """Θ̂ = X⁺Y, the smallest of the matrices that minimize ½‖Y − XΘ‖²_F.
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, ModelError
 from whichmin.inputs import single_tensor
 from whichmin.linear import _checks
 from whichmin.task import Task
 
 
+@default_device_aside()
 def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(U, V, X, Y) of f(x) = V Uᵀ x, as :func:`whichmin.linear.analyze_weights` and the flows take them.
 
@@ -44,6 +46,7 @@ def factors(model: nn.Module, task: Task) -> tuple[Tensor, Tensor, Tensor, Tenso
     return weights[0].T, weights[1], X.flatten(1), task.y
 
 
+@default_device_aside()
 def layers(model: nn.Module, X: Tensor) -> list[Tensor]:
     """The weights W_1 … W_L of a module that computes W_L ⋯ W_1 x, checked on the inputs X and on random ones.
 

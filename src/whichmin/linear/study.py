@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from whichmin.arrays import as_tensor
+from whichmin.devices import default_device_aside
 from whichmin.linear.analysis import LinearAnalysis, analyze_weights
 from whichmin.linear.descent import descend, largest_step
 from whichmin.linear.flow import LinearFlow, flow
@@ -60,6 +61,7 @@ class LinearStudy(Result):
         return dict(zip(("quantity", "guaranteed", "tight", "measured"), zip(*rows, strict=True), strict=True))
 
 
+@default_device_aside()
 def study(
     X: Any = None,
     Y: Any = None,

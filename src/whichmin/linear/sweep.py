@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, ModelError
 from whichmin.jobs.perform import Terms, in_order
 from whichmin.jobs.progress import performed, progress_bar
@@ -108,12 +109,14 @@ class WidthSweep(Result):
 _MEASURED = ("solution_distances", "invariant_distances", "levels", "bounds", "tight_bounds", "remaining")
 
 
+@default_device_aside()
 def example(n: int = 10, d: int = 25, m: int = 3, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Random data (X, Y) for experiments: X (n, d) with entries N(0, 1), Y (n, m) with entries N(0, 1)."""
     generator = np.random.default_rng(seed)
     return tensor(generator.standard_normal((n, d))), tensor(generator.standard_normal((n, m)))
 
 
+@default_device_aside()
 def width_sweep(
     widths: Sequence[int] = WIDTHS,
     exponents: Sequence[float] = EXPONENTS,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whichmin.devices import callers_default_device
 from whichmin.errors import InputError, ResultError
 from whichmin.losses.loss import Array, Loss, Objective
 
@@ -61,7 +62,8 @@ class General(Loss):
                 f"a loaded task holds no loss {self.called}: make the Task again with loss={self.called}."
             )
         try:
-            value: Any = self.function(outputs, targets)
+            with callers_default_device():
+                value: Any = self.function(outputs, targets)
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             raise InputError(
                 f"the loss {self.called} fails on outputs {tuple(outputs.shape)} and targets {tuple(targets.shape)}, "

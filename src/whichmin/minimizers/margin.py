@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, SingularKernelError
 from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.modes import Spectrum, rank_cutoff, rounding_unit
@@ -59,6 +60,7 @@ class MaxMargin(Shown):
         return self.coefficients.any(dim=1).nonzero()[:, 0]
 
 
+@default_device_aside()
 def max_margin(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> MaxMargin:
     """The separator of largest margin in the features J: a hard-margin support vector machine on K = JJᵀ, no offset.
 

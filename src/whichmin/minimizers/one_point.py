@@ -6,11 +6,13 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.arrays import as_tensor
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, ModelError, SingularKernelError
 from whichmin.kernels.linearize import Tangent
 from whichmin.task import Task
 
 
+@default_device_aside()
 def adagrad_one_point(model: nn.Module, x1: Tensor, y1: Tensor | float, X_test: Tensor) -> Tensor:
     """Where AdaGrad takes the linearized network of one output that is trained on a single point.
 

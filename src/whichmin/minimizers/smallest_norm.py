@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from whichmin.devices import default_device_aside
 from whichmin.errors import DataError, SingularKernelError
 from whichmin.kernels.layout import to_matrix
 from whichmin.kernels.modes import rank_cutoff
@@ -20,6 +21,7 @@ from whichmin.terms import Interpolator
 _REACH = 1e-6
 
 
+@default_device_aside()
 def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> Tensor:
     """The interpolator of smallest norm in the kernel's Hilbert space, K(x', X) K⁻¹ Y.
 
@@ -55,6 +57,7 @@ def minimum_complexity(kernel_train: Tensor, kernel_test: Tensor, y: Tensor) -> 
     return interpolator(target).reshape(-1, outputs).to(y.device)
 
 
+@default_device_aside()
 def minimum_norm_interpolator(J: Tensor, J_test: Tensor, y: Tensor) -> Tensor:
     """The least-2-norm solution of the linearized model, J(x') J(X)⁺ Y.
 

@@ -45,7 +45,7 @@ class _Scaled(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
-        draw = {"generator": generator, "dtype": torch.float64}
+        draw = {"generator": generator, "dtype": torch.float64, "device": "cpu"}
         factor = weight_std / math.sqrt(math.prod(shape[1:]))
         weight = torch.randn(shape, **draw)
         bias = None if bias_std is None else torch.randn(shape[0], **draw)
@@ -63,8 +63,9 @@ class _Scaled(nn.Module):
         if bias is None:
             factor = self.before * self.after
             self.before, self.after = (1.0, factor) if shape[0] < shape[1] else (factor, 1.0)
-        self.weight = nn.Parameter(weight.to(dtype))
-        self.bias = None if bias is None else nn.Parameter(bias.to(dtype))
+        device = torch.get_default_device()
+        self.weight = nn.Parameter(weight.to(device, dtype))
+        self.bias = None if bias is None else nn.Parameter(bias.to(device, dtype))
 
     def _apply_linear(self, x: Tensor) -> Tensor:
         raise AssertionError("a subclass says how")

@@ -72,19 +72,20 @@ class ResNet(nn.Module):
         _check(channels=channels, outputs=outputs, width=width, groups=groups)
         if not blocks or any(int(b) != b or b < 1 for b in blocks):
             raise ModelError(f"blocks is {tuple(blocks)}; expected a positive integer for each stage, one at least.")
-        layers = _Layers(norm, groups, width, torch.Generator().manual_seed(seed))
-        self.conv1 = layers.convolution(channels, width, 3)
-        self.bn1 = layers.norm(width)
-        self._stages = tuple(f"layer{stage}" for stage in range(1, len(blocks) + 1))
-        before, after = width, width
-        for stage, number in zip(self._stages, blocks, strict=True):
-            stride = 1 if stage == "layer1" else 2
-            first = BasicBlock(before, after, stride, layers, zero_init_residual)
-            others = (BasicBlock(after, after, 1, layers, zero_init_residual) for _ in range(number - 1))
-            self.add_module(stage, nn.Sequential(first, *others))
-            before, after = after, 2 * after
-        self.fc = layers.dense(before, outputs)
-        self.to(dtype)
+        with torch.device("cpu"):  # its draws are the same on every device
+            layers = _Layers(norm, groups, width, torch.Generator().manual_seed(seed))
+            self.conv1 = layers.convolution(channels, width, 3)
+            self.bn1 = layers.norm(width)
+            self._stages = tuple(f"layer{stage}" for stage in range(1, len(blocks) + 1))
+            before, after = width, width
+            for stage, number in zip(self._stages, blocks, strict=True):
+                stride = 1 if stage == "layer1" else 2
+                first = BasicBlock(before, after, stride, layers, zero_init_residual)
+                others = (BasicBlock(after, after, 1, layers, zero_init_residual) for _ in range(number - 1))
+                self.add_module(stage, nn.Sequential(first, *others))
+                before, after = after, 2 * after
+            self.fc = layers.dense(before, outputs)
+        self.to(torch.get_default_device(), dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, height, width) → (N, C)."""

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from whichmin.checkpoint import Checkpoint, network_of
+from whichmin.devices import callers_default_device
 from whichmin.errors import InputError, ModelError
 from whichmin.recipe.describe import digest
 from whichmin.task import Task
@@ -109,7 +110,8 @@ def _draw(factory: ModelFactory, seed: int) -> Initialization:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = factory(seed)
+            with callers_default_device():
+                model = factory(seed)
         except (TypeError, ValueError) as error:
             raise ModelError(
                 f"the factory failed for seed {seed}: {error}. It is called with the seed; {_WANTED}."

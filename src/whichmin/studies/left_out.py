@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from whichmin.decision import Decision
+from whichmin.devices import default_device_aside
 from whichmin.errors import ResultError
 from whichmin.results import Result
 from whichmin.task import Task
@@ -87,12 +88,12 @@ class LeftOut(Result):
 
     @cached_property
     def _finished(self) -> Tensor:
-        return torch.isfinite(self.test).flatten(1).all(dim=1)
+        return torch.isfinite(self.test).flatten(1).all(dim=1).cpu()
 
     @property
     def effect(self) -> Tensor:
         """How far leaving each group out moves the test outputs, root mean square, (groups,), float64."""
-        return (self.test.double() - self.full.double()).square().flatten(1).mean(dim=1).sqrt()
+        return (self.test.double() - self.full.double()).square().flatten(1).mean(dim=1).sqrt().cpu()
 
     @property
     def full_loss(self) -> float:
@@ -103,7 +104,7 @@ class LeftOut(Result):
     def test_loss(self) -> Tensor:
         """The task's loss on the test set without each group, (groups,), float64; not a number without test targets."""
         losses = [self.task.test_loss(test.double()) for test in self.test]
-        return torch.tensor(losses, dtype=torch.float64).where(self._finished, torch.nan)
+        return torch.tensor(losses, dtype=torch.float64, device="cpu").where(self._finished, torch.nan)
 
     @property
     def loss_change(self) -> Tensor:
@@ -115,7 +116,7 @@ class LeftOut(Result):
         """The part of the test points decided rightly without each group, (groups,); None where none are classes."""
         if self.task.y_test is None or not Decision.of(self.task).classes:
             return None
-        values = torch.tensor([self.task.accuracy(test) for test in self.test], dtype=torch.float64)
+        values = torch.tensor([self.task.accuracy(test) for test in self.test], dtype=torch.float64, device="cpu")
         return values.where(self._finished, torch.nan)
 
     @property
@@ -148,6 +149,7 @@ class LeftOut(Result):
             return self.influences(0)
         return self._scores(self.full)[:, None] - self._scores(self.test).mT
 
+    @default_device_aside()
     def by_row(self, output: int | None = None) -> Tensor:
         """What each training row does for each test point, (n_test, N), float64.
 

@@ -66,14 +66,16 @@ class SeedSpread(Result):
         """The task's loss on the test set of each seed, (n,), float64; None without test targets."""
         if self.task.y_test is None:
             return None
-        return torch.tensor([self.task.test_loss(test.double()) for test in self.test], dtype=torch.float64)
+        losses = [self.task.test_loss(test.double()) for test in self.test]
+        return torch.tensor(losses, dtype=torch.float64, device="cpu")
 
     @property
     def accuracy(self) -> Tensor | None:
         """The part of the test points that each seed decides rightly, (n,), float64; None where none are classes."""
         if self.task.y_test is None or not Decision.of(self.task).classes:
             return None
-        return torch.tensor([self.task.accuracy(test) for test in self.test], dtype=torch.float64)
+        accuracies = [self.task.accuracy(test) for test in self.test]
+        return torch.tensor(accuracies, dtype=torch.float64, device="cpu")
 
     def _columns(self) -> Mapping[str, Any]:
         columns = {"mean": self.mean, "seed_std": self.seed_std, "majority": self.majority}

@@ -312,7 +312,7 @@ class Task(Shown):
 
     def without(self, rows: Sequence[int]) -> Task:
         """The task without some of its training rows, by number; a loss that is a mean divides by what is left."""
-        kept = torch.ones(self.n, dtype=torch.bool)
+        kept = torch.ones(self.n, dtype=torch.bool, device="cpu")
         kept[list(rows)] = False
         return self.only(kept.nonzero()[:, 0])
 

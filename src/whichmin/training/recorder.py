@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -106,7 +105,7 @@ class Recorder(Recording):
         self._check_same(model)
         network = without_autocast(private_copy(model)).eval()
         network.zero_grad(set_to_none=True)
-        with _aside(self._device):
+        with own_context(), torch.no_grad():
             check_modules(network)
             examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.output_shape).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
@@ -172,7 +171,7 @@ class Recorder(Recording):
     def _probe(self, model: nn.Module) -> None:
         """Keep the gradients of the first step, and of the last one that follows a snapshot."""
         self._probe_due = False
-        with _aside(self._device):
+        with own_context(), torch.no_grad():
             probe = Probe.of(self._calls, model, self._named)
         if probe is not None:
             self._probes = [*self._probes[:1], probe]
@@ -206,7 +205,7 @@ class Recorder(Recording):
         self._keeper.end(self._calls, lambda: self._checkpoint(model, optimizer))
         self._settle(optimizer)
         self._checkpoints, self._no_checkpoints = self._keeper.kept, self._why_no_checkpoints()
-        with _aside(self._device):
+        with own_context(), torch.no_grad():
             self._metric = last_metric(optimizer, self._named.items())
             self._final = {k: v.detach().clone() for k, v in model.state_dict().items()}
             moved = moved_buffers(model, self._initial, self._final)
@@ -250,7 +249,7 @@ class Recorder(Recording):
         def outputs(X: AnyInputs) -> Tensor:
             return call(network, values, X).clone()
 
-        with _aside(self._device):
+        with own_context(), torch.no_grad():
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}
             train = outputs(task.X)
             test = None if task.X_test is None else outputs(task.X_test)
@@ -274,10 +273,6 @@ class Recorder(Recording):
                 "before, or record each stage with a recorder of its own."
             )
 
-    @property
-    def _device(self) -> torch.device:
-        return next(iter(self._named.values())).device
-
 
 def _runs_within(call: FrameType | None, other: FrameType | None) -> bool:
     """Whether a call was made in the course of another; that other may have been left by an exception long ago."""
@@ -286,14 +281,6 @@ def _runs_within(call: FrameType | None, other: FrameType | None) -> bool:
             return True
         call = call.f_back
     return False
-
-
-@contextmanager
-def _aside(device: torch.device) -> Iterator[None]:
-    """A place to evaluate in: no gradients, no autocast, and random generators come out as they went in."""
-    generators = torch.random.fork_rng(devices=[] if device.type == "cpu" else [device], device_type=device.type)
-    with generators, torch.inference_mode(False), torch.no_grad(), torch.autocast(device.type, enabled=False):
-        yield
 
 
 def _listed(names: list[str]) -> str:

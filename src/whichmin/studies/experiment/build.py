@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from whichmin.data import load
+from whichmin.devices import callers_default_device
 from whichmin.errors import ConfigError
 from whichmin.inputs import single_tensor
 from whichmin.networks import CNN, MLP
@@ -129,7 +130,8 @@ def _foreign(path: str, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         try:
-            model = factory(**arguments)
+            with callers_default_device():
+                model = factory(**arguments)
         except Exception as error:
             raise ConfigError(f"model {path!r} failed with {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
