@@ -69,26 +69,28 @@ def on_both(verb, of=lambda result: result.test, dtype=torch.float64, loss=LOSSE
 def test_kernels(kind):
     """Also of networks that make tensors on the default device, and of recurrent ones, which torch differentiates on a
     GPU in training mode only."""
-    model = KINDS[kind].model()
-    x1, x2 = KINDS[kind].rows(5), KINDS[kind].rows(4, seed=1)
-    J1, J2 = (torch.cat([j.flatten(2) for j in plain_jacobian(model, x.clone()).values()], 2) for x in (x1, x2))
+    model = KINDS[kind].model().to(DEVICE).train(kind in ("lstm", "gru", "rnn"))
+    x1, x2 = KINDS[kind].rows(5).to(DEVICE), KINDS[kind].rows(4, seed=1).to(DEVICE)
     tolerance = 1e-5 if kind == "outputs of single precision" else 1e-9
-    model = model.to(DEVICE).train("lstm" in kind or "gru" in kind or "rnn" in kind)
-    with torch.device(DEVICE):
+    with DEVICE:
+        J1, J2 = (torch.cat([j.flatten(2) for j in plain_jacobian(model, x.clone()).values()], 2) for x in (x1, x2))
         for inputs, J in (((x1,), J1), ((x1, x2), J2)):
             K = torch.einsum("ncp,mdp->nmcd", J1.double(), J.double())
-            found = wm.tangent_kernel(model, *(x.to(DEVICE) for x in inputs))
+            found = wm.tangent_kernel(model, *inputs)
             assert found.device.type == DEVICE.type
-            torch.testing.assert_close(found.double().cpu(), K, rtol=0, atol=tolerance * float(K.abs().max()))
+            torch.testing.assert_close(found.double(), K, rtol=0, atol=tolerance * float(K.abs().max()))
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("kind", ["lstm", "gru", "rnn"])
-def test_recurrent_networks_in_evaluation_mode(kind):
-    model, x = KINDS[kind].model().eval().to(DEVICE), KINDS[kind].rows(5).to(DEVICE)
+def test_recurrent_networks(kind, training):
+    model, x = KINDS[kind].model().train(training).to(DEVICE), KINDS[kind].rows(5).to(DEVICE)
     task = wm.Task(x, torch.ones(5, 2, dtype=torch.float64, device=DEVICE), x[:2] / 2)
-    expected = wm.predict(KINDS[kind].model(), task.to("cpu"), SGD, steps=5)
-    found = wm.predict(model, task, SGD, steps=5)
-    assert distance(found.test.cpu(), expected.test) < 1e-7
+    for verb in (partial(wm.predict, relinearize="path"), partial(wm.train, until=None)):
+        expected = verb(KINDS[kind].model(), task.to("cpu"), SGD, steps=5)
+        found = verb(model, task, SGD, steps=5)
+        assert distance(found.test.cpu(), expected.test) < 1e-7
 
 
 def test_a_residual_network_with_cross_entropy():

@@ -68,3 +68,28 @@ def test_kernels_and_predictions_do_not_feel_the_precision(precision):
     torch.set_float32_matmul_precision("highest")
     assert torch.equal(wm.tangent_kernel(model, task.X), K)
     assert torch.equal(wm.predict(model, task, partial(torch.optim.SGD, lr=0.1), steps=5).test, found.test)
+
+
+@pytest.mark.usefixtures("on_gpu")
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("kind", [torch.nn.LSTM, torch.nn.GRU, torch.nn.RNN])
+def test_recurrent_layers_in_evaluation_mode_run_without_cudnn(kind, packed, monkeypatch):
+    """Which on a GPU cannot be differentiated with it."""
+    layer, x, seen = kind(3, 4, num_layers=2, bidirectional=True), torch.randn(5, 2, 3), []
+    name = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn_tanh"}[kind.__name__]
+    original = getattr(torch._VF, name)
+
+    def looking(*args):
+        seen.append(torch.backends.cudnn.enabled)
+        return original(*args)
+
+    inputs = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor([5, 3])) if packed else x
+    monkeypatch.setattr(type(torch._VF), name, staticmethod(looking), raising=False)
+    plain = layer(inputs)[0]
+    with own_context():
+        for training in (False, True):
+            layer.train(training)
+            assert str(layer(inputs)[0]) == str(plain)
+    assert seen == [True, False, True]
+    assert torch.backends.cudnn.enabled
+    assert name not in vars(torch._VF)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.errors import MemoryPlanError
+from whichmin.jobs.progress import progress_bar
 from whichmin.kernels.cg import conjugate_gradients
 from whichmin.kernels.cholesky import Cholesky
 from whichmin.kernels.large import LargeSpectrum
@@ -21,6 +23,9 @@ from whichmin.kernels.tile_cholesky import TileCholesky
 from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.tangent.memory import size as readable
+
+if TYPE_CHECKING:
+    from whichmin._bars import tqdm
 
 #: Residuals of K⁻¹ are to come below this part of the right-hand side, and are refused above that.
 TOLERANCE, REFUSED = 1e-6, 1e-4
@@ -34,16 +39,15 @@ KNOWN = 1e-6
 class StoredKernel:
     """A kernel in tiles that multiplies as an array does."""
 
-    tiles: KernelTiles
-    executor: Executor | None
+    of: StoredSpectrum
 
     def dot(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k)."""
-        return multiply(self.tiles, v, self.executor)
+        return self.of.apply(v)
 
     def __getitem__(self, rows: NDArray[np.int64] | Sequence[int]) -> NDArray[np.float64]:
         """Some rows, (k, N·C)."""
-        return self.tiles[rows]
+        return self.of.kernel_tiles[rows]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +59,7 @@ class StoredSpectrum(LargeSpectrum):
     Attributes:
         tiles: the kernel; ``of`` is empty.
         executor: where products with it are made; here by default.
-        progress: whether factorizing it shows a progress bar.
+        progress: whether products with it and factorizing it show progress bars.
     """
 
     tiles: KernelTiles | None = None
@@ -73,17 +77,18 @@ class StoredSpectrum(LargeSpectrum):
     @property
     def kernel(self) -> StoredKernel:  # pyright: ignore[reportIncompatibleMethodOverride]
         """K, which multiplies as an array does."""
-        return StoredKernel(self._tiles, self.executor)
+        return StoredKernel(self)
 
     @property
-    def _tiles(self) -> KernelTiles:
+    def kernel_tiles(self) -> KernelTiles:
+        """The tiles, which are there."""
         assert self.tiles is not None
         return self.tiles
 
     @property
     def size(self) -> int:
         """N·C."""
-        return self._tiles.size
+        return self.kernel_tiles.size
 
     @property
     def is_complete(self) -> bool:
@@ -98,7 +103,7 @@ class StoredSpectrum(LargeSpectrum):
     @property
     def trace(self) -> float:
         """Σ λ."""
-        return float(self._tiles.diagonal().sum())
+        return float(self.kernel_tiles.diagonal().sum())
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:
@@ -114,7 +119,12 @@ class StoredSpectrum(LargeSpectrum):
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k)."""
-        return multiply(self._tiles, v, self.executor)
+        self._products.update()
+        return multiply(self.kernel_tiles, v, self.executor)
+
+    @cached_property
+    def _products(self) -> tqdm:
+        return progress_bar(None, "product", self.progress, "products with the kernel on disk")
 
     @cached_property
     def _cholesky(self) -> Cholesky | None:
@@ -143,7 +153,7 @@ class StoredSpectrum(LargeSpectrum):
 
     @cached_property
     def _preconditioner(self) -> TileCholesky:
-        found = TileCholesky.of(self._tiles, self.largest, self.progress)
+        found = TileCholesky.of(self.kernel_tiles, self.largest, self.progress)
         if found is None:
             raise self._stagnates(1.0)
         return found

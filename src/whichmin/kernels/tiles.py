@@ -29,6 +29,8 @@ Array = NDArray[np.float64]
 
 #: Rows and columns of a tile, about.
 TILE = 4096
+#: Rows of a tile that are in float64 at a time, so that they stay in the processor's cache between their two products.
+BLOCK = 256
 #: What a folder of tiles says of itself.
 DESCRIPTION = "kernel.json"
 
@@ -129,18 +131,22 @@ class KernelTiles:
             ) from error
 
     def read(self, i: int, j: int) -> Tensor:
-        """A tile on or below the diagonal."""
-        b = self.tile
-        return torch.from_numpy(np.asarray(self.array[i : i + b, j : j + b]))
+        """A tile on or below the diagonal, a copy."""
+        return self._mapped(i, j).clone()
 
     def remove(self) -> None:
         """Take the folder off the disk."""
         shutil.rmtree(self.folder)
 
+    def _mapped(self, i: int, j: int) -> Tensor:
+        """A tile on or below the diagonal, as the disk's own memory: nothing is read before it is looked at."""
+        kind, b = np.dtype(str(self.dtype).removeprefix("torch.")).newbyteorder("<"), self.tile
+        tile = np.memmap(self._file(i, j), kind, "c", shape=(b, b))  # whole also at the edge
+        return torch.from_numpy(tile)[: self.size - i, : self.size - j]
+
     def _tile(self, i: int, j: int) -> NDArray[Any]:
         """The tile of rows from i and columns from j, one of them at or below the diagonal."""
-        b = self.tile
-        return np.asarray(self.array[i : i + b, j : j + b] if j <= i else self.array[j : j + b, i : i + b].T)
+        return (self._mapped(i, j) if j <= i else self._mapped(j, i).T).numpy()
 
     @property
     def lower(self) -> list[tuple[int, int]]:
@@ -149,14 +155,20 @@ class KernelTiles:
 
     def multiply(self, v: Array, lower: Sequence[tuple[int, int]]) -> Array:
         """The part of K v, v (n,) or (n, k), that some tiles and their mirror images make; each is read once."""
-        total = np.zeros_like(v)
-        b = self.tile
+        columns = torch.from_numpy(np.ascontiguousarray(v)).reshape(self.size, -1)
+        total = torch.zeros_like(columns)
+        doubled = torch.empty(BLOCK, self.tile, dtype=torch.float64)
         for i, j in lower:
-            tile = np.asarray(self._tile(i, j), np.float64)
-            total[i : i + b] += tile @ v[j : j + b]
-            if j < i:
-                total[j : j + b] += tile.T @ v[i : i + b]
-        return total
+            tile = self._mapped(i, j)
+            across = slice(j, j + tile.shape[1])
+            for start in range(0, len(tile), BLOCK):
+                rows = tile[start : start + BLOCK]
+                block = doubled[: len(rows), : rows.shape[1]].copy_(rows)
+                down = slice(i + start, i + start + len(rows))
+                total[down].addmm_(block, columns[across])
+                if j < i:
+                    total[across].addmm_(block.T, columns[down])
+        return total.reshape(v.shape).numpy()
 
     def __getitem__(self, rows: NDArray[np.int64] | Sequence[int]) -> Array:
         """Some rows, (k, n), float64."""

@@ -26,12 +26,14 @@ def own_context() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        gpus = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
-        stack.enter_context(torch.random.fork_rng(devices=gpus))
-        for device in ("cpu", *(["cuda"] if gpus else [])):
+        on_gpu = torch.cuda.is_initialized()
+        stack.enter_context(torch.random.fork_rng(devices=range(torch.cuda.device_count() if on_gpu else 0)))
+        for device in ("cpu", "cuda") if on_gpu else ("cpu",):
             if torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
-        stack.enter_context(_full_precision())
+        stack.enter_context(_full_precision(on_gpu))
+        if on_gpu:
+            stack.enter_context(_recurrent_layers_of_torch())
         stack.enter_context(default_device_aside())
         if "torch._dynamo" in sys.modules:  # nothing is compiled without it
             stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -39,13 +41,12 @@ def own_context() -> Iterator[None]:
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def _full_precision(on_gpu: bool) -> Iterator[None]:
     """Products and convolutions of float32 tensors in float32, on the CPU and on a GPU.
 
     Convolutions on a GPU are otherwise of tf32, which keeps 10 of 23 bits, and where
     ``torch.set_float32_matmul_precision`` says so products of matrices are of tf32 or bfloat16.
     """
-    on_gpu = torch.cuda.is_initialized()
     with ExitStack() as stack:
         if on_gpu and _read(lambda: cudnn.allow_tf32):
             cudnn.allow_tf32 = False
@@ -59,6 +60,34 @@ def _full_precision() -> Iterator[None]:
                 stack.callback(setattr, operation, "fp32_precision", operation.fp32_precision)
                 operation.fp32_precision = "ieee"
         yield
+
+
+@contextmanager
+def _recurrent_layers_of_torch() -> Iterator[None]:
+    """Recurrent layers in evaluation mode run without cuDNN, which differentiates them in training mode only."""
+    names = [name for name in ("lstm", "gru", "rnn_tanh", "rnn_relu") if name not in vars(torch._VF)]
+    for name in names:
+        setattr(torch._VF, name, _without_cudnn(getattr(torch._VF, name)))
+    try:
+        yield
+    finally:
+        for name in names:
+            delattr(torch._VF, name)
+
+
+def _without_cudnn(layers: Callable[..., T]) -> Callable[..., T]:
+    def run(*args: Any) -> T:
+        # (x, hx, weights, has_bias, layers, dropout, training, …), or of a packed sequence (x, sizes, hx, weights, …).
+        training = args[7 if isinstance(args[3], list | tuple) else 6]
+        if training or not cudnn.enabled:
+            return layers(*args)
+        cudnn.enabled = False
+        try:
+            return layers(*args)
+        finally:
+            cudnn.enabled = True
+
+    return run
 
 
 def _operations(on_gpu: bool) -> list[Any]:
