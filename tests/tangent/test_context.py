@@ -29,6 +29,8 @@ def precision(request):
 @pytest.fixture
 def on_gpu(monkeypatch):
     """As where a GPU is in use; nothing is computed on it."""
+    if torch.cuda.is_available():
+        torch.cuda.init()
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
 
 
