@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from whichmin.storage import to_json
 
 PACKAGES = ("whichmin", "torch", "numpy", "scipy")
@@ -49,6 +51,7 @@ def environment(threads: int | None = None, packages: Iterable[str] = PACKAGES) 
         "platform": platform.platform(),
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads": threads,
         "memory_bytes": _memory(),
         "load": list(os.getloadavg()) if hasattr(os, "getloadavg") else None,

@@ -3,7 +3,8 @@
     WHICHMIN_DATA=folder python benchmarks/reproduction.py --out whichmin-reproduction [--full FIGURE …]
 
 is ``whichmin reproduce --all --quick`` and stores results/reproduction.json, of which the documentation makes its page;
-with ``--full`` it is ``whichmin reproduce FIGURE …`` in the papers' own settings, and results/reproduction-full.json.
+with ``--full`` it is ``whichmin reproduce FIGURE …`` in the papers' own settings, and results/reproduction-full.json;
+with ``--device cuda`` the networks that take hours on a CPU are trained too, and it is reproduction-full-gpu.json.
 Measurements that lie in ``--out`` already, also by that command, are not made again. Some ten minutes on two cores;
 hours in full.
 """
@@ -133,12 +134,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("whichmin-reproduction"), help="where measurements are kept")
     parser.add_argument("--workers", type=int, help="processes; 0 for none")
+    parser.add_argument("--device", default="cpu", help="where networks are trained that take hours on a CPU")
     parser.add_argument("--full", nargs="+", metavar="FIGURE", help="figures in the papers' own settings")
     options = parser.parse_args()
     names, quick = options.full or tuple(PAPERS), options.full is None
-    found = reproduce(names, options.out, Size(quick=quick), workers=options.workers, progress=True)
-    name = "reproduction" if quick else "reproduction-full"
-    print(store(name, packed(found), {"quick": quick, "workers": options.workers, "threads": 1}))
+    size = Size(quick=quick, device=options.device)
+    found = reproduce(names, options.out, size, workers=options.workers, progress=True)
+    name = "reproduction" if quick else "reproduction-full" if options.device == "cpu" else "reproduction-full-gpu"
+    print(
+        store(name, packed(found), {"quick": quick, "workers": options.workers, "threads": 1, "device": options.device})
+    )
 
 
 if __name__ == "__main__":

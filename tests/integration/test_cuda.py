@@ -15,6 +15,8 @@ from oracles.odd_networks import KINDS
 from oracles.zoo import plain_jacobian
 from whichmin.cli.main import main
 from whichmin.errors import ModelError
+from whichmin.papers.figure import Size
+from whichmin.papers.reproduce import reproduce
 
 #: Another device in its place shows that the tests themselves are right where there is no GPU.
 DEVICE = torch.device(os.environ.get("WHICHMIN_TEST_DEVICE", "cuda"))
@@ -283,3 +285,16 @@ def test_the_command_line(tmp_path, monkeypatch, capsys):
     arguments = ["explain", "--data", "digits", "--hidden", "64", "--n-train", "20", "--steps", "50", "--seeds", "1"]
     assert main([*arguments, "--device", str(DEVICE)]) == 0, capsys.readouterr().err
     assert (tmp_path / "whichmin-out" / "explain.html").is_file()
+
+
+def test_a_figure_of_the_papers(tmp_path):
+    """Where only the network is on the GPU: the numbers of the CPU."""
+    tables = []
+    for device in ("cpu", str(DEVICE)):
+        size = Size(data="digits", device=device)
+        (found,) = reproduce(["which-minimizer/fig5"], tmp_path / device.replace(":", ""), size, workers=0)
+        assert not found.failures
+        tables.append(found.tables)
+    for kind, table in tables[0].items():
+        torch.testing.assert_close(*(torch.tensor(t[kind]["test_loss"]) for t in tables), rtol=0.05, atol=1e-2)
+        assert len(table) > 0

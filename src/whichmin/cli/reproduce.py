@@ -34,6 +34,9 @@ def reproduce(
     workers: Annotated[
         int | None, Parameter(help="Processes; 0 for none. [default: one for each core]", show_default=False)
     ] = None,
+    device: Annotated[
+        str, Parameter(help="Where networks are trained that take hours on a CPU: cuda, cuda:1.")
+    ] = "cpu",
     retry: Annotated[bool, Parameter(help="Try again what failed before.", negative="")] = False,
     out: Annotated[Path, Parameter(help="Folder of reproduction.html, the figures and the measurements.")] = Path(
         "whichmin-reproduction"
@@ -59,7 +62,7 @@ def reproduce(
     if predicted and trained:
         raise ConfigError("got --predicted and --trained: leave both out to see them side by side.")
     kinds: tuple[Kind, ...] = ("predicted",) if predicted else ("trained",) if trained else ("predicted", "trained")
-    size = Size(quick, kinds, data)
+    size = Size(quick, kinds, data, device)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             found = make(tuple(PAPERS) if all else names, out, size, workers=workers, retry=retry, progress=True)

@@ -32,11 +32,13 @@ class Size:
         quick: small widths, few seeds: minutes. Else the paper's settings.
         kinds: what is done: "predicted", "trained".
         data: in place of a figure's own data; None for these.
+        device: where the networks are trained that take hours on a CPU, as torch names it.
     """
 
     quick: bool = True
     kinds: tuple[Kind, ...] = ("predicted", "trained")
     data: str | None = None
+    device: str = "cpu"
 
     def pick(self, quick: Any, full: Any) -> Any:
         """One of two values."""

@@ -117,6 +117,7 @@ def minimizer(
     order: int = 0,
     relinearize: str = "never",
     loss: str = "MSELoss",
+    device: str = "cpu",
 ) -> Measured:
     """Where a network ends: predicted from one linearization (or more, ``relinearize``), or trained.
 
@@ -125,8 +126,8 @@ def minimizer(
     interpolator, and ``initialization``, the root mean square of the initialization term. Arrays: ``test``,
     ``curve_steps``, ``curve_losses``.
     """
-    task = task_of(data, n_train, n_test, loss=loss)
-    model = network_of(task, width, depth, scale, seed)
+    task = task_of(data, n_train, n_test, loss=loss).to(device)
+    model = network_of(task, width, depth, scale, seed).to(device)
     (named,) = named_optimizers(optimizer, None)
     recipe = Recipe(build_optimizer(named), batch_size, order)
     if kind == "trained":
@@ -177,7 +178,7 @@ def _tested(found: Any, task: Task, numbers: Mapping[str, Any], arrays: dict[str
         "test_loss": task.test_loss(found.test.double()),
     }
     told |= {"accuracy": task.accuracy(found.test)}
-    return Measured(dict(numbers) | told, arrays | {"test": found.test.double().reshape(-1)})
+    return Measured(dict(numbers) | told, arrays | {"test": found.test.double().reshape(-1).cpu()})
 
 
 def gradient_descent(lr: float, momentum: float = 0.0) -> partial[torch.optim.Optimizer]:

@@ -28,6 +28,7 @@ def reproduction_page(found: Sequence[Reproduced], size: Size) -> str:
     figures = [_figure(one) for one in found]
     asked = [("size", "quick" if size.quick else "as in the papers"), ("ways", ", ".join(size.kinds))]
     asked += [] if size.data is None else [("data", size.data)]
+    asked += [] if size.device == "cpu" else [("device", size.device)]
     return render(
         "reproduction.html.j2",
         {

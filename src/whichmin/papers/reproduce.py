@@ -19,6 +19,7 @@ from whichmin.papers.page import claims_frame, reproduction_page
 from whichmin.papers.registry import find
 from whichmin.papers.reproduced import KINDS, Reproduced
 from whichmin.storage import write_text
+from whichmin.studies.experiment.build import build_device
 from whichmin.studies.sweeping.run import Measured
 
 if TYPE_CHECKING:
@@ -59,12 +60,13 @@ def reproduce(
         The figures.
 
     Raises:
-        ConfigError: a figure that does not exist.
+        ConfigError: a figure that does not exist; a device that cannot be used.
         DataError: data that cannot be had; the message says how to get them.
         OutputError: ``out`` cannot be written to.
     """
     asked = find(names)
     check_count(0 if workers is None else workers, "workers", "processes", least=0)
+    build_device(size.device)
     cells = {figure.path: list(figure.cells(size)) for figure in asked}
     jobs = list(dict.fromkeys(job for figure in asked for job in cells[figure.path]))
     store = Store.open(out)

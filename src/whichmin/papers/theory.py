@@ -62,12 +62,21 @@ def _photographs(data: str, n_train: int, n_test: int) -> Task:
 
 
 def residual_network(
-    *, kind: str, data: str, n_train: int, n_test: int, width: int, seed: int, optimizer: str, steps: int
+    *,
+    kind: str,
+    data: str,
+    n_train: int,
+    n_test: int,
+    width: int,
+    seed: int,
+    optimizer: str,
+    steps: int,
+    device: str = "cpu",
 ) -> Measured:
     """A residual network trained with cross-entropy for so many steps; as :func:`whichmin.papers.measure.minimizer`."""
-    task = _photographs(data, n_train, n_test)
+    task = _photographs(data, n_train, n_test).to(device)
     (named,) = named_optimizers(optimizer, None)
-    model = ResNet(task.X.shape[1], 2, width, (1, 1, 1, 1), seed=seed)  # type: ignore[union-attr]
+    model = ResNet(task.X.shape[1], 2, width, (1, 1, 1, 1), seed=seed).to(device)  # type: ignore[union-attr]
     run = train(model, task, build_optimizer(named), until=None, steps=steps)
     return trained_measured(run, task)
 

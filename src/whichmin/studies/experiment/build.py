@@ -25,18 +25,18 @@ from whichmin.studies.experiment.optimizers import NamedOptimizer
 from whichmin.task import Task
 
 
-def build_device(experiment: Experiment) -> torch.device:
+def build_device(name: str) -> torch.device:
     """The device that is named.
 
     Raises:
         ConfigError: torch does not know it, or it is not there.
     """
     try:
-        device = torch.device(experiment.device)
+        device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"device is {experiment.device!r}, which cannot be used here: {reason}") from error
+        raise ConfigError(f"device is {name!r}, which cannot be used here: {reason}") from error
     return device
 
 
@@ -47,7 +47,7 @@ def build_task(experiment: Experiment) -> Task:
         DataError: see :func:`whichmin.data.load`.
         ConfigError: see :func:`build_device`.
     """
-    device = build_device(experiment)
+    device = build_device(experiment.device)
     task = load(
         experiment.data,
         classes=experiment.chosen_classes,
