@@ -4,7 +4,7 @@
 
 is ``whichmin reproduce --all --quick`` and stores results/reproduction.json, of which the documentation makes its page;
 with ``--full`` it is ``whichmin reproduce FIGURE …`` in the papers' own settings, and results/reproduction-full.json;
-with ``--device cuda`` the networks that take hours on a CPU are trained too, and it is reproduction-full-gpu.json.
+with ``--device cuda`` the networks that take hours on a CPU are trained too.
 Measurements that lie in ``--out`` already, also by that command, are not made again. Some ten minutes on two cores;
 hours in full.
 """
@@ -140,7 +140,7 @@ def main() -> None:
     names, quick = options.full or tuple(PAPERS), options.full is None
     size = Size(quick=quick, device=options.device)
     found = reproduce(names, options.out, size, workers=options.workers, progress=True)
-    name = "reproduction" if quick else "reproduction-full" if options.device == "cpu" else "reproduction-full-gpu"
+    name = "reproduction" if quick else "reproduction-full"
     print(
         store(name, packed(found), {"quick": quick, "workers": options.workers, "threads": 1, "device": options.device})
     )

@@ -64,7 +64,7 @@ def _fill(L: KernelTiles, K: KernelTiles, shift: float, progress: bool) -> bool:
     """Make the tiles that are missing, a column after the other; whether K + δ is positive definite."""
     missing = sorted(L.missing(), key=lambda tile: tile[::-1])
     for i, j in tqdm(missing, desc="factor", unit="tile", leave=False, disable=not progress or len(missing) < 2):
-        left = K.read(i, j)
+        left = K.read(i, j).clone()
         for k in range(0, j, L.tile):
             left -= L.read(i, k) @ L.read(j, k).T
         made = torch.linalg.solve_triangular(L.read(j, j), left.T, upper=False).T if i > j else _root(left, shift)

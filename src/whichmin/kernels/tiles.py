@@ -130,23 +130,19 @@ class KernelTiles:
                 "call again with the same folder."
             ) from error
 
-    def read(self, i: int, j: int) -> Tensor:
-        """A tile on or below the diagonal, a copy."""
-        return self._mapped(i, j).clone()
-
     def remove(self) -> None:
         """Take the folder off the disk."""
         shutil.rmtree(self.folder)
 
-    def _mapped(self, i: int, j: int) -> Tensor:
-        """A tile on or below the diagonal, as the disk's own memory: nothing is read before it is looked at."""
+    def read(self, i: int, j: int) -> Tensor:
+        """A tile on or below the diagonal, in the disk's own memory, read where it is looked at; changes stay here."""
         kind, b = np.dtype(str(self.dtype).removeprefix("torch.")).newbyteorder("<"), self.tile
         tile = np.memmap(self._file(i, j), kind, "c", shape=(b, b))  # whole also at the edge
         return torch.from_numpy(tile)[: self.size - i, : self.size - j]
 
     def _tile(self, i: int, j: int) -> NDArray[Any]:
         """The tile of rows from i and columns from j, one of them at or below the diagonal."""
-        return (self._mapped(i, j) if j <= i else self._mapped(j, i).T).numpy()
+        return (self.read(i, j) if j <= i else self.read(j, i).T).numpy()
 
     @property
     def lower(self) -> list[tuple[int, int]]:
@@ -159,7 +155,7 @@ class KernelTiles:
         total = torch.zeros_like(columns)
         doubled = torch.empty(BLOCK, self.tile, dtype=torch.float64)
         for i, j in lower:
-            tile = self._mapped(i, j)
+            tile = self.read(i, j)
             across = slice(j, j + tile.shape[1])
             for start in range(0, len(tile), BLOCK):
                 rows = tile[start : start + BLOCK]
