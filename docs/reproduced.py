@@ -65,10 +65,11 @@ def environment(run: str = SMALL) -> Markdown:
     """The machine, the versions and the date; how long it took in all."""
     at = stored(run)["environment"]
     versions = ", ".join(f"{name} {version}" for name, version in at["versions"].items())
+    gpu = f" and one {at['accelerator']}" if at.get("accelerator") else ""
     minutes = sum(one.seconds for one in figures(run)) / 60
     return Markdown(
-        f"{at['date']}, {versions}, {at['processor']}, {at['cores']} cores; {minutes:.0f} minutes of predicting and "
-        "training, on one thread each."
+        f"{at['date']}, {versions}, {at['processor']}, {at['cores']} cores{gpu}; {minutes:.0f} minutes of predicting "
+        "and training, on one thread each."
     )
 
 
