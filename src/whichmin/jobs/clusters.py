@@ -50,10 +50,11 @@ def dask_executor(scheduler: str, workers: int | None = None) -> Iterator[Execut
 
 
 def _local_cluster(workers: int) -> Any:
-    """Processes of one thread each, without two habits of Dask's workers that make predictions half as fast.
+    """Processes of one thread each, without the habits of Dask's workers that make predictions slower.
 
-    The threshold at which they give memory back makes the allocator ask the system for every tensor anew, and their
-    profiler takes the interpreter's lock a hundred times a second.
+    The threshold at which they give memory back makes the allocator ask the system for every tensor anew, their
+    profiler takes the interpreter's lock a hundred times a second, and their clock and the monitors of memory and
+    system sixty times together.
     """
     from dask.config import set as configured
     from distributed import LocalCluster
@@ -61,9 +62,13 @@ def _local_cluster(workers: int) -> Any:
     habits = {
         "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, 1),
         "distributed.worker.profile.enabled": False,
+        "distributed.admin.tick.interval": "1s",
+        "distributed.admin.system-monitor.interval": "10s",
+        "distributed.admin.system-monitor.disk": False,
+        "distributed.admin.system-monitor.gil.enabled": False,
     }
     with configured(habits):
-        return LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0")
+        return LocalCluster(n_workers=workers, threads_per_worker=1, memory_limit=0, dashboard_address=":0")
 
 
 async def _greet(scheduler: str) -> None:
