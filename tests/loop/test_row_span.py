@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 import whichmin as wm
 from whichmin.errors import TrainingError
 from whichmin.loop.row_span import row_span
+from whichmin.mitigation.networks import AntisymmetricNetwork, CenteredNetwork
 from whichmin.optimizers import HigherMomentum, Nesterov
 from whichmin.training import train as module
 
@@ -178,6 +179,23 @@ def test_what_agrees_where_it_stands_alone_is_found():
     # the outputs agree there, and so do all gradients but that of the bias
     built = SGD(model.parameters(), lr=0.01)
     assert row_span(model, task(), built) is None
+
+
+@pytest.mark.parametrize("composed", [AntisymmetricNetwork, CenteredNetwork])
+def test_several_layers_that_see_the_inputs(composed, monkeypatch):
+    """All are exchanged, and what is not trained stays as it is to the last digit."""
+    found, model, data = spans(monkeypatch), composed(mlp(bias=True)), task()
+    plain, quick = (
+        wm.train(model, data, partial(SGD, lr=0.05), until=None, steps=60, row_span=on) for on in (False, True)
+    )
+    assert found[0] is not None
+    assert len(found[0].weights) == 2
+    torch.testing.assert_close(quick.test, plain.test, rtol=1e-11, atol=1e-12)
+    for name, value in plain.final.items():
+        torch.testing.assert_close(quick.final[name], value, rtol=1e-10, atol=1e-12)
+        if not model.state_dict(keep_vars=True)[name].requires_grad:
+            assert torch.equal(quick.final[name], plain.initial[name])
+    torch.testing.assert_close(quick.model(data.X_test).detach(), plain.test, rtol=1e-11, atol=1e-12)
 
 
 def test_many_rows_are_trained_as_ever():

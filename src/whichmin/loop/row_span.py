@@ -3,7 +3,8 @@
 A first layer sees the inputs X (N, d) only as X Wᵀ, so that the gradient of its weight W (m, d) lies in the span of
 their rows. With an orthonormal basis Q (d, r) of it, r ≤ N, gradient descent, with momentum and in mini-batches too,
 moves A = W Q and leaves W − A Qᵀ as it was: the network with weight A on the inputs X Q (N, r) goes the same way, with
-r/d of the work in that layer.
+r/d of the work in that layer. Where several layers see the inputs, as in a network composed of copies of another, all
+weights are exchanged so, also those that stay as they are.
 
 What divides by sizes of single coordinates, as adaptive rules do, does not go it. But inputs that are zero in every
 row, as the pixels at the rim of an image, have weights that no gradient reaches, which such a rule leaves where they
@@ -83,22 +84,25 @@ class RowSpan:
     Attributes:
         network: the copy to be trained.
         task: its training data, the inputs X Q.
-        name: of the first layer's weight.
-        weight: that weight W at the start, (m, d).
+        weights: of the first layers by name, W at the start, (m, d); frozen ones too.
         basis: Q.
     """
 
     network: nn.Module
     task: Task
-    name: str
-    weight: Tensor
+    weights: dict[str, Tensor]
     basis: Basis
 
     def state_of_all(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """The state of the network in all coordinates, for one in those of the span: W + (A − W Q) Qᵀ."""
-        W, basis = self.weight.double(), self.basis
-        moved = W + basis.expanded(state[self.name].double() - basis.reduced(W))
-        return state | {self.name: moved.to(self.weight)}
+        return state | {name: self._of_all(name, state[name]) for name in self.weights}
+
+    def _of_all(self, name: str, reduced: Tensor) -> Tensor:
+        weight = self.weights[name]
+        if not self.network.get_parameter(name).requires_grad:
+            return weight
+        W = weight.double()
+        return (W + self.basis.expanded(reduced.double() - self.basis.reduced(W))).to(weight)
 
     def error_of_all(self, error: TrainingError) -> TrainingError:
         """An error of training with its state in all coordinates."""
@@ -125,13 +129,14 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     if basis is None:
         return None
     inner = replace(task, X=basis.reduced(rows).to(X), X_test=None, y_test=None)
-    names = [name for name, p in trainable(network).items() if p.ndim == 2 and p.shape[1] == size]
     tied = _names_of_tied(network)
-    for name in names:
-        if name not in tied:
-            found = _reduced(network, task, inner, name, basis)
-            if found is not None:
-                return found
+    matrices = {name: p for name, p in network.named_parameters() if p.ndim == 2 and p.shape[1] == size}
+    names = [name for name in matrices if name not in tied]
+    singly = [[name] for name in names if matrices[name].requires_grad]
+    for some in [names, *singly] if len(names) > 1 else singly:
+        found = _reduced(network, task, inner, some, basis)
+        if found is not None:
+            return found
     return None
 
 
@@ -156,16 +161,19 @@ def _names_of_tied(network: nn.Module) -> set[str]:
     return {name for several in names.values() if len(several) > 1 for name in several}
 
 
-def _reduced(network: nn.Module, task: Task, inner: Task, name: str, basis: Basis) -> RowSpan | None:
-    """With that parameter in the coordinates of the span, where the network is the same function then."""
+def _reduced(network: nn.Module, task: Task, inner: Task, names: list[str], basis: Basis) -> RowSpan | None:
+    """With these parameters in the coordinates of the span, where the network is the same function then."""
     small = private_copy(network)
-    owner, _, attribute = name.rpartition(".")
-    weight = network.get_parameter(name).detach()
-    module = small.get_submodule(owner)
-    if attribute not in module._parameters:
-        return None
-    setattr(module, attribute, nn.Parameter(basis.reduced(weight.double()).to(weight)))
-    span = RowSpan(small, inner, name, weight.clone(), basis)
+    weights = {}
+    for name in names:
+        owner, _, attribute = name.rpartition(".")
+        weight, module = network.get_parameter(name), small.get_submodule(owner)
+        if attribute not in module._parameters:
+            return None
+        weights[name] = weight.detach().clone()
+        reduced = basis.reduced(weights[name].double()).to(weight)
+        setattr(module, attribute, nn.Parameter(reduced, requires_grad=weight.requires_grad))
+    span = RowSpan(small, inner, weights, basis)
     probe = private_copy(network), private_copy(small)
     try:
         if not _agree(*probe, task, span):
@@ -194,7 +202,7 @@ def _agree(network: nn.Module, small: nn.Module, task: Task, span: RowSpan) -> b
             if gradient is not other:
                 return False
             continue
-        if n == span.name:
+        if n in span.weights:
             other = span.basis.expanded(other.double()).to(gradient)
         if not _close(gradient, other):
             return False
@@ -214,7 +222,7 @@ def _move_alike(network: nn.Module, small: nn.Module, span: RowSpan) -> None:
         for n, p in trainable(network).items():
             step = MOVED * p.detach().cpu() * torch.randn(p.shape, generator=draw, dtype=torch.float64)
             p.add_(step.to(p))
-            if n == span.name:
+            if n in span.weights:
                 others[n].copy_(span.basis.reduced(p.double()).to(p))
             else:
                 others[n].add_(step.to(p))

@@ -165,7 +165,9 @@ class Work:
         self.check_budget("it was trained")
         budget = None if math.isinf(self.left) else self.left
         aim, task = self.aim, self.task_of(network)
-        run = train(network, task, recipe or self.recipe, until=aim.until, steps=aim.steps, budget=budget)
+        run = train(
+            network, task, recipe or self.recipe, until=aim.until, steps=aim.steps, budget=budget, row_span=True
+        )
         if run.interrupted:
             raise KeyboardInterrupt
         return self._of_run(run)
