@@ -44,6 +44,9 @@ NEARLY = 1.05
 SHORTLY = 0.9
 #: Extrapolated steps are off by about this part of what the extrapolation changed.
 EXTRAPOLATED = 0.4
+#: A path whose number of steps is nearer to that of a coarser one than this part of what the coarser one says to be off
+#: by agrees with it by chance.
+BY_CHANCE = 0.1
 #: A network that is nearer to its linearization than this part of what tolerances are relative to is linear.
 LINEAR = 1e-4
 
@@ -312,7 +315,8 @@ class FunctionSpacePredictor(Predictor):
         if self.problem.goal.until is None or not 0 < duration < math.inf:
             return outcome
         if self.problem.objective.loss.is_quadratic:
-            return replace(outcome, steps_error=abs(outcome.steps - coarse.steps) / duration / between)
+            apart = max(abs(outcome.steps - coarse.steps) / duration, BY_CHANCE * coarse.steps_error)
+            return replace(outcome, steps_error=apart / between)
         return self._with_extrapolated_steps(outcome, coarse)
 
     def _with_extrapolated_steps(self, outcome: Outcome, coarse: Outcome) -> Outcome:
