@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 import whichmin as wm
 from oracles.linear_rules import distance, mlp_problem, problem, sgd
+from whichmin.dynamics.paths.controller import IntervalCount
+from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
+from whichmin.dynamics.paths.outcome import Outcome
 
 METHODS = pytest.mark.parametrize("relinearize", ["never", 6, 10**7])
 
@@ -74,3 +80,44 @@ def test_a_training_error_of_zero_stays():
     assert found.error < 1e-14
     assert distance(found.test, model(task.X_test).detach()) < 1e-13
     assert math.isfinite(found.relative_error)
+
+
+def compared(fine, coarse):
+    """What a path of so many (intervals, steps) says of its steps beside a coarser one."""
+    outcomes = [
+        Outcome("linearized" if n == 1 else "relinearized", [], [torch.zeros(3, 1)], steps, n, 0.0, [(steps, 0.1)], {})
+        for n, steps in (fine, coarse)
+    ]
+    loss = SimpleNamespace(is_quadratic=True)
+    problem = SimpleNamespace(
+        goal=SimpleNamespace(until=1e-3, steps=math.inf, flow=False, eval_every=1), objective=SimpleNamespace(loss=loss)
+    )
+    of = SimpleNamespace(problem=problem, _first=0.0)
+    of._with_extrapolated_steps = partial(FunctionSpacePredictor._with_extrapolated_steps, of)
+    return FunctionSpacePredictor._compared(of, *outcomes, fine[0] / coarse[0])
+
+
+def test_one_linearization_that_agrees_by_chance_confirms_no_path():
+    found = compared((8, 3297.0), (1, 3307.0))
+    assert found.steps == 3297.0
+    controller = IntervalCount(accepted=0.01, accepted_loss=0.02, most=512)
+    assert not controller.is_met(found)
+    confirmed = compared((12, 3297.0), (8, 3299.0))
+    assert controller.is_met(confirmed)
+
+
+def test_steps_of_two_paths_are_extrapolated_halfway():
+    """Errors like 1/n: 1,100 and 1,050 steps of 10 and 20 intervals lead to 1,000, and rectifiers to none of it."""
+    found = compared((20, 1050.0), (10, 1100.0))
+    assert 1000 < found.steps < 1050
+    assert 1050 - found.steps < found.steps_error * found.steps < 2.1 * (1050 - found.steps)
+    assert found.measured_steps == 1050.0
+    assert found.curve[-1][0] == pytest.approx(found.steps)
+
+
+def test_steps_to_a_loss_of_a_smooth_network_that_learns_features():
+    task = wm.data.load("digits", classes=(0, 1), n_train=60, n_test=60)
+    model = wm.networks.MLP((64, 512, 1), scale=0.8, activation="tanh", seed=1)
+    best = wm.spectrum(wm.tangent_kernel(model, task.X)).best_lr
+    trained, found = (verb(model, task, sgd(0.4 * best), until=1e-2) for verb in (wm.train, wm.predict))
+    assert abs(found.steps / trained.steps - 1) < 0.02

@@ -44,9 +44,11 @@ NEARLY = 1.05
 SHORTLY = 0.9
 #: Extrapolated steps are off by about this part of what the extrapolation changed.
 EXTRAPOLATED = 0.4
-#: A path whose number of steps is nearer to that of a coarser one than this part of what the coarser one says to be off
-#: by agrees with it by chance.
-BY_CHANCE = 0.1
+#: The steps of a path that was compared with one linearization alone may be off by so much at least: they may agree by
+#: chance, and a finer path is to tell.
+UNCONFIRMED = 0.025
+#: The steps of one linearization are off by up to this many times what the losses where it ends tell.
+ONE_SHOT = 2.0
 #: A network that is nearer to its linearization than this part of what tolerances are relative to is linear.
 LINEAR = 1e-4
 
@@ -162,7 +164,8 @@ class FunctionSpacePredictor(Predictor):
         (error, loss), notes = self._one_shot_errors(features, c, step, train[-1], test[-1]), ()
         if not error <= MEANINGLESS * (self.scale + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
-        steps_error = self._steps_error(loss)
+        steps_error = max(map(self._steps_error, (loss, certificate.train_loss)))  # one alone may be right by chance
+        steps_error *= ONE_SHOT
         network.put(self.problem.origin)
         curve = [(t, theory.loss(t)) for t in theory.curve_times(end)]
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
@@ -314,19 +317,28 @@ class FunctionSpacePredictor(Predictor):
         duration = outcome.steps - self._first
         if self.problem.goal.until is None or not 0 < duration < math.inf:
             return outcome
-        if self.problem.objective.loss.is_quadratic:
-            apart = max(abs(outcome.steps - coarse.steps) / duration, BY_CHANCE * coarse.steps_error)
-            return replace(outcome, steps_error=apart / between)
-        return self._with_extrapolated_steps(outcome, coarse)
+        if not self.problem.objective.loss.is_quadratic:
+            ratio = outcome.intervals / max(coarse.intervals, 1)
+            return self._with_extrapolated_steps(outcome, coarse, max(ratio - 1.0, 1.0), EXTRAPOLATED)
+        if coarse.method == "linearized":
+            apart = abs(outcome.steps - coarse.steps) / duration
+            return replace(outcome, steps_error=max(apart / between, UNCONFIRMED))
+        return self._with_extrapolated_steps(outcome, coarse, 2.0 * between, 2.0)  # half of it: kinks go either way
 
-    def _with_extrapolated_steps(self, outcome: Outcome, coarse: Outcome) -> Outcome:
+    def _with_extrapolated_steps(self, outcome: Outcome, coarse: Outcome, divisor: float, part_off: float) -> Outcome:
         """With the number of steps to a loss where those of two paths lead to, and its curve to there.
 
-        Where what a path misses is not taken back at once, its steps are off like 1/n, in one direction: the kernel
-        grows within the intervals.
+        The steps of a path are off like 1/n, in one direction: the kernel grows within the intervals. Where what a path
+        misses is taken back at once that is so of smooth networks, and of rectifiers of few intervals.
+
+        Args:
+            outcome: a path.
+            coarse: one of fewer intervals.
+            divisor: the difference of their steps over what the path itself is off.
+            part_off: the part of what the extrapolation changes by which it is off.
         """
-        ratio, goal, first = outcome.intervals / max(coarse.intervals, 1), self.problem.goal, self._first
-        steps, half = outcome.steps - (coarse.measured_steps - outcome.steps) / max(ratio - 1.0, 1.0), first
+        goal, first = self.problem.goal, self._first
+        steps, half = outcome.steps - (coarse.measured_steps - outcome.steps) / divisor, first
         half += (outcome.steps - first) / 2
         every = goal.eval_every
         steps = max(steps, half) if goal.flow else float(max(every * round(steps / every), first + 1))
@@ -338,7 +350,7 @@ class FunctionSpacePredictor(Predictor):
             outcome,
             steps=steps,
             measured_steps=outcome.steps,
-            steps_error=EXTRAPOLATED * abs(1.0 - 1.0 / part),
+            steps_error=part_off * abs(1.0 - 1.0 / part),
             curve=[(first + (k - first) * part, loss) for k, loss in outcome.curve],
         )
 
