@@ -8,8 +8,7 @@ from contextvars import ContextVar
 
 import torch
 
-_CALLERS: ContextVar[torch.device | None] = ContextVar("the caller's default device, where it is not the CPU")
-_CALLERS.set(None)
+_CALLERS: ContextVar[torch.device | None] = ContextVar("default device of the caller's, no CPU", default=None)
 
 
 @contextmanager
@@ -29,5 +28,5 @@ def default_device_aside() -> Iterator[None]:
 
 def callers_default_device() -> AbstractContextManager[object]:
     """Code of the caller's, a network or a loss or a factory, makes its tensors where it would without whichmin."""
-    device = _CALLERS.get(None)
+    device = _CALLERS.get()
     return nullcontext() if device is None else device

@@ -151,7 +151,7 @@ class KernelTiles:
 
     def multiply(self, v: Array, lower: Sequence[tuple[int, int]]) -> Array:
         """The part of K v, v (n,) or (n, k), that some tiles and their mirror images make; each is read once."""
-        columns = torch.from_numpy(np.ascontiguousarray(v)).reshape(self.size, -1)
+        columns = torch.from_numpy(np.array(v)).reshape(self.size, -1)  # what a worker is sent is read-only
         total = torch.zeros_like(columns)
         doubled = torch.empty(BLOCK, self.tile, dtype=torch.float64)
         for i, j in lower:
