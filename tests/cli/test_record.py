@@ -22,7 +22,7 @@ ASKED = {
     "compare": [*SMALL[2:], "--seeds", "2", "--optimizer", "sgd,sgd:lr=0.5", "--level", "0.2", "--hidden", "64,40-40"],
     "mitigate": [*SMALL, "--methods", "centered,subtract", "--train", "none", "--validation", "0.3", "--level", "0.1"],
     "leave-out": [*SMALL, "--groups", "0,3;5", "--tol", "0.1", "--batch-size", "7", "--steps", "9", "--lr", "0.1"],
-    "linear": ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--seeds", "5,6", "--hidden", "30,12,20"],
+    "linear": ["--n-train", "4", "--inputs", "9", "--outputs", "2", "--seeds", "5,6", "--hidden", "30,20"],
 }
 
 

@@ -73,7 +73,7 @@ def test_agrees_with_single_steps(name: str, product: float, single: int, monkey
 def test_first_below(name: str) -> None:
     exact, approximated = both(start_of(name), 0.25)
     objective = exact.start.objective
-    lowest = objective.lowest if name != "smoothed" else exact.loss(200_000)
+    lowest = objective.lowest if name != "smoothed" else exact.loss(40_000)
     for part in (0.9, 0.5, 0.2, 0.05):
         until = lowest + part * (exact.loss(0) - lowest)
         steps = exact.first_below(until)
