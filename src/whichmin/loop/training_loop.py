@@ -99,6 +99,15 @@ class Loop:
         finally:
             bar.close()
 
+    def go_on(self, steps: int) -> None:
+        """Make so many steps more, whatever the loss.
+
+        Raises:
+            TrainingError: the loss or a parameter is no longer finite.
+        """
+        self._first, self.limit, self.until, self._halt = self.done, self.done + steps, None, None
+        self.run(progress=False)
+
     def _expected(self, progress: bool | float) -> int | None:
         """The step at which training ends, as far as it is known."""
         if self._halt is None:

@@ -12,9 +12,22 @@ from torch import nn
 import whichmin as wm
 from whichmin.dynamics.paths import real as real_module
 from whichmin.dynamics.paths import twin
+from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Predictor
 from whichmin.dynamics.paths.real import CHAOTIC, STEP, UNCHECKED, RealTraining, untimed
-from whichmin.dynamics.paths.twin import FREE, GROWTH, LEAST, SHARE, Growth, Stands, nudge, rises
+from whichmin.dynamics.paths.twin import (
+    FREE,
+    GROWTH,
+    LEAST,
+    SHARE,
+    Growth,
+    Stands,
+    leeway_of,
+    nudge,
+    rises,
+    spikes,
+    uncertain,
+)
 from whichmin.dynamics.prepare import prepare
 
 STEPLR = partial(torch.optim.lr_scheduler.StepLR, step_size=40)
@@ -34,9 +47,7 @@ def problem(width: int = 24, rows: int = 12, dtype: torch.dtype = torch.float64)
     return model, wm.Task(X, y, X_test)
 
 
-def trained(
-    model: nn.Module, task: wm.Task, recipe: wm.Recipe, *, steps: int, until: float | None = None
-) -> wm.Prediction:
+def trained(model: nn.Module, task: wm.Task, recipe: wm.Recipe, *, steps: int, until: float | None = None) -> Outcome:
     """A prediction by real training, whose second training is made in parts where it takes more than FREE seconds."""
     with untimed():
         predictor: Predictor = prepare(model, task, recipe, (float(steps),), until=until, only_linearized=False)
@@ -107,9 +118,9 @@ def test_a_deadline_leaves_the_error_open(monkeypatch):
     model, task = problem()
     again = RealTraining._again  # type: ignore[attr-defined]
 
-    def late(self, stretch, done, patience):
-        patience.deadline = -math.inf
-        return again(self, stretch, done, patience)
+    def late(self, *arguments):
+        arguments[-1].deadline = -math.inf
+        return again(self, *arguments)
 
     monkeypatch.setattr(RealTraining, "_again", late)
     outcome = trained(model, task, RECIPES["adam"], steps=FEW)
@@ -208,3 +219,85 @@ def test_stands_are_of_bounded_size_and_without_what_is_frozen(monkeypatch):
     one.put(network, optimizer, None)
     assert torch.equal(network[0].weight, before)
     assert torch.equal(network[2].weight, one.network["2.weight"])
+
+
+def at_the_edge(part: bool) -> Outcome:
+    """Gradient descent whose loss climbs to many times its lowest before it falls below the goal."""
+    generator = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(30, 20, generator=generator), torch.randn(40, 20, generator=generator)
+    task = wm.Task(X, torch.randn(30, 1, generator=generator).sign(), X_test)
+    model = wm.networks.MLP((20, 64, 64, 1), scale=0.5, activation="tanh", seed=0)
+    rate = 0.3 * wm.spectrum(wm.tangent_kernel(model, X)).best_lr
+    with pytest.MonkeyPatch.context() as patch:
+        if part:
+            patch.setattr(twin, "FREE", 0.02)
+        return trained(model, task, wm.Recipe(partial(torch.optim.SGD, lr=rate)), steps=20_000, until=1e-3)
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_chance_that_brings_trainings_together_is_not_believed(monkeypatch, part):
+    """The second one ends where the first does, but was apart from it on the way; or that part was not made again."""
+    probe = RealTraining._probe  # type: ignore[attr-defined]
+    ends: list[torch.Tensor] = []
+
+    def together(self, loop, span=None):
+        outputs = probe(self, loop, span)
+        if not ends and loop.losses and loop.losses[-1] < 1e-3:
+            ends.append(outputs)
+        return ends[0] if ends and loop.losses and loop.losses[-1] < 1e-3 else outputs
+
+    honest = at_the_edge(part)
+    assert spikes([loss for _, loss in honest.curve])
+    monkeypatch.setattr(RealTraining, "_probe", together)
+    outcome = at_the_edge(part)
+    assert outcome.error > (0.01 if part else 0.1 * honest.error)
+    if part:
+        assert outcome.steps_error > 1 / outcome.steps
+        assert "rounding carries this training away" in outcome.notes[-1]
+
+
+def test_in_fewer_coordinates(monkeypatch):
+    """The second training of a dense first layer, where it is faster so: the same to rounding."""
+    generator = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(12, 60, generator=generator), torch.randn(7, 60, generator=generator)
+    task = wm.Task(X, torch.randn(12, 1, generator=generator), X_test)
+    model = wm.networks.MLP((60, 32, 1), seed=0)
+    used: list[bool] = []
+    timed, loop_of = RealTraining._timed, RealTraining._loop  # type: ignore[attr-defined]
+    monkeypatch.setattr(RealTraining, "_timed", lambda self, span: timed(self, span) / (1 if span is None else 8))
+
+    def noted(self, *arguments, span=None, **options):
+        used.append(span is not None)
+        return loop_of(self, *arguments, span=span, **options)
+
+    monkeypatch.setattr(RealTraining, "_loop", noted)
+    outcome = trained(model, task, wm.Recipe(partial(torch.optim.SGD, lr=0.1)), steps=MANY)
+    assert used[-1]
+    assert 0 < outcome.error < 1e-5
+    run = wm.train(model, task, partial(torch.optim.SGD, lr=0.1), steps=MANY, until=None)
+    assert run.test is not None
+    assert torch.equal(outcome.test[-1], run.test.flatten())
+
+
+def test_how_many_steps_a_loss_that_is_off_may_shift():
+    losses, steps = [1.0, 0.5, 0.012, 0.4, 0.02, 0.0099], [0, 1, 2, 3, 4, 5]
+    assert uncertain(losses, steps, 0.01, 1.0) == 0
+    assert uncertain(losses, steps, 0.01, 1.001) == 0
+    assert uncertain(losses, steps, 0.01, 1.02) == 1, "it may be above yet"
+    assert uncertain(losses, steps, 0.01, 1.3) == 3, "it may have been below at step 2"
+
+
+def test_how_far_losses_are_off():
+    first = SimpleNamespace(measured=[0, 1, 2, 3], losses=[1.0, 0.5, 0.2, 0.1])
+    other = SimpleNamespace(measured=[0, 1, 2, 3, 4], losses=[1.0, 0.5, 0.21, 0.1, 0.05])
+    assert leeway_of(first, other) == pytest.approx(math.exp(twin.MARGIN * math.log(1.05)))  # type: ignore[arg-type]
+    assert leeway_of(first, first) == 1.0  # type: ignore[arg-type]
+
+
+def test_spikes_of_a_loss():
+    falls = [2.0**-n for n in range(20)]
+    assert not spikes(falls)
+    assert not spikes([1.0, *falls[1:3], 3.0, *falls[3:]]), "in the first half"
+    assert spikes([*falls, 3 * falls[-1]])
+    assert not spikes([*falls, 1.5 * falls[-1]])
+    assert not spikes([1.0])

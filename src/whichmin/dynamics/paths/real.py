@@ -19,12 +19,25 @@ from torch import Tensor
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.twin import ROWS, Growth, Stand, Stands, Stretch, nudge, rises
+from whichmin.dynamics.paths.twin import (
+    ROWS,
+    Growth,
+    Stand,
+    Stands,
+    Stretch,
+    leeway_of,
+    nudge,
+    rises,
+    spikes,
+    uncertain,
+)
 from whichmin.errors import DivergenceError, TrainingError
 from whichmin.inputs import AnyInputs, in_types_of
+from whichmin.loop.row_span import RowSpan, row_span
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
-from whichmin.tangent.model import evaluate
+from whichmin.tangent.copying import private_copy
+from whichmin.tangent.model import evaluate, trainable
 
 #: Steps that are made to see how long one takes.
 TIMED_STEPS = 4
@@ -44,6 +57,8 @@ APART = "begun again from parameters a few roundings apart,"
 UNCHECKED = "the budget ran out before it was seen how far rounding carries this training away."
 #: Where two trainings end further apart than this part of the targets' scale, or of their steps, it is said.
 CHAOTIC = 0.01
+#: Training that rounding carries away may come to a loss when it has come to so many times that loss.
+LEEWAY = 2.0
 #: Points of a training curve that are kept.
 DRAWN = 240
 
@@ -90,6 +105,9 @@ class RealTraining:
     @cached_property
     def seconds_per_step(self) -> float:
         """How long one step takes, the fastest of a few that are made on a copy; ``STEP`` within :func:`untimed`."""
+        return self._timed(None)
+
+    def _timed(self, span: RowSpan | None) -> float:
         if not _is_timed.get():
             return STEP
         times: list[float] = []
@@ -98,7 +116,7 @@ class RealTraining:
             times.append(time.perf_counter())
             return None
 
-        loop = self._loop(self.problem.first + TIMED_STEPS, None, watch)
+        loop = self._loop(self.problem.first + TIMED_STEPS, None, watch, span=span)
         with suppress(TrainingError):  # it diverges at once, which takes no longer
             loop.run(progress=False)
         if loop.interrupted:
@@ -184,68 +202,115 @@ class RealTraining:
             seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
             return outcome
-        stretches = stands.stretches(loop.done, seconds, began - patience.started)
+        span, part = self._span(seconds)
+        stretches = stands.stretches(loop.done, seconds, began - patience.started, part)
+        if len(stretches) == 1:
+            stretches = [replace(stretches[0], span=span)]
         return self._with_twin(outcome, stretches, stands, loop, patience)
+
+    def _span(self, seconds: float) -> tuple[RowSpan | None, float]:
+        """The network in fewer coordinates, if a second training is faster in them, and the part of the time it takes.
+
+        Args:
+            seconds: what training took.
+        """
+        if self.problem.recipe.memory is not None or seconds <= FREE:
+            return None, 1.0
+        network, task = self.problem.network.copy_at(self.problem.origin)
+        span = row_span(network, task, self.problem.recipe.build(trainable(network).values()))
+        part = 1.0 if span is None else self._timed(span) / self.seconds_per_step
+        return (span, part) if part < 1.0 else (None, 1.0)
 
     def _with_twin(
         self, outcome: Outcome, stretches: list[Stretch], stands: Stands, trained: Loop, patience: Patience
     ) -> Outcome:
         """With how far training ends from itself that begins again from parameters a few roundings apart.
 
-        Where only parts of it are made again and the loss does not fall steadily: as far as what is apart would grow in
-        all, or as outputs wander anyhow.
+        Where the loss does not fall steadily, chance may bring both together again at the end, and which step is the
+        last one may hang on roundings: then it is as far as they were apart on the way, and as the next step leads, at
+        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow.
         """
         made, grown, steps_error = trained.done - self.problem.first, [], 0.0
         for stretch in stretches:
             try:
-                growth, steps = self._again(stretch, trained, patience)
+                growth, steps = self._again(stretch, stands, trained, patience)
             except TrainingError:
                 return replace(outcome, notes=(*outcome.notes, f"{APART} training diverges."))
             if growth is None:
                 return replace(outcome, notes=(*outcome.notes, UNCHECKED))
             grown.append(growth)
             steps_error = abs(steps - stretch.end) / made
-        error = max((growth.end for growth in grown), default=0.0)
-        if len(grown) > 1 and rises(trained.losses):
-            wander = stands.wander(trained.done, self._probe(trained))
-            error = max(error, min(wander, max(growth.over(made) for growth in grown)))
+        scale, error = self.problem.scale(outcome.train[-1]), max((growth.end for growth in grown), default=0.0)
+        if grown and rises(trained.losses):
+            error = max(error, *(growth.widest for growth in grown))
+            if len(grown) > 1:
+                wander = stands.wander(trained.done, self._probe(trained))
+                is_spiky = trained.epoch == 1 and spikes(trained.losses)
+                error = max(error, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
+            if trained.until is not None and self._is_first_below(trained):
+                leeway = LEEWAY if error > CHAOTIC * scale else max(growth.leeway for growth in grown)
+                ago = uncertain(trained.losses, trained.measured, trained.until, leeway)
+                if ago:
+                    steps_error = max(steps_error, ago / made)
+                    error = max(error, *(growth.following for growth in grown))
         error = error if math.isfinite(error) else math.inf
-        notes, share = outcome.notes, error / self.problem.scale(outcome.train[-1])
+        notes, share = outcome.notes, error / scale
         if share > CHAOTIC or steps_error > CHAOTIC:
+            steps = f" and {steps_error:.1%} of the steps" if steps_error > 0 else ""
             notes = (
                 *notes,
-                f"rounding carries this training away: {APART} it ends about {share:.1%} of the targets' scale and "
-                f"{steps_error:.1%} of the steps away from itself, and nobody can know it better.",
+                f"rounding carries this training away: {APART} it ends about {share:.1%} of the targets' scale{steps} "
+                "away from itself, and nobody can know it better.",
             )
         return replace(outcome, error=error, unknowable=error, steps_error=steps_error, notes=notes)
 
-    def _again(self, stretch: Stretch, trained: Loop, patience: Patience) -> tuple[Growth | None, int]:
+    def _again(self, stretch: Stretch, stands: Stands, trained: Loop, patience: Patience) -> tuple[Growth | None, int]:
         """Train a stretch once more, a few roundings apart: what became of them, None where the deadline passes.
 
         Beside it the step at which it ended.
         """
-        start, end = stretch.start.step, stretch.end
+        start, end, span = stretch.start.step, stretch.end, stretch.span
+        passed, widest = stands.passed(start, end), 0.0
         patience.progress.say("once more, a few roundings apart", end)
 
         def watch(step: int) -> str | None:
+            nonlocal widest
             patience.progress.advance(step)
+            if step in passed:
+                widest = max(widest, root_mean_square(self._probe(twin, span) - passed[step]))
             return None if time.perf_counter() <= patience.deadline else "the budget ran out"
 
-        until = None if trained.has_stalled or end >= trained.limit or end < trained.done else trained.until
-        twin = self._loop(end if until is None else 2 * end - start, until, watch, stand=stretch.start)
-        nudged = self._probe(twin)
+        until = trained.until if end == trained.done and self._is_first_below(trained) else None
+        twin = self._loop(end if until is None else 2 * end - start, until, watch, stand=stretch.start, span=span)
+        nudged = self._probe(twin, span)
         twin.run(progress=False)
         if twin.interrupted:
             raise KeyboardInterrupt
         if time.perf_counter() > patience.deadline:
             return None, twin.done
         there = self._probe(trained) if stretch.outputs is None else stretch.outputs
-        apart = (root_mean_square(a - b) for a, b in ((nudged, stretch.start.outputs), (self._probe(twin), there)))
-        return Growth(end - start, *apart), twin.done
+        done, last, following, leeway = twin.done, self._probe(twin, span), 0.0, 1.0
+        if until is not None:
+            leeway = leeway_of(trained, twin)
+            twin.go_on(1)
+            following = root_mean_square(self._probe(twin, span) - last)
+        first, apart = root_mean_square(nudged - stretch.start.outputs), root_mean_square(last - there)
+        return Growth(end - start, first, apart, widest, following, leeway), done
 
-    def _probe(self, loop: Loop) -> Tensor:
+    @staticmethod
+    def _is_first_below(trained: Loop) -> bool:
+        """Whether training ended where its loss fell below ``until``, before its last step."""
+        return trained.until is not None and not trained.has_stalled and trained.done < trained.limit
+
+    def _probe(self, loop: Loop, span: RowSpan | None = None) -> Tensor:
         """Outputs where errors are looked at, of some of the rows."""
-        return self._outputs(loop, self.problem.network.X[:ROWS])
+        X = self.problem.network.X[:ROWS]
+        if span is None:
+            return self._outputs(loop, X)
+        network, task = self.problem.network.copy_at(self.problem.origin)
+        network.load_state_dict(span.state_of_all(state_of(loop.network)))
+        with torch.no_grad():
+            return flat(evaluate(network, in_types_of(X, task.X)))
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
         ends = "stalls" if loop.has_stalled else "ends"
@@ -256,14 +321,19 @@ class RealTraining:
 
     def _loop(
         self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False,
-        stand: Stand | None = None,
+        stand: Stand | None = None, span: RowSpan | None = None,
     ) -> Loop:  # fmt: skip
+        """Training from θ₀ on; from a stand, a few roundings beside it. In the coordinates of a span from θ₀ only."""
         problem, recipe, first = self.problem, self.problem.recipe, self.problem.recipe.first_step
-        network, task = problem.network.copy_at(problem.origin, fine=fine)
+        if span is None:
+            network, task = problem.network.copy_at(problem.origin, fine=fine)
+        else:
+            network, task = private_copy(span.network), span.task
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
         scheduler, batches = recipe.build_scheduler(optimizer), recipe.batches(task.n)
         if stand is not None:
-            stand.put(network, optimizer, scheduler)
+            if span is None:
+                stand.put(network, optimizer, scheduler)
             nudge(network)
             batches = None if batches is None else islice(batches, stand.step - first, None)
             first = stand.step

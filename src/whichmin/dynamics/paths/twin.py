@@ -7,13 +7,14 @@ import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from whichmin.dynamics.paths.position import NUDGE
+from whichmin.loop.row_span import RowSpan
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
 from whichmin.tangent.model import trainable
@@ -23,9 +24,13 @@ GROWTH, KEPT = 1.25, 4
 #: Those few hold no more bytes than this together, unless a single one does.
 MEMORY = 2**28
 #: Outputs, of at most so many rows, are kept where training has made so many times the steps.
-SPACING, ROWS = 1.5, 256
+SPACING, ROWS = 1.25, 256
 #: Training whose loss rises at more than this part of the steps may be at the edge of stability.
 RISES = 0.1
+#: A loss that has climbed to so many times the lowest one before is a spike.
+CLIMB = 2.0
+#: Losses may differ by so many times what two trainings' logarithms do at the last few steps.
+MARGIN, LATE = 4.0, 8
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
 SHARE, FREE = 0.25, 0.4
 #: The part of training's time that a second one may take whatever other ways have taken.
@@ -80,11 +85,13 @@ class Stretch:
         start: where it begins.
         end: the step at which it ends.
         outputs: those of training at its end; None for those at the end of training.
+        span: of all of training: coordinates in which it is made again.
     """
 
     start: Stand
     end: int
     outputs: Tensor | None = None
+    span: RowSpan | None = None
 
 
 class Stands:
@@ -120,19 +127,24 @@ class Stands:
         late = [passed for step, passed in self._passed if 2 * (step - first) >= done - first]
         return max((root_mean_square(passed - outputs) for passed in late), default=math.inf)
 
-    def stretches(self, done: int, seconds: float, spent: float) -> list[Stretch]:
+    def passed(self, start: int, end: int) -> dict[int, Tensor]:
+        """Outputs between two steps, by the step."""
+        return {step: outputs for step, outputs in self._passed if start < step < end}
+
+    def stretches(self, done: int, seconds: float, spent: float, part: float = 1.0) -> list[Stretch]:
         """What a second training has time for: all of it, or its first and its last steps.
 
         Args:
             done: steps made in the end.
             seconds: what training took.
             spent: what other ways took before it.
+            part: of the seconds of training, what a second one takes if all of it is made again.
         """
         first = self._first
         if first is None or done <= first.step:
             return []
         allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds)
-        if allowed >= seconds:
+        if allowed >= part * seconds:
             return [Stretch(first, done)]
         steps = allowed / seconds * (done - first.step) / 2
         passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(steps, 1)]
@@ -149,11 +161,17 @@ class Growth:
         steps: its length.
         start: the root mean square distance of outputs at its start.
         end: the same at its end.
+        widest: the largest of those on its way.
+        following: how far one step more leads, where the last one is that at which a loss was reached; else 0.
+        leeway: the factor by which losses there may be off; else 1.
     """
 
     steps: int
     start: float
     end: float
+    widest: float = 0.0
+    following: float = 0.0
+    leeway: float = 1.0
 
     def over(self, steps: int) -> float:
         """The distance after so many steps, if it grows on as it did, exponentially."""
@@ -163,9 +181,39 @@ class Growth:
 
 
 def rises(losses: Sequence[float]) -> bool:
-    """Whether the training loss rose at many of the last half of the steps, as it does at the edge of stability."""
-    late = losses[len(losses) // 2 :]
-    return len(late) > 1 and sum(b > a for a, b in pairwise(late)) > RISES * (len(late) - 1)
+    """Whether the training loss rose at many of the last half of the steps, or of the last eighth of them.
+
+    So it does at the edge of stability.
+    """
+    late = (losses[len(losses) // 2 :], losses[len(losses) - max(2, len(losses) // 8) :])
+    return any(sum(b > a for a, b in pairwise(some)) > RISES * (len(some) - 1) for some in late)
+
+
+def spikes(losses: Sequence[float]) -> bool:
+    """Whether the loss of the last half of the steps climbed to a multiple of the lowest before.
+
+    At the edge of stability what is apart grows most there, and there may have been no time to see it.
+    """
+    lowest = list(accumulate(losses, min))
+    half = len(losses) // 2
+    return any(loss > CLIMB * low for loss, low in zip(losses[half + 1 :], lowest[half:-1], strict=True))
+
+
+def leeway_of(trained: Loop, twin: Loop) -> float:
+    """The factor by which losses may differ: several times that of two trainings' last losses at the same steps."""
+    known = dict(zip(trained.measured, trained.losses, strict=True))
+    apart = [abs(math.log(known[s] / v)) for s, v in zip(twin.measured, twin.losses, strict=True) if known.get(s)]
+    return math.exp(MARGIN * max(apart[-LATE:], default=0.0))
+
+
+def uncertain(losses: Sequence[float], measured: Sequence[int], until: float, leeway: float) -> int:
+    """How many steps the one at which a loss first falls below ``until`` may be off, if losses are off by a factor.
+
+    That is since when it may have been below, or 1 where it is below by less than that; 0 where the factor leaves all
+    as it is.
+    """
+    first = next(step for step, loss in zip(measured, losses, strict=True) if loss < until * leeway)
+    return max(measured[-1] - first, int(losses[-1] * leeway >= until))
 
 
 def nudge(network: nn.Module) -> None:
