@@ -104,6 +104,34 @@ def test_scales_after_the_stop_are_for_the_record():
     assert (len(result.scales), result.considered, result.chosen) == (4, 3, 1)
 
 
+def refined(losses, error, better):
+    """The search where predicted losses are off, and what it asks of finer predictions."""
+    outcomes = iter(replace(outcome(loss), error=error) for loss in losses)
+    asked: list[float] = []
+
+    def finer(scale: float, coarse: Outcome) -> Outcome:
+        asked.append(scale)
+        return outcome(better[scale])
+
+    return ScaleSearch(scales=(0.7, 0.3))._search(work(), lambda scale: next(outcomes), 1, finer=finer), asked
+
+
+def test_where_it_hangs_on_errors_predictions_are_finer():
+    clear, asked = refined([1.0, 0.6, 0.3], 0.01, {})
+    assert asked == []
+    assert clear.scale == 0.3
+    result, asked = refined([1.0, 0.98, 0.3], 0.1, {1.0: 0.9, 0.7: 0.95})
+    assert asked == [1.0, 0.7]
+    assert "rises from 0.9 to 0.95 at scale 0.7" in result.reason
+    assert result.losses == pytest.approx((0.9, 0.95))
+    result, asked = refined([1.0, 1.02, 0.3], 0.1, {1.0: 1.1, 0.7: 0.95})
+    assert asked == [1.0, 0.7]
+    assert result.scale == 0.3
+    unknown, asked = refined([1.0, 0.6, 0.3], math.inf, {1.0: 1.0, 0.7: 0.6, 0.3: 0.3})
+    assert asked == [1.0, 0.7, 0.7, 0.3]
+    assert unknown.scale == 0.3
+
+
 @pytest.mark.parametrize("settings", [{"shrink": 0}, {"shrink": 1.0}, {"shrink": -0.5}, {"shrink": "much"}])
 def test_shrink_is_between_0_and_1(settings):
     with pytest.raises(InputError, match="expected a number between 0 and 1"):

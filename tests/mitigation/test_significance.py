@@ -11,7 +11,7 @@ from scipy.stats import ttest_rel
 from torch import nn
 
 import whichmin as wm
-from whichmin.mitigation.significance import loss_error, paired_p, row_losses, standard_error
+from whichmin.mitigation.significance import ALIGNED, loss_error, paired_p, row_losses, standard_error
 
 G = torch.Generator().manual_seed(5)
 OUTPUTS = {1: torch.randn(30, 1, generator=G), 3: torch.randn(30, 3, generator=G)}
@@ -68,16 +68,29 @@ def test_the_error_of_a_mean_square(outputs):
     """2 e √(L/(n·C)) + e²."""
     task, e = problem(outputs, nn.MSELoss()), 0.03
     L = task.test_loss(OUTPUTS[outputs].double())
-    expected = 2 * e * math.sqrt(L / (30 * outputs)) + e**2
+    expected = 2 * ALIGNED * e * math.sqrt(L) + e**2
     assert loss_error(task, OUTPUTS[outputs], e) == pytest.approx(expected, rel=1e-6)
 
 
-def test_it_is_what_random_deviations_do():
-    """The spread of the loss over deviations of that size is what the error says, for a loss that is not quadratic."""
-    task, e = problem(3, nn.CrossEntropyLoss()), 0.05
-    f, L = OUTPUTS[3].double(), task.test_loss(OUTPUTS[3].double())
+def test_it_is_what_aligned_deviations_do():
+    """The loss moves by what the error says under deviations of that size and alignment, quadratic or not."""
+    task, e = problem(3, nn.CrossEntropyLoss()), 0.01
+    f = OUTPUTS[3].double()
+    g = task.loss.gradient(f, task.y_test)
+    along, across = g / g.norm(), torch.randn(f.shape, generator=G, dtype=f.dtype)
+    across -= (across * along).sum() * along
+    deviation = ALIGNED * along + math.sqrt(1 - ALIGNED**2) * across / across.norm()
+    moved = task.test_loss(f + e * math.sqrt(f.numel()) * deviation) - task.test_loss(f)
+    assert moved == pytest.approx(loss_error(task, f, e), rel=0.05)
+
+
+def test_of_few_outputs_it_is_what_random_deviations_do():
+    """The spread of the loss over deviations of that size is what the error says."""
+    y = torch.tensor([0, 2])
+    task = wm.Task(torch.randn(2, 2, generator=G), y, torch.randn(2, 2, generator=G), y, loss=nn.CrossEntropyLoss())
+    e, f = 0.02, OUTPUTS[3][:2].double()
     deviations = [e * torch.randn(f.shape, generator=G, dtype=f.dtype) for _ in range(400)]
-    spread = np.std([task.test_loss(f + d) - L for d in deviations])
+    spread = np.std([task.test_loss(f + d) - task.test_loss(f) for d in deviations])
     assert spread == pytest.approx(loss_error(task, f, e), rel=0.15)
 
 

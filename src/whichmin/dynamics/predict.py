@@ -44,6 +44,7 @@ def predict(
     seed: int = 0,
     scheduler: SchedulerFactory | None = None,
     budget: float | None = None,
+    row_span: bool = False,
     memory: float | str | None = None,
     tiles: str | os.PathLike[str] | None = None,
     executor: Executor | None = None,
@@ -87,6 +88,8 @@ def predict(
         seed: the seed of the batches.
         scheduler: a factory of a learning-rate scheduler, stepped after every step, as for ``train``.
         budget: seconds after which it stops with what it has; None for no end.
+        row_span: where it is by real training, train in the coordinates of the span of the training inputs' rows, as
+            ``train(row_span=True)`` does: faster, the same up to rounding.
         memory: bytes that it may take, or a text such as ``"6 GiB"``; None for what is free. What does not fit is
             refused before anything is allocated, or kept on disk:
         tiles: a folder for the kernel's tiles where it does not fit into memory, for one linearization
@@ -134,7 +137,9 @@ def predict(
         predictor = prepare(
             model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized, memory=where
         )
-        outcome = predictor.predict(relinearize, tol, budget=limit, progress=progress, started=started)
+        outcome = predictor.predict(
+            relinearize, tol, budget=limit, row_span=row_span, progress=progress, started=started
+        )
         prediction = predictor.package(outcome, time.perf_counter() - started, several)
     logger.info(
         "%s in %.2g s, linearizations: %d, estimated error: %.2g",

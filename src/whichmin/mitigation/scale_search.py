@@ -19,6 +19,8 @@ from whichmin.recipe.recipe import Recipe
 
 #: A validation loss that falls by less than this part of itself has not fallen by a margin.
 MARGIN = 0.01
+#: Where a search hangs on the predictions' errors, it goes on with predictions of this part of the tolerance.
+FINER = 0.1
 #: The smallest scale that a search without scales of its own goes to.
 SMALLEST = 0.01
 
@@ -69,7 +71,13 @@ class ScaleSearch(Method):
             network, recipe = self._at(work, scale)
             return _ordinary(work.outcome(work.predict(network, recipe)))
 
-        search = self._search(work, at, 1)
+        def finer(scale: float, outcome: Outcome) -> Outcome:
+            if outcome.way == "trained":
+                return outcome
+            network, recipe = self._at(work, scale) if scale != 1 else (work.model, work.recipe)
+            return _ordinary(work.outcome(work.predict(network, recipe, tol=FINER * work.aim.tol)))
+
+        search = self._search(work, at, 1, finer=finer)
         return replace(self.remedy(work), predicted=search.outcomes[search.chosen], search=_lighter(search))
 
     def train(self, work: Work, remedy: Remedy, *, every: bool = False) -> Remedy:
@@ -77,13 +85,13 @@ class ScaleSearch(Method):
         assert remedy.search is not None
         assert remedy.predicted is not None
         predicted = remedy.search
+        known = dict(zip(predicted.scales, predicted.outcomes, strict=True)) | {predicted.scale: remedy.predicted}
 
         def at(scale: float) -> Outcome:
             if scale == 1:
                 return work.trained
             network, recipe = self._at(work, scale)
-            known = remedy.predicted if scale == predicted.scale else None
-            return _ordinary(work.train(network, recipe, predicted=known))
+            return _ordinary(work.train(network, recipe, predicted=known.get(scale)))
 
         if not every:
             return replace(remedy, trained=at(predicted.scale))
@@ -112,7 +120,10 @@ class ScaleSearch(Method):
             yield scale
             scale *= self.shrink
 
-    def _search(self, work: Work, at: Callable[[float], Outcome], at_least: int, keep: float | None = None) -> Search:
+    def _search(
+        self, work: Work, at: Callable[[float], Outcome], at_least: int, keep: float | None = None,
+        finer: Callable[[float, Outcome], Outcome] | None = None,
+    ) -> Search:  # fmt: skip
         """Go through the scales. Networks are kept of the lowest loss so far, and at one scale that is named.
 
         Args:
@@ -120,6 +131,7 @@ class ScaleSearch(Method):
             at: the outcome at a scale.
             at_least: so many scales are looked at for the record, also after the search has stopped.
             keep: the scale.
+            finer: a predicted outcome at a scale with a smaller error, for where the search hangs on errors.
         """
         scales: list[float] = []
         outcomes: list[Outcome] = []
@@ -138,11 +150,14 @@ class ScaleSearch(Method):
             if outcomes and slow:
                 reason, considered = reason or f"scale {scale:.3g}: {slow}", considered or len(outcomes)
                 break
+            if finer is not None and outcomes and self._is_open(work, outcomes[-1], outcome, scale):
+                outcomes[-1], outcome = finer(scales[-1], outcomes[-1]), finer(scale, outcome)
+                losses[-1] = work.validation_loss(outcomes[-1])
             p.append(work.falls(outcomes[-1], outcome) if outcomes else math.nan)
             scales.append(scale)
             outcomes.append(outcome)
             losses.append(work.validation_loss(outcome))
-            if not considered and len(losses) > 1 and (stop := self._stops(work, losses, p[-1], scale)):
+            if not considered and len(losses) > 1 and (stop := self._stops(work, *losses[-2:], p[-1], scale)):
                 reason, considered = stop, len(losses)
             chosen = chosen if considered else len(losses) - 1
             outcomes = [
@@ -155,10 +170,20 @@ class ScaleSearch(Method):
         reason = reason or "all scales were looked at, and the validation loss fell at each."
         return Search(tuple(scales), tuple(outcomes), tuple(losses), tuple(p), considered, chosen, reason)
 
+    def _is_open(self, work: Work, before: Outcome, after: Outcome, scale: float) -> bool:
+        """Whether the search goes on or stops as the losses of two predictions are off, by their errors, or not."""
+        off, losses = work.loss_error(before, after), [work.validation_loss(o) for o in (before, after)]
+        if not math.isfinite(off):
+            return True
+        stops = (
+            self._stops(work, losses[0] + shift, losses[1], work.falls(before, after, shift), scale) is None
+            for shift in (-off, off)
+        )
+        return len(set(stops)) > 1
+
     @staticmethod
-    def _stops(work: Work, losses: list[float], p: float, scale: float) -> str | None:
-        """Why the search stops at the last loss; None where it goes on."""
-        before, after = losses[-2:]
+    def _stops(work: Work, before: float, after: float, p: float, scale: float) -> str | None:
+        """Why the search stops at a loss after that of the scale before; None where it goes on."""
         if not after < before:
             return f"the validation loss rises from {before:.3g} to {after:.3g} at scale {scale:.3g}."
         if not p <= work.aim.level:
@@ -205,9 +230,8 @@ def _too_slow(work: Work, outcome: Outcome) -> str | None:
 
 
 def _ordinary(outcome: Outcome) -> Outcome:
-    """With the scale in the parameters of its network."""
-    assert outcome.network is not None
-    return replace(outcome, network=unscaled(outcome.network))
+    """With the scale in the parameters of its network, if that is kept."""
+    return outcome if outcome.network is None else replace(outcome, network=unscaled(outcome.network))
 
 
 def _lighter(search: Search) -> Search:

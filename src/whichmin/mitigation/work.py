@@ -22,7 +22,7 @@ from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.mitigation.networks import Composed, SubtractedNetwork
 from whichmin.mitigation.outcome import Outcome
-from whichmin.mitigation.significance import paired_p, row_losses
+from whichmin.mitigation.significance import loss_error, paired_p, row_losses
 from whichmin.mitigation.validation import Split
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.model import evaluate
@@ -110,9 +110,16 @@ class Work:
         return replace(task, X=without(task.X), X_test=without(task.X_test), output=None)
 
     def predict(
-        self, network: nn.Module, recipe: Recipe | None = None, *, relinearize: Relinearize = "auto"
-    ) -> Prediction:
+        self, network: nn.Module, recipe: Recipe | None = None, *, relinearize: Relinearize = "auto",
+        tol: float | None = None,
+    ) -> Prediction:  # fmt: skip
         """Where training takes a network, from where it stands.
+
+        Args:
+            network: it is not changed.
+            recipe: what trains it; the work's own by default.
+            relinearize: as for :func:`whichmin.predict`.
+            tol: as there; the aim's by default.
 
         Raises:
             OutOfBudgetError: the seconds are over.
@@ -121,8 +128,8 @@ class Work:
         self.check_budget("it was predicted")
         aim = self.aim
         return predict(
-            network, self.task_of(network), recipe or self.recipe, steps=aim.steps, until=aim.until, tol=aim.tol,
-            relinearize=relinearize, budget=None if math.isinf(self.left) else self.left,
+            network, self.task_of(network), recipe or self.recipe, steps=aim.steps, until=aim.until, tol=tol or aim.tol,
+            relinearize=relinearize, budget=None if math.isinf(self.left) else self.left, row_span=True,
         )  # fmt: skip
 
     def outcome(self, prediction: Prediction) -> Outcome:
@@ -193,10 +200,24 @@ class Work:
         """The task's loss on the validation points."""
         return self.split.validation.test_loss(outcome.validation.double())
 
-    def falls(self, before: Outcome, after: Outcome) -> float:
-        """The p of the paired test whether the validation loss falls from one outcome to another."""
+    def falls(self, before: Outcome, after: Outcome, shift: float = 0.0) -> float:
+        """The p of the paired test whether the validation loss falls from one outcome to another.
+
+        Args:
+            before: the one.
+            after: the other.
+            shift: added to the loss of the one.
+        """
         validation = self.split.validation
-        return paired_p(row_losses(validation, before.validation), row_losses(validation, after.validation))
+        rows = row_losses(validation, before.validation)
+        if shift:
+            rows = rows + shift * rows.mean() / self.validation_loss(before)  # in the units of a row's loss
+        return paired_p(rows, row_losses(validation, after.validation))
+
+    def loss_error(self, before: Outcome, after: Outcome) -> float:
+        """How far the difference of two predicted validation losses may be off."""
+        validation = self.split.validation
+        return math.hypot(*(loss_error(validation, outcome.validation, outcome.error) for outcome in (before, after)))
 
     @cached_property
     def seconds_per_step(self) -> float:

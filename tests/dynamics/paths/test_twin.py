@@ -301,3 +301,47 @@ def test_spikes_of_a_loss():
     assert spikes([*falls, 3 * falls[-1]])
     assert not spikes([*falls, 1.5 * falls[-1]])
     assert not spikes([1.0])
+
+
+def test_training_itself_in_fewer_coordinates():
+    """As ``train(row_span=True)`` goes, at every step that is asked for, with its parameters; its twin too."""
+    generator = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(12, 60, generator=generator).double(), torch.randn(7, 60, generator=generator).double()
+    task = wm.Task(X, torch.randn(12, 1, generator=generator).double(), X_test)
+    model = wm.networks.MLP((60, 32, 1), seed=0).double()
+    recipe = wm.Recipe(partial(torch.optim.SGD, lr=0.1, momentum=0.5))
+    for steps in (FEW, MANY):
+        with untimed():
+            predictor: Predictor = prepare(model, task, recipe, (5.0, float(steps)), only_linearized=False)
+            real = RealTraining(predictor.problem, row_span=True)
+            outcome = real.run(real_module.Patience(None, math.inf, real_module.Progress(predictor.problem, False)))
+        assert real.span is not None
+        for t, train, test in zip((5, steps), outcome.train, outcome.test, strict=True):
+            run = wm.train(model, task, recipe, steps=t, until=None)
+            assert run.test is not None
+            torch.testing.assert_close(test, run.test.flatten(), rtol=1e-9, atol=1e-9)
+            torch.testing.assert_close(train, run.train.flatten(), rtol=1e-9, atol=1e-9)
+        assert outcome.state is not None
+        for name, value in run.final.items():
+            torch.testing.assert_close(outcome.state[name], value, rtol=1e-9, atol=1e-9)
+        assert 0 < outcome.error < 1e-12
+
+
+def test_predict_trains_in_fewer_coordinates_where_it_is_asked_to(monkeypatch):
+    used: list[bool] = []
+    loop_of = RealTraining._loop  # type: ignore[attr-defined]
+
+    def noted(self, *arguments, span=None, **options):
+        used.append(span is not None)
+        return loop_of(self, *arguments, span=span, **options)
+
+    monkeypatch.setattr(RealTraining, "_loop", noted)
+    generator = torch.Generator().manual_seed(0)
+    task = wm.Task(torch.randn(6, 40, generator=generator), torch.randn(6, 1, generator=generator), torch.ones(2, 40))
+    model = wm.networks.MLP((40, 3, 1), scale=0.3, seed=0)
+    sgd = partial(torch.optim.SGD, lr="best")
+    for row_span in (False, True):
+        used.clear()
+        wm.predict(model, task, sgd, steps=3, row_span=row_span)
+        assert used
+        assert all(each is row_span for each in used)

@@ -51,6 +51,7 @@ class Predictor(ABC):
         tol: float,
         *,
         budget: float = math.inf,
+        row_span: bool = False,
         progress: bool = False,
         started: float | None = None,
     ) -> Outcome:
@@ -60,11 +61,12 @@ class Predictor(ABC):
             relinearize: see :func:`whichmin.predict`.
             tol: see there.
             budget: the seconds that it may take.
+            row_span: of real training, see there.
             progress: whether to show a progress bar.
             started: when it began, on the clock of ``time.perf_counter``; now by default.
         """
         started = time.perf_counter() if started is None else started
-        real = RealTraining(self.problem)
+        real = RealTraining(self.problem, row_span)
         patience = Patience(
             real if relinearize == "auto" and self.problem.goal.is_reached_by_training else None,
             started + budget,

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice, pairwise
 from types import TracebackType
 from typing import Any, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
@@ -38,6 +38,7 @@ from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.model import evaluate, trainable
+from whichmin.task import Task
 
 #: Steps that are made to see how long one takes.
 TIMED_STEPS = 4
@@ -97,15 +98,21 @@ class RealTraining:
 
     Args:
         problem: what is predicted.
+        row_span: whether in the coordinates of the span of the rows, where that is the same training up to rounding.
     """
 
-    def __init__(self, problem: Problem) -> None:
-        self.problem = problem
+    def __init__(self, problem: Problem, row_span: bool = False) -> None:
+        self.problem, self._row_span = problem, row_span
+
+    @cached_property
+    def span(self) -> RowSpan | None:
+        """The coordinates in which the network is trained; None for its own."""
+        return self._find_span() if self._row_span else None
 
     @cached_property
     def seconds_per_step(self) -> float:
         """How long one step takes, the fastest of a few that are made on a copy; ``STEP`` within :func:`untimed`."""
-        return self._timed(None)
+        return self._timed(self.span)
 
     def _timed(self, span: RowSpan | None) -> float:
         if not _is_timed.get():
@@ -157,13 +164,16 @@ class RealTraining:
         train: list[Tensor] = []
         test: list[Tensor] = []
         limit = problem.first + LONGEST if math.isinf(goal.steps) else int(goal.steps)
-        stands, began = Stands(self._probe), time.perf_counter()
+        stands, began = Stands(partial(self._probe, span=self.span)), time.perf_counter()
+
+        def keep(times: int) -> None:
+            train.extend(times * [self._outputs(loop, problem.network.task.X, self.span)])
+            test.extend(times * [self._outputs(loop, problem.network.X, self.span)])
 
         def watch(step: int) -> str | None:
             stands.look(loop)
             if step in wanted:
-                train.append(self._outputs(loop, problem.network.task.X))
-                test.append(self._outputs(loop, problem.network.X))
+                keep(1)
             patience.progress.advance(step)
             if time.perf_counter() <= patience.deadline:
                 return None
@@ -172,7 +182,7 @@ class RealTraining:
             return "the budget ran out"
 
         patience.progress.say("by real training", min(goal.steps, problem.first + patience.expected))
-        loop = self._loop(limit, goal.until, watch)
+        loop = self._loop(limit, goal.until, watch, span=self.span)
         try:
             loop.run(progress=False)
         except TrainingError as error:
@@ -193,33 +203,41 @@ class RealTraining:
         is_whole = loop.done >= limit or loop.has_stalled or (goal.until is not None and reached)
         if not is_whole:
             notes = (*notes, f"the budget ran out after {loop.done} steps: these are the outputs there.")
-        missing = len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1
-        train += missing * [self._outputs(loop, problem.network.task.X)]
-        test += missing * [self._outputs(loop, problem.network.X)]
+        keep(len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1)
         outcome = Outcome("trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes)
         seconds = time.perf_counter() - began
         if not _is_timed.get():
             seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
             return outcome
-        span, part = self._span(seconds)
+        span, part = self._faster_span(seconds)
         stretches = stands.stretches(loop.done, seconds, began - patience.started, part)
-        if len(stretches) == 1:
-            stretches = [replace(stretches[0], span=span)]
+        spans = [span] if len(stretches) == 1 else [self.span] * len(stretches)
+        stretches = [replace(stretch, span=each) for stretch, each in zip(stretches, spans, strict=True)]
         return self._with_twin(outcome, stretches, stands, loop, patience)
 
-    def _span(self, seconds: float) -> tuple[RowSpan | None, float]:
-        """The network in fewer coordinates, if a second training is faster in them, and the part of the time it takes.
+    def _faster_span(self, seconds: float) -> tuple[RowSpan | None, float]:
+        """Coordinates in which a second training is fastest, and the part of the time of the first that it takes.
 
         Args:
             seconds: what training took.
         """
-        if self.problem.recipe.memory is not None or seconds <= FREE:
-            return None, 1.0
-        network, task = self.problem.network.copy_at(self.problem.origin)
-        span = row_span(network, task, self.problem.recipe.build(trainable(network).values()))
+        if self.span is not None or seconds <= FREE:
+            return self.span, 1.0
+        span = self._find_span()
         part = 1.0 if span is None else self._timed(span) / self.seconds_per_step
         return (span, part) if part < 1.0 else (None, 1.0)
+
+    @cached_property
+    def _whole(self) -> tuple[nn.Module, Task]:
+        """The network in its own coordinates, for outputs of one that is trained in others."""
+        return self.problem.network.copy_at(self.problem.origin)
+
+    def _find_span(self) -> RowSpan | None:
+        if self.problem.recipe.memory is not None:
+            return None
+        network, task = self.problem.network.copy_at(self.problem.origin)
+        return row_span(network, task, self.problem.recipe.build(trainable(network).values()))
 
     def _with_twin(
         self, outcome: Outcome, stretches: list[Stretch], stands: Stands, trained: Loop, patience: Patience
@@ -244,7 +262,7 @@ class RealTraining:
         if grown and rises(trained.losses):
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:
-                wander = stands.wander(trained.done, self._probe(trained))
+                wander = stands.wander(trained.done, self._probe(trained, self.span))
                 is_spiky = trained.epoch == 1 and spikes(trained.losses)
                 error = max(error, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
             if trained.until is not None and self._is_first_below(trained):
@@ -288,7 +306,7 @@ class RealTraining:
             raise KeyboardInterrupt
         if time.perf_counter() > patience.deadline:
             return None, twin.done
-        there = self._probe(trained) if stretch.outputs is None else stretch.outputs
+        there = self._probe(trained, self.span) if stretch.outputs is None else stretch.outputs
         done, last, following, leeway = twin.done, self._probe(twin, span), 0.0, 1.0
         if until is not None:
             leeway = leeway_of(trained, twin)
@@ -302,15 +320,9 @@ class RealTraining:
         """Whether training ended where its loss fell below ``until``, before its last step."""
         return trained.until is not None and not trained.has_stalled and trained.done < trained.limit
 
-    def _probe(self, loop: Loop, span: RowSpan | None = None) -> Tensor:
+    def _probe(self, loop: Loop, span: RowSpan | None) -> Tensor:
         """Outputs where errors are looked at, of some of the rows."""
-        X = self.problem.network.X[:ROWS]
-        if span is None:
-            return self._outputs(loop, X)
-        network, task = self.problem.network.copy_at(self.problem.origin)
-        network.load_state_dict(span.state_of_all(state_of(loop.network)))
-        with torch.no_grad():
-            return flat(evaluate(network, in_types_of(X, task.X)))
+        return self._outputs(loop, self.problem.network.X[:ROWS], span)
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
         ends = "stalls" if loop.has_stalled else "ends"
@@ -323,7 +335,7 @@ class RealTraining:
         self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False,
         stand: Stand | None = None, span: RowSpan | None = None,
     ) -> Loop:  # fmt: skip
-        """Training from θ₀ on; from a stand, a few roundings beside it. In the coordinates of a span from θ₀ only."""
+        """Training from θ₀ on; from a stand, a few roundings beside it, in coordinates of its own from θ₀ only."""
         problem, recipe, first = self.problem, self.problem.recipe, self.problem.recipe.first_step
         if span is None:
             network, task = problem.network.copy_at(problem.origin, fine=fine)
@@ -332,7 +344,7 @@ class RealTraining:
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
         scheduler, batches = recipe.build_scheduler(optimizer), recipe.batches(task.n)
         if stand is not None:
-            if span is None:
+            if span is self.span:
                 stand.put(network, optimizer, scheduler)
             nudge(network)
             batches = None if batches is None else islice(batches, stand.step - first, None)
@@ -342,15 +354,20 @@ class RealTraining:
             epoch=recipe.steps_per_epoch(task.n), watch=watch, first=first, halts=math.isinf(problem.goal.steps),
         )  # fmt: skip
 
-    @staticmethod
-    def _outputs(loop: Loop, X: AnyInputs) -> Tensor:
+    def _outputs(self, loop: Loop, X: AnyInputs, span: RowSpan | None) -> Tensor:
+        """Of the network where a loop in the coordinates of a span stands."""
+        network, task = loop.network, loop.task
+        if span is not None:
+            network, task = self._whole
+            network.load_state_dict(span.state_of_all(state_of(loop.network)))
         with torch.no_grad():
-            return flat(evaluate(loop.network, in_types_of(X, loop.task.X)))
+            return flat(evaluate(network, in_types_of(X, task.X)))
 
     def _state(self, loop: Loop) -> dict[str, Tensor]:
         """The state dict, in the type of the network that predicts."""
-        own = self.problem.network.model.state_dict()
-        return {n: v.to(own[n].dtype) for n, v in state_of(loop.network).items()}
+        own, state = self.problem.network.model.state_dict(), state_of(loop.network)
+        whole = state if self.span is None else self.span.state_of_all(state)
+        return {n: v.to(own[n].dtype) for n, v in whole.items()}
 
 
 class Progress:
