@@ -247,3 +247,17 @@ KINDS: dict[str, Kind] = {
     ),
     "outputs of single precision": Kind(_two, lambda s, x: _dense(s, x).float(), _vectors),
 }
+
+
+class Gated(nn.Module):
+    """A dense layer, and beside it another network times a gate, as adapters and residual branches begin."""
+
+    def __init__(self, inner: nn.Module, sample: Tensor, gate: float = 0.0) -> None:
+        super().__init__()
+        outputs = inner(sample.clone()).flatten(1).shape[1]
+        torch.manual_seed(3)
+        self.inner, self.dense = inner, nn.Linear(sample[0].numel(), outputs).double()
+        self.gate = nn.Parameter(torch.full((outputs,), gate, dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(x.flatten(1).double()) + self.gate * self.inner(x).flatten(1)

@@ -129,7 +129,7 @@ def compute_kernel(
         if x2 is not None and x2 is not x1:
             right = examine(model, x2, outputs=left.outputs, whole=True)
         weights = metric_weights(metric, left.parameters)
-        form = tuple(left.parameters) if method == "jacobian" else ()
+        form = frozenset(left.parameters if method == "jacobian" else ())
         reasons = ["sampled entries of a faster way differ from plain autograd"]
         reasons.append("asked for" if method != "auto" else _BY_LAYERS)
 
@@ -138,7 +138,7 @@ def compute_kernel(
             computed = _compute(left, right, weights, route, plan)
             return computed if _agrees(computed.values, left, right, weights) else None
 
-        computed = by_first_right_route(left, attempt, form)
+        computed = by_first_right_route(left, attempt, replace(left.route, form=left.route.form | form))
         finite(computed.values, "the kernel")
         return computed
 

@@ -42,6 +42,12 @@ class Arranged:
     by_rows: frozenset[tuple[object, ...]]
     is_regular: bool
 
+    @property
+    def reordered(self) -> frozenset[str]:
+        """Parameters of which a use does not have the rows, one by one, along its first axis."""
+        by_rows = {s[1] for s in self.by_rows if s[4] == "first" and s[5] == ()}
+        return frozenset(self.by_parameter) - by_rows
+
 
 def arrange(
     captured: Captured, parameters: Mapping[str, Tensor], known: frozenset[tuple[object, ...]] = frozenset()

@@ -99,6 +99,11 @@ class CachedLayer:
             if call.output is not None:
                 call.output = torch.addmm(call.output, self.gram(call), step, alpha=by)
 
+    def moved(self, step: Tensor) -> Tensor:
+        """What :meth:`move` adds to the weight, stepᵀ A, (out, in)."""
+        rows = step.any(1).nonzero()[:, 0]
+        return product(step[rows].T, self.inputs[rows].T)
+
     def forget(self) -> None:
         """The weight, which stood where it should, was moved by somebody else."""
         self.train.output = self.test.output = None

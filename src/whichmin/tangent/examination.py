@@ -80,9 +80,10 @@ class Examination:
 
     @property
     def cacheable(self) -> list[str]:
-        """Weights of dense layers that are used once, on inputs that no parameter moves (see ``cached_layer``)."""
+        """Weights of dense layers used once by rows, on inputs that no parameter moves (see ``cached_layer``)."""
         names = [u.parameter for u in self.sample.uses]
         used = [u for u in self.sample.uses if u.is_cacheable and names.count(u.parameter) == 1]
+        used = [u for u in used if u.parameter not in self.arranged.reordered]
         return [u.parameter for u in used if not self.parameters[u.parameter]._backward_hooks]
 
     def arranged_by(self, route: Route) -> Arranged | None:
@@ -220,12 +221,42 @@ class Examination:
         Args:
             k: 0 for weights of both signs, 1 for positive ones.
         """
+        if k not in self._pulls:
+            self._pulls[k] = self._pull(k)
+        return self._pulls[k]
+
+    @cached_property
+    def _pulls(self) -> dict[int, tuple[Tensor, dict[str, Tensor]]]:
+        """What was pulled."""
+        return {}
+
+    def _pull(self, k: int) -> tuple[Tensor, dict[str, Tensor]]:
         outputs = self._plain
         c = self._cotangent(outputs, k)
         if not outputs.requires_grad:
             return c, {}
         grads = torch.autograd.grad(outputs, list(self.parameters.values()), c, retain_graph=True, allow_unused=True)
         return c, {name: g for name, g in zip(self.parameters, grads, strict=True) if g is not None}
+
+    @property
+    def faint(self) -> frozenset[str]:
+        """Parameters whose gradients are too small to be seen in a kernel, but not zero."""
+        seen = self.eps**0.25 * math.hypot(*self._sizes.values())
+        return frozenset(name for name, size in self._sizes.items() if 0 < size <= seen)
+
+    @property
+    def unseen(self) -> frozenset[str]:
+        """Parameters whose gradients are zero."""
+        return frozenset(name for name, size in self._sizes.items() if size == 0)
+
+    @cached_property
+    def _sizes(self) -> dict[str, float]:
+        """The norm of what was pulled to each parameter."""
+        pulled = [self.pulled(k)[1] for k in range(2)]
+        return {
+            name: math.hypot(*(float(torch.linalg.vector_norm(of[name])) for of in pulled if name in of))
+            for name in self.parameters
+        }
 
     @staticmethod
     def _cotangent(outputs: Tensor, k: int) -> Tensor:

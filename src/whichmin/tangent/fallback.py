@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,19 +17,19 @@ Result = TypeVar("Result")
 
 
 def by_first_right_route(
-    examination: Examination, attempt: Callable[[Route], Result | None], form: Collection[str] = ()
+    examination: Examination, attempt: Callable[[Route], Result | None], route: Route | None = None
 ) -> Result:
     """What comes of the fastest way to make J that is right.
 
     Args:
         examination: of the model.
         attempt: what is computed by a way; None where it turned out wrong.
-        form: parameters whose per-example gradients are wanted from the start.
+        route: the fastest way; that of the examination by default.
 
     Raises:
         ModelError: no way is right.
     """
-    route = replace(examination.route, form=examination.route.form | set(form))
+    route = examination.route if route is None else route
     result = attempt(route)
     if result is None and route.by_rows and not examination.is_whole:  # there rows were looked for in every call
         logger.info("the kernel differs from plain autograd: rows are looked for in every call")

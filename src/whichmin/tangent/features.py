@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -235,6 +235,18 @@ def features_of(
     """
     calls = {} if cached is None else cached.calls(X)
     factors = factorize(model, parameters, X, route, calls)
+    for name, call in calls.items():
+        call.refused |= not _stands_by_rows(factors.by_parameter.get(name, []), call)
     if cached is not None and cached.drop_refused(calls):
         return features_of(model, parameters, X, route=route, cached=cached)
     return Features(model, parameters, X, factors, cached, calls)
+
+
+def _stands_by_rows(uses: Sequence[Factor], call: CachedCall) -> bool:
+    """Whether a cached layer meets every row once and in the rows' order: its steps are added to its outputs so."""
+    if not uses:
+        return True
+    x, B = uses[0].input, call.input
+    if len(uses) > 1 or uses[0].gradient.ndim != 3 or B is None or x.shape != B.shape:
+        return False
+    return x.data_ptr() == B.data_ptr() or torch.equal(x, B.to(x))

@@ -9,8 +9,10 @@ import torch
 
 import whichmin as wm
 from oracles.linear_rules import distance, jacobian, mlp_problem, sgd
+from oracles.odd_networks import KINDS
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.tangent.layers.dense import Dense
+from whichmin.tangent.layers.matrix_products import MatrixProducts
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -38,6 +40,41 @@ def test_a_wrong_kernel_of_layers_is_noticed(outputs, monkeypatch, caplog):
     assert distance(torch.from_numpy(spectrum.kernel), J @ J.T) < 1e-10
     found = wm.predict(model, task, sgd(0.05), steps=30, relinearize=6)
     assert distance(found.test, truth.test) < 1e-10
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_its_directions_are_those_of_plain_autograd(name):
+    """What moves the parameters, whichever layers are followed by their outputs."""
+    kind = KINDS[name]
+    X, model = kind.rows(8), kind.model()
+    y = model(X.clone()).detach().reshape(8, -1)
+    network = MovingNetwork(model, wm.Task(X, torch.randn_like(y), kind.rows(5, 1)))
+    features, _ = network.start()
+    c = torch.randn(y.shape, dtype=y.dtype, generator=torch.Generator().manual_seed(0))
+    outputs = network.model(X.clone()).reshape(8, -1)
+    plain = torch.autograd.grad(outputs, list(network.parameters.values()), c, allow_unused=True)
+    before = network.position().values
+    network.shift(features.pull(c), 1.0)
+    network.settle()
+    for (name, value), g in zip(network.position().values.items(), plain, strict=True):
+        moved = value - before[name]
+        torch.testing.assert_close(moved, torch.zeros_like(moved) if g is None else g, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_wrong_directions_are_noticed(outputs, monkeypatch, caplog):
+    model, task = mlp_problem((4, 9), 6, outputs)
+    real = MatrixProducts.step
+    monkeypatch.setattr(MatrixProducts, "step", lambda self, c, rows=None: real(self, c, rows).flip(0))
+    network = MovingNetwork(model, task)
+    with caplog.at_level(logging.WARNING, logger="whichmin"):
+        features, _ = network.start()
+    assert "differs from plain autograd" in caplog.text
+    c = torch.randn(6, outputs, dtype=torch.float64)
+    plain = torch.autograd.grad(network.model(task.X), list(network.parameters.values()), c)
+    pulled = features.pull(c).tensors
+    for name, g in zip(network.parameters, plain, strict=True):
+        assert distance(pulled[name], g) < 1e-10
 
 
 @pytest.mark.parametrize("metric", [False, True], ids=["plain", "metric"])

@@ -22,6 +22,7 @@ from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.tile_jobs import TileMaker, fill
 from whichmin.kernels.tiles import KernelTiles
 from whichmin.recipe.describe import digest
+from whichmin.tangent.beside import examine_beside, route_beside
 from whichmin.tangent.cached_layer import CachedLayers
 from whichmin.tangent.cached_layer import Memory as LayerMemory
 from whichmin.tangent.capture import Capture
@@ -45,6 +46,9 @@ logger = logging.getLogger(__name__)
 #: far rounding carries a path away.
 NUDGE = 8.0
 
+
+#: About so many entries of a parameter's gradient are compared with what plain autograd says.
+COMPARED = 2**16
 
 #: What to do where a kernel does not fit.
 NO_ROOM = (
@@ -122,12 +126,14 @@ class MovingNetwork:
         X, C = self.task.X, self.task.outputs
         examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
+        there = examine_beside(examination)
+        cacheable = [n for n in examination.cacheable if there is None or n in there.cacheable]
 
         def attempt(route: Route) -> tuple[Features, Spectrum] | None:
             self.release()
             self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
             self._plan(examination)
-            self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else examination.cacheable)
+            self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else cacheable)
             features = self.features()
             examination.check_rows(features.outputs)
             if self._on_disk is not None:
@@ -135,9 +141,10 @@ class MovingNetwork:
             K = features.gram()
             sampled = matrix_rows(examination.rows, C)
             right = self._agrees(features, K[sampled][:, sampled], examination, at_test)
+            right = right and self._pulls_right(features, examination)
             return (features, self._decompose(K)) if right else None
 
-        features, spectrum = by_first_right_route(examination, attempt)
+        features, spectrum = by_first_right_route(examination, attempt, route_beside(examination, there))
         at_test.check_rows()
         return features, spectrum
 
@@ -178,6 +185,20 @@ class MovingNetwork:
             return True
         few = self._block(self.X[at_test.rows])
         return at_test.agrees(few.gram(features)[:, sampled], other=examination)
+
+    def _pulls_right(self, features: Features, examination: Examination) -> bool:
+        """Whether Jᵀc is what plain autograd says, parameter by parameter, for a c on a few rows."""
+        few, plain = examination.pulled(0)
+        c = torch.zeros_like(features.outputs)
+        c[examination.rows] = few.to(c)
+        direction = features.pull(c)
+        pulled = direction.tensors | {name: self._cached[name].moved(step) for name, step in direction.steps.items()}
+        for name, whole in plain.items():
+            stride = 1 + whole.numel() // COMPARED
+            g, mine = (t[::stride] if t.ndim else t for t in (whole, pulled[name]))
+            if not float((mine - g).norm()) <= examination.eps**0.5 * max(float(g.norm()), float(mine.norm())):
+                return False
+        return True
 
     def _plan(self, examination: Examination) -> None:
         """Where the kernel is held: in memory, or on disk where it does not fit and a folder is given.
