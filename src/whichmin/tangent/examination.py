@@ -24,6 +24,8 @@ from whichmin.tangent.route import Route
 SAMPLED = 3
 #: Differences of outputs up to so many times what rounding brings are rounding's.
 SLACK = 50
+#: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
+ROUNDING = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -240,14 +242,16 @@ class Examination:
 
     @property
     def faint(self) -> frozenset[str]:
-        """Parameters whose gradients are too small to be seen in a kernel, but not zero."""
-        seen = self.eps**0.25 * math.hypot(*self._sizes.values())
-        return frozenset(name for name, size in self._sizes.items() if 0 < size <= seen)
+        """Parameters whose gradients are too small to be seen in a kernel, but more than rounding."""
+        whole = math.hypot(*self._sizes.values())
+        least, seen = ROUNDING * self.eps * whole, self.eps**0.25 * whole
+        return frozenset(name for name, size in self._sizes.items() if least < size <= seen)
 
     @property
     def unseen(self) -> frozenset[str]:
-        """Parameters whose gradients are zero."""
-        return frozenset(name for name, size in self._sizes.items() if size == 0)
+        """Parameters whose gradients are zero, or no more than rounding."""
+        least = ROUNDING * self.eps * math.hypot(*self._sizes.values())
+        return frozenset(name for name, size in self._sizes.items() if size <= least)
 
     @cached_property
     def _sizes(self) -> dict[str, float]:
@@ -277,10 +281,19 @@ class Examination:
                 whole = factors.per_example(name, p)
                 if whole is None:
                     whole = g.new_zeros((c.shape[1], c.shape[0], *p.shape))
-                mine = torch.einsum("nc,cn...->...", c.to(whole), whole)
-                if float((mine - g).norm()) > self.eps**0.5 * max(float(g.norm()), float(mine.norm())):
+                if not self.is_alike(torch.einsum("nc,cn...->...", c.to(whole), whole), g):
                     wrong.add(name)
         return frozenset(wrong)
+
+    def is_alike(self, one: Tensor, other: Tensor) -> bool:
+        """Whether two gradients of a parameter are the same but for rounding.
+
+        That is relative to their size, and to that of all parameters: a gradient may be zero but for rounding, as that
+        of a bias of the keys in attention.
+        """
+        own = max(float(one.norm()), float(other.norm()))
+        slack = self.eps**0.5 * own + ROUNDING * self.eps * math.hypot(*self._sizes.values())
+        return float((one - other).norm()) <= slack
 
     @cached_property
     def _plain(self) -> Tensor:

@@ -195,8 +195,7 @@ class MovingNetwork:
         pulled = direction.tensors | {name: self._cached[name].moved(step) for name, step in direction.steps.items()}
         for name, whole in plain.items():
             stride = 1 + whole.numel() // COMPARED
-            g, mine = (t[::stride] if t.ndim else t for t in (whole, pulled[name]))
-            if not float((mine - g).norm()) <= examination.eps**0.5 * max(float(g.norm()), float(mine.norm())):
+            if not examination.is_alike(*(t[::stride] if t.ndim else t for t in (whole, pulled[name]))):
                 return False
         return True
 
