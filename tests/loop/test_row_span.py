@@ -216,3 +216,22 @@ def test_checkpoints_are_of_the_whole_network(monkeypatch):
     run = wm.train(mlp(), task(), partial(SGD, lr=0.05), until=None, steps=20, checkpoints=(10,), row_span=True)
     assert found == []
     assert run.checkpoint(10).state.keys() == run.final.keys()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_trained_as_ever(dtype):
+    """Its rounding, which swallows parts of steps, is another in other coordinates."""
+    data = wm.Task(torch.randn(N, D).to(dtype), torch.randn(N, 1).to(dtype))
+    model = mlp(torch.float32).to(dtype)
+    assert row_span(model, data, SGD(model.parameters(), lr=0.1)) is None
+    whole = wm.Task(data.X.float(), data.y.float())
+    assert row_span(model.float(), whole, SGD(model.parameters(), lr=0.1)) is not None
+
+
+def test_inputs_are_not_factorized_where_no_layer_sees_them(monkeypatch):
+    def never(*arguments):
+        raise AssertionError("the inputs were factorized")
+
+    monkeypatch.setattr(torch.linalg, "qr", never)
+    model = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Flatten(), nn.Linear(2 * (D - 2), 1)).double()
+    assert row_span(model, task((1, D)), SGD(model.parameters(), lr=0.1)) is None

@@ -132,6 +132,15 @@ def test_where_it_hangs_on_errors_predictions_are_finer():
     assert unknown.scale == 0.3
 
 
+def test_what_was_predicted_by_training_is_the_training(monkeypatch):
+    """It is not trained again, and counts as long as the training in it took."""
+    predicted = replace(outcome(0.5), way="trained", seconds=9.0, training_seconds=2.0, error=0.1)
+    monkeypatch.setattr("whichmin.mitigation.work.train", None)
+    trained = work().train(network(), predicted=predicted)
+    assert (trained.seconds, trained.error) == (2.0, 0.0)
+    assert torch.equal(trained.validation, predicted.validation)
+
+
 @pytest.mark.parametrize("settings", [{"shrink": 0}, {"shrink": 1.0}, {"shrink": -0.5}, {"shrink": "much"}])
 def test_shrink_is_between_0_and_1(settings):
     with pytest.raises(InputError, match="expected a number between 0 and 1"):

@@ -14,8 +14,8 @@ from oracles.odd_networks import KINDS, Gated
 from whichmin.tangent.beside import examine_beside, route_beside
 from whichmin.tangent.examine import examine
 
-#: Kinds that write into their inputs, take vectors for matrices or compute in another type cannot stand beside a layer.
-TOGETHER = sorted(set(KINDS) - {"writes into its input", "a vector as a weight", "outputs of single precision"})
+#: Kinds that write into their inputs or take vectors for matrices cannot stand beside a layer.
+TOGETHER = sorted(set(KINDS) - {"writes into its input", "a vector as a weight"})
 STEPS = 8
 
 
@@ -33,7 +33,7 @@ def test_a_path_of_single_steps_is_training(name, gate):
     found = wm.predict(model, task, sgd, steps=STEPS, relinearize=STEPS)
     assert found.test is not None
     assert run.test is not None
-    assert distance(found.test, run.test) < 1e-9
+    assert distance(found.test, run.test) < (1e-6 if "single" in name else 1e-9)
 
 
 def gated(name: str, gate: float) -> tuple[nn.Module, torch.Tensor]:

@@ -63,8 +63,11 @@ class Prediction(Result):
             the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
             difference to a path of fewer intervals. By real training nothing is approximated, but rounding may lead it
             elsewhere on another machine: it is how far the same training is from it that begins again from parameters
-            a few roundings apart, all of it where that takes little, else its first and its last steps, and where the
-            loss does not fall steadily as far as that would grow over all of them.
+            a few roundings apart, all of it where that takes little, else its first and its last steps. Where the loss
+            does not fall steadily it is no less than how far both were apart on the way, than a step more leads where
+            rounding decides which step is the last one, and, of parts, than that would grow over all of training.
+            The error of a path has a direction: it lags behind training, so that predicted losses of test points are a
+            little low more often than high. For the mean square error L they are by up to 2·``error``·√L.
             Infinite, with a note, where nothing is known.
         target_std: the standard deviation that ``tol`` is relative to: that of the outputs of least loss, which with
             the mean square error are the targets; where no one vector of outputs has it, as with cross-entropy, that
@@ -86,6 +89,8 @@ class Prediction(Result):
             no such rate is known.
         curve: the predicted training curve.
         seconds: what the prediction took.
+        training_seconds: what of this real training took, without the second one that tells its error; nan where the
+            prediction is not by real training.
         notes: what the caller should know, such as a limit of stability that the path ran into.
     """
 
@@ -111,6 +116,7 @@ class Prediction(Result):
     limit: float | None = None
     rates: Convergence | None = None
     notes: tuple[str, ...] = ()
+    training_seconds: float = math.nan
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)
     _network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
 

@@ -26,6 +26,8 @@ from whichmin.task import Task
 
 #: Fewer coordinates are of use where they are no more than this part of the inputs' dimensions.
 SMALL, FEW = 0.5, 0.8
+#: In types of a coarser rounding than this, which swallows parts of steps, other coordinates are another training.
+FINE = 1e-6
 #: Outputs and gradients of the two networks may differ by this many rounding units of the largest.
 ROUNDING = 1e3
 #: The parameters are moved by this part of themselves to see whether the networks agree elsewhere.
@@ -112,7 +114,8 @@ class RowSpan:
 def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -> RowSpan | None:
     """The network in fewer coordinates of the inputs; None where that is not the same training, or no cheaper.
 
-    Whether it is the same is seen by outputs and gradients, where the network stands and beside that.
+    Whether it is the same is seen by outputs and gradients, where the network stands and beside that. In half precision
+    it is not tried.
 
     Args:
         network: what is to be trained; it is not changed.
@@ -124,14 +127,16 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     X = task.X
     if not isinstance(X, Tensor) or any(group.get("weight_decay", 0) for group in optimizer.param_groups):
         return None
+    size, tied = X[0].numel(), _names_of_tied(network)
+    matrices = {name: p for name, p in network.named_parameters() if p.ndim == 2 and p.shape[1] == size}
+    names = [name for name in matrices if name not in tied]
+    if not names or any(torch.finfo(p.dtype).eps > FINE for p in trainable(network).values()):
+        return None
     rows = X.detach().flatten(1).double()
-    basis, size = _basis(rows, optimizer), rows.shape[1]
+    basis = _basis(rows, optimizer)
     if basis is None:
         return None
     inner = replace(task, X=basis.reduced(rows).to(X), X_test=None, y_test=None)
-    tied = _names_of_tied(network)
-    matrices = {name: p for name, p in network.named_parameters() if p.ndim == 2 and p.shape[1] == size}
-    names = [name for name in matrices if name not in tied]
     singly = [[name] for name in names if matrices[name].requires_grad]
     for some in [names, *singly] if len(names) > 1 else singly:
         found = _reduced(network, task, inner, some, basis)

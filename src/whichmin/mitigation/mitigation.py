@@ -16,7 +16,7 @@ from whichmin.losses import root_mean_square
 from whichmin.mitigation.as_it_is import NAME
 from whichmin.mitigation.outcome import Outcome, Remedy
 from whichmin.mitigation.registry import METHODS
-from whichmin.mitigation.significance import loss_error, paired_p, row_losses, standard_error
+from whichmin.mitigation.significance import difference_error, paired_p, row_losses, standard_error
 from whichmin.results import NOT_SAVED, Result
 from whichmin.shown import Shown
 from whichmin.tangent.copying import private_copy
@@ -212,11 +212,11 @@ def gain_of(validation: Task, base: Remedy, remedy: Remedy, level: float) -> Gai
         missing = base if before is None else remedy
         raise ResultError(f"{missing.name} was not predicted: {missing.failure}")
     losses = [validation.test_loss(outcome.validation.double()) for outcome in (before, after)]
-    errors = [loss_error(validation, outcome.validation, outcome.error) for outcome in (before, after)]
+    error = difference_error(validation, *((outcome.validation, outcome.error) for outcome in (before, after)))
     if remedy.name == base.name:
-        return Gain(0.0, math.hypot(*errors), math.nan, level)
+        return Gain(0.0, error, math.nan, level)
     p = paired_p(row_losses(validation, before.validation), row_losses(validation, after.validation))
-    return Gain(losses[0] - losses[1], math.hypot(*errors), p, level)
+    return Gain(losses[0] - losses[1], error, p, level)
 
 
 def recommended(validation: Task, remedies: tuple[Remedy, ...], level: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,6 +25,7 @@ class Outcome(Shown):
         train_loss: the training loss.
         steps: optimizer steps; of several networks together.
         seconds: what predicting or training took.
+        training_seconds: what of a prediction real training took; nan where it is not by real training.
         way: how: by one linearization, by a path of several, or by training.
         reached: whether training got to the loss that was aimed at, or made all of its steps.
         notes: remarks.
@@ -40,6 +42,7 @@ class Outcome(Shown):
     reached: bool
     notes: tuple[str, ...] = ()
     network: nn.Module | None = field(default=None, repr=False, metadata=NOT_SAVED)
+    training_seconds: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,3 +73,13 @@ def loss_error(task: Task, outputs: Tensor, error: float) -> float:
     ahead = torch.full_like(f, error) if norm == 0 else g * (error * math.sqrt(g.numel()) / norm)
     shift = (task.loss.value(f + ahead, y) + task.loss.value(f - ahead, y)) / 2 - task.loss.value(f, y)
     return error * norm * max(1.0, ALIGNED * math.sqrt(g.numel())) + abs(shift)
+
+
+def difference_error(task: Task, *predicted: tuple[Tensor, float]) -> float:
+    """How far the difference of two predicted losses may be off, the root of the sum of both squares.
+
+    Args:
+        task: as for :func:`loss_error`.
+        predicted: outputs and their error, of each.
+    """
+    return math.hypot(*(loss_error(task, outputs, error) for outputs, error in predicted))

@@ -22,7 +22,7 @@ from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.mitigation.networks import Composed, SubtractedNetwork
 from whichmin.mitigation.outcome import Outcome
-from whichmin.mitigation.significance import loss_error, paired_p, row_losses
+from whichmin.mitigation.significance import difference_error, paired_p, row_losses
 from whichmin.mitigation.validation import Split
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.model import evaluate
@@ -142,7 +142,7 @@ class Work:
         return Outcome(
             validation, test, prediction.error, loss, steps, prediction.seconds, prediction.method,  # type: ignore[arg-type]
             reached=self._is_reached(loss, steps, prediction.method),
-            notes=prediction.notes, network=prediction.model(),
+            notes=prediction.notes, network=prediction.model(), training_seconds=prediction.training_seconds,
         )  # fmt: skip
 
     def _is_reached(self, loss: float, steps: float, way: str) -> bool:
@@ -168,7 +168,7 @@ class Work:
         if predicted is not None and predicted.way == "trained" and math.isfinite(predicted.error):
             ended = f"at a training loss of {predicted.train_loss:.3g} after {predicted.steps:,.0f} steps."
             notes = () if predicted.reached else (f"training stopped short of its aim, {ended}",)
-            return replace(predicted, error=0.0, notes=notes)
+            return replace(predicted, error=0.0, notes=notes, seconds=predicted.training_seconds)
         self.check_budget("it was trained")
         budget = None if math.isinf(self.left) else self.left
         aim, task = self.aim, self.task_of(network)
@@ -216,8 +216,7 @@ class Work:
 
     def loss_error(self, before: Outcome, after: Outcome) -> float:
         """How far the difference of two predicted validation losses may be off."""
-        validation = self.split.validation
-        return math.hypot(*(loss_error(validation, outcome.validation, outcome.error) for outcome in (before, after)))
+        return difference_error(self.split.validation, *((o.validation, o.error) for o in (before, after)))
 
     @cached_property
     def seconds_per_step(self) -> float:

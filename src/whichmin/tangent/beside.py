@@ -58,7 +58,8 @@ def route_beside(examination: Examination, there: Examination | None) -> Route:
 
     def attempt(way: Route) -> Route | None:
         features = features_of(there.model, there.parameters, there.X[there.rows], route=way)
-        return way if there.agrees(features.gram()) and not there.misjudged(way, examination.unseen) else None
+        hidden = examination.unseen - way.form  # gradients that are formed are those of plain autograd
+        return way if there.agrees(features.gram()) and not there.misjudged(way, hidden) else None
 
     right = by_first_right_route(there, attempt)
     return Route(

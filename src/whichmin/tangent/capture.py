@@ -73,7 +73,8 @@ class Capture(TorchFunctionMode):
             autograd function of the model's own, which has a gradient that is not seen.
         derived: tensors computed from parameters, by names of their own.
         reads_integers: whether an embedding or a one-hot encoding was called, so that integer inputs make sense.
-        autocast: whether a parameter was used under autocast that the model itself switched on.
+        types: the floating-point types of what calls return of inputs and parameters, some of which autocast or the
+            model itself may choose.
         row_shape: of a row's outputs as the model returns them, before they are flattened.
     """
 
@@ -94,7 +95,7 @@ class Capture(TorchFunctionMode):
         self.silent: set[str] = set()
         self.derived: dict[str, Derived] = {}
         self.reads_integers = False
-        self.autocast = False
+        self.types: set[torch.dtype] = set()
         self.row_shape: tuple[int, ...] = ()
         self._names = _Notes()  # of a parameter or its transpose (name, whether it is transposed)
         self._origins = _Notes()  # of a tensor (whether it comes from inputs, whether from parameters, detached or not)
@@ -104,7 +105,7 @@ class Capture(TorchFunctionMode):
 
     def call(self, model: Callable[..., Any], inputs: AnyInputs) -> Any:
         """The output of a model on inputs, recorded."""
-        self._rows, self._device = len(inputs), inputs.device.type
+        self._rows = len(inputs)
         for tensor in tensors_of(inputs):
             self._origins.put(tensor, (True, False))
         with self:
@@ -126,8 +127,6 @@ class Capture(TorchFunctionMode):
                 return out
         tensors = _tensors((args, kwargs))
         met = [t for t in tensors if self._names.get(t) is not None]
-        if met:
-            self.autocast |= torch.is_autocast_enabled(self._device)
         run = self._linear if func is F.linear else func
         out = run(*args, **kwargs)
         self.reads_integers |= func in _LOOKUPS
@@ -152,6 +151,8 @@ class Capture(TorchFunctionMode):
         moving = moving or any(o[1] for o in origins)
         if rowwise or moving:
             for t in _tensors(out):
+                if t.is_floating_point():
+                    self.types.add(t.dtype)
                 was = self._origins.get(t) or (False, False)
                 self._origins.put(t, (rowwise or was[0], moving or was[1]))
         return rowwise

@@ -26,7 +26,7 @@ class Captured:
         silent: parameters that may have gradients that were not seen (see ``Capture``).
         derived: tensors computed from parameters that some use meets.
         reads_integers: whether integers were looked up (see ``Capture``).
-        autocast: whether the model itself switches autocast on (see ``Capture``).
+        types: the floating-point types that it is computed in (see ``Capture``).
         row_shape: of a row's outputs as the model returns them (see ``Capture``).
     """
 
@@ -36,7 +36,7 @@ class Captured:
     silent: frozenset[str]
     derived: dict[str, Derived]
     reads_integers: bool
-    autocast: bool
+    types: frozenset[torch.dtype]
     row_shape: tuple[int, ...]
 
     @property
@@ -77,7 +77,7 @@ def capture(
         frozenset(),
         mode.derived,
         mode.reads_integers,
-        mode.autocast,
+        frozenset(mode.types),
         mode.row_shape,
     )
     if mode.silent:

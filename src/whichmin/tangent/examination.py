@@ -182,9 +182,7 @@ class Examination:
     @cached_property
     def eps(self) -> float:
         """The rounding of the coarsest floating-point type that the network computes in."""
-        types = {p.dtype for p in self.parameters.values()} | {self.sample.outputs.dtype}
-        if self.sample.autocast:
-            types.add(torch.bfloat16)
+        types = {p.dtype for p in self.parameters.values()} | self.sample.types | {self.sample.outputs.dtype}
         types |= {t.dtype for t in tensors_of(self.X) if t.is_floating_point()}
         return max(torch.finfo(t).eps for t in types)
 

@@ -13,6 +13,7 @@ from oracles.odd_networks import KINDS
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.tangent.layers.dense import Dense
 from whichmin.tangent.layers.matrix_products import MatrixProducts
+from whichmin.tangent.memory import Memory
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
@@ -61,12 +62,13 @@ def test_its_directions_are_those_of_plain_autograd(name):
         torch.testing.assert_close(moved, torch.zeros_like(moved) if g is None else g, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("on_disk", [False, True], ids=["in memory", "on disk"])
 @pytest.mark.parametrize("outputs", [1, 3])
-def test_wrong_directions_are_noticed(outputs, monkeypatch, caplog):
+def test_wrong_directions_are_noticed(outputs, on_disk, monkeypatch, caplog, tmp_path):
     model, task = mlp_problem((4, 9), 6, outputs)
     real = MatrixProducts.step
     monkeypatch.setattr(MatrixProducts, "step", lambda self, c, rows=None: real(self, c, rows).flip(0))
-    network = MovingNetwork(model, task)
+    network = MovingNetwork(model, task, Memory(1, tmp_path / "K") if on_disk else None)
     with caplog.at_level(logging.WARNING, logger="whichmin"):
         features, _ = network.start()
     assert "differs from plain autograd" in caplog.text

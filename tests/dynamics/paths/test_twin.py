@@ -29,6 +29,7 @@ from whichmin.dynamics.paths.twin import (
     uncertain,
 )
 from whichmin.dynamics.prepare import prepare
+from whichmin.loop.training_loop import Loop
 
 STEPLR = partial(torch.optim.lr_scheduler.StepLR, step_size=40)
 RECIPES = {
@@ -280,18 +281,62 @@ def test_in_fewer_coordinates(monkeypatch):
 
 
 def test_how_many_steps_a_loss_that_is_off_may_shift():
-    losses, steps = [1.0, 0.5, 0.012, 0.4, 0.02, 0.0099], [0, 1, 2, 3, 4, 5]
-    assert uncertain(losses, steps, 0.01, 1.0) == 0
-    assert uncertain(losses, steps, 0.01, 1.001) == 0
-    assert uncertain(losses, steps, 0.01, 1.02) == 1, "it may be above yet"
-    assert uncertain(losses, steps, 0.01, 1.3) == 3, "it may have been below at step 2"
+    losses = dict(enumerate([1.0, 0.5, 0.012, 0.4, 0.02, 0.0099]))
+    assert uncertain(losses, 0.01, 1.0, 1) == 0
+    assert uncertain(losses, 0.01, 1.001, 1) == 0
+    assert uncertain(losses, 0.01, 1.02, 1) == 1, "it may be above yet"
+    assert uncertain(losses, 0.01, 1.02, 7) == 7, "until the next epoch"
+    assert uncertain(losses, 0.01, 1.3, 1) == 3, "it may have been below at step 2"
+    assert uncertain({0: 1.0, 1: -2.0}, -1.0, 2.0, 1) == 0, "no factor makes it lower"
 
 
 def test_how_far_losses_are_off():
-    first = SimpleNamespace(measured=[0, 1, 2, 3], losses=[1.0, 0.5, 0.2, 0.1])
-    other = SimpleNamespace(measured=[0, 1, 2, 3, 4], losses=[1.0, 0.5, 0.21, 0.1, 0.05])
-    assert leeway_of(first, other) == pytest.approx(math.exp(twin.MARGIN * math.log(1.05)))  # type: ignore[arg-type]
-    assert leeway_of(first, first) == 1.0  # type: ignore[arg-type]
+    first = {0: 1.0, 1: 0.5, 2: 0.2, 3: 0.1, 4: 0.0}
+    other = {0: 1.0, 1: 0.5, 2: 0.21, 3: 0.1, 4: 0.05, 5: 0.01}
+    assert leeway_of(first, other) == pytest.approx(math.exp(twin.MARGIN * math.log(1.05)))
+    assert leeway_of(first, first) == 1.0
+    assert leeway_of({0: -1.0}, {0: 2.0}) == 1.0
+    early = {s: 2.0**-s for s in range(30)}
+    assert leeway_of(early | {0: 3.0}, early) == 1.0, "the last few"
+
+
+@pytest.mark.parametrize("name", ["Poisson", "classes"])
+def test_losses_that_are_below_zero_or_have_another_lowest_one(name):
+    """Training to a loss at the edge, by a loss of which factors make no sense as they stand."""
+    loss = nn.PoissonNLLLoss() if name == "Poisson" else nn.CrossEntropyLoss(label_smoothing=0.2)
+    generator = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(20, 6, generator=generator), torch.randn(9, 6, generator=generator)
+    y = 5.0 + 5.0 * torch.rand(20, 1, generator=generator) if name == "Poisson" else torch.arange(20) % 3
+    task = wm.Task(X, y, X_test, loss=loss)
+    model = wm.networks.MLP((6, 40, 40, 1 if name == "Poisson" else 3), activation="tanh", seed=0)
+    recipe = wm.Recipe(partial(torch.optim.Adam, lr=0.1))
+    until = wm.train(model, task, recipe, steps=60, until=None).losses.min().item() + 0.02
+    outcome = trained(model, task, recipe, steps=400, until=until)
+    assert (until < 0) == (name == "Poisson")
+    assert outcome.error > 0
+    assert 0 <= outcome.steps_error <= 1
+
+
+def test_ctrl_c_in_the_step_after_the_last_one(monkeypatch):
+    model, task = problem()
+
+    def interrupted(self, steps):
+        self.interrupted = True
+
+    monkeypatch.setattr(Loop, "go_on", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        trained(model, task, RECIPES["adam"], steps=2000, until=1e-2)
+
+
+def test_how_long_training_itself_took():
+    outcome = trained(*problem(), RECIPES["adam"], steps=FEW)
+    assert 0 < outcome.training_seconds < 60
+    model, task = problem(dtype=torch.bfloat16)
+    prediction = wm.predict(model, task, partial(torch.optim.Adam, lr=1e-2), steps=3)
+    assert prediction.method == "trained"
+    assert 0 < prediction.training_seconds < prediction.seconds
+    lazy = wm.predict(model, task, partial(torch.optim.SGD, lr=1e-3), steps=3, relinearize="never")
+    assert math.isnan(lazy.training_seconds)
 
 
 def test_spikes_of_a_loss():
@@ -301,6 +346,7 @@ def test_spikes_of_a_loss():
     assert spikes([*falls, 3 * falls[-1]])
     assert not spikes([*falls, 1.5 * falls[-1]])
     assert not spikes([1.0])
+    assert not spikes([-1.0, -2.0, -3.0, -2.5]), "no multiple of a loss below zero"
 
 
 def test_training_itself_in_fewer_coordinates():

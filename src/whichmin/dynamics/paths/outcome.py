@@ -88,6 +88,7 @@ class Outcome:
         notes: what the caller should know.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         certificate: the network evaluated at the end of one linearization; None where none was made.
+        training_seconds: what real training took, without the second one that tells its error; nan otherwise.
         run: the linearized run of an optimizer without a motion in function space; None where none was made.
     """
 
@@ -108,6 +109,7 @@ class Outcome:
     edge: float | None = None
     certificate: Certificate | None = None
     run: LinearizedRun | None = None
+    training_seconds: float = math.nan
 
     def __post_init__(self) -> None:
         """Nothing is extrapolated unless it is said."""

@@ -46,7 +46,6 @@ logger = logging.getLogger(__name__)
 #: far rounding carries a path away.
 NUDGE = 8.0
 
-
 #: About so many entries of a parameter's gradient are compared with what plain autograd says.
 COMPARED = 2**16
 
@@ -136,12 +135,13 @@ class MovingNetwork:
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else cacheable)
             features = self.features()
             examination.check_rows(features.outputs)
+            if not self._pulls_right(features, examination):
+                return None
             if self._on_disk is not None:
                 return self._stored(features, examination, at_test)
             K = features.gram()
             sampled = matrix_rows(examination.rows, C)
             right = self._agrees(features, K[sampled][:, sampled], examination, at_test)
-            right = right and self._pulls_right(features, examination)
             return (features, self._decompose(K)) if right else None
 
         features, spectrum = by_first_right_route(examination, attempt, route_beside(examination, there))

@@ -173,6 +173,7 @@ class Predictor(ABC):
             rates=self.convergence(),
             curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
             seconds=seconds,
+            training_seconds=outcome.training_seconds,
             optimizer=problem.optimizer,
             limit=self.limit(),
             notes=outcome.notes + self._rank_notes(),

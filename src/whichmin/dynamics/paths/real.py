@@ -126,8 +126,7 @@ class RealTraining:
         loop = self._loop(self.problem.first + TIMED_STEPS, None, watch, span=span)
         with suppress(TrainingError):  # it diverges at once, which takes no longer
             loop.run(progress=False)
-        if loop.interrupted:
-            raise KeyboardInterrupt
+        self._raise_if_stopped(loop)
         return min((b - a for a, b in pairwise(times)), default=math.inf)
 
     @cached_property
@@ -193,8 +192,7 @@ class RealTraining:
                 "the learning rate.",
                 math.nan,
             ) from error
-        if loop.interrupted:
-            raise KeyboardInterrupt
+        self._raise_if_stopped(loop)
         curve = list(zip(map(float, loop.measured), loop.losses, strict=True))
         stride = max(1, len(curve) // DRAWN)
         kept = curve[::stride] if (len(curve) - 1) % stride == 0 else [*curve[::stride], curve[-1]]
@@ -204,8 +202,11 @@ class RealTraining:
         if not is_whole:
             notes = (*notes, f"the budget ran out after {loop.done} steps: these are the outputs there.")
         keep(len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1)
-        outcome = Outcome("trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes)
         seconds = time.perf_counter() - began
+        outcome = Outcome(
+            "trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes,
+            training_seconds=seconds,
+        )  # fmt: skip
         if not _is_timed.get():
             seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
@@ -263,13 +264,14 @@ class RealTraining:
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:
                 wander = stands.wander(trained.done, self._probe(trained, self.span))
-                is_spiky = trained.epoch == 1 and spikes(trained.losses)
+                is_spiky = trained.epoch == 1 and spikes(list(self._excess(trained).values()))
                 error = max(error, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
             if trained.until is not None and self._is_first_below(trained):
                 leeway = LEEWAY if error > CHAOTIC * scale else max(growth.leeway for growth in grown)
-                ago = uncertain(trained.losses, trained.measured, trained.until, leeway)
-                if ago:
-                    steps_error = max(steps_error, ago / made)
+                until = self.problem.objective.excess(trained.until)
+                off = uncertain(self._excess(trained), until, leeway, trained.epoch)
+                if off:
+                    steps_error = max(steps_error, off / made)
                     error = max(error, *(growth.following for growth in grown))
         error = error if math.isfinite(error) else math.inf
         notes, share = outcome.notes, error / scale
@@ -302,18 +304,29 @@ class RealTraining:
         twin = self._loop(end if until is None else 2 * end - start, until, watch, stand=stretch.start, span=span)
         nudged = self._probe(twin, span)
         twin.run(progress=False)
-        if twin.interrupted:
-            raise KeyboardInterrupt
+        self._raise_if_stopped(twin)
         if time.perf_counter() > patience.deadline:
             return None, twin.done
         there = self._probe(trained, self.span) if stretch.outputs is None else stretch.outputs
         done, last, following, leeway = twin.done, self._probe(twin, span), 0.0, 1.0
         if until is not None:
-            leeway = leeway_of(trained, twin)
+            leeway = leeway_of(self._excess(trained), self._excess(twin))
             twin.go_on(1)
+            self._raise_if_stopped(twin)
             following = root_mean_square(self._probe(twin, span) - last)
         first, apart = root_mean_square(nudged - stretch.start.outputs), root_mean_square(last - there)
         return Growth(end - start, first, apart, widest, following, leeway), done
+
+    @staticmethod
+    def _raise_if_stopped(loop: Loop) -> None:
+        """Ctrl-C in training is that of the prediction."""
+        if loop.interrupted:
+            raise KeyboardInterrupt
+
+    def _excess(self, loop: Loop) -> dict[int, float]:
+        """The training losses that a loop measured, by the step, above the lowest one that there is."""
+        excess = self.problem.objective.excess
+        return {step: excess(loss) for step, loss in zip(loop.measured, loop.losses, strict=True)}
 
     @staticmethod
     def _is_first_below(trained: Loop) -> bool:

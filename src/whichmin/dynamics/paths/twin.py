@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import Any
@@ -193,27 +193,43 @@ def spikes(losses: Sequence[float]) -> bool:
     """Whether the loss of the last half of the steps climbed to a multiple of the lowest before.
 
     At the edge of stability what is apart grows most there, and there may have been no time to see it.
+
+    Args:
+        losses: above the lowest one that there is.
     """
     lowest = list(accumulate(losses, min))
     half = len(losses) // 2
-    return any(loss > CLIMB * low for loss, low in zip(losses[half + 1 :], lowest[half:-1], strict=True))
+    return any(loss > CLIMB * low > 0 for loss, low in zip(losses[half + 1 :], lowest[half:-1], strict=True))
 
 
-def leeway_of(trained: Loop, twin: Loop) -> float:
-    """The factor by which losses may differ: several times that of two trainings' last losses at the same steps."""
-    known = dict(zip(trained.measured, trained.losses, strict=True))
-    apart = [abs(math.log(known[s] / v)) for s, v in zip(twin.measured, twin.losses, strict=True) if known.get(s)]
-    return math.exp(MARGIN * max(apart[-LATE:], default=0.0))
+def leeway_of(trained: Mapping[int, float], twin: Mapping[int, float]) -> float:
+    """The factor by which losses may differ: several times that of two trainings' last losses at the same steps.
+
+    Args:
+        trained: the losses of one by the step, above the lowest one that there is.
+        twin: those of the other.
+    """
+    pairs = [(trained[step], loss) for step, loss in twin.items() if step in trained][-LATE:]
+    return math.exp(MARGIN * max((abs(math.log(a / b)) for a, b in pairs if a > 0 and b > 0), default=0.0))
 
 
-def uncertain(losses: Sequence[float], measured: Sequence[int], until: float, leeway: float) -> int:
+def uncertain(losses: Mapping[int, float], until: float, leeway: float, epoch: int) -> int:
     """How many steps the one at which a loss first falls below ``until`` may be off, if losses are off by a factor.
 
-    That is since when it may have been below, or 1 where it is below by less than that; 0 where the factor leaves all
-    as it is.
+    That is since when it may have been below, or an epoch where it is below by less than that; 0 where the factor
+    leaves all as it is, or cannot be applied.
+
+    Args:
+        losses: by the step, above the lowest one that there is; the last one is below ``until``.
+        until: in the same way.
+        leeway: the factor.
+        epoch: after how many steps the loss is looked at.
     """
-    first = next(step for step, loss in zip(measured, losses, strict=True) if loss < until * leeway)
-    return max(measured[-1] - first, int(losses[-1] * leeway >= until))
+    if until <= 0:  # the lowest one is not known
+        return 0
+    last = max(losses)
+    first = next(step for step, loss in losses.items() if loss < until * leeway)
+    return max(last - first, epoch if losses[last] * leeway >= until else 0)
 
 
 def nudge(network: nn.Module) -> None:
