@@ -104,14 +104,14 @@ def test_scales_after_the_stop_are_for_the_record():
     assert (len(result.scales), result.considered, result.chosen) == (4, 3, 1)
 
 
-def refined(losses, error, better):
-    """The search where predicted losses are off, and what it asks of finer predictions."""
+def refined(losses, error, better, shrinks=0.0):
+    """The search where predicted losses are off, and which finer predictions it asks for, with which error then."""
     outcomes = iter(replace(outcome(loss), error=error) for loss in losses)
-    asked: list[float] = []
+    asked: list[tuple[float, float]] = []
 
-    def finer(scale: float, coarse: Outcome) -> Outcome:
-        asked.append(scale)
-        return outcome(better[scale])
+    def finer(scale: float, coarse: Outcome, part: float) -> Outcome:
+        asked.append((scale, part))
+        return replace(outcome(better[scale]), error=0.0 if shrinks == 0 else shrinks * coarse.error)
 
     return ScaleSearch(scales=(0.7, 0.3))._search(work(), lambda scale: next(outcomes), 1, finer=finer), asked
 
@@ -121,15 +121,41 @@ def test_where_it_hangs_on_errors_predictions_are_finer():
     assert asked == []
     assert clear.scale == 0.3
     result, asked = refined([1.0, 0.98, 0.3], 0.1, {1.0: 0.9, 0.7: 0.95})
-    assert asked == [1.0, 0.7]
+    assert asked == [(1.0, 0.1), (0.7, 0.1)]
     assert "rises from 0.9 to 0.95 at scale 0.7" in result.reason
     assert result.losses == pytest.approx((0.9, 0.95))
     result, asked = refined([1.0, 1.02, 0.3], 0.1, {1.0: 1.1, 0.7: 0.95})
-    assert asked == [1.0, 0.7]
+    assert asked == [(1.0, 0.1), (0.7, 0.1)]
     assert result.scale == 0.3
     unknown, asked = refined([1.0, 0.6, 0.3], math.inf, {1.0: 1.0, 0.7: 0.6, 0.3: 0.3})
-    assert asked == [1.0, 0.7, 0.7, 0.3]
+    assert [scale for scale, _ in asked] == [1.0, 0.7, 0.7, 0.3]
     assert unknown.scale == 0.3
+
+
+def test_where_it_still_hangs_on_them_they_are_finer_again():
+    result, asked = refined([1.0, 0.98, 0.3], 0.1, {1.0: 1.0, 0.7: 0.98}, shrinks=0.5)
+    assert asked == [(1.0, 0.1), (0.7, 0.1), (1.0, 0.01), (0.7, 0.01)]
+    assert result.outcomes[0].error == pytest.approx(0.025)
+
+
+def test_a_scale_is_predicted_once_with_a_tolerance(monkeypatch):
+    from whichmin.mitigation.work import Work
+
+    tolerances: list[float] = []
+    predict = Work.predict
+
+    def counted(self, *args, tol=None, **kwargs):
+        tolerances.append(self.aim.tol if tol is None else tol)
+        return predict(self, *args, tol=tol, **kwargs)
+
+    monkeypatch.setattr(Work, "predict", counted)
+    monkeypatch.setattr(ScaleSearch, "_is_open", lambda *args: True)
+    problem = work()
+    ScaleSearch(scales=(0.7, 0.5)).predict(problem)
+    finer = [round(t / problem.aim.tol, 6) for t in tolerances if t < problem.aim.tol]
+    assert finer
+    assert all(finer.count(part) <= 3 for part in (0.1, 0.01))
+    assert set(finer) <= {0.1, 0.01}
 
 
 def test_what_was_predicted_by_training_is_the_training(monkeypatch):

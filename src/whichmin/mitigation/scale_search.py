@@ -19,8 +19,8 @@ from whichmin.recipe.recipe import Recipe
 
 #: A validation loss that falls by less than this part of itself has not fallen by a margin.
 MARGIN = 0.01
-#: Where a search hangs on the predictions' errors, it goes on with predictions of this part of the tolerance.
-FINER = 0.1
+#: Where a search hangs on the predictions' errors, it predicts again with these parts of the tolerance, one by one.
+FINER = (0.1, 0.01)
 #: The smallest scale that a search without scales of its own goes to.
 SMALLEST = 0.01
 
@@ -64,6 +64,7 @@ class ScaleSearch(Method):
 
     def predict(self, work: Work) -> Remedy:
         """The search by predictions."""
+        finest: dict[float, float] = {}  # the parts of the tolerance that scales were predicted with
 
         def at(scale: float) -> Outcome:
             if scale == 1:
@@ -71,11 +72,12 @@ class ScaleSearch(Method):
             network, recipe = self._at(work, scale)
             return _ordinary(work.outcome(work.predict(network, recipe)))
 
-        def finer(scale: float, outcome: Outcome) -> Outcome:
-            if outcome.way == "trained":
+        def finer(scale: float, outcome: Outcome, part: float) -> Outcome:
+            if outcome.way == "trained" or finest.get(scale, 1.0) <= part:
                 return outcome
+            finest[scale] = part
             network, recipe = self._at(work, scale) if scale != 1 else (work.model, work.recipe)
-            return _ordinary(work.outcome(work.predict(network, recipe, tol=FINER * work.aim.tol)))
+            return _ordinary(work.outcome(work.predict(network, recipe, tol=part * work.aim.tol)))
 
         search = self._search(work, at, 1, finer=finer)
         return replace(self.remedy(work), predicted=search.outcomes[search.chosen], search=_lighter(search))
@@ -122,7 +124,7 @@ class ScaleSearch(Method):
 
     def _search(
         self, work: Work, at: Callable[[float], Outcome], at_least: int, keep: float | None = None,
-        finer: Callable[[float, Outcome], Outcome] | None = None,
+        finer: Callable[[float, Outcome, float], Outcome] | None = None,
     ) -> Search:  # fmt: skip
         """Go through the scales. Networks are kept of the lowest loss so far, and at one scale that is named.
 
@@ -131,7 +133,8 @@ class ScaleSearch(Method):
             at: the outcome at a scale.
             at_least: so many scales are looked at for the record, also after the search has stopped.
             keep: the scale.
-            finer: a predicted outcome at a scale with a smaller error, for where the search hangs on errors.
+            finer: a predicted outcome at a scale with an error below a part of the tolerance, for where the search hangs
+                on errors.
         """
         scales: list[float] = []
         outcomes: list[Outcome] = []
@@ -150,8 +153,11 @@ class ScaleSearch(Method):
             if outcomes and slow:
                 reason, considered = reason or f"scale {scale:.3g}: {slow}", considered or len(outcomes)
                 break
-            if finer is not None and outcomes and self._is_open(work, outcomes[-1], outcome, scale):
-                outcomes[-1], outcome = finer(scales[-1], outcomes[-1]), finer(scale, outcome)
+            for part in FINER if finer is not None and outcomes else ():
+                if not self._is_open(work, outcomes[-1], outcome, scale):
+                    break
+                assert finer is not None
+                outcomes[-1], outcome = finer(scales[-1], outcomes[-1], part), finer(scale, outcome, part)
                 losses[-1] = work.validation_loss(outcomes[-1])
             p.append(work.falls(outcomes[-1], outcome) if outcomes else math.nan)
             scales.append(scale)
