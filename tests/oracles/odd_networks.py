@@ -189,6 +189,27 @@ def _dense(s: Any, x: Tensor) -> Tensor:
     return s.o(torch.tanh(s.a(x)))
 
 
+def _standardized(s: Any, x: Tensor) -> Tensor:
+    """A weight over its own size, and one that is normalized: both depend on it twice."""
+    w = F.batch_norm(s.w.reshape(1, 6, -1), None, None, weight=s.g, training=True).reshape_as(s.w)
+    return s.o(torch.tanh(F.linear(x, w) + F.linear(x, s.w / (1 + s.w.norm()))))
+
+
+def _stacked() -> dict[str, Any]:
+    return {"w": nn.Parameter(torch.randn(3, 4, 5)), "o": nn.Linear(5, 2)}
+
+
+def _experts_by_entry(s: Any, x: Tensor) -> Tensor:
+    """Each row by the weight of its own expert, and by the first one of all."""
+    gates = s.r(x).softmax(1)
+    of = gates.argmax(1)
+    order = of.argsort(stable=True)
+    ends = torch.bincount(of, minlength=3).cumsum(0).tolist()
+    parts = [x[order[lo:hi]] @ s.w[e] for e, (lo, hi) in enumerate(zip([0, *ends[:-1]], ends, strict=True))]
+    out = torch.cat(parts)[order.argsort()] * gates.gather(1, of[:, None])
+    return s.o(torch.tanh(out + F.linear(x, s.w[torch.tensor(0)].T)))
+
+
 KINDS: dict[str, Kind] = {
     "sequence first": Kind(_encoder(False), lambda s, x: s.o(s.e(s.i(x.permute(1, 0, 2))).mean(0)), _sequences),
     "encoder": Kind(_encoder(True), lambda s, x: s.o(s.e(s.i(x)).mean(1)), _sequences),
@@ -244,6 +265,33 @@ KINDS: dict[str, Kind] = {
         lambda s, x: s.o(torch.cdist(x, s.c)),
         _vectors,
         frozenset({"c", "o.weight", "o.bias"}),
+    ),
+    "standardized weights": Kind(
+        lambda: {"w": nn.Parameter(torch.randn(6, 4)), "g": nn.Parameter(torch.rand(6)), "o": nn.Linear(6, 2)},
+        _standardized,
+        _vectors,
+    ),
+    "experts of one tensor": Kind(lambda: _stacked() | {"r": nn.Linear(4, 3)}, _experts_by_entry, _vectors),
+    "experts transposed, then taken": Kind(
+        _stacked,
+        lambda s, x: s.o(torch.tanh(sum(x @ w for w in s.w.transpose(1, 2).transpose(-1, -2).unbind(0)))),
+        _vectors,
+    ),
+    "matrices of one tensor at once": Kind(
+        _stacked, lambda s, x: s.o(torch.tanh(torch.bmm(x.expand(3, *x.shape), s.w)).sum(0)), _vectors
+    ),
+    "heads by einsum": Kind(
+        lambda: _stacked() | {"v": nn.Parameter(torch.randn(3, 5, 4)), "p": nn.Linear(12, 2)},
+        lambda s, x: (
+            s.p(torch.einsum("eij,bei->bej", s.v, torch.tanh(torch.einsum("bi,eij->bej", x, s.w))).flatten(1))
+            + s.o(torch.einsum("bi,eij->bj", x, s.w))
+        ),
+        _vectors,
+    ),
+    "windows of exchanged axes": Kind(
+        lambda: {"w": nn.Parameter(torch.randn(2, 2, 3)), "o": nn.Linear(6, 2)},
+        lambda s, x: s.o(torch.tanh(F.conv1d(x.transpose(1, 2), s.w.transpose(1, 2))).flatten(1)),
+        lambda n: torch.randn(n, 4, 3),
     ),
     "outputs of single precision": Kind(_two, lambda s, x: _dense(s, x).float(), _vectors),
 }

@@ -133,8 +133,8 @@ class ScaleSearch(Method):
             at: the outcome at a scale.
             at_least: so many scales are looked at for the record, also after the search has stopped.
             keep: the scale.
-            finer: a predicted outcome at a scale with an error below a part of the tolerance, for where the search hangs
-                on errors.
+            finer: a predicted outcome at a scale with an error below a part of the tolerance, for where the search
+                hangs on errors.
         """
         scales: list[float] = []
         outcomes: list[Outcome] = []

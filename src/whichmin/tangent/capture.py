@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,6 +35,21 @@ class Derived:
     tensor: Tensor
     version: int
     sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Named:
+    """What a tensor is of a parameter, or of a tensor derived from parameters.
+
+    Attributes:
+        name: the parameter's.
+        transposed: whether its last two axes are exchanged.
+        entry: which matrix of a parameter with three axes it is; None for the whole.
+    """
+
+    name: str
+    transposed: bool = False
+    entry: int | None = None
 
 
 class _Notes:
@@ -97,11 +112,11 @@ class Capture(TorchFunctionMode):
         self.reads_integers = False
         self.types: set[torch.dtype] = set()
         self.row_shape: tuple[int, ...] = ()
-        self._names = _Notes()  # of a parameter or its transpose (name, whether it is transposed)
+        self._names = _Notes()  # of a parameter, its transpose or an entry what it is, a _Named
         self._origins = _Notes()  # of a tensor (whether it comes from inputs, whether from parameters, detached or not)
         self._stored = _Notes()  # of the input of a cached layer the tensor that the layer holds
         for name, parameter in parameters.items():
-            self._names.put(parameter, (name, False))
+            self._names.put(parameter, _Named(name))
 
     def call(self, model: Callable[..., Any], inputs: AnyInputs) -> Any:
         """The output of a model on inputs, recorded."""
@@ -131,13 +146,13 @@ class Capture(TorchFunctionMode):
         out = run(*args, **kwargs)
         self.reads_integers |= func in _LOOKUPS
         rowwise = self._note_origins(func, tensors, out, bool(met))
-        if not met or self._is_transpose(func, args, kwargs, out):
+        if not met or self._is_transpose(func, args, kwargs, out) or self._is_entry(func, args, kwargs, out):
             return out
         if self.copy_views and isinstance(out, Tensor) and out._is_view() and not _is_in_place(func):
             out = out.clone()
             self._origins.put(out, (True, False))
         if not (torch.is_grad_enabled() and any(t.requires_grad for t in _tensors(out))):
-            self.silent.update(self._names.get(t)[0] for t in met)
+            self.silent.update(self._names.get(t).name for t in met)
         elif rowwise:
             self._record(func, args, kwargs, out, met)
         else:
@@ -165,7 +180,7 @@ class Capture(TorchFunctionMode):
     def _linear(self, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """``F.linear``, by the layer's cache where it has one."""
         named = self._names.get(weight)
-        call = None if named is None or named[1] else self._cached.get(named[0])
+        call = None if named is None or named != _Named(named.name) else self._cached.get(named.name)
         output = None if call is None else call(input, weight, bias)
         if call is None or output is None:
             return product(input, weight, bias)
@@ -178,27 +193,49 @@ class Capture(TorchFunctionMode):
         return any(view._version != version for view, version in self._views)
 
     def _is_transpose(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> bool:
-        """Whether the call transposes a parameter, which is noted."""
-        if func not in _TRANSPOSES or kwargs or len(args) == 0 or args[0].ndim != 2:
+        """Whether the call exchanges the last two axes of a parameter, which is noted."""
+        if func not in _TRANSPOSES or kwargs or len(args) == 0 or args[0].ndim not in (2, 3):
             return False
-        named = self._names.get(args[0])
-        if named is None or (len(args) > 1 and {a % 2 for a in args[1:]} != {0, 1}):
+        named, ndim = self._names.get(args[0]), args[0].ndim
+        exchanged = {a % ndim for a in args[1:]} if len(args) > 1 else set(range(ndim))
+        if named is None or exchanged != {ndim - 2, ndim - 1} or (ndim == 3 and func in _REVERSALS):
             return False
-        self._names.put(out, (named[0], not named[1]))
+        self._names.put(out, replace(named, transposed=not named.transposed))
+        return True
+
+    def _is_entry(self, func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> bool:
+        """Whether the call takes matrices out of a parameter with three axes, which is noted."""
+        of = args[0] if args and isinstance(args[0], Tensor) and args[0].ndim == 3 else None
+        named = None if of is None else self._names.get(of)
+        if of is None or named is None or kwargs or not all(t.requires_grad for t in _tensors(out)):
+            return False
+        if func is Tensor.__getitem__:
+            entries = [_number(args[1])]
+        elif func in _SELECTIONS and len(args) == 3 and args[1] in (0, -3):
+            entries = [_number(args[2])]
+        elif func in _UNBINDINGS and len(args) == 1:
+            entries = list(range(len(of)))
+        else:
+            return False
+        if None in entries:
+            return False
+        for entry, tensor in zip(entries, _tensors(out), strict=True):
+            assert entry is not None
+            self._names.put(tensor, replace(named, entry=entry % len(of)))
         return True
 
     def _derive(self, out: Any, met: list[Tensor]) -> None:
         """Name what a call makes of parameters alone."""
-        sources = tuple(dict.fromkeys(self._names.get(t)[0] for t in met))
+        sources = tuple(dict.fromkeys(self._names.get(t).name for t in met))
         for tensor in _tensors(out):
             if tensor.requires_grad:
                 name = f"{DERIVED}{len(self.derived)}"
                 self.derived[name] = Derived(tensor, tensor._version, sources)
-                self._names.put(tensor, (name, False))
+                self._names.put(tensor, _Named(name))
 
     def _give_up(self, tensors: Iterable[Tensor]) -> None:
         """Mark the parameters that tensors are computed from as opaque."""
-        names = [named[0] for named in map(self._names.get, tensors) if named is not None]
+        names = [named.name for named in map(self._names.get, tensors) if named is not None]
         while names:
             name = names.pop()
             if name in self.derived:
@@ -225,8 +262,15 @@ class Capture(TorchFunctionMode):
             named = self._names.get(part.parameter)
             if named is None:  # frozen, or no parameter at all
                 continue
-            name, transposed = named
+            if (part.parameter.ndim == 3 and named.transposed) or (
+                named.entry is not None and not part.layer.takes_entries
+            ):
+                self._derive(part.parameter, [part.parameter])
+                named = self._names.get(part.parameter)
+            name, transposed = named.name, named.transposed
             layer, x = part.layer.transposed() if transposed else part.layer, part.input
+            if layer is not None and named.entry is not None:
+                layer = layer.of_entry(named.entry)
             if layer is None or (x is not None and x.is_complex()):
                 self._give_up([part.parameter])
                 continue
@@ -237,7 +281,7 @@ class Capture(TorchFunctionMode):
             stored, origin = self._stored.get(x), self._origins.get(x)
             stored, is_fixed = x.detach() if stored is None else stored, origin is None or not origin[1]
             plain = is_fixed and not x.requires_grad and func is F.linear and not transposed and x.ndim == 2
-            is_cacheable = plain and name not in self.derived
+            is_cacheable = plain and named.entry is None and name not in self.derived
             self.uses.append(Use(name, layer, stored, edge, shape, x._version, is_fixed, is_cacheable))
 
 
@@ -258,6 +302,13 @@ _CONSTRUCTORS = {
 
 _TRANSPOSES = {Tensor.t, torch.t, Tensor.T.__get__, Tensor.mT.__get__, Tensor.transpose, torch.transpose}  # type: ignore[attr-defined]
 
+#: Those that reverse all axes.
+_REVERSALS = {Tensor.t, torch.t, Tensor.T.__get__}  # type: ignore[attr-defined]
+
+_SELECTIONS = {Tensor.select, torch.select}
+
+_UNBINDINGS = {Tensor.unbind, torch.unbind}
+
 _LOOKUPS = {F.embedding, F.embedding_bag, F.one_hot, torch.embedding}
 
 #: Calls that read a parameter's shape or place and nothing of its values.
@@ -268,6 +319,13 @@ _METADATA = {
     Tensor.is_floating_point,
     *(getattr(Tensor, a).__get__ for a in ("shape", "dtype", "device", "ndim", "requires_grad", "is_cuda", "layout")),
 }
+
+
+def _number(index: Any) -> int | None:
+    """An index as a number, one of a tensor without axes too; None for slices, masks and several."""
+    if isinstance(index, Tensor) and index.ndim == 0 and not index.is_floating_point() and index.dtype != torch.bool:
+        return int(index)
+    return index if isinstance(index, int) and not isinstance(index, bool) else None
 
 
 def _tensors(value: Any) -> list[Tensor]:

@@ -69,9 +69,18 @@ def _add_part(
     weight: Tensor | float,
     grams: Grams,
 ) -> None:
-    """Add the part of one parameter of a shape, used in ``left`` and ``right``."""
-    first = [f.use.layer.unfolded(f, shape) for f in joined(left)]
-    left, right = first, first if right is left else [f.use.layer.unfolded(f, shape) for f in joined(right)]
+    """Add the part of one parameter of a shape, used in ``left`` and ``right``; of its matrices one by one."""
+    if all(f.use.layer.entry is not None for f in (*left, *right)):
+        rights = _by_entry(right)
+        for entry, own in _by_entry(left).items():
+            if entry in rights:
+                of = weight[entry] if isinstance(weight, Tensor) else weight
+                _add_part(K, own, own if right is left else rights[entry], shape[1:], of, grams)
+        return
+    first = _together(left, shape)
+    left, right = first, first if right is left else _together(right, shape)
+    if not left or not right:
+        return
     pairs = [(u, v) for u in left for v in right]
     if not isinstance(weight, Tensor) and all(u.use.layer.has_gram(u, v) for u, v in pairs):
         for u, v in pairs:
@@ -81,6 +90,22 @@ def _add_part(
         P = _gradients(left, shape, lo, hi)
         Q = P if right is left else _gradients(right, shape, lo, hi)
         _add_product(K, P, Q, weight[lo:hi] if isinstance(weight, Tensor) and shape else weight)
+
+
+def _together(factors: Sequence[Factor], shape: tuple[int, ...]) -> list[Factor]:
+    """Uses of a parameter, as few as there may be; one that met nothing, as of an expert without rows, is left out."""
+    return [f.use.layer.unfolded(f, shape) for f in joined(factors) if f.gradient.numel() > 0]
+
+
+def _by_entry(factors: Sequence[Factor]) -> dict[int, list[Factor]]:
+    """The uses of each matrix of a parameter, as of a parameter of its own."""
+    by_entry: dict[int, list[Factor]] = {}
+    for f in factors:
+        assert isinstance(f.use.layer, Dense)
+        assert f.use.layer.entry is not None
+        alone = Factor(replace(f.use, layer=replace(f.use.layer, entry=None)), f.gradient)
+        by_entry.setdefault(f.use.layer.entry, []).append(alone)
+    return by_entry
 
 
 def _add_product(K: Tensor, P: Tensor, Q: Tensor, weight: Tensor | float) -> None:

@@ -59,7 +59,7 @@ def evaluate(
         out = called(model, inputs) if call is None else call(model, inputs)
     except WhichminError:
         raise
-    except (RuntimeError, ValueError, TypeError, IndexError) as error:
+    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
         raise ModelError(f"the model fails on inputs {_given(X)}: {error}.{_advice(model, X, error)}") from error
     if out.ndim == 0 or len(out) != len(X):
         raise ModelError(

@@ -33,22 +33,14 @@ def formed_gradients(
 ) -> dict[str, Tensor]:
     """Per-example gradients of parameters that are used through others or under a mask; their uses are taken out."""
     formed: dict[str, Tensor] = {}
-    through = [n for n in reversed(list(captured.derived)) if n in by_parameter]
-    pending: dict[str, Tensor] = {}
-    for name in reversed(list(captured.derived)):
-        own = by_parameter.pop(name, None)
+    through = [n for n in captured.derived if n in by_parameter]
+    for name in through:
         derived = captured.derived[name]
-        total = pending.pop(name, None)
-        if own is not None:
-            whole = per_example(own, tuple(derived.tensor.shape))
-            total = whole if total is None else total + whole
-        if total is None:
-            continue
-        sources = [captured.derived[s].tensor if s in captured.derived else parameters[s] for s in derived.sources]
-        for source, g in zip(derived.sources, _pull(derived.tensor, sources, total), strict=True):
+        whole = per_example(by_parameter.pop(name), tuple(derived.tensor.shape))
+        sources = sorted(captured.parameters_of([name]))
+        for source, g in zip(sources, _pull(derived.tensor, [parameters[s] for s in sources], whole), strict=True):
             if g is not None:
-                into = pending if source in captured.derived else formed
-                into[source] = into[source] + g if source in into else g
+                formed[source] = formed[source] + g if source in formed else g
     for name in {*(formed if through else ()), *masks}:
         own = by_parameter.pop(name, None)
         if own is not None:
@@ -60,7 +52,10 @@ def formed_gradients(
 
 
 def _pull(derived: Tensor, sources: Sequence[Tensor], gradients: Tensor) -> list[Tensor | None]:
-    """From gradients (C, n, *shape) of a derived tensor to those of what it is computed from."""
+    """From gradients (C, n, *shape) of a derived tensor to those of the parameters that it is computed from.
+
+    All of them at once and the whole way: what lies between may depend on a parameter twice.
+    """
     C, n = gradients.shape[:2]
     flat = gradients.reshape(C * n, *derived.shape)
     step = max(1, PULLED_AT_ONCE // max(1, derived.numel()))

@@ -37,6 +37,12 @@ class Layer(ABC):
             hi: the entry after the last.
         """
 
+    #: Which matrix of a parameter with three axes the call uses; None for the whole parameter.
+    entry: int | None = None
+
+    #: Whether :meth:`of_entry` is there.
+    takes_entries = False
+
     #: Whether a row may have several positions, its input (n, T, …) and gradient (C, n, T, …).
     takes_positions = True
 
@@ -56,6 +62,10 @@ class Layer(ABC):
     def transposed(self) -> Layer | None:
         """This layer when the parameter entered the call as its transpose; None where that has no meaning."""
         return None
+
+    def of_entry(self, entry: int) -> Layer:
+        """This layer when one matrix of a parameter with three axes entered the call."""
+        raise NotImplementedError
 
     def unfolded(self, factor: Factor, shape: tuple[int, ...]) -> Factor:
         """The same part of J as a use by a layer that has a shorter way to the kernel, or the factor itself.

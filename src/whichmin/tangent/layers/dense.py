@@ -7,7 +7,7 @@ With A the inputs of a call and G the gradients of the network's outputs at its 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,9 +33,13 @@ class Dense(Layer):
 
     Attributes:
         flipped: whether it is stored as (in, out) rather than (out, in).
+        entry: which matrix of a parameter with three axes it is, such as the weights of experts; None for the whole.
     """
 
     flipped: bool = False
+    entry: int | None = None
+
+    takes_entries = True
 
     @classmethod
     def calls(cls) -> Mapping[Any, Recognizer]:
@@ -46,11 +50,20 @@ class Dense(Layer):
 
     def transposed(self) -> Dense:
         """x·W for x·Wᵀ."""
-        return Dense(not self.flipped)
+        return replace(self, flipped=not self.flipped)
+
+    def of_entry(self, entry: int) -> Dense:
+        """One matrix of a parameter with three axes."""
+        return replace(self, entry=entry)
 
     def gradient(self, factor: Factor, shape: tuple[int, ...], lo: int, hi: int) -> Tensor:
         """Σ_t G_cit A_itᵀ over tokens t."""
         A, G = _tokens(factor)
+        if self.entry is not None:
+            whole = G.new_zeros((*G.shape[:2], hi - lo, *shape[1:]))
+            if lo <= self.entry < hi:
+                whole[:, :, self.entry - lo] = replace(self, entry=None).gradient(factor, shape[1:], 0, shape[1])
+            return whole
         first, second = (A[..., lo:hi], G) if self.flipped else (G[..., lo:hi], A)
         out = G.new_empty((*G.shape[:2], hi - lo, second.shape[-1]))
         for c in range(len(G)):
@@ -61,7 +74,7 @@ class Dense(Layer):
     def has_gram(self, left: Factor, right: Factor) -> bool:
         """Where pairs of tokens are cheaper than gradients, by multiplications; among tokens these are slower ones."""
         other = right.use.layer
-        if not isinstance(other, Dense):
+        if not isinstance(other, Dense) or self.entry is not None or other.entry is not None:
             return False
         G, B = _tokens(left)[1], _tokens(right)[0]
         C, n1, T, out = G.shape
@@ -93,7 +106,7 @@ class Dense(Layer):
 
     def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
         """Where it meets every row once."""
-        if factor.gradient.ndim != 3:
+        if factor.gradient.ndim != 3 or self.entry is not None:
             return None
         assert columns is None or not self.flipped
         x = factor.input if columns is None else factor.input[:, columns]
