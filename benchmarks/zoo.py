@@ -306,6 +306,74 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {
 }
 
 
+def of_libraries() -> dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]]:
+    """Small networks with random weights of transformers, peft and timm, as far as these are installed."""
+    found: dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]] = {}
+    try:
+        import transformers as hf
+    except ImportError:
+        return found | _of_timm()
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+    texts: dict[str, Any] = {
+        "vocab_size": 50,
+        "max_position_embeddings": 40,
+        "num_labels": 1,
+        "pad_token_id": None,
+    } | sizes
+
+    def logits(model: nn.Module, name: str) -> nn.Module:
+        return Net(lambda s, x: s.m(**{name: x}).logits, m=model)
+
+    def text(kind: str, **more: Any) -> Callable[[], nn.Module]:
+        make, config = getattr(hf, f"{kind}ForSequenceClassification"), getattr(hf, f"{kind}Config")
+        return lambda: logits(make(config(**texts | more)), "input_ids")
+
+    def adapted() -> nn.Module:
+        from peft import LoraConfig, get_peft_model
+
+        base = hf.BertForSequenceClassification(hf.BertConfig(**texts))
+        lora = LoraConfig(r=4, target_modules=["query", "value"], task_type="SEQ_CLS")
+        return logits(get_peft_model(base, lora), "input_ids")
+
+    def image(kind: str, **more: Any) -> Callable[[], nn.Module]:
+        make, config = getattr(hf, f"{kind}ForImageClassification"), getattr(hf, f"{kind}Config")
+        return lambda: logits(make(config(num_labels=1, **more)), "pixel_values")
+
+    found["bert"] = (text("Bert"), _words)
+    found["bert, peft"] = (adapted, _words)
+    found["llama"] = (text("Llama", num_key_value_heads=2, pad_token_id=0), _words)
+    found["mixtral"] = (text("Mixtral", num_key_value_heads=2, num_local_experts=4, pad_token_id=0), _words)
+    found["xlnet"] = (
+        lambda: logits(
+            hf.XLNetForSequenceClassification(
+                hf.XLNetConfig(vocab_size=50, d_model=32, n_layer=2, n_head=4, d_inner=48, num_labels=1)
+            ),
+            "input_ids",
+        ),
+        _words,
+    )
+    found["vit of transformers"] = (image("ViT", image_size=32, patch_size=8, **sizes), _images)
+    found["swin"] = (
+        image("Swin", image_size=32, patch_size=4, embed_dim=16, depths=[1, 1], num_heads=[2, 4], window_size=2),
+        _images,
+    )
+    found["convnext"] = (image("ConvNext", hidden_sizes=[8, 16], depths=[1, 1], num_stages=2), _images)
+    return found | _of_timm()
+
+
+def _of_timm() -> dict[str, tuple[Callable[[], nn.Module], Callable[[int], Tensor]]]:
+    try:
+        import timm
+    except ImportError:
+        return {}
+    flat = {"img_size": 32, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    models: dict[str, dict[str, Any]] = {
+        "resnet10t": {}, "mobilenetv3_small_050": {}, "convnext_atto": {}, "beit_base_patch16_224": flat,
+        "cait_xxs24_224": flat,
+    }  # fmt: skip
+    return {n: (partial(timm.create_model, n, num_classes=1, **more), _images) for n, more in models.items()}
+
+
 def row_by_row(model: nn.Module, X: Tensor) -> Tensor:
     parameters = [p for p in model.parameters() if p.requires_grad]
     rows = []
@@ -383,7 +451,8 @@ def prediction_row(model: nn.Module, task: wm.Task, recipe: wm.Recipe, steps: in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, nargs="+", default=[100])
-    parser.add_argument("--only", nargs="+", default=list(ZOO))
+    networks = ZOO | of_libraries()
+    parser.add_argument("--only", nargs="+", default=list(networks))
     parser.add_argument("--kernels", action="store_true", help="kernels only")
     parser.add_argument("--rows", type=int, default=32)
     options = parser.parse_args()
@@ -391,7 +460,8 @@ def main() -> None:
     print(f"{'network':22s} {'off':>8s} {'fallback':>8s} {'/func':>6s} {'/loop':>6s}")
     for name in options.only:
         torch.manual_seed(0)
-        model, X, X_test = ZOO[name][0]().eval(), ZOO[name][1](options.rows), ZOO[name][1](options.rows)
+        make, draw = networks[name]
+        model, X, X_test = make().eval(), draw(options.rows), draw(options.rows)
         kernel = kernel_row(model, X)
         rows.append({"network": name} | kernel)
         figures = (kernel["kernel_off"], kernel["fallback"], kernel["over_torch_func"], kernel["over_loop"])
