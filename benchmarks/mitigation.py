@@ -5,7 +5,7 @@
 The first part: width 2048, scales α, 200 validation points, the learning rate 0.4 of the best. All remedies are
 predicted and trained. Its table has for each α the mean test MSE over seeds and its ratio to that of the interpolator
 (scale search, centered and antisymmetric copies within 10 %, subtraction within 25 %), the time of training from
-scratch over that of a jump (twenty at least), from scratch by a plain loop of torch and by whichmin, which trains in the
+scratch over that of a jump (twenty at least), by a plain loop of torch and by whichmin, which trains in the
 coordinates of the rows' span, with the distance of the two minimizers beside the linearization error, and how many
 seeds' predicted search picks the scale of the trained one (nine of ten).
 
