@@ -43,8 +43,6 @@ STALLED = 0.25
 AT_LOSS = 1.01
 #: No other one follows where it left more than this part of the loss before it.
 STUCK = 0.98
-#: Where an interval misses more than this part of what it moves, J has turned too far to take that back by.
-TURNED = 0.02
 #: What an interval misses is told from so many of its times.
 TIMES_OF_MISSES = 12
 
@@ -67,6 +65,7 @@ class Path:
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
         ends: the step at which each interval ended.
+        pending: c of a move D Jᵀc that is still to be made, (N·C,); None for none. The loss counts it as made.
     """
 
     features: Features
@@ -82,6 +81,7 @@ class Path:
     at_loss: bool = False
     arrived: bool = False
     ends: list[float] = field(default_factory=list)
+    pending: Array | None = None
 
     @property
     def loss(self) -> float:
@@ -122,10 +122,13 @@ def follow(
     path = Path(features, linearization.spectrum, list(linearization.remembered), linearization.first)
     first = before = follower.loss(features)
     path.curve.append((path.steps, first))
-    while path.intervals < (count if stride is None else PATIENCE * count + EXTRA_INTERVALS):
+    most = count if stride is None else PATIENCE * count + EXTRA_INTERVALS
+    while path.intervals < most:
         if path.intervals:
             follower.linearize(path, project)
         follower.interval(path, count - path.intervals, stride)
+        if path.intervals == most or follower.may_end(path):
+            follower.settle(path)
         now = path.loss
         if patience is not None:
             patience.check(path.steps, now, first)
@@ -178,6 +181,18 @@ class _Follower:
         before = path.spectrum.largest
         return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
 
+    def may_end(self, path: Path) -> bool:
+        """Whether a path may end where it stands."""
+        return path.at_loss or path.steps >= self.goal.steps or self.goal.is_reached(path.loss, path.steps)
+
+    def settle(self, path: Path) -> None:
+        """Make the move that is still to be made."""
+        if path.pending is None:
+            return
+        self.network.shift(path.features.pull(torch.from_numpy(path.pending), metric=self.metric), 1.0)
+        path.pending, path.features = None, self.network.features()
+        path.curve[-1] = (path.steps, self.loss(path.features))
+
     def has_arrived(self, path: Path, first: float, before: float) -> bool:
         """Whether a path ends here, where training began and the last interval began at these losses."""
         goal = self.goal
@@ -199,8 +214,9 @@ class _Follower:
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
         start = start_at(
-            self.network, self.rule, self.objective, path.features, path.spectrum, path.steps, path.remembered
-        )
+            self.network, self.rule, self.objective, path.features, path.spectrum, path.steps, path.remembered,
+            path.pending,
+        )  # fmt: skip
         motion = self.rule.motion(start)
         t = self._length(motion, path, left, stride)
         self._snapshots(path, motion, t)
@@ -211,19 +227,20 @@ class _Follower:
         path.ends.append(path.steps)
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
+        path.features, path.pending = self.network.features(), None
+        residual = self._residual(path.features)
         if self.takes_back and t > 1:  # a single step is training itself
-            self._undo_jump(path, motion, t)
-        path.features = self.network.features()
-        path.curve.append((path.steps, self.loss(path.features)))
+            path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
+            residual = residual + path.spectrum.apply(path.pending)
+        path.curve.append((path.steps, self.objective.value(residual)))
 
-    def _undo_jump(self, path: Path, motion: Motion, t: float) -> None:
-        """Take back a part of what an interval missed of the training outputs, as training does all the while.
+    def _taken_back(self, spectrum: Spectrum, motion: Motion, t: float, residual: Array) -> Array:
+        """The coefficients that take back a part of what an interval missed, as training does all the while, (N·C,).
 
         Else a path to a loss would take some steps more than training, until later intervals had taken it back. What
         is missed comes about as the parameters move, like ‖θ(s) − θ(0)‖²: J turns with them and meets their velocity.
         """
         expected = motion.residual(t)
-        jump = flat(self.network.outputs(self.network.task.X)).numpy() - self.objective.origin - expected
         before, shares = motion.residual(0.0), AT_ONCE
         if math.isfinite(t):
             times = np.array(drawn_times(t, TIMES_OF_MISSES))
@@ -231,10 +248,7 @@ class _Follower:
             shares = np.diff(missed) / max(missed[-1], 1e-300)
             between = (times[1:] + times[:-1]) / 2
             before = np.stack([motion.residual(s if self.rule.flow else s // 1) for s in between.tolist()])
-        c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected, shares))
-        has_turned = np.linalg.norm(jump) > TURNED * np.linalg.norm(expected - motion.start.residual)
-        features = self.network.features() if has_turned else path.features
-        self.network.shift(features.pull(c, metric=self.metric), 1.0 - 1.0 / t)
+        return spectrum.suppressed(residual - expected, before, expected, shares)
 
     def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
@@ -264,6 +278,8 @@ class _Follower:
     def _move(self, path: Path, motion: Motion, t: float) -> list[Direction]:
         """Move the network to time t of an interval; returns what the optimizer remembers there."""
         network, C, phi = self.network, motion.coefficients(t), motion.weights(t)
+        if path.pending is not None:
+            C = np.concatenate([C[:1] + phi[0, 0] * path.pending, C[1:]])
         pulled = [path.features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
         remembered = list(path.remembered)
         if not remembered and len(C) > 1:
