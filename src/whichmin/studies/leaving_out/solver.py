@@ -94,7 +94,9 @@ class Solver:
         self.asked, self._model, self._task = asked, model, task
         times = (math.inf if asked.steps is None else float(asked.steps),)
         is_linear = asked.relinearize == "never"
-        self.predictor: Predictor = prepare(model, task, recipe, times, until=asked.until, only_linearized=is_linear)
+        self.predictor: Predictor = prepare(
+            model, task, recipe, times, until=asked.until, only_linearized=is_linear, outputs_only=True
+        )
         self.network = self.predictor.network
         self.network.outputs(self.network.X)  # which cached layers then know at θ₀
         self.problem = replace(self.predictor.problem, origin=self.network.position())
