@@ -130,7 +130,7 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
         WhichminError: whatever ``predict`` raises of training on all rows.
     """
     asked, predictor = solver.asked, solver.predictor
-    full = predictor.predict(asked.relinearize, asked.tol)
+    full = predictor.predict(asked.relinearize, asked.tol, row_span=True)
     solver.network.put(solver.problem.origin)
     if full.method == "trained":
         return _trained(solver, full)
