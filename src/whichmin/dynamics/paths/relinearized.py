@@ -52,7 +52,7 @@ class Path:
     """A path, while it is made and afterwards.
 
     Attributes:
-        features: of the training set at the end.
+        features: of the training set at the end; None where nobody needed them there.
         spectrum: of the last interval.
         remembered: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
@@ -68,7 +68,7 @@ class Path:
         pending: c of a move D Jᵀc that is still to be made, (N·C,); None for none. The loss counts it as made.
     """
 
-    features: Features
+    features: Features | None
     spectrum: Spectrum
     remembered: list[Direction] = field(default_factory=list)
     steps: float = 0.0
@@ -120,7 +120,7 @@ def follow(
     follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal, tuple(ends))
     features = problem.network.features()
     path = Path(features, linearization.spectrum, list(linearization.remembered), linearization.first)
-    first = before = follower.loss(features)
+    first = before = follower.loss(features.outputs)
     path.curve.append((path.steps, first))
     most = count if stride is None else PATIENCE * count + EXTRA_INTERVALS
     while path.intervals < most:
@@ -154,17 +154,18 @@ class _Follower:
     goal: Goal
     ends: tuple[float, ...] = ()
 
-    def loss(self, features: Features) -> float:
-        return self.objective.value(self._residual(features))
+    def loss(self, outputs: Tensor) -> float:
+        return self.objective.value(self._residual(outputs))
 
-    def _residual(self, features: Features) -> Array:
-        return flat(features.outputs).numpy() - self.objective.origin
+    def _residual(self, outputs: Tensor) -> Array:
+        return flat(outputs).numpy() - self.objective.origin
 
     def linearize(self, path: Path, project: bool) -> None:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
         path.features, path.spectrum, beyond = back_to_the_edge(
-            self.network, self.rule, self.objective, path.steps, path.features, metric=self.metric, project=project
-        )
+            self.network, self.rule, self.objective, path.steps, self._features(path), metric=self.metric,
+            project=project,
+        )  # fmt: skip
         if beyond and path.edge is None:
             path.edge = path.steps
 
@@ -174,12 +175,11 @@ class _Follower:
             return False
         limit = self.rule.largest_stable(path.steps, self.objective.gamma)
         if not self.objective.loss.is_quadratic:
-            at_end = self.network.spectrum(path.features, self.metric)
-            return is_close(
-                limit, math.inf, lambda: steepness(at_end, self.objective, path.features, FAR_FROM_EDGE * limit)
-            )
+            features = self._features(path)
+            at_end = self.network.spectrum(features, self.metric)
+            return is_close(limit, math.inf, lambda: steepness(at_end, self.objective, features, FAR_FROM_EDGE * limit))
         before = path.spectrum.largest
-        return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
+        return is_close(limit, before, lambda: largest_eigenvalue(self._features(path), self.metric))
 
     def may_end(self, path: Path) -> bool:
         """Whether a path may end where it stands."""
@@ -189,9 +189,15 @@ class _Follower:
         """Make the move that is still to be made."""
         if path.pending is None:
             return
-        self.network.shift(path.features.pull(torch.from_numpy(path.pending), metric=self.metric), 1.0)
-        path.pending, path.features = None, self.network.features()
-        path.curve[-1] = (path.steps, self.loss(path.features))
+        self.network.shift(self._features(path).pull(torch.from_numpy(path.pending), metric=self.metric), 1.0)
+        path.pending = path.features = None
+        path.curve[-1] = (path.steps, self.loss(self.network.outputs(self.network.task.X)))
+
+    def _features(self, path: Path) -> Features:
+        """Of the training set where the path stands."""
+        if path.features is None:
+            path.features = self.network.features()
+        return path.features
 
     def has_arrived(self, path: Path, first: float, before: float) -> bool:
         """Whether a path ends here, where training began and the last interval began at these losses."""
@@ -214,7 +220,7 @@ class _Follower:
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
         start = start_at(
-            self.network, self.rule, self.objective, path.features, path.spectrum, path.steps, path.remembered,
+            self.network, self.rule, self.objective, self._features(path), path.spectrum, path.steps, path.remembered,
             path.pending,
         )  # fmt: skip
         motion = self.rule.motion(start)
@@ -228,7 +234,7 @@ class _Follower:
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
         path.features, path.pending = self.network.features(), None
-        residual = self._residual(path.features)
+        residual = self._residual(path.features.outputs)
         if self.takes_back and t > 1:  # a single step is training itself
             path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
             residual = residual + path.spectrum.apply(path.pending)
@@ -280,7 +286,8 @@ class _Follower:
         network, C, phi = self.network, motion.coefficients(t), motion.weights(t)
         if path.pending is not None:
             C = np.concatenate([C[:1] + phi[0, 0] * path.pending, C[1:]])
-        pulled = [path.features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
+        features = self._features(path)
+        pulled = [features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
         remembered = list(path.remembered)
         if not remembered and len(C) > 1:
             remembered = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]
