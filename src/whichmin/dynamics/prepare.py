@@ -50,6 +50,7 @@ def prepare(
     rows: Sequence[Tensor] | None = None,
     only_linearized: bool = True,
     require_stable: bool = True,
+    outputs_only: bool = False,
     memory: Memory | None = None,
 ) -> Predictor:
     """Copy and check the network, linearize it, and find where to end.
@@ -65,6 +66,7 @@ def prepare(
         only_linearized: whether θ₀ is the only point of linearization, so that ``until`` must be reached from there.
         memory: where the kernel may be held; in memory by default.
         require_stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
+        outputs_only: whether nothing but outputs is wanted, see :class:`Goal`.
 
     Raises:
         DivergenceError, SingularKernelError, ModelError, MemoryPlanError, OptimizerError, InputError: as
@@ -98,7 +100,7 @@ def prepare(
         rule = replace(scheduled, lr=lr)  # a scheduler may have brought momentum
     problem = Problem(
         network, features, spectrum, network.position(), objective,
-        Goal(times, until, eval_every, flow), recipe, name, lr, rule, seconds,
+        Goal(times, until, eval_every, flow, outputs_only), recipe, name, lr, rule, seconds,
     )  # fmt: skip
     if isinstance(spectrum, StoredSpectrum) and not isinstance(rule, LinearRule):
         raise OptimizerError(

@@ -16,6 +16,11 @@ from whichmin.errors import OptimizerError, WhichminError
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
 SchedulerFactory = Callable[[torch.optim.Optimizer], LRScheduler]
 
+#: Optimizers of torch whose step is many passes over the parameters, or one.
+_FUSED = (torch.optim.Adam, torch.optim.AdamW)
+#: The devices where it may be one.
+_DEVICES = ("cpu", "cuda")
+
 
 def build_optimizer(optimizer: OptimizerFactory, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
     """The optimizer that a factory makes.
@@ -85,6 +90,20 @@ def check_optimizer(optimizer: torch.optim.Optimizer, parameters: Mapping[str, n
                 f"parameter group {i} ({inside}) has lr = 0 and would not move: give it a positive learning rate, or "
                 "freeze its parameters with requires_grad_(False) and leave them out."
             )
+
+
+def fuse(optimizer: torch.optim.Optimizer) -> None:
+    """Let an optimizer that has made no step make each in one pass over the parameters: the same up to rounding.
+
+    Where a factory says how steps are made, they are made so.
+    """
+    if type(optimizer) not in _FUSED:
+        return
+    for group in optimizer.param_groups:
+        is_open = group["fused"] is None and group["foreach"] is None
+        is_plain = not (group["capturable"] or group["differentiable"])
+        if is_open and is_plain and all(p.is_floating_point() and p.device.type in _DEVICES for p in group["params"]):
+            group["fused"] = True
 
 
 def take_step(optimizer: torch.optim.Optimizer) -> None:

@@ -34,8 +34,10 @@ class Direction:
 
     @staticmethod
     def combined(parts: Sequence[tuple[float, Direction]]) -> Direction:
-        """The sum of directions of one form, each times a number."""
+        """The sum of directions of one form, each times a number; one alone times 1 is itself."""
         (weight, first), *others = parts
+        if weight == 1.0 and not others:
+            return first
         tensors, steps = ({n: t * weight for n, t in d.items()} for d in (first.tensors, first.steps))
         for weight, other in others:
             if weight:

@@ -19,7 +19,7 @@ from whichmin.kernels.spectrum import lazy_spectrum
 from whichmin.loop.row_span import row_span as find_row_span
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.optimizers.metric import last_metric
-from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer
+from whichmin.recipe.build import OptimizerFactory, SchedulerFactory, check_optimizer, fuse
 from whichmin.recipe.memory import OptimizerMemory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.checks import check_modules
@@ -82,7 +82,8 @@ def train(
             gradient descent, with momentum and in mini-batches too, without weight decay or checkpoints, of a network
             whose first layer is dense and has 2N inputs or more; a step costs N/d as much in that layer of d inputs.
             Adam and other rules that look at each number by itself train without the inputs that are zero in all rows,
-            where these are a fifth or more. Right up to rounding, which training at the edge of stability amplifies, as
+            where these are a fifth or more; Adam and AdamW make their steps in one pass over the parameters, as
+            torch's ``fused=True`` does. Right up to rounding, which training at the edge of stability amplifies, as
             it does that of any other order of sums. Elsewhere it changes nothing.
         progress: show a progress bar on standard error. It goes up to ``steps``; a number, such as that of a
             prediction, ``predicted.steps``, is where it ends without.
@@ -132,13 +133,16 @@ def train(
         return f"the budget of {budget:.3g} s ran out after {step} steps."
 
     span = None
-    if row_span and recipe.memory is None and keeper.is_idle:
+    is_up_to_rounding = row_span and recipe.memory is None and keeper.is_idle
+    if is_up_to_rounding:
         span = find_row_span(network, task, built)
     trained, data = network, task
     if span is not None:
         trained, data = span.network, span.task
         built = recipe.build(trainable(trained).values())
         scheduled = recipe.build_scheduler(built)
+    if is_up_to_rounding:
+        fuse(built)
     loop = Loop(
         trained, data, built, scheduled, until=until, limit=limit, batches=recipe.batches(task.n),
         epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step, halts=steps is None,

@@ -50,6 +50,13 @@ def test_the_number_of_intervals(count, error, loss_error, expected):
     assert COUNT.next(attempt(count, error, loss_error=loss_error)) == expected
 
 
+@pytest.mark.parametrize("loss_error", [1.0, math.inf])
+def test_losses_do_not_matter_where_any_error_of_them_is_accepted(loss_error):
+    controller = IntervalCount(1.0, math.inf, 40)
+    assert controller.next(attempt(8, 1.0, loss_error=loss_error)) is None
+    assert controller.next(attempt(8, 1.5, loss_error=loss_error)) == 16
+
+
 @pytest.mark.parametrize(
     ("growth", "error", "expected"),
     [

@@ -13,6 +13,7 @@ from torch import nn
 import whichmin as wm
 from oracles.linear_rules import distance, flat, jacobian, mlp_problem, problem, rms, sgd
 from whichmin.data.load import load
+from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.relinearized import follow
 from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.prepare import prepare
@@ -58,6 +59,19 @@ def test_the_error_falls_with_the_intervals():
     assert lazy > errors[0]
     orders = [math.log(a / b, 4) for a, b in pairwise(errors)]
     assert all(0.7 < order < 2.5 for order in orders), (lazy, errors)
+
+
+def test_an_interval_takes_one_evaluation_of_features(monkeypatch):
+    model, task = mlp_problem((4, 30), 10)
+    predictor = prepare(model, task, Recipe(sgd(0.05)), (math.inf,), until=3e-2, only_linearized=False)
+    evaluated = []
+    features = MovingNetwork.features
+    monkeypatch.setattr(MovingNetwork, "features", lambda self, *X: evaluated.append(1) or features(self, *X))
+    path = follow(predictor.problem, predictor.rule, predictor.linearization, 4)
+    assert path.at_loss
+    assert path.pending is None
+    assert len(evaluated) <= 1 + path.intervals + path.is_close
+    assert path.loss == pytest.approx(task.loss.value(predictor.network.outputs(task.X), task.y))
 
 
 def test_the_error_to_a_given_loss_falls_with_the_intervals():

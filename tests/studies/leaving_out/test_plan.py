@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from whichmin.studies.leaving_out.plan import IN_COMMON, UNKNOWN, _apart, _in_common, _typical
+from whichmin.studies.leaving_out.plan import IN_COMMON, UNKNOWN, Pilot, _apart, _in_common, _Ladder, _typical
 
 
 def vectors(*sizes):
@@ -42,3 +42,20 @@ def test_what_is_in_common_is_the_cosine():
     assert _in_common({}, {first: v}, [first]) == UNKNOWN
     assert _in_common({first: v}, {first: w}, [first]) == pytest.approx(math.sqrt(0.5))
     assert _in_common({first: v, second: v}, {first: v, second: -v}, [first, second]) == IN_COMMON
+
+
+@pytest.mark.parametrize(
+    ("count", "error", "expected"),
+    [
+        (1, math.inf, 2),  # nothing is known yet
+        (2, 1.1, 3),  # one rung at least
+        (2, 3.4, 6),  # 2·3.4 = 6.8: 8 would be finer than needed
+        (2, 4.0, 8),
+        (2, 100.0, 8),  # four times as many at most
+        (48, 100.0, 64),  # the last
+    ],
+)
+def test_rungs_that_cannot_be_fine_enough_are_skipped(count, error, expected):
+    ladder = _Ladder(None, [], 1.0, None)
+    ladder.accepted = 1.0
+    assert ladder._next(count, (Pilot(5, 0.0, error, 1.0),)) == expected

@@ -62,7 +62,8 @@ class IntervalCount(Controller):
 
     Attributes:
         accepted: the error of the outputs that is accepted.
-        accepted_loss: the relative error of training losses, and of the number of steps to one, that is accepted.
+        accepted_loss: the relative error of training losses, and of the number of steps to one, that is accepted;
+            infinity where any is.
         most: no more intervals than this are planned.
     """
 
@@ -89,11 +90,14 @@ class IntervalCount(Controller):
         if self.is_met(outcome) or count >= self.most or _is_no_use(outcome, count):
             return None
         if count == 1:
-            missing = max(outcome.error / self.accepted, outcome.steps_error / self.accepted_loss)
+            missing = max(outcome.error / self.accepted, self._of_accepted_loss(outcome.steps_error))
             return max(2, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST
-        missing = max(outcome.error / (AIM * self.accepted), self._loss_error(outcome) / (AIM * self.accepted_loss))
+        missing = max(outcome.error / self.accepted, self._of_accepted_loss(self._loss_error(outcome))) / AIM
         wanted = math.ceil(count * min(missing, self.MOST_GROWTH))
         return min(self.most, max(math.ceil(self.LEAST_GROWTH * count), wanted))
+
+    def _of_accepted_loss(self, error: float) -> float:
+        return error / self.accepted_loss if math.isfinite(self.accepted_loss) else 0.0
 
     @staticmethod
     def _loss_error(outcome: Outcome) -> float:

@@ -91,7 +91,8 @@ class FunctionSpacePredictor(Predictor):
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""
         outcome = self.linearized()
-        controller = IntervalCount(tol * self.scale, LOSS_TOLERANCE, MOST_INTERVALS)
+        accepted_loss = math.inf if self.problem.goal.outputs_only else LOSS_TOLERANCE
+        controller = IntervalCount(tol * self.scale, accepted_loss, MOST_INTERVALS)
         if relinearize == "never" or self.end <= self._first:
             return outcome
         try:

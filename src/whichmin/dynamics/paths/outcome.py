@@ -22,12 +22,15 @@ class Goal:
         until: training also ends where its loss falls below this; None for no such aim.
         eval_every: the loss is compared with ``until`` after every so many steps only, those of an epoch.
         flow: whether time is continuous, so that the loss is compared at any time.
+        outputs_only: whether nothing but outputs is wanted, so that how well training losses and the number of steps
+            to ``until`` are known does not matter.
     """
 
     times: tuple[float, ...]
     until: float | None = None
     eval_every: int = 1
     flow: bool = False
+    outputs_only: bool = False
 
     @property
     def steps(self) -> float:

@@ -36,6 +36,7 @@ from whichmin.inputs import AnyInputs, in_types_of
 from whichmin.loop.row_span import RowSpan, row_span
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
+from whichmin.recipe.build import fuse
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.model import evaluate, trainable
 from whichmin.task import Task
@@ -355,6 +356,8 @@ class RealTraining:
         else:
             network, task = private_copy(span.network), span.task
         optimizer = recipe.build([p for p in network.parameters() if p.requires_grad])
+        if (self._row_span or span is not None) and recipe.memory is None:
+            fuse(optimizer)
         scheduler, batches = recipe.build_scheduler(optimizer), recipe.batches(task.n)
         if stand is not None:
             if span is self.span:

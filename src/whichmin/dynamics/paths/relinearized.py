@@ -43,8 +43,6 @@ STALLED = 0.25
 AT_LOSS = 1.01
 #: No other one follows where it left more than this part of the loss before it.
 STUCK = 0.98
-#: Where an interval misses more than this part of what it moves, J has turned too far to take that back by.
-TURNED = 0.02
 #: What an interval misses is told from so many of its times.
 TIMES_OF_MISSES = 12
 
@@ -54,7 +52,7 @@ class Path:
     """A path, while it is made and afterwards.
 
     Attributes:
-        features: of the training set at the end.
+        features: of the training set at the end; None where nobody needed them there.
         spectrum: of the last interval.
         remembered: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
@@ -67,9 +65,10 @@ class Path:
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
         ends: the step at which each interval ended.
+        pending: c of a move D Jᵀc that is still to be made, (N·C,); None for none. The loss counts it as made.
     """
 
-    features: Features
+    features: Features | None
     spectrum: Spectrum
     remembered: list[Direction] = field(default_factory=list)
     steps: float = 0.0
@@ -82,6 +81,7 @@ class Path:
     at_loss: bool = False
     arrived: bool = False
     ends: list[float] = field(default_factory=list)
+    pending: Array | None = None
 
     @property
     def loss(self) -> float:
@@ -120,12 +120,15 @@ def follow(
     follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal, tuple(ends))
     features = problem.network.features()
     path = Path(features, linearization.spectrum, list(linearization.remembered), linearization.first)
-    first = before = follower.loss(features)
+    first = before = follower.loss(features.outputs)
     path.curve.append((path.steps, first))
-    while path.intervals < (count if stride is None else PATIENCE * count + EXTRA_INTERVALS):
+    most = count if stride is None else PATIENCE * count + EXTRA_INTERVALS
+    while path.intervals < most:
         if path.intervals:
             follower.linearize(path, project)
         follower.interval(path, count - path.intervals, stride)
+        if path.intervals == most or follower.may_end(path):
+            follower.settle(path)
         now = path.loss
         if patience is not None:
             patience.check(path.steps, now, first)
@@ -151,17 +154,18 @@ class _Follower:
     goal: Goal
     ends: tuple[float, ...] = ()
 
-    def loss(self, features: Features) -> float:
-        return self.objective.value(self._residual(features))
+    def loss(self, outputs: Tensor) -> float:
+        return self.objective.value(self._residual(outputs))
 
-    def _residual(self, features: Features) -> Array:
-        return flat(features.outputs).numpy() - self.objective.origin
+    def _residual(self, outputs: Tensor) -> Array:
+        return flat(outputs).numpy() - self.objective.origin
 
     def linearize(self, path: Path, project: bool) -> None:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
         path.features, path.spectrum, beyond = back_to_the_edge(
-            self.network, self.rule, self.objective, path.steps, path.features, metric=self.metric, project=project
-        )
+            self.network, self.rule, self.objective, path.steps, self._features(path), metric=self.metric,
+            project=project,
+        )  # fmt: skip
         if beyond and path.edge is None:
             path.edge = path.steps
 
@@ -171,12 +175,29 @@ class _Follower:
             return False
         limit = self.rule.largest_stable(path.steps, self.objective.gamma)
         if not self.objective.loss.is_quadratic:
-            at_end = self.network.spectrum(path.features, self.metric)
-            return is_close(
-                limit, math.inf, lambda: steepness(at_end, self.objective, path.features, FAR_FROM_EDGE * limit)
-            )
+            features = self._features(path)
+            at_end = self.network.spectrum(features, self.metric)
+            return is_close(limit, math.inf, lambda: steepness(at_end, self.objective, features, FAR_FROM_EDGE * limit))
         before = path.spectrum.largest
-        return is_close(limit, before, lambda: largest_eigenvalue(path.features, self.metric))
+        return is_close(limit, before, lambda: largest_eigenvalue(self._features(path), self.metric))
+
+    def may_end(self, path: Path) -> bool:
+        """Whether a path may end where it stands."""
+        return path.at_loss or path.steps >= self.goal.steps or self.goal.is_reached(path.loss, path.steps)
+
+    def settle(self, path: Path) -> None:
+        """Make the move that is still to be made."""
+        if path.pending is None:
+            return
+        self.network.shift(self._features(path).pull(torch.from_numpy(path.pending), metric=self.metric), 1.0)
+        path.pending = path.features = None
+        path.curve[-1] = (path.steps, self.loss(self.network.outputs(self.network.task.X)))
+
+    def _features(self, path: Path) -> Features:
+        """Of the training set where the path stands."""
+        if path.features is None:
+            path.features = self.network.features()
+        return path.features
 
     def has_arrived(self, path: Path, first: float, before: float) -> bool:
         """Whether a path ends here, where training began and the last interval began at these losses."""
@@ -199,8 +220,9 @@ class _Follower:
     def interval(self, path: Path, left: int, stride: float | None) -> None:
         """Make one interval: as long as is planned, through the requested times."""
         start = start_at(
-            self.network, self.rule, self.objective, path.features, path.spectrum, path.steps, path.remembered
-        )
+            self.network, self.rule, self.objective, self._features(path), path.spectrum, path.steps, path.remembered,
+            path.pending,
+        )  # fmt: skip
         motion = self.rule.motion(start)
         t = self._length(motion, path, left, stride)
         self._snapshots(path, motion, t)
@@ -211,19 +233,20 @@ class _Follower:
         path.ends.append(path.steps)
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
+        path.features, path.pending = self.network.features(), None
+        residual = self._residual(path.features.outputs)
         if self.takes_back and t > 1:  # a single step is training itself
-            self._undo_jump(path, motion, t)
-        path.features = self.network.features()
-        path.curve.append((path.steps, self.loss(path.features)))
+            path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
+            residual = residual + path.spectrum.apply(path.pending)
+        path.curve.append((path.steps, self.objective.value(residual)))
 
-    def _undo_jump(self, path: Path, motion: Motion, t: float) -> None:
-        """Take back a part of what an interval missed of the training outputs, as training does all the while.
+    def _taken_back(self, spectrum: Spectrum, motion: Motion, t: float, residual: Array) -> Array:
+        """The coefficients that take back a part of what an interval missed, as training does all the while, (N·C,).
 
         Else a path to a loss would take some steps more than training, until later intervals had taken it back. What
         is missed comes about as the parameters move, like ‖θ(s) − θ(0)‖²: J turns with them and meets their velocity.
         """
         expected = motion.residual(t)
-        jump = flat(self.network.outputs(self.network.task.X)).numpy() - self.objective.origin - expected
         before, shares = motion.residual(0.0), AT_ONCE
         if math.isfinite(t):
             times = np.array(drawn_times(t, TIMES_OF_MISSES))
@@ -231,10 +254,7 @@ class _Follower:
             shares = np.diff(missed) / max(missed[-1], 1e-300)
             between = (times[1:] + times[:-1]) / 2
             before = np.stack([motion.residual(s if self.rule.flow else s // 1) for s in between.tolist()])
-        c = torch.from_numpy(path.spectrum.suppressed(jump, before, expected, shares))
-        has_turned = np.linalg.norm(jump) > TURNED * np.linalg.norm(expected - motion.start.residual)
-        features = self.network.features() if has_turned else path.features
-        self.network.shift(features.pull(c, metric=self.metric), 1.0 - 1.0 / t)
+        return spectrum.suppressed(residual - expected, before, expected, shares)
 
     def _length(self, motion: Motion, path: Path, left: int, stride: float | None) -> float:
         """How long to keep J: for a stride, or an equal share of what is left; at most to the goal."""
@@ -264,7 +284,10 @@ class _Follower:
     def _move(self, path: Path, motion: Motion, t: float) -> list[Direction]:
         """Move the network to time t of an interval; returns what the optimizer remembers there."""
         network, C, phi = self.network, motion.coefficients(t), motion.weights(t)
-        pulled = [path.features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
+        if path.pending is not None:
+            C = np.concatenate([C[:1] + phi[0, 0] * path.pending, C[1:]])
+        features = self._features(path)
+        pulled = [features.pull(torch.from_numpy(c), metric=self.metric) for c in C]
         remembered = list(path.remembered)
         if not remembered and len(C) > 1:
             remembered = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]

@@ -11,7 +11,7 @@ from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.modes import Spectrum
-from whichmin.losses import Objective
+from whichmin.losses import Array, Objective
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 
@@ -24,6 +24,7 @@ def start_at(
     spectrum: Spectrum,
     steps: float,
     remembered: Sequence[Direction],
+    pending: Array | None = None,
 ) -> Start:
     """Where an interval starts.
 
@@ -35,12 +36,18 @@ def start_at(
         spectrum: of K(X, X) there, in the rule's metric.
         steps: how many were made before.
         remembered: the rule's state vectors, directions in parameter space; none where nothing is remembered yet.
+        pending: c of a move D Jᵀc that is made together with the interval, (N·C,); None for none.
     """
     residual = features.outputs.detach().double().reshape(-1).cpu().numpy() - objective.origin
     pushed = np.zeros((1 + rule.state_vectors, len(residual)))
     gram = np.zeros((rule.state_vectors, rule.state_vectors))
     if rule.weight_decay:
         pushed[0] = _flat(features.push(network.values()))
+    if pending is not None:
+        back = spectrum.apply(pending)
+        residual = residual + back
+        if rule.weight_decay:
+            pushed[0] += back
     for i, vector in enumerate(remembered):
         pushed[1 + i] = _flat(features.push(vector))
         gram[i] = [features.inner(vector, other) for other in remembered]

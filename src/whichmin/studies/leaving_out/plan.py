@@ -27,6 +27,8 @@ from whichmin.studies.leaving_out.solver import Solved, Solver
 
 #: The numbers of intervals that are tried, each compared with the one before.
 RUNGS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+#: From one rung to the next the number of intervals grows by at most this factor, where it may grow by less.
+MOST_GROWTH = 4
 #: So many groups tell how many intervals are needed.
 PILOTS = 4
 #: The error of a group is to be at most this part of what leaving it out changes.
@@ -128,7 +130,7 @@ def make_plan(solver: Solver, groups: Sequence[Group]) -> Plan:
         WhichminError: whatever ``predict`` raises of training on all rows.
     """
     asked, predictor = solver.asked, solver.predictor
-    full = predictor.predict(asked.relinearize, asked.tol)
+    full = predictor.predict(asked.relinearize, asked.tol, row_span=True)
     solver.network.put(solver.problem.origin)
     if full.method == "trained":
         return _trained(solver, full)
@@ -226,8 +228,8 @@ class _Ladder:
             return self._plan(rung, self._told(before, rung))
         rung = self._rung(1)
         told = self._told(rung, None)
-        for count in RUNGS[1:]:
-            before, after = rung, self._rung_or_none(count)
+        while rung.count < RUNGS[-1]:
+            before, after = rung, self._rung_or_none(self._next(rung.count, told))
             if after is None:
                 break
             rung = after
@@ -246,6 +248,13 @@ class _Ladder:
             "intervals: this network is far from its linearizations."
         )
         return replace(plan, notes=(*plan.notes, note))
+
+    def _next(self, count: int, told: tuple[Pilot, ...]) -> int:
+        """The rung after one of so many intervals: the last that is not finer than needed, if errors fall like 1/n."""
+        error = self._error(told)
+        missing = min(error / self.accepted, MOST_GROWTH) if math.isfinite(error) else 1.0
+        first = RUNGS[RUNGS.index(count) + 1]
+        return max(first, *(rung for rung in RUNGS if rung <= count * missing))
 
     def _rung(self, count: int) -> _Rung:
         """All rows first, then the pilots with the same intervals."""

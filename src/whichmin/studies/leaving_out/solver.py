@@ -94,7 +94,9 @@ class Solver:
         self.asked, self._model, self._task = asked, model, task
         times = (math.inf if asked.steps is None else float(asked.steps),)
         is_linear = asked.relinearize == "never"
-        self.predictor: Predictor = prepare(model, task, recipe, times, until=asked.until, only_linearized=is_linear)
+        self.predictor: Predictor = prepare(
+            model, task, recipe, times, until=asked.until, only_linearized=is_linear, outputs_only=True
+        )
         self.network = self.predictor.network
         self.network.outputs(self.network.X)  # which cached layers then know at θ₀
         self.problem = replace(self.predictor.problem, origin=self.network.position())
@@ -183,14 +185,14 @@ class Solver:
         Raises:
             SingularKernelError: the linearized network does not come to the training loss that is asked for.
         """
-        theory = self._linearization_without(group)
+        theory = self._linearization_without(group, self.network.task.only(self.kept(group)))
         t = self._end(theory)
         return Solved(theory.test(t), t, (t,))
 
     def path(self, group: Group, ends: Sequence[float]) -> Solved:
         """The rest, along a path whose intervals end at the steps where those of all rows did."""
-        theory = self._linearization_without(group)
         problem = self.without(group)
+        theory = self._linearization_without(group, problem.network.task)
         return self._arrived(follow(problem, theory.rule, theory, len(ends), ends=ends), problem)
 
     def trained(self, group: Group, is_chaotic: bool = False) -> Run:
@@ -239,11 +241,12 @@ class Solver:
             spectrum=self._block(full.spectrum, kept, objective.gamma), goal=goal, recipe=recipe, rule=rule,
         )  # fmt: skip
 
-    def _linearization_without(self, group: Group) -> Linearization:
+    def _linearization_without(self, group: Group, task: Task) -> Linearization:
+        """At θ₀, of training on the rest, whose task is given."""
         full = self.linearization
         assert full is not None
         kept = self.kept(group)
-        at, task = self._outputs_of(kept), self.network.task.only(kept)
+        at = self._outputs_of(kept)
         rule = self._rule_without(full.rule, self._recipe_without(group), task)
         spectrum = self._block(full.spectrum, kept, task.objective.gamma)
         f0, theta = full.f0[at], None if full.theta is None else (full.theta[0][at], full.theta[1])
