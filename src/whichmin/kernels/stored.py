@@ -101,9 +101,9 @@ class StoredSpectrum(LargeSpectrum):
         return False
 
     @property
-    def trace(self) -> float:
-        """Σ λ."""
-        return float(self.kernel_tiles.diagonal().sum())
+    def diagonal(self) -> NDArray[np.float64]:
+        """Of the tiles."""
+        return self.kernel_tiles.diagonal()
 
     @cached_property
     def matrix(self) -> NDArray[np.float64]:

@@ -46,6 +46,11 @@ logger = logging.getLogger(__name__)
 #: far rounding carries a path away.
 NUDGE = 8.0
 
+#: Of so many rows the kernel is computed in double precision too, which tells how its entries are rounded.
+ROUNDED = 16
+#: Entries are rounded by this part of their type's unit at least: some networks compute in it whatever they are made.
+LEAST_ROUNDING = 0.1
+
 #: About so many entries of a parameter's gradient are compared with what plain autograd says.
 COMPARED = 2**16
 
@@ -80,6 +85,7 @@ class MovingNetwork:
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
         merged: parameters that share their memory with another, and are one with it in the copy.
+        kernel_rounding: by what part of √(K_ii K_jj) entries of the kernel at the start are rounded.
 
     Raises:
         ModelError: see :func:`whichmin.tangent_kernel`.
@@ -101,6 +107,7 @@ class MovingNetwork:
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
+        self.kernel_rounding = 0.0
         self._route = Route()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
@@ -140,6 +147,8 @@ class MovingNetwork:
             if self._on_disk is not None:
                 return self._stored(features, examination, at_test)
             K = features.gram()
+            sampled = self._rounded_rows()
+            self.kernel_rounding = self._rounding_of(K[sampled][:, sampled])
             sampled = matrix_rows(examination.rows, C)
             right = self._agrees(features, K[sampled][:, sampled], examination, at_test)
             return (features, self._decompose(K)) if right else None
@@ -168,9 +177,38 @@ class MovingNetwork:
             raise ResultError(
                 f"the tiles in {tiles.folder} are not what the network says: remove the folder and call again."
             )
+        rounded = self._rounded_rows()
+        self.kernel_rounding = self._rounding_of(torch.from_numpy(tiles[rounded][:, rounded]))
         return features, StoredSpectrum.on_disk(
             tiles, self.task.objective.gamma, self._memory.executor, self._memory.progress
         )
+
+    def _rounded_rows(self) -> list[int]:
+        """Some rows of the kernel, spread over all."""
+        rows = np.unique(np.linspace(0, self.task.n - 1, ROUNDED).astype(int)).tolist()
+        return matrix_rows(rows, self.task.outputs)
+
+    def _rounding_of(self, K: Tensor) -> float:
+        """By what part of √(K_ii K_jj) entries of the kernel are rounded, as double precision tells.
+
+        That of the type where the network computes in no other.
+
+        Args:
+            K: of :meth:`_rounded_rows`.
+
+        Cost: a copy of the network in double precision, and its features on a few rows.
+        """
+        rows = self._rounded_rows()[:: self.task.outputs]
+        inputs = self.task.X[[i // self.task.outputs for i in rows]]
+        try:
+            fine = private_copy(self.model).double()
+            exact = features_of(fine, trainable(fine), moved(inputs, torch.float64), route=self._route).gram()
+        except Exception:  # whatever a network raises that is made for one type
+            return self.eps
+        scale = exact.diagonal().sqrt()
+        part = (K.to(exact) - exact) / (scale[:, None] * scale)
+        part = part[torch.isfinite(part)]
+        return max(float(part.square().mean().sqrt()) if len(part) else 0.0, LEAST_ROUNDING * self.eps)
 
     def _block(self, X: AnyInputs) -> Features:
         """Features of some rows, made by themselves."""
@@ -313,6 +351,11 @@ class MovingNetwork:
         with torch.no_grad():
             rounded = evaluate(coarse, moved(self.X, type_))
         return float((rounded.double() - exact.double()).square().mean().sqrt())
+
+    @property
+    def eps(self) -> float:
+        """The rounding unit of the parameters' type."""
+        return torch.finfo(next(iter(self.parameters.values())).dtype).eps
 
     @property
     def is_coarse(self) -> bool:
