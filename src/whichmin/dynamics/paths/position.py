@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from whichmin.errors import ResultError
+from whichmin.errors import MemoryPlanError, ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
+from whichmin.kernels.kernel import PASS_BYTES
 from whichmin.kernels.large import HELD, bytes_per_entry
 from whichmin.kernels.layout import matrix_rows
+from whichmin.kernels.linearize import Tangent
 from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.multiplied import MultipliedSpectrum
+from whichmin.kernels.operator import KernelOperator
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.tile_jobs import TileMaker, fill
@@ -56,7 +60,8 @@ COMPARED = 2**16
 
 #: What to do where a kernel does not fit.
 NO_ROOM = (
-    "Pass tiles=FOLDER to keep it on disk, predict from fewer training points, or in a smaller floating-point type."
+    'Pass tiles=FOLDER and relinearize="never" to keep it on disk, relinearize="never" alone to multiply by J(Jᵀv) '
+    "without forming it, predict from fewer training points, or in a smaller floating-point type."
 )
 
 
@@ -85,6 +90,7 @@ class MovingNetwork:
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
         merged: parameters that share their memory with another, and are one with it in the copy.
+        plan: why the kernel is multiplied and not held; empty where it is held.
         kernel_rounding: by what part of √(K_ii K_jj) entries of the kernel at the start are rounded.
 
     Raises:
@@ -107,7 +113,7 @@ class MovingNetwork:
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
-        self.kernel_rounding = 0.0
+        self.kernel_rounding, self.plan = 0.0, ""
         self._route = Route()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
@@ -146,6 +152,8 @@ class MovingNetwork:
                 return None
             if self._on_disk is not None:
                 return self._stored(features, examination, at_test)
+            if self.plan:
+                return self._multiplied(features, examination, at_test)
             K = features.gram()
             sampled = self._rounded_rows()
             self.kernel_rounding = self._rounding_of(K[sampled][:, sampled])
@@ -183,10 +191,41 @@ class MovingNetwork:
             tiles, self.task.objective.gamma, self._memory.executor, self._memory.progress
         )
 
+    def _multiplied(
+        self, features: Features, examination: Examination, at_test: Examination
+    ) -> tuple[Features, Spectrum] | None:
+        """The kernel as an operator; None where its blocks are not what plain autograd says.
+
+        Raises:
+            MemoryPlanError: forward and backward derivatives differ.
+        """
+        X, C = self.task.X, self.task.outputs
+        few = self._block(X[examination.rows]).gram()
+        if not self._agrees(features, few, examination, at_test):
+            return None
+        at_once = max(1, PASS_BYTES // examination.bytes_per_row(self._route.form))
+        operator = KernelOperator(Tangent(self.model), X, X, None, C, at_once)
+        c = examination.pulled(0)[0].detach().reshape(-1)
+        sampled = torch.tensor(matrix_rows(examination.rows, C))
+        v = torch.zeros(self.task.n * C, dtype=c.dtype, device=c.device).index_put((sampled.to(c.device),), c)
+        expected, found = few.to(c) @ c, operator.matvec(v)[sampled.to(c.device)]
+        if not float((found - expected).norm()) <= examination.eps**0.5 * float(few.norm() * c.norm()):
+            raise MemoryPlanError(
+                f"{self.plan} But forward derivatives of this network differ from its backward ones. {NO_ROOM}"
+            )
+        self.kernel_rounding = self._rounding_of(self._block(X[self._rounded_inputs()]).gram())
+        blocks = [self._block(X[i : i + ROUNDED]).gram().diagonal() for i in range(0, self.task.n, ROUNDED)]
+        diagonal = torch.cat(blocks).double().cpu().numpy()
+        gamma = self.task.objective.gamma
+        return features, MultipliedSpectrum.by(operator, diagonal, gamma, examination.eps, self._memory.progress)
+
+    def _rounded_inputs(self) -> list[int]:
+        """Some rows of the data, spread over all."""
+        return np.unique(np.linspace(0, self.task.n - 1, ROUNDED).astype(int)).tolist()
+
     def _rounded_rows(self) -> list[int]:
-        """Some rows of the kernel, spread over all."""
-        rows = np.unique(np.linspace(0, self.task.n - 1, ROUNDED).astype(int)).tolist()
-        return matrix_rows(rows, self.task.outputs)
+        """Those of the kernel."""
+        return matrix_rows(self._rounded_inputs(), self.task.outputs)
 
     def _rounding_of(self, K: Tensor) -> float:
         """By what part of √(K_ii K_jj) entries of the kernel are rounded, as double precision tells.
@@ -198,8 +237,7 @@ class MovingNetwork:
 
         Cost: a copy of the network in double precision, and its features on a few rows.
         """
-        rows = self._rounded_rows()[:: self.task.outputs]
-        inputs = self.task.X[[i // self.task.outputs for i in rows]]
+        inputs = self.task.X[self._rounded_inputs()]
         try:
             fine = private_copy(self.model).double()
             exact = features_of(fine, trainable(fine), moved(inputs, torch.float64), route=self._route).gram()
@@ -248,11 +286,19 @@ class MovingNetwork:
         kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
         parameters = 6 * self.size * outputs.element_size()
         rest = n * examination.bytes_per_row(self._route.form) + parameters
-        self._on_disk = None
+        self._on_disk, self.plan = None, ""
         what = f"the kernel of {n}·{C} training outputs and what it is solved with"
-        if self._memory.tiles is None:
+        free = self._memory.free(outputs.device)
+        if self._memory.tiles is None and self._memory.products and rest + kernels > free:
+            require(rest, outputs.device, f"the features of {n} training points", NO_ROOM, self._memory.limit)
+            self.plan = (
+                f"{what} needs {readable(rest + kernels)}, and there are {readable(free)}: it is not formed, each "
+                f"product J(Jᵀv) is a backward and a forward pass. It takes {readable(rest)}."
+            )
+            logger.info("%s", self.plan)
+        elif self._memory.tiles is None:
             require(rest + kernels, outputs.device, what, NO_ROOM, self._memory.limit)
-        elif rest + kernels > self._memory.free(outputs.device):
+        elif rest + kernels > free:
             self._on_disk = self._memory.tiles
             logger.info("%s takes %s: in tiles in %s", what, readable(kernels), self._on_disk)
 
