@@ -255,3 +255,13 @@ def test_a_loader_is_for_recorders():
         wm.explain(run, loader=[task.X])
     with pytest.raises(InputError, match=r"loader is for a recorder; here whichmin trains"):
         wm.explain(model, task, partial(torch.optim.SGD, lr=0.1), loader=[task.X])
+
+
+def test_snapshots_of_some_rows_are_compared_there(monkeypatch):
+    monkeypatch.setattr("whichmin.training.recorder.ROWS", 5)
+    model, task = problem("over")
+    recorder = recorded(model, task, OPTIMIZERS["sgd"](model.parameters()))
+    assert recorder.snapshots[1].rows is not None
+    assert wm.explain(recorder, loader=loader(task)).run.steps == STEPS
+    with pytest.raises(ResultError, match="the replay is not the loop: after 1 of 42 steps"):
+        wm.explain(recorder, loader=loader(task, seed=4))

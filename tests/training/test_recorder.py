@@ -560,3 +560,47 @@ def test_parameters_that_are_unfrozen():
         wm.Recorder(model, optimizer, task),
     ):
         model.layers[0].requires_grad_(True)
+
+
+def test_of_many_rows_snapshots_on_the_way_look_at_some(monkeypatch):
+    monkeypatch.setattr("whichmin.training.recorder.ROWS", 6)
+    g = torch.Generator().manual_seed(0)
+    X, X_test = torch.randn(20, 3, generator=g), torch.randn(9, 3, generator=g)
+    task = wm.Task(X, X[:, :1], X_test)
+    model = wm.networks.MLP((3, 16, 1), seed=0)
+    recorder = recorded(model, task, torch.optim.SGD(model.parameters(), lr=0.1), 9)
+    first, *between, last = recorder.snapshots
+    assert [s.step for s in between] == [1, 2, 4, 8]
+    assert first.rows is None
+    assert last.rows is None
+    assert (len(last.train), len(last.test)) == (20, 9)
+    again = wm.networks.MLP((3, 16, 1), seed=0)
+    optimizer = torch.optim.SGD(again.parameters(), lr=0.1)
+    for step in range(9):
+        for s in between:
+            if s.step == step:
+                assert s.rows.tolist() == [0, 3, 7, 11, 15, 19]
+                assert s.test_rows.tolist() == [0, 1, 3, 4, 6, 8]
+                with torch.no_grad():
+                    assert torch.allclose(s.train, again(X[s.rows]), atol=1e-6)
+                    assert torch.allclose(s.test, again(X_test[s.test_rows]), atol=1e-6)
+                assert s.loss == pytest.approx(float((s.train - task.y[s.rows]).square().mean()))
+        steps_of(again, optimizer, task, 1)
+    assert recorder.notes == (
+        "snapshots between the first and the last look at 6 of 20 training rows and 6 of 9 test rows.",
+    )
+    assert "6 of 20 training rows" in repr(recorder)
+    assert wm.explain(recorder).terms
+
+
+def test_some_rows_of_a_sum_stand_for_all(monkeypatch):
+    monkeypatch.setattr("whichmin.training.recorder.ROWS", 10)
+    X = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    loss = nn.CrossEntropyLoss(reduction="sum")
+    task = wm.Task(torch.cat([X, X]), torch.zeros(40, dtype=torch.int64), loss=loss, classes=(0, 1))
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        steps_of(model, optimizer, task, 2, criterion=loss)
+    assert recorder.snapshots[1].rows is not None
+    assert recorder.snapshots[1].loss == pytest.approx(recorder.snapshots[0].loss, rel=0.5)

@@ -15,7 +15,7 @@ from whichmin.recipe.build import take_step
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.model import evaluate
 from whichmin.task import Task
-from whichmin.training.recording import Recording
+from whichmin.training.recording import Recording, Snapshot
 
 #: The replay may end this far from the loop, as a part of how far the loop moved the training outputs.
 SAME = 1e-2
@@ -59,7 +59,7 @@ def _check_same(recorder: Recording, recipe: Recipe, rows: list[Tensor]) -> None
     moved = root_mean_square(recorder.snapshots[-1].train - recorder.snapshots[0].train)
     for step in range(steps + 1):
         if step in recorded:
-            _compare(network, task, recorded[step].train, step, steps, moved)
+            _compare(network, task, recorded[step], steps, moved)
         if step == steps:
             return
         optimizer.zero_grad()
@@ -70,13 +70,14 @@ def _check_same(recorder: Recording, recipe: Recipe, rows: list[Tensor]) -> None
             scheduler.step()
 
 
-def _compare(network: nn.Module, task: Task, there: Tensor, step: int, steps: int, moved: float) -> None:
+def _compare(network: nn.Module, task: Task, there: Snapshot, steps: int, moved: float) -> None:
     with torch.no_grad():
-        apart = root_mean_square(evaluate(network, task.X) - there)
+        X = task.X if there.rows is None else task.X[there.rows]
+        apart = root_mean_square(evaluate(network, X) - there.train)
     if not apart <= SAME * moved:
         raise ResultError(
-            f"the replay is not the loop: after {step} of {steps} steps their training outputs are {apart:.2g} apart, "
-            f"and all of the loop moved them by {moved:.2g}. A replay makes a step of {task.loss!r} per batch; "
+            f"the replay is not the loop: after {there.step} of {steps} steps their training outputs are {apart:.2g} "
+            f"apart, and all of the loop moved them by {moved:.2g}. A replay makes a step of {task.loss!r} per batch; "
             "gradients that are accumulated or clipped, another loss, dropout or other batches, such as of a "
             "generator that was not seeded anew, end elsewhere. Explain it without the loader."
         )

@@ -90,8 +90,10 @@ def predict(
         budget: seconds after which it stops with what it has; None for no end.
         row_span: where it is by real training, train in the coordinates of the span of the training inputs' rows, as
             ``train(row_span=True)`` does: faster, the same up to rounding.
-        memory: bytes that it may take, or a text such as ``"6 GiB"``; None for what is free. What does not fit is
-            refused before anything is allocated, or kept on disk:
+        memory: bytes that it may take, or a text such as ``"6 GiB"``; None for what is free. A kernel that does not fit
+            is kept on disk where a folder is given. One linearization (``relinearize="never"``) of gradient descent in
+            full batches on the mean square error, momentum included, multiplies by J(Jᵀv) else, a backward and a
+            forward pass each, and says so in ``notes``; all others are refused before anything is allocated.
         tiles: a folder for the kernel's tiles where it does not fit into memory, for one linearization
             (``relinearize="never"``) of a rule that is known in function space. A process that is killed goes on from
             the tiles that are there.
@@ -131,8 +133,9 @@ def predict(
         raise InputError('tiles hold one kernel, that at θ₀: pass relinearize="never" with them.')
     if executor is not None and tiles is None:
         raise InputError("an executor makes the tiles of a kernel on disk: pass tiles=FOLDER with it.")
-    where = Memory(parse_size(memory, "memory"), None if tiles is None else Path(tiles), progress, executor)
     limit, only_linearized = math.inf if budget is None else budget, relinearize == "never"
+    folder = None if tiles is None else Path(tiles)
+    where = Memory(parse_size(memory, "memory"), folder, progress, executor, products=only_linearized)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         predictor = prepare(
             model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized, memory=where

@@ -60,12 +60,14 @@ class Prediction(Result):
         intervals: how many linearizations were used; 0 by real training.
         error: the estimated root mean square distance on the test points (training points without a test set) between
             prediction and trained network, in the units of the outputs. That of one linearization comes from how far
-            the tangent features turned, and is too large far from the lazy regime; that of a followed path from its
-            difference to a path of fewer intervals. By real training nothing is approximated, but rounding may lead it
-            elsewhere on another machine: it is how far the same training is from it that begins again from parameters
-            a few roundings apart, all of it where that takes little, else its first and its last steps. Where the loss
-            does not fall steadily it is no less than how far both were apart on the way, than a step more leads where
-            rounding decides which step is the last one, and, of parts, than that would grow over all of training.
+            the tangent features turned, and is too large far from the lazy regime, and from how the entries of the
+            kernel are rounded, which is all of it for a network that is linear in its parameters; that of a followed
+            path from its difference to a path of fewer intervals. By real training nothing is approximated, but
+            rounding may lead it elsewhere on another machine: it is how far the same training is from it that begins
+            again from parameters a few roundings apart, all of it where that takes little, else its first and its last
+            steps. Where the loss does not fall steadily it is no less than how far both were apart on the way, than a
+            step more leads where rounding decides which step is the last one, and, of parts, than that would grow over
+            all of training.
             The error of a path has a direction: it lags behind training, so that predicted losses of test points are a
             little low more often than high. For the mean square error L they are by up to 2·``error``·√L.
             Infinite, with a note, where nothing is known.

@@ -23,9 +23,13 @@ from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.dynamics.rules.preconditioned import PreconditionedDescent
 from whichmin.dynamics.rules.registry import rule_of
+from whichmin.dynamics.rules.rule import Rule
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
+from whichmin.kernels.modes import Spectrum
 from whichmin.kernels.stored import StoredSpectrum
+from whichmin.kernels.unheld import UnheldSpectrum
 from whichmin.recipe.build import check_optimizer
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
@@ -102,11 +106,7 @@ def prepare(
         network, features, spectrum, network.position(), objective,
         Goal(times, until, eval_every, flow, outputs_only), recipe, name, lr, rule, seconds,
     )  # fmt: skip
-    if isinstance(spectrum, StoredSpectrum) and not isinstance(rule, LinearRule):
-        raise OptimizerError(
-            f"a kernel on disk serves rules that are known in function space, and {name} is not: leave out tiles= and "
-            "raise memory=, or predict from fewer training points."
-        )
+    _check_unheld(spectrum, rule, name)
     if isinstance(rule, LinearRule):
         remembered = remembered_by(rule, optimizer, network) if first else ()
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every, first))
@@ -120,6 +120,20 @@ def prepare(
     if isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1:
         return AdaptivePredictor(problem, rule)
     return StepwisePredictor(problem, batches)
+
+
+def _check_unheld(spectrum: Spectrum, rule: Rule | None, name: str) -> None:
+    """Refuse optimizers that need more of a kernel that is not in memory than products with it."""
+    if not isinstance(spectrum, UnheldSpectrum):
+        return
+    where = "on disk" if isinstance(spectrum, StoredSpectrum) else "that is not held"
+    remedy = "leave out tiles= and raise memory=, or predict from fewer training points."
+    if not isinstance(rule, LinearRule):
+        raise OptimizerError(
+            f"a kernel {where} serves rules that are known in function space, and {name} is not: {remedy}"
+        )
+    if isinstance(rule, PreconditionedDescent):
+        raise OptimizerError(f"a kernel {where} is one without a metric, and {name} has one: {remedy}")
 
 
 def _in_function_space(

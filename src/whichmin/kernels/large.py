@@ -170,10 +170,9 @@ class LargeSpectrum(Spectrum):
             return self._modes.above(limit)
         return values[values > limit].numpy(), Q[:, values > limit].numpy()
 
-    @property
-    def trace(self) -> float:
-        """Σ λ."""
-        return float(self.of.diagonal().double().sum())
+    def hidden(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """None."""
+        return np.zeros(0), np.zeros((self.size, 0))
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k); of a single vector from the lower half of K, which is half as much to read."""
@@ -295,7 +294,8 @@ class LargeSpectrum(Spectrum):
     def _effective_rank(self) -> tuple[float, float]:
         if self.is_complete:
             return self._modes.effective_rank, 0.0
-        samples = [self._entropy(self.trace, seed) for seed in range(PROBES)]
+        trace = float(self.diagonal.sum())
+        samples = [self._entropy(trace, seed) for seed in range(PROBES)]
         value = math.exp(float(np.mean(samples)))
         return value, value * float(np.std(samples, ddof=1)) / math.sqrt(PROBES)
 

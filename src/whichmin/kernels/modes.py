@@ -125,6 +125,23 @@ class Spectrum(Shown):
         values, discarded = self._without_zeros(values.flip(0).cpu())
         return values, vectors.flip(1).cpu(), discarded
 
+    @property
+    def diagonal(self) -> NDArray[np.float64]:
+        """K's, (N·C,)."""
+        return self.of.diagonal().double().cpu().numpy()
+
+    def hidden(self, most: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The modes that are left out because they count as zero; none of a large kernel, that functions take as it is.
+
+        Args:
+            most: no more modes than this have an eigenvalue.
+
+        Returns:
+            Their eigenvalues as computed, (k,), descending, and their vectors, (N·C, k).
+        """
+        Q = self.vectors[:, self.rank : max(most, self.rank)].numpy()
+        return np.einsum("ik,ik->k", Q, self.matrix @ Q), Q
+
     def _without_zeros(self, values: Tensor) -> tuple[Tensor, float]:
         """Descending eigenvalues with those that count as zero set to it, and the largest of these.
 

@@ -57,11 +57,21 @@ class KernelOperator(Shown):
     Attributes:
         shape: (n1, n2, C, C), that of the kernel.
 
-    Cost of a product: about one training step on x2 and two forward passes on x1; memory as those.
+    Cost of a product: about one training step on x2 and two forward passes on x1; memory as those, or as those on so
+    many rows as it was made to take at once.
     """
 
-    def __init__(self, tangent: Tangent, x1: AnyInputs, x2: AnyInputs, metric: Metric | None, outputs: int) -> None:
+    def __init__(
+        self,
+        tangent: Tangent,
+        x1: AnyInputs,
+        x2: AnyInputs,
+        metric: Metric | None,
+        outputs: int,
+        at_once: int | None = None,
+    ) -> None:
         self._tangent, self._x1, self._x2, self._metric = tangent, x1, x2, metric
+        self._at_once = at_once or max(len(x1), len(x2))  # rows that the network runs on
         self.shape = (len(x1), len(x2), outputs, outputs)
 
     def _facts(self) -> Mapping[str, Any]:
@@ -82,10 +92,14 @@ class KernelOperator(Shown):
         n1, n2, C, _ = self.shape
         if tuple(v.shape) not in ((n2, C), (n2 * C,)):
             raise InputError(f"matvec got shape {tuple(v.shape)}; expected {(n2, C)} or {(n2 * C,)}.")
-        direction = self._tangent.vjp(self._x2, v.reshape(n2, C))
+        c, b = v.reshape(n2, C), self._at_once
+        direction = self._tangent.vjp(self._x2[:b], c[:b])
+        for i in range(b, n2, b):
+            more = self._tangent.vjp(self._x2[i : i + b], c[i : i + b])
+            direction = {n: g + more[n] for n, g in direction.items()}
         if self._metric is not None:
             direction = {n: g * self._metric[n] for n, g in direction.items()}
-        product = self._tangent.jvp(self._x1, direction)
+        product = torch.cat([self._tangent.jvp(self._x1[i : i + b], direction) for i in range(0, n1, b)])
         return product if v.ndim == 2 else product.reshape(n1 * C)
 
     def __matmul__(self, v: Tensor) -> Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -12,17 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from whichmin.errors import MemoryPlanError
 from whichmin.jobs.progress import progress_bar
 from whichmin.kernels.cg import conjugate_gradients
-from whichmin.kernels.cholesky import Cholesky
-from whichmin.kernels.large import LargeSpectrum
 from whichmin.kernels.tile_cholesky import TileCholesky
 from whichmin.kernels.tile_jobs import multiply
 from whichmin.kernels.tiles import KernelTiles
-from whichmin.tangent.memory import size as readable
+from whichmin.kernels.unheld import UnheldSpectrum
 
 if TYPE_CHECKING:
     from whichmin._bars import tqdm
@@ -31,8 +26,6 @@ if TYPE_CHECKING:
 TOLERANCE, REFUSED = 1e-6, 1e-4
 #: So many products are made for K⁻¹ at most.
 MOST = 200
-#: Eigenvalues that are known to this part of the largest are told.
-KNOWN = 1e-6
 
 
 @dataclass(frozen=True)
@@ -51,13 +44,13 @@ class StoredKernel:
 
 
 @dataclass(frozen=True, eq=False)
-class StoredSpectrum(LargeSpectrum):
-    """As :class:`LargeSpectrum`, of a kernel in tiles on disk, which is positive definite.
+class StoredSpectrum(UnheldSpectrum):
+    """Of a kernel in tiles on disk.
 
     Each product reads all tiles once.
 
     Attributes:
-        tiles: the kernel; ``of`` is empty.
+        tiles: the kernel.
         executor: where products with it are made; here by default.
         progress: whether products with it and factorizing it show progress bars.
     """
@@ -91,31 +84,9 @@ class StoredSpectrum(LargeSpectrum):
         return self.kernel_tiles.size
 
     @property
-    def is_complete(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def is_affordable(self) -> bool:
-        """Never."""
-        return False
-
-    @property
-    def trace(self) -> float:
-        """Σ λ."""
-        return float(self.kernel_tiles.diagonal().sum())
-
-    @cached_property
-    def matrix(self) -> NDArray[np.float64]:
-        """Refused.
-
-        Raises:
-            MemoryPlanError: always.
-        """
-        raise MemoryPlanError(
-            f"losses other than the mean square error need the kernel of {self.size} outputs in memory, "
-            f"{readable(8 * self.size**2)}: leave out tiles= and raise memory=, or predict from fewer training points."
-        )
+    def diagonal(self) -> NDArray[np.float64]:
+        """Of the tiles."""
+        return self.kernel_tiles.diagonal()
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k)."""
@@ -125,31 +96,6 @@ class StoredSpectrum(LargeSpectrum):
     @cached_property
     def _products(self) -> tqdm:
         return progress_bar(None, "product", self.progress, "products with the kernel on disk")
-
-    @cached_property
-    def _cholesky(self) -> Cholesky | None:
-        return None
-
-    @cached_property
-    def _leading(self) -> tuple[Tensor, Tensor]:
-        """Those of the largest eigenvalues that a small space knows, and their vectors."""
-        space = self._probed
-        values, parts = np.linalg.eigh(space.projected)
-        values, parts = values[::-1].copy(), parts[:, ::-1]
-        self._check_positive(float(values[-1]), float(values[0]))
-        missed = np.linalg.norm(space.missed(parts), axis=0)
-        count = max(1, int(np.argmax(missed > KNOWN * values[0])))
-        return torch.from_numpy(values[:count]), torch.from_numpy(space.basis @ parts[:, :count])
-
-    @property
-    def rank(self) -> int:
-        """All: K⁻¹ is refused otherwise."""
-        return self.size
-
-    @property
-    def condition(self) -> float:
-        """Not known."""
-        return math.nan
 
     @cached_property
     def _preconditioner(self) -> TileCholesky:
@@ -169,7 +115,3 @@ class StoredSpectrum(LargeSpectrum):
         if not missed <= REFUSED:
             raise self._stagnates(missed)
         return x.reshape(v.shape)
-
-    def project(self, v: Tensor) -> Tensor:
-        """All of v: the kernel is positive definite."""
-        return v.clone()

@@ -159,7 +159,10 @@ class LeftOut(Result):
         Args:
             output: as for :meth:`influences`.
         """
-        influence = self.influences(output)
+        return self._over_rows(self.influences(output))
+
+    def _over_rows(self, influence: Tensor) -> Tensor:
+        """:meth:`by_row` of the influences on some test points, (points, groups)."""
         finished = self._finished
         out = torch.zeros(len(self.sizes), self.task.n, dtype=torch.float64)
         out[torch.arange(len(self.sizes)).repeat_interleave(self.sizes), self.members] = 1.0
@@ -192,7 +195,7 @@ class LeftOut(Result):
         return order[change[order] < 0]
 
     def _strongest(self, point: int, count: int, sign: float) -> Tensor:
-        values = (sign * self.by_row()[point]).nan_to_num(nan=-torch.inf)
+        values = (sign * self._over_rows(self.influences()[[point]])[0]).nan_to_num(nan=-torch.inf)
         order = values.argsort(descending=True, stable=True)[:count]
         return order[values[order] > 0]
 

@@ -83,12 +83,14 @@ class Memory:
         tiles: a folder for the tiles of a kernel that does not fit; None to refuse it.
         progress: whether filling the folder shows its progress.
         executor: where tiles are made and multiplied; here by default.
+        products: whether products with a kernel are enough, so that one that fits nowhere need not be held.
     """
 
     limit: float = math.inf
     tiles: Path | None = None
     progress: bool = False
     executor: Executor | None = None
+    products: bool = False
 
     def free(self, device: torch.device) -> float:
         """How many bytes there are."""

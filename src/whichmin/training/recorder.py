@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: How many snapshots are kept unless told otherwise: none is dropped in the first 2³⁰ steps.
 SNAPSHOTS = 64
+#: Snapshots between the first and the last look at so many training rows, and test rows, at most.
+ROWS = 8192
 
 
 class Recorder(Recording):
@@ -46,8 +48,9 @@ class Recorder(Recording):
     scaled gradients (steps that a ``GradScaler`` skips do not count). A step hook sees no batches: nothing is said of
     them unless ``explain(recorder, loader=…)`` gets the loader to replay.
 
-    Snapshots are taken at steps 0, 1, 2, 4, 8, …, 128, 192, 256, 384, … and at the end. After an exception or Ctrl-C,
-    which goes its way, what was recorded up to there is there.
+    Snapshots are taken at steps 0, 1, 2, 4, 8, …, 128, 192, 256, 384, … and at the end. Of more than 8,192 training or
+    test rows those between look at so many, spread evenly over all, and ``notes`` says so. After an exception or
+    Ctrl-C, which goes its way, what was recorded up to there is there.
 
     Args:
         model: the network that the loop trains, or what torch.compile, DataParallel or accelerate made of it. What the
@@ -110,6 +113,7 @@ class Recorder(Recording):
             examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.output_shape).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
+        self._notes += _samples(self.task)
         self._blueprint = Blueprint.of(optimizer, self._named)
         self._keeper.look(0, lambda: self._checkpoint(model, optimizer))
         self._phase, self._started = "recording", time.perf_counter()
@@ -178,7 +182,7 @@ class Recorder(Recording):
 
     def _look(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         if self._spacing.admits(self._snapshots):
-            self._add(self._snapshot(model, optimizer))
+            self._add(self._snapshot(model, optimizer, most=ROWS))
             self._probe_due = True
 
     def _checkpoint(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Checkpoint:
@@ -240,22 +244,27 @@ class Recorder(Recording):
                 )
                 return
 
-    def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
+    def _snapshot(self, model: nn.Module, optimizer: torch.optim.Optimizer, most: float = float("inf")) -> Snapshot:
+        """Where the loop stands, on so many training and test rows at most."""
         self._check_same(model)
         network, task = self._network, self.task
         assert network is not None
         values = {n: p.detach() for n, p in model.named_parameters()}
 
-        def outputs(X: AnyInputs) -> Tensor:
-            return call(network, values, X).clone()
+        def outputs(X: AnyInputs, rows: Tensor | None) -> Tensor:
+            return call(network, values, X if rows is None else X[rows]).clone()
 
         with own_context(), torch.no_grad():
             values |= {n: b.detach().clone() for n, b in model.named_buffers()}
-            train = outputs(task.X)
-            test = None if task.X_test is None else outputs(task.X_test)
-            loss = float(task.loss(train, task.y))
+            rows = _spread(task.n, most)
+            test_rows = None if task.X_test is None else _spread(len(task.X_test), most)
+            train = outputs(task.X, rows)
+            test = None if task.X_test is None else outputs(task.X_test, test_rows)
+            loss = float(task.loss(train, task.y if rows is None else task.y[rows]))
+            if rows is not None and getattr(task.loss, "reduction", "mean") == "sum":
+                loss *= task.n / len(rows)
         rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
-        return Snapshot(self._calls - int(self._skipped), train, test, loss, rates)
+        return Snapshot(self._calls - int(self._skipped), train, test, loss, rates, rows, test_rows)
 
     def _check_same(self, model: nn.Module) -> None:
         now = dict(model.named_parameters())
@@ -272,6 +281,20 @@ class Recorder(Recording):
                 f"parameters of the model became trainable while it was recorded: {_listed(thawed)}. Unfreeze them "
                 "before, or record each stage with a recorder of its own."
             )
+
+
+def _spread(n: int, most: float) -> Tensor | None:
+    """So many of n rows, spread evenly; None for all of them."""
+    return None if n <= most else torch.linspace(0, n - 1, int(most), dtype=torch.float64, device="cpu").long()
+
+
+def _samples(task: Task) -> list[str]:
+    """What to say where snapshots look at some rows only."""
+    of = [(task.n, "training")]
+    if task.X_test is not None:
+        of.append((len(task.X_test), "test"))
+    some = " and ".join(f"{ROWS:,} of {n:,} {kind} rows" for n, kind in of if n > ROWS)
+    return [f"snapshots between the first and the last look at {some}."] if some else []
 
 
 def _runs_within(call: FrameType | None, other: FrameType | None) -> bool:

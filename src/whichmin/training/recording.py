@@ -28,10 +28,12 @@ class Snapshot:
 
     Attributes:
         step: how many optimizer steps had been made.
-        train: training outputs, (N, C).
-        test: test outputs, (N_test, C); None without test inputs.
-        loss: the training loss.
+        train: training outputs, (N, C), or those of ``rows``.
+        test: test outputs, (N_test, C), or those of ``test_rows``; None without test inputs.
+        loss: the training loss, on ``rows`` where there are any.
         lr: the learning rate of each parameter group in the step that led here.
+        rows: the training rows that were looked at; None for all of them, as at the first and the last step.
+        test_rows: the same of the test rows.
     """
 
     step: int
@@ -39,6 +41,8 @@ class Snapshot:
     test: Tensor | None = field(repr=False)
     loss: float
     lr: tuple[float, ...]
+    rows: Tensor | None = field(default=None, repr=False)
+    test_rows: Tensor | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -91,6 +91,11 @@ class LanczosMotion(Motion):
         """From the space."""
         return self._lifted(self._at(t).coefficients(t))
 
+    def hidden(self, most: int) -> tuple[Array, Array]:
+        """In the space."""
+        values, Q = self._inner.hidden(most)
+        return values, self._lifted(Q.T).T
+
     def weights(self, t: float) -> Array:
         """Those of the small motion."""
         return self._inner.weights(t)

@@ -74,6 +74,17 @@ class Motion(ABC):
     def coefficients(self, t: float) -> Array:
         """C(t), (1 + state vectors, N·C)."""
 
+    def hidden(self, most: int) -> tuple[Array, Array]:
+        """The modes of K whose eigenvalues count as zero.
+
+        Args:
+            most: no more modes than this have an eigenvalue.
+
+        Returns:
+            Their eigenvalues as computed, (k,), and their vectors, (N·C, k).
+        """
+        return self.start.spectrum.hidden(most)
+
     def weights(self, t: float) -> Array:
         """Φ(t), (1 + state vectors, 1 + state vectors); the identity for rules without memory."""
         return np.eye(1)

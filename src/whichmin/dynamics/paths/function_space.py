@@ -17,6 +17,7 @@ from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinear
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.relinearized import Path, follow
+from whichmin.dynamics.paths.rounding import rounded, unresolved
 from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
@@ -37,6 +38,11 @@ MEANINGLESS = 30.0
 NOTHING_ALIKE = (
     "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
     "ends from here is not known, and it may diverge."
+)
+#: What is said where modes that rounding hides are most of the error.
+HIDDEN = (
+    "modes that the rounding of the kernel hides may move the outputs by about {:.2g}: compute the network in double "
+    "precision, model.double(), to see them."
 )
 #: A loss of no more than this many times the one that was asked for counts as that.
 NEARLY = 1.05
@@ -162,7 +168,15 @@ class FunctionSpacePredictor(Predictor):
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
         state = network.state()
         is_close = self._is_close(features)
-        (error, loss), notes = self._one_shot_errors(features, c, step, train[-1], test[-1]), ()
+        by_rounding, at_test = rounded(theory, c, network.kernel_rounding)
+        error, loss = self._one_shot_errors(features, c, step, train[-1], test[-1], by_rounding)
+        hidden, notes = 0.0, ()
+        if self.problem.objective.loss.is_quadratic:
+            hidden = unresolved(theory, end, network.kernel_rounding, network.size)
+        rounding = math.hypot(at_test, network.eps * root_mean_square(test[-1]), hidden)
+        error = math.hypot(error, rounding)
+        if hidden > max(0.5 * error, LINEAR * self.scale):
+            notes = (HIDDEN.format(hidden),)
         if not error <= MEANINGLESS * (self.scale + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
         steps_error = max(map(self._steps_error, (loss, certificate.train_loss)))  # one alone may be right by chance
@@ -172,7 +186,7 @@ class FunctionSpacePredictor(Predictor):
         loss_error = self._loss_error([at_train], train[-1:]) if len(times) > 1 else 0.0
         return Outcome(
             "linearized", train, test, end, 1, error, curve, state, loss_error=loss_error, is_close=is_close,
-            steps_error=steps_error, certificate=certificate, notes=notes,
+            steps_error=steps_error, certificate=certificate, notes=notes, rounding=rounding,
         )  # fmt: skip
 
     def _lingers(self, outcome: Outcome) -> bool:
@@ -221,15 +235,16 @@ class FunctionSpacePredictor(Predictor):
         return off if math.isfinite(off) else math.inf
 
     def _one_shot_errors(
-        self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor
+        self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor, by_rounding: Tensor
     ) -> tuple[float, float]:
         """The distance to a prediction that is right to the next order, and its training loss.
 
         The network stands at θ* = θ₀ + J₀ᵀc.
 
         With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
-        evaluated at θ* + δ, what that changes on the training set is trained away again, and what remains at the test
-        points is the estimate. Cost: two backward and two forward passes.
+        evaluated at θ* + δ, what that changes on the training set, and what the rounding of the kernel does there, is
+        trained away again, and what remains at the test points is the estimate. Cost: two backward and two forward
+        passes.
         """
         network, theory = self.network, self.linearization
         here = network.position()
@@ -237,7 +252,7 @@ class FunctionSpacePredictor(Predictor):
         network.shift(turned, 0.5)
         changed = flat(network.outputs(network.task.X)) - train
         network.put(here)
-        back = features.pull(theory.correction_for(changed, self.end), metric=theory.metric)
+        back = features.pull(theory.correction_for(changed + by_rounding, self.end), metric=theory.metric)
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
         loss = self._loss(flat(network.outputs(network.task.X)))
@@ -280,7 +295,11 @@ class FunctionSpacePredictor(Predictor):
 
     @staticmethod
     def _with_certificate(outcome: Outcome, linearized: Outcome) -> Outcome:
-        return replace(outcome, certificate=linearized.certificate)
+        outcome = replace(outcome, certificate=linearized.certificate)
+        if outcome.method == "trained" or linearized.rounding < linearized.error / 2:
+            return outcome
+        error = max(outcome.error, linearized.rounding)  # the network is linear: all paths are one
+        return replace(outcome, error=error)
 
     def _judged(self, coarse: Outcome, ratio: float, count: int, stride: float | None, patience: Patience) -> Outcome:
         """A path, its error by comparison with a coarser one and by what cannot be known of it.

@@ -92,6 +92,7 @@ class Outcome:
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         certificate: the network evaluated at the end of one linearization; None where none was made.
         training_seconds: what real training took, without the second one that tells its error; nan otherwise.
+        rounding: the part of the error of one linearization that comes from the rounding of the kernel.
         run: the linearized run of an optimizer without a motion in function space; None where none was made.
     """
 
@@ -111,6 +112,7 @@ class Outcome:
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
     certificate: Certificate | None = None
+    rounding: float = 0.0
     run: LinearizedRun | None = None
     training_seconds: float = math.nan
 

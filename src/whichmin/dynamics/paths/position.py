@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from whichmin.errors import ResultError
+from whichmin.errors import MemoryPlanError, ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
+from whichmin.kernels.kernel import PASS_BYTES
 from whichmin.kernels.large import HELD, bytes_per_entry
 from whichmin.kernels.layout import matrix_rows
+from whichmin.kernels.linearize import Tangent
 from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.multiplied import MultipliedSpectrum
+from whichmin.kernels.operator import KernelOperator
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.tile_jobs import TileMaker, fill
@@ -46,12 +50,18 @@ logger = logging.getLogger(__name__)
 #: far rounding carries a path away.
 NUDGE = 8.0
 
+#: Of so many rows the kernel is computed in double precision too, which tells how its entries are rounded.
+ROUNDED = 16
+#: Entries are rounded by this part of their type's unit at least: some networks compute in it whatever they are made.
+LEAST_ROUNDING = 0.1
+
 #: About so many entries of a parameter's gradient are compared with what plain autograd says.
 COMPARED = 2**16
 
 #: What to do where a kernel does not fit.
 NO_ROOM = (
-    "Pass tiles=FOLDER to keep it on disk, predict from fewer training points, or in a smaller floating-point type."
+    'Pass tiles=FOLDER and relinearize="never" to keep it on disk, relinearize="never" alone to multiply by J(Jᵀv) '
+    "without forming it, predict from fewer training points, or in a smaller floating-point type."
 )
 
 
@@ -80,6 +90,8 @@ class MovingNetwork:
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
         merged: parameters that share their memory with another, and are one with it in the copy.
+        plan: why the kernel is multiplied and not held; empty where it is held.
+        kernel_rounding: by what part of √(K_ii K_jj) entries of the kernel at the start are rounded.
 
     Raises:
         ModelError: see :func:`whichmin.tangent_kernel`.
@@ -101,6 +113,7 @@ class MovingNetwork:
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
+        self.kernel_rounding, self.plan = 0.0, ""
         self._route = Route()
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
@@ -139,7 +152,11 @@ class MovingNetwork:
                 return None
             if self._on_disk is not None:
                 return self._stored(features, examination, at_test)
+            if self.plan:
+                return self._multiplied(features, examination, at_test)
             K = features.gram()
+            sampled = self._rounded_rows()
+            self.kernel_rounding = self._rounding_of(K[sampled][:, sampled])
             sampled = matrix_rows(examination.rows, C)
             right = self._agrees(features, K[sampled][:, sampled], examination, at_test)
             return (features, self._decompose(K)) if right else None
@@ -168,9 +185,68 @@ class MovingNetwork:
             raise ResultError(
                 f"the tiles in {tiles.folder} are not what the network says: remove the folder and call again."
             )
+        rounded = self._rounded_rows()
+        self.kernel_rounding = self._rounding_of(torch.from_numpy(tiles[rounded][:, rounded]))
         return features, StoredSpectrum.on_disk(
             tiles, self.task.objective.gamma, self._memory.executor, self._memory.progress
         )
+
+    def _multiplied(
+        self, features: Features, examination: Examination, at_test: Examination
+    ) -> tuple[Features, Spectrum] | None:
+        """The kernel as an operator; None where its blocks are not what plain autograd says.
+
+        Raises:
+            MemoryPlanError: forward and backward derivatives differ.
+        """
+        X, C = self.task.X, self.task.outputs
+        few = self._block(X[examination.rows]).gram()
+        if not self._agrees(features, few, examination, at_test):
+            return None
+        at_once = max(1, PASS_BYTES // examination.bytes_per_row(self._route.form))
+        operator = KernelOperator(Tangent(self.model), X, X, None, C, at_once)
+        c = examination.pulled(0)[0].detach().reshape(-1)
+        sampled = torch.tensor(matrix_rows(examination.rows, C))
+        v = torch.zeros(self.task.n * C, dtype=c.dtype, device=c.device).index_put((sampled.to(c.device),), c)
+        expected, found = few.to(c) @ c, operator.matvec(v)[sampled.to(c.device)]
+        if not float((found - expected).norm()) <= examination.eps**0.5 * float(few.norm() * c.norm()):
+            raise MemoryPlanError(
+                f"{self.plan} But forward derivatives of this network differ from its backward ones. {NO_ROOM}"
+            )
+        self.kernel_rounding = self._rounding_of(self._block(X[self._rounded_inputs()]).gram())
+        blocks = [self._block(X[i : i + ROUNDED]).gram().diagonal() for i in range(0, self.task.n, ROUNDED)]
+        diagonal = torch.cat(blocks).double().cpu().numpy()
+        gamma = self.task.objective.gamma
+        return features, MultipliedSpectrum.by(operator, diagonal, gamma, examination.eps, self._memory.progress)
+
+    def _rounded_inputs(self) -> list[int]:
+        """Some rows of the data, spread over all."""
+        return np.unique(np.linspace(0, self.task.n - 1, ROUNDED).astype(int)).tolist()
+
+    def _rounded_rows(self) -> list[int]:
+        """Those of the kernel."""
+        return matrix_rows(self._rounded_inputs(), self.task.outputs)
+
+    def _rounding_of(self, K: Tensor) -> float:
+        """By what part of √(K_ii K_jj) entries of the kernel are rounded, as double precision tells.
+
+        That of the type where the network computes in no other.
+
+        Args:
+            K: of :meth:`_rounded_rows`.
+
+        Cost: a copy of the network in double precision, and its features on a few rows.
+        """
+        inputs = self.task.X[self._rounded_inputs()]
+        try:
+            fine = private_copy(self.model).double()
+            exact = features_of(fine, trainable(fine), moved(inputs, torch.float64), route=self._route).gram()
+        except Exception:  # whatever a network raises that is made for one type
+            return self.eps
+        scale = exact.diagonal().sqrt()
+        part = (K.to(exact) - exact) / (scale[:, None] * scale)
+        part = part[torch.isfinite(part)]
+        return max(float(part.square().mean().sqrt()) if len(part) else 0.0, LEAST_ROUNDING * self.eps)
 
     def _block(self, X: AnyInputs) -> Features:
         """Features of some rows, made by themselves."""
@@ -210,11 +286,19 @@ class MovingNetwork:
         kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
         parameters = 6 * self.size * outputs.element_size()
         rest = n * examination.bytes_per_row(self._route.form) + parameters
-        self._on_disk = None
+        self._on_disk, self.plan = None, ""
         what = f"the kernel of {n}·{C} training outputs and what it is solved with"
-        if self._memory.tiles is None:
+        free = self._memory.free(outputs.device)
+        if self._memory.tiles is None and self._memory.products and rest + kernels > free:
+            require(rest, outputs.device, f"the features of {n} training points", NO_ROOM, self._memory.limit)
+            self.plan = (
+                f"{what} needs {readable(rest + kernels)}, and there are {readable(free)}: it is not formed, each "
+                f"product J(Jᵀv) is a backward and a forward pass. It takes {readable(rest)}."
+            )
+            logger.info("%s", self.plan)
+        elif self._memory.tiles is None:
             require(rest + kernels, outputs.device, what, NO_ROOM, self._memory.limit)
-        elif rest + kernels > self._memory.free(outputs.device):
+        elif rest + kernels > free:
             self._on_disk = self._memory.tiles
             logger.info("%s takes %s: in tiles in %s", what, readable(kernels), self._on_disk)
 
@@ -313,6 +397,11 @@ class MovingNetwork:
         with torch.no_grad():
             rounded = evaluate(coarse, moved(self.X, type_))
         return float((rounded.double() - exact.double()).square().mean().sqrt())
+
+    @property
+    def eps(self) -> float:
+        """The rounding unit of the parameters' type."""
+        return torch.finfo(next(iter(self.parameters.values())).dtype).eps
 
     @property
     def is_coarse(self) -> bool:

@@ -176,7 +176,7 @@ class Predictor(ABC):
             training_seconds=outcome.training_seconds,
             optimizer=problem.optimizer,
             limit=self.limit(),
-            notes=outcome.notes + self._rank_notes(),
+            notes=outcome.notes + self._rank_notes() + ((self.network.plan,) if self.network.plan else ()),
             _state=outcome.state,
             _network=self.network.model,
         )
