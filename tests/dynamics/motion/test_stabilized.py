@@ -152,3 +152,15 @@ def test_predictions_along_a_path_do_not_depend_on_it(monkeypatch: pytest.Monkey
     assert float(found.steps) == pytest.approx(float(exact.steps), rel=3e-3, abs=1)
     torch.testing.assert_close(found.test, exact.test, rtol=0, atol=2e-3 * float(exact.test.std()))
     assert not torch.equal(found.test, exact.test)
+
+
+@pytest.mark.parametrize("name", ["cross-entropy", "logistic"])
+def test_stages_follow_the_curvature_there_is(name: str):
+    """Fitted rows curve the loss little: far fewer stages are stable than at the largest curvature there can be."""
+    _, approximated = both(start_of(name), 1.4)
+    approximated.residual(4000.0)
+    node = approximated._nodes[-1]
+    H = np.stack([approximated.start.objective.curve(approximated.start.residual + node.kc, e) for e in np.eye(72)])
+    true = approximated._lr * np.abs(np.linalg.eigvals(approximated.start.spectrum.matrix @ H)).max()
+    assert true <= node.stiffness < 2.0 * true
+    assert node.stiffness < 0.5 * approximated._stiffness

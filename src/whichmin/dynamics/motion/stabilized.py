@@ -19,6 +19,7 @@ import numpy as np
 
 from whichmin.dynamics.motion.motion import FAR, Motion, Start
 from whichmin.dynamics.motion.recursion import LONGEST
+from whichmin.kernels.lanczos import probe
 from whichmin.kernels.symmetric import symmetric_product
 from whichmin.losses import Array
 
@@ -28,6 +29,8 @@ EXACT = 32
 SETTLED = 1.5
 #: Within a step, kernels of so many outputs are multiplied in single precision, with what moved since its beginning.
 SINGLE = 512
+#: The power method begins with so many products, and what it finds counts as so many times as much.
+POWERS, MARGIN = 4, 1.3
 #: Damping of the method, and what it gives of the limit of stability: s stages reach REACH (s² − 1) of it.
 DAMPING, REACH = 2.0 / 13.0, 0.65
 #: Bounds of the factor by which steps grow, and the part of the tolerance that the next is aimed at.
@@ -51,9 +54,14 @@ class _Node:
         return self.motion.turn(self)
 
     @cached_property
+    def stiffness(self) -> float:
+        """lr·λ_max of K H, H the loss's second derivative here; no less than it."""
+        return self.motion.stiffness(self)
+
+    @cached_property
     def speed(self) -> Array:
         """How fast K C changes."""
-        return self.motion.product(self.slope + self.turn)
+        return self.motion.rate(self)
 
 
 class StabilizedMotion(Motion):
@@ -75,16 +83,35 @@ class StabilizedMotion(Motion):
         self._K = np.ascontiguousarray(start.spectrum.matrix)
         self._coarse = self._K.astype(np.float32) if len(self._K) >= SINGLE else self._K
         self._stride, self._h = 0.0, 0.1 * EXACT
+        self._top: Array | None = None
         self._nodes = [self._node(0.0, np.zeros(len(start.residual)))]
 
     def product(self, v: Array) -> Array:
         """K v."""
         return symmetric_product(self._K, v)
 
+    def rate(self, node: _Node) -> Array:
+        """How fast K C changes at a node."""
+        return symmetric_product(self._coarse, node.slope + node.turn)
+
     def turn(self, node: _Node) -> Array:
         """−½ F'F at a node."""
-        bent = self.start.objective.curve(self.start.residual + node.kc, self.product(node.slope))
+        slope = symmetric_product(self._coarse, node.slope)
+        bent = self.start.objective.curve(self.start.residual + node.kc, slope)
         return 0.5 * self._lr * bent
+
+    def stiffness(self, node: _Node) -> float:
+        """lr·λ_max(K H) at a node, by the power method from the vector that it had at the node before."""
+        here, largest = self.start.residual + node.kc, math.inf
+        for _ in range(POWERS if self._top is None else 1):
+            v = probe(len(here)) if self._top is None else self._top
+            u = self.start.objective.curve(here, v)
+            w = symmetric_product(self._coarse, u)
+            along, size = float(u @ v), math.sqrt(float(w @ w))
+            if not (along > 0 and size > 0):
+                return self._stiffness
+            largest, self._top = float(u @ w) / along, w / size
+        return min(MARGIN * self._lr * largest, self._stiffness)
 
     def _node(self, t: float, c: Array) -> _Node:
         kc = self.product(c)
@@ -99,7 +126,7 @@ class StabilizedMotion(Motion):
         def slope(c: Array) -> Array:
             return turn - self._lr * gradient(here + symmetric_product(self._coarse, c - node.c))
 
-        end = self._node(node.t + h, chebyshev_step(slope, node.c, first, h, stages_for(self._stiffness * h)))
+        end = self._node(node.t + h, chebyshev_step(slope, node.c, first, h, stages_for(node.stiffness * h)))
         moved = node.c - end.c
         error = 0.8 * moved + 0.4 * h * (first + end.slope + turn)
         size = max(self._stride, _length(self._nodes[0], end))
