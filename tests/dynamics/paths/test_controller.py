@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -96,6 +97,21 @@ AIMED = AimedError(1.0, 10, 12)
 def test_the_error_that_intervals_aim_at(aim, error, intervals, steps, expected):
     found = AIMED.next(attempt(aim, error, intervals=intervals, steps=steps))
     assert found == (None if expected is None else pytest.approx(aim * expected, rel=1e-12))
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        (1.3, 0.1),  # it hardly falls: as much finer as there is
+        (1.2 * 3 ** (1 / 2), (0.75 / 1.2) ** 2),  # like the square root of what is aimed at
+        (3.6, (0.75 / 1.2) ** 1.2),  # in proportion: no faster than it is known to
+        (1.1, (0.75 / 1.2) ** 1.2),  # it rose by chance
+        (math.inf, (0.75 / 1.2) ** 1.2),
+    ],
+)
+def test_an_error_that_falls_slowly_is_aimed_lower(before, expected):
+    last = replace(attempt(1.0, 1.2, intervals=5), before=attempt(3.0, before, intervals=3))
+    assert AIMED.next(last) == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("first_error", [3.0, 12.0, 30.0])

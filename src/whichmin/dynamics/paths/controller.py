@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from whichmin.dynamics.paths.outcome import Outcome
 
@@ -23,10 +23,12 @@ class Attempt:
     Attributes:
         resolution: in the controller's own unit.
         outcome: what came of it.
+        before: the attempt before it; None for the first.
     """
 
     resolution: float
     outcome: Outcome
+    before: Attempt | None = None
 
 
 class Controller(ABC):
@@ -52,7 +54,7 @@ def refine(follow: Callable[[float, Attempt], Outcome], controller: Controller, 
     """
     attempt = first
     while (resolution := controller.next(attempt)) is not None:
-        attempt = Attempt(resolution, follow(resolution, attempt))
+        attempt = Attempt(resolution, follow(resolution, attempt), replace(attempt, before=None))
     return attempt
 
 
@@ -142,8 +144,10 @@ class AimedError(Controller):
     most: int
     exact_steps: int
 
-    #: The error of a path grows like this root of what its intervals aim at.
+    #: The error of a path grows like this root of what its intervals aim at, unless two paths show that it grows less.
     ORDER = 1.2
+    #: It grows like this root at most.
+    HIGHEST_ORDER = 6.0
     #: From one path to the next the aim falls to no less than this part.
     FINER = 0.1
     #: From one path to the next the aim falls to this part at least.
@@ -160,5 +164,13 @@ class AimedError(Controller):
             or _is_no_use(outcome, outcome.intervals)
         ):
             return None
-        share = (AIM * self.accepted / outcome.error) ** self.ORDER
+        share = (AIM * self.accepted / outcome.error) ** self._order(attempt)
         return attempt.resolution * min(max(share, self.FINER), self.LEAST)
+
+    def _order(self, attempt: Attempt) -> float:
+        """As two paths show it; what intervals do not aim at, as the kinks of rectifiers, falls more slowly."""
+        before = attempt.before
+        if before is None or not before.outcome.error > attempt.outcome.error > 0:
+            return self.ORDER
+        fell = math.log(before.outcome.error / attempt.outcome.error)
+        return min(max(math.log(before.resolution / attempt.resolution) / fell, self.ORDER), self.HIGHEST_ORDER)
