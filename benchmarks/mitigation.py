@@ -1,6 +1,7 @@
 """What the remedies bring, predicted and trained: MNIST 0/1 at N = 100 over seeds and scales, and random problems.
 
-    WHICHMIN_DATA=folder python benchmarks/mitigation.py [--seeds 10] [--scales 1 2 4] [--remedies NAME …] [--problems 50] [--threads 2]
+    WHICHMIN_DATA=folder python benchmarks/mitigation.py [--seeds 10] [--scales 1 2 4] [--remedies NAME …]
+                                                           [--problems 50] [--threads 2]
 
 The first part: width 2048, scales α, 200 validation points, the learning rate 0.4 of the best. All remedies are
 predicted and trained. Its table has for each α the mean test MSE over seeds and its ratio to that of the interpolator
