@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
 
@@ -22,6 +23,7 @@ from whichmin.dynamics.paths.twin import (
     SHARE,
     Growth,
     Stands,
+    Stretch,
     leeway_of,
     nudge,
     rises,
@@ -141,12 +143,47 @@ def test_a_second_training_that_diverges_leaves_the_error_open(monkeypatch):
     assert "diverges" in outcome.notes[-1]
 
 
-def stands_of(steps: int) -> Stands:
-    stands, network = Stands(lambda loop: torch.tensor([float(loop.done)])), nn.Linear(1, 1)
+def stands_of(steps: int, loss: Callable[[int], float] = lambda step: 0.99**step) -> Stands:
+    stands, network = Stands(lambda loop: torch.tensor([float(loop.done)]), lambda value: value), nn.Linear(1, 1)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    losses: list[float] = []
     for step in range(steps + 1):
-        stands.look(SimpleNamespace(done=step, network=network, optimizer=optimizer, scheduler=None))  # type: ignore[arg-type]
+        losses.append(loss(step))
+        loop = SimpleNamespace(
+            done=step, network=network, optimizer=optimizer, scheduler=None, epoch=1, losses=losses
+        )  # fmt: skip
+        stands.look(loop)  # type: ignore[arg-type]
     return stands
+
+
+def spiky(at: int, height: float) -> Callable[[int], float]:
+    """A loss that halves in seventy steps and climbs once, over some ten steps, by a factor."""
+    return lambda step: 0.99**step * (1.0 + (height - 1.0) * math.exp(-abs(step - at) / 4.0))
+
+
+def test_the_largest_spike_is_made_again_with_the_last_steps():
+    stands = stands_of(1000, spiky(200, 40.0))
+    early, late = stands.stretches(1000, 4.0, 0.0)
+    assert 100 <= early.start.step < 190
+    assert 200 < early.end < 215
+    assert early.outputs is not None
+    assert float(early.outputs) == early.end
+    assert late.end == 1000
+    assert stands.is_seen([early, late])
+    assert not stands.is_seen([late])
+    assert stands.is_seen(stands.stretches(1000, FREE, 0.0))  # all of it
+
+
+def test_a_spike_that_there_is_no_time_for_is_not_seen():
+    stands = stands_of(1000, spiky(600, 40.0))
+    stretches = stands.stretches(1000, 10.0, 100.0)
+    assert next(s.start.step for s in stretches) == 0
+    assert not stands.is_seen(stretches)
+
+
+def test_a_loss_that_climbs_little_has_no_spike():
+    stands = stands_of(1000, spiky(200, 1.5))
+    assert stands.is_seen([])
 
 
 def test_which_parts_there_is_time_for():
@@ -203,9 +240,12 @@ def test_stands_are_of_bounded_size_and_without_what_is_frozen(monkeypatch):
 
     def last_of(most: int) -> list[twin.Stand]:
         monkeypatch.setattr(twin, "MEMORY", most)
-        stands = Stands(lambda loop: torch.zeros(1))
+        stands = Stands(lambda loop: torch.zeros(1), lambda value: value)
         for step in range(100):
-            stands.look(SimpleNamespace(done=step, network=network, optimizer=optimizer, scheduler=None))  # type: ignore[arg-type]
+            loop = SimpleNamespace(
+                done=step, network=network, optimizer=optimizer, scheduler=None, epoch=1, losses=[]
+            )  # fmt: skip
+            stands.look(loop)  # type: ignore[arg-type]
         return list(stands._last)
 
     (one,) = last_of(0)
@@ -255,6 +295,26 @@ def test_chance_that_brings_trainings_together_is_not_believed(monkeypatch, part
     if part:
         assert outcome.steps_error > 1 / outcome.steps
         assert "rounding carries this training away" in outcome.notes[-1]
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_climb_on_the_way_is_in_the_error(monkeypatch, is_seen):
+    """What a stretch around it shows, or as far as outputs wander later; without it this training returns to itself."""
+    model, task = problem()
+    stretch: list[object] = []
+
+    def around(self, *arguments):
+        stretch[:] = [Stretch(self._first, 20, torch.full((14,), 5.0)), Stretch(self._last[-1], arguments[0])]
+        return stretch if is_seen else stretch[1:]
+
+    calm = trained(model, task, RECIPES["momentum"], steps=MANY)
+    assert calm.error < 1e-9
+    monkeypatch.setattr(Stands, "stretches", around)
+    monkeypatch.setattr(Stands, "wander", lambda self, *arguments: 0.25)
+    monkeypatch.setattr(Stands, "is_seen", lambda self, stretches: is_seen)
+    outcome = trained(model, task, RECIPES["momentum"], steps=MANY)
+    assert outcome.error == 0.25
+    assert "rounding carries this training away" in outcome.notes[-1]
 
 
 def test_in_fewer_coordinates(monkeypatch):

@@ -164,7 +164,8 @@ class RealTraining:
         train: list[Tensor] = []
         test: list[Tensor] = []
         limit = problem.first + LONGEST if math.isinf(goal.steps) else int(goal.steps)
-        stands, began = Stands(partial(self._probe, span=self.span)), time.perf_counter()
+        stands = Stands(partial(self._probe, span=self.span), problem.objective.excess)
+        began = time.perf_counter()
 
         def keep(times: int) -> None:
             train.extend(times * [self._outputs(loop, problem.network.task.X, self.span)])
@@ -248,7 +249,8 @@ class RealTraining:
 
         Where the loss does not fall steadily, chance may bring both together again at the end, and which step is the
         last one may hang on roundings: then it is as far as they were apart on the way, and as the next step leads, at
-        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow.
+        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow;
+        and so they may where the loss climbed in what is not made again.
         """
         made, grown, steps_error = trained.done - self.problem.first, [], 0.0
         for stretch in stretches:
@@ -260,11 +262,16 @@ class RealTraining:
                 return replace(outcome, notes=(*outcome.notes, UNCHECKED))
             grown.append(growth)
             steps_error = abs(steps - stretch.end) / made
-        scale, error = self.problem.scale(outcome.train[-1]), max((growth.end for growth in grown), default=0.0)
+        scale, wander = (
+            self.problem.scale(outcome.train[-1]),
+            stands.wander(trained.done, self._probe(trained, self.span)),
+        )
+        ends = [growth.end if stretch.end == trained.done else min(growth.end, wander)  # much of it passes by the end
+                for growth, stretch in zip(grown, stretches, strict=True)]  # fmt: skip
+        error = max(ends if stands.is_seen(stretches) else [*ends, wander], default=0.0)
         if grown and rises(trained.losses):
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:
-                wander = stands.wander(trained.done, self._probe(trained, self.span))
                 is_spiky = trained.epoch == 1 and spikes(list(self._excess(trained).values()))
                 error = max(error, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
             if trained.until is not None and self._is_first_below(trained):

@@ -6,7 +6,7 @@ import copy
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -94,15 +94,38 @@ class Stretch:
     span: RowSpan | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Spike:
+    """A climb of the loss, and its fall by half of that, in its logarithm.
+
+    Attributes:
+        start: a stand well before it.
+        low: the lowest loss before it.
+        peak: the largest one.
+    """
+
+    start: Stand
+    low: float
+    peak: float
+
+    def is_over(self, loss: float) -> bool:
+        """Whether the loss has fallen so far."""
+        return loss * loss <= self.peak * self.low
+
+
 class Stands:
-    """The first stand of a training and the last few, and outputs on its way.
+    """The first stand of a training, the last few and one before its largest spike, and outputs on its way.
 
     Args:
         outputs: gives those that are compared where a loop is.
+        excess: of a loss, above the lowest one that there is.
     """
 
-    def __init__(self, outputs: Callable[[Loop], Tensor]) -> None:
-        self._outputs = outputs
+    def __init__(self, outputs: Callable[[Loop], Tensor], excess: Callable[[float], float]) -> None:
+        self._outputs, self._excess = outputs, excess
+        self._lowest, self._height = math.inf, 0.0
+        self._spike: Spike | None = None
+        self._around: Stretch | None = None
         self._first: Stand | None = None
         self._last: deque[Stand] = deque(maxlen=KEPT)
         self._passed: list[tuple[int, Tensor]] = []
@@ -120,6 +143,28 @@ class Stands:
             self._last.append(stand)
         if not self._passed or made >= SPACING * (self._passed[-1][0] - self._first.step):
             self._passed.append((loop.done, self._outputs(loop)))
+        if loop.epoch == 1 and loop.losses:  # the losses of single batches climb and fall anyhow
+            self._look_for_spikes(loop, self._excess(loop.losses[-1]))
+
+    def _look_for_spikes(self, loop: Loop, loss: float) -> None:
+        """Keep the stretch of the largest spike, from a stand well before it: what is apart grows before it too."""
+        assert self._first is not None
+        if self._spike is None:
+            if loss > CLIMB * self._lowest > 0:
+                self._spike = Spike(self._last[-2] if len(self._last) > 1 else self._first, self._lowest, loss)
+            self._lowest = min(self._lowest, loss)
+            return
+        self._spike = replace(self._spike, peak=max(self._spike.peak, loss))
+        if self._spike.is_over(loss):
+            if self._spike.peak > self._height * self._spike.low:
+                self._height = self._spike.peak / self._spike.low
+                self._around = Stretch(self._spike.start, loop.done, self._outputs(loop))
+            self._spike, self._lowest = None, loss
+
+    def is_seen(self, stretches: Sequence[Stretch]) -> bool:
+        """Whether stretches that are made again have the largest spike of the loss in them, if there was one."""
+        at = self._around
+        return at is None or any(s.start.step <= at.start.step and at.end <= s.end for s in stretches)
 
     def wander(self, done: int, outputs: Tensor) -> float:
         """How far outputs were in the last half of training from those at its end, at most."""
@@ -132,7 +177,7 @@ class Stands:
         return {step: outputs for step, outputs in self._passed if start < step < end}
 
     def stretches(self, done: int, seconds: float, spent: float, part: float = 1.0) -> list[Stretch]:
-        """What a second training has time for: all of it, or its first and its last steps.
+        """What a second training has time for: all of it, or its largest spike or first steps, and its last steps.
 
         Args:
             done: steps made in the end.
@@ -147,9 +192,12 @@ class Stands:
         if allowed >= part * seconds:
             return [Stretch(first, done)]
         steps = allowed / seconds * (done - first.step) / 2
+        around = self._around
         passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(steps, 1)]
         kept = [stand for stand in self._last if stand.step < done] or [first]
         last = next((stand for stand in kept if done - stand.step <= steps), kept[-1])
+        if around is not None and around.end - around.start.step <= 2 * steps and around.end < done:
+            return [around, Stretch(last, done)]
         return [*(Stretch(first, *at) for at in passed[-1:]), Stretch(last, done)]
 
 
