@@ -14,6 +14,7 @@ from oracles.remedies import N_VALIDATION, found, network, sgd, task, validation
 from whichmin.errors import DivergenceError, InputError
 from whichmin.mitigation import Outcome, ScaleSearch
 from whichmin.mitigation.scale_search import MARGIN, ScaledRate
+from whichmin.mitigation.work import OutOfBudgetError
 
 Y = validation()[1][:, None]
 
@@ -136,6 +137,16 @@ def test_where_it_still_hangs_on_them_they_are_finer_again():
     result, asked = refined([1.0, 0.98, 0.3], 0.1, {1.0: 1.0, 0.7: 0.98}, shrinks=0.5)
     assert asked == [(1.0, 0.1), (0.7, 0.1), (1.0, 0.01), (0.7, 0.01)]
     assert result.outcomes[0].error == pytest.approx(0.025)
+
+
+def test_finer_predictions_that_there_is_no_budget_for_are_left():
+    outcomes = iter(replace(outcome(loss), error=0.1) for loss in (1.0, 0.98, 0.3))
+
+    def finer(scale: float, coarse: Outcome, part: float) -> Outcome:
+        raise OutOfBudgetError("the budget ran out before it was predicted.")
+
+    result = ScaleSearch(scales=(0.7, 0.3))._search(work(), lambda scale: next(outcomes), 1, finer=finer)
+    assert result.losses[:2] == pytest.approx((1.0, 0.98))
 
 
 def test_a_scale_is_predicted_once_with_a_tolerance(monkeypatch):

@@ -13,7 +13,7 @@ from whichmin.errors import InputError, WhichminError
 from whichmin.mitigation.method import Method
 from whichmin.mitigation.outcome import Outcome, Remedy, Search
 from whichmin.mitigation.scaling import check_scale, scaled, unscaled
-from whichmin.mitigation.work import Work
+from whichmin.mitigation.work import OutOfBudgetError, Work
 from whichmin.recipe.build import OptimizerFactory, build_optimizer
 from whichmin.recipe.recipe import Recipe
 
@@ -77,7 +77,8 @@ class ScaleSearch(Method):
                 return outcome
             finest[scale] = part
             network, recipe = self._at(work, scale) if scale != 1 else (work.model, work.recipe)
-            return _ordinary(work.outcome(work.predict(network, recipe, tol=part * work.aim.tol)))
+            found = _ordinary(work.outcome(work.predict(network, recipe, tol=part * work.aim.tol)))
+            return found if found.error < outcome.error else outcome  # it may have run out of budget
 
         search = self._search(work, at, 1, finer=finer)
         return replace(self.remedy(work), predicted=search.outcomes[search.chosen], search=_lighter(search))
@@ -157,7 +158,10 @@ class ScaleSearch(Method):
                 if not self._is_open(work, outcomes[-1], outcome, scale):
                     break
                 assert finer is not None
-                outcomes[-1], outcome = finer(scales[-1], outcomes[-1], part), finer(scale, outcome, part)
+                try:
+                    outcomes[-1], outcome = finer(scales[-1], outcomes[-1], part), finer(scale, outcome, part)
+                except OutOfBudgetError:
+                    break
                 losses[-1] = work.validation_loss(outcomes[-1])
             p.append(work.falls(outcomes[-1], outcome) if outcomes else math.nan)
             scales.append(scale)

@@ -55,7 +55,7 @@ class _Node:
 
     @cached_property
     def stiffness(self) -> float:
-        """lr·λ_max of K H, H the loss's second derivative here; no less than it."""
+        """lr·λ_max of K H, H the loss's second derivative here, as the power method tells it, with a margin."""
         return self.motion.stiffness(self)
 
     @cached_property
