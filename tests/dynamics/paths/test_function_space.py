@@ -422,3 +422,19 @@ def test_in_a_metric_no_limit_is_told():
     assert wm.predict(model, task, metric, steps=5, relinearize="path").limit is None
     plain = wm.predict(model, task, MOMENTUM, steps=5, relinearize="path")
     assert plain.limit == pytest.approx(1.8 * plain.max_lr)
+
+
+@pytest.mark.parametrize("seed", [1, 3, 7, 8])
+def test_steps_in_batches_that_move_the_outputs_to_and_fro_are_noticed(seed):
+    """The parameters come back, so that nothing shows where they end, but their features turned on the way."""
+    torch.manual_seed(seed)
+    X, X_test = (torch.randn(n, 6, dtype=torch.float64) + 1.5 for n in (24, 20))
+    task = wm.Task(X, torch.sign(torch.randn(24, dtype=torch.float64)), X_test)
+    model = nn.Sequential(nn.Linear(6, 32), nn.Tanh(), nn.Linear(32, 1)).double()
+    lr = 0.8 * wm.spectrum(wm.tangent_kernel(model, X)).max_lr
+    recipe = wm.Recipe(partial(torch.optim.SGD, lr=lr), batch_size=4, seed=seed)
+    trained = wm.train(model, task, recipe, steps=30, until=None)
+    found = wm.predict(model, task, recipe, steps=30, relinearize="never")
+    true = float((found.test - trained.test).square().mean().sqrt())
+    assert true > 0.25
+    assert true < 4 * found.error

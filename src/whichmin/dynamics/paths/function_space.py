@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from functools import cached_property
 
+import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
@@ -15,7 +16,7 @@ from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
+from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError, RealTraining
 from whichmin.dynamics.paths.relinearized import Path, follow
 from whichmin.dynamics.paths.rounding import rounded, unresolved
 from whichmin.dynamics.prediction import Certificate
@@ -55,6 +56,10 @@ EXTRAPOLATED = 0.4
 UNCONFIRMED = 0.025
 #: The steps of one linearization are off by up to this many times what the losses where it ends tell.
 ONE_SHOT = 2.0
+#: So many steps in batches are made for real beside one linearization.
+REAL_STEPS = 24
+#: So many of them are looked at for what is estimated there.
+LOOKS = 4
 #: A network that is nearer to its linearization than this part of what tolerances are relative to is linear.
 LINEAR = 1e-4
 
@@ -100,12 +105,14 @@ class FunctionSpacePredictor(Predictor):
         accepted_loss = math.inf if self.problem.goal.outputs_only else LOSS_TOLERANCE
         controller = IntervalCount(tol * self.scale, accepted_loss, MOST_INTERVALS)
         if relinearize == "never" or self.end <= self._first:
-            return outcome
+            return self._with_real_steps(outcome)
+        if controller.is_met(outcome):
+            outcome = self._with_real_steps(outcome)
         try:
             if isinstance(relinearize, int):
                 return self._path_of(relinearize, outcome, patience)
             if controller.is_met(outcome) and not self._lingers(outcome):
-                return self.exactly().linearized() if self.rule.rtol else outcome
+                return self.exactly().linearized() if self.rule.rtol and self.rule.is_closed else outcome
             return self._cheapest(outcome, controller, tol, patience)
         except BudgetError:
             return replace(outcome, notes=(*outcome.notes, OUT_OF_BUDGET))
@@ -156,13 +163,7 @@ class FunctionSpacePredictor(Predictor):
         network, theory, end = self.network, self.linearization, self.end
         times = [*self.problem.goal.times[:-1], end]
         train, test = [theory.train(t) for t in times], [theory.test(t) for t in times]
-        c = theory.coefficients(end)
-        step = theory.features.pull(c, metric=theory.metric)
-        if theory.theta is not None:
-            network.decay(theory.kept(end))
-        network.shift(step, 1.0)
-        for phi, vector in zip(theory.carried(end), theory.remembered, strict=True):
-            network.shift(vector, phi)
+        c, step = self._move()
         features = network.features()
         at_test, at_train = flat(network.outputs(network.X)), flat(features.outputs)
         certificate = Certificate(self._loss(at_train), float((at_test - test[-1]).square().mean()))
@@ -233,6 +234,53 @@ class FunctionSpacePredictor(Predictor):
         pairs = [[objective.excess(self._loss(f)) for f in pair] for pair in zip(one, other, strict=True)]
         off = max(abs(a - b) / max(a, floor) for a, b in pairs)
         return off if math.isfinite(off) else math.inf
+
+    def _until(self, end: float) -> FunctionSpacePredictor:
+        """The same to another end."""
+        return FunctionSpacePredictor(self.problem, self.rule, self.linearization, end)
+
+    def _move(self) -> tuple[Tensor, Direction]:
+        """Move the network from θ₀ to where its linearization ends; returns c and D J₀ᵀc."""
+        network, theory, end = self.network, self.linearization, self.end
+        c = theory.coefficients(end)
+        step = theory.features.pull(c, metric=theory.metric)
+        if theory.theta is not None:
+            network.decay(theory.kept(end))
+        network.shift(step, 1.0)
+        for phi, vector in zip(theory.carried(end), theory.remembered, strict=True):
+            network.shift(vector, phi)
+        return c, step
+
+    def _with_real_steps(self, outcome: Outcome) -> Outcome:
+        """One linearization of steps in batches, with what its error lacks in the first steps.
+
+        Such steps move the outputs to and fro, and the features turn on the way, of which nothing shows where the
+        parameters come back. The first steps are made for real: how far they are from the linearization beyond what is
+        estimated there, in the root mean square, falls with the root of the loss. Cost: ``REAL_STEPS`` steps and
+        ``LOOKS`` estimates.
+        """
+        first, theory, excess = self._first, self.linearization, self.problem.objective.excess
+        if self.rule.schedule.batches is None or not self.end > first or not math.isfinite(outcome.error):
+            return outcome
+        found = RealTraining(self.problem).first_outputs(math.ceil(min(REAL_STEPS, self.end - first)))
+        if not found:
+            return replace(outcome, error=math.inf, notes=(*outcome.notes, NOTHING_ALIKE))
+        off = [root_mean_square(f - theory.test(first + k)) for k, f in enumerate(found, 1)]
+        looked = sorted({math.ceil(len(off) * (i + 1) / LOOKS) for i in range(LOOKS)})
+        estimated = [self._until(first + k)._estimate() for k in looked]
+        lacking = max(0.0, _size(off) - _size(estimated))
+        losses = [excess(theory.loss(first + k)) for k in looked]
+        left = min(1.0, max(excess(theory.loss(self.end)), 0.0) / max(sum(losses) / len(losses), 1e-300))
+        self.network.put(self.problem.origin)
+        return replace(outcome, error=outcome.error + lacking * math.sqrt(left))
+
+    def _estimate(self) -> float:
+        """The distance to a prediction that is right to the next order; the network is left where that leads."""
+        theory = self.linearization
+        self.network.put(self.problem.origin)
+        c, step = self._move()
+        train, test = theory.train(self.end), theory.test(self.end)
+        return self._one_shot_errors(self.network.features(), c, step, train, test, torch.zeros_like(train))[0]
 
     def _one_shot_errors(
         self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor, by_rounding: Tensor
@@ -431,3 +479,8 @@ class FunctionSpacePredictor(Predictor):
                 "training may linger there, and take more steps."
             )
         return tuple(notes)
+
+
+def _size(values: list[float]) -> float:
+    """Their root mean square."""
+    return math.sqrt(sum(v * v for v in values) / len(values))

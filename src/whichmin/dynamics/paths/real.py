@@ -148,6 +148,25 @@ class RealTraining:
         off = sum(float((coarse[n] - d).square().sum()) for n, d in exact.items())
         return math.sqrt(off / whole) if whole > 0 else 0.0
 
+    def first_outputs(self, count: int) -> list[Tensor]:
+        """Outputs where errors are looked at, (n·C,), after each of the first steps from θ₀ on, on a copy.
+
+        Args:
+            count: how many steps; fewer where training diverges before.
+        """
+        outputs: list[Tensor] = []
+
+        def watch(step: int) -> str | None:
+            if step > self.problem.first:
+                outputs.append(self._outputs(loop, self.problem.network.X, None))
+            return None
+
+        loop = self._loop(self.problem.first + count, None, watch, fine=True)
+        with suppress(TrainingError):
+            loop.run(progress=False)
+        self._raise_if_stopped(loop)
+        return outputs
+
     def run(self, patience: Patience, *, or_part: bool = False) -> Outcome:
         """Train to the goal; the error is how far a second training ends from it, see ``whichmin.dynamics.paths.twin``.
 
