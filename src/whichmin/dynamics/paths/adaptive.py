@@ -89,6 +89,7 @@ class AdaptivePath:
         products: how many products with K_D were interval.
         curve: (step, training loss).
         edge: the step from which an eigenvalue of K_D is beyond the limit of stability; None if none ever was.
+        closest: the largest eigenvalue of K_D in an interval of several steps, over that limit.
 
     Args:
         network: a private copy, which is moved.
@@ -126,6 +127,7 @@ class AdaptivePath:
         self._first = self._residual()
         self._last: Trajectory | None = None
         self.edge: float | None = None
+        self.closest = 0.0
 
     @property
     def loss(self) -> float:
@@ -348,8 +350,11 @@ class AdaptivePath:
             space = KrylovSpace(B, H, B @ K @ B.T, objective)
         else:
             space = gradient_space(apply, objective, moving, K, run, negligible)
-        if self.edge is None and rule.lr * space.steepness(r) > SLACK * rule.largest_product:
+        share = rule.lr * space.steepness(r) / rule.largest_product
+        if self.edge is None and share > SLACK:
             self.edge = float(self.steps)
+        if n > 1:
+            self.closest = max(self.closest, share)
         return space
 
 

@@ -23,6 +23,10 @@ from whichmin.losses import Objective, root_mean_square
 MOST_INTERVALS = 512
 #: At the edge of stability a root mean square residual of more than this many times the accepted error is trained away.
 LARGE_RESIDUAL = 10.0
+#: Close to the edge of stability what a path misses comes back in the steps that overshoot, at most so many times.
+MOST_RETURNS = 8.0
+#: It is said where the largest eigenvalue came to this part of its limit.
+CLOSE = 0.8
 #: A path takes at least about so many linearizations.
 FEWEST_INTERVALS = 6
 
@@ -119,11 +123,19 @@ class AdaptivePredictor(StepwisePredictor):
             notes = (*notes, f"the path was given up after {came}.")
         if path.edge is not None:
             notes = (*notes, self._edge_note(path.edge))
-        error = root_mean_square(path.error()) if arrived else math.inf
+        elif path.closest > CLOSE:
+            notes = (*notes, self._close_note(path.closest))
+        error = _returned(path) * root_mean_square(path.error()) if arrived else math.inf
         return Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, network.state(),
             notes=notes, edge=path.edge,
         )  # fmt: skip
+
+    def _close_note(self, share: float) -> str:
+        return (
+            f"the preconditioned kernel comes to {share:.0%} of the limit of stability of lr = {self._rule.lr:.4g}, "
+            "where steps overshoot: the estimated error is rough."
+        )
 
     def _edge_note(self, step: float) -> str:
         return (
@@ -131,6 +143,17 @@ class AdaptivePredictor(StepwisePredictor):
             f"lr = {self._rule.lr:.4g}: real training oscillates at the edge of stability there, and the error is more "
             "than what is estimated."
         )
+
+
+def _returned(path: AdaptivePath) -> float:
+    """By how much errors grow close to the edge of stability.
+
+    A step leaves 1 − 2s of the mode whose eigenvalue is s of the limit. What an interval misses of one step is there
+    with the other sign after the next: s beyond ½ adds up to 1/(1 − |1 − 2s|) of it where each step misses as much.
+    """
+    if path.edge is not None or path.closest <= 0.5:
+        return 1.0
+    return min(MOST_RETURNS, 0.5 / max(1.0 - path.closest, 1e-9))
 
 
 def _edge_matters(outcome: Outcome, accepted: float, objective: Objective) -> bool:
