@@ -88,11 +88,20 @@ class StepwisePredictor(Predictor):
         if isinstance(relinearize, int):
             start = max(self.problem.first, 2)
             growth = (max(linearized.steps, start) / start) ** (1.0 / relinearize) - 1.0
-            return self._judged(max(growth, SMALLEST_GROWTH), linearized, patience)
+            return self._judged(max(growth, SMALLEST_GROWTH), linearized, None, patience)
         scale = self.problem.scale(linearized.train[-1])
-        controller = GrowthFactor(tol * scale)
-        first = Attempt(controller.FIRST, self._judged(controller.FIRST, linearized, patience))
-        outcome = refine(lambda growth, _: self._judged(growth, linearized, patience), controller, first).outcome
+        controller, made = GrowthFactor(tol * scale), list[Outcome]()
+
+        def finer(growth: float, _: Attempt | None = None) -> Outcome:
+            made.append(self._judged(growth, linearized, made[-1] if made else None, patience))
+            return made[-1]
+
+        try:
+            outcome = refine(finer, controller, Attempt(controller.FIRST, finer(controller.FIRST))).outcome
+        except BudgetError:
+            if not made:
+                raise
+            outcome = made[-1]
         if outcome.error <= controller.accepted:
             return outcome
         missed = self.problem.missed_tolerance(outcome.error, tol, scale)
@@ -147,22 +156,33 @@ class StepwisePredictor(Predictor):
         return ()
 
     @staticmethod
-    def _compared(linearized: Outcome, path: Outcome) -> Outcome:
-        """One linearization, its error no smaller than its distance to a coarse path.
+    def _compared(outcome: Outcome, path: Outcome, times: float = 1.0) -> Outcome:
+        """One linearization or a path, its error no smaller than its distance to another path, so many times too large.
 
         At the end of one linearization is not seen how the gradients of its steps would have turned, which a rule that
         divides by their size makes much of: of adapters that begin at zero half the weights have none at θ₀.
         """
-        apart = root_mean_square(linearized.test[-1] - path.test[-1])
-        return replace(linearized, error=max(linearized.error, apart if math.isfinite(apart) else math.inf))
+        apart = root_mean_square(outcome.test[-1] - path.test[-1])
+        return replace(outcome, error=max(outcome.error, apart / times if math.isfinite(apart) else math.inf))
 
-    def _judged(self, growth: float, linearized: Outcome, patience: Patience) -> Outcome:
-        """A path, with what cannot be known of it in its error."""
+    def _judged(self, growth: float, linearized: Outcome, coarse: Outcome | None, patience: Patience) -> Outcome:
+        """A path, its error no smaller than a coarser path tells, and what cannot be known.
 
-        def again(origin: Position) -> Outcome:
+        Jumps to and fro add up to little and yet turn the steps after them: those of signs, or at an edge.
+
+        Args:
+            growth: of its intervals.
+            linearized: one linearization.
+            coarse: a path of ``GrowthFactor.DIVISOR`` times the growth; None where there is none yet.
+            patience: how long it may take.
+        """
+
+        def again(origin: Position, growth: float = growth) -> Outcome:
             return self._path(growth, linearized, patience, origin)
 
-        return self._with_unknowable(again(self.problem.origin), again)
+        divisor, origin = GrowthFactor.DIVISOR, self.problem.origin
+        outcome, coarse = again(origin), again(origin, divisor * growth) if coarse is None else coarse
+        return self._with_unknowable(self._compared(outcome, coarse, divisor - 1.0), again)
 
     def _path(self, growth: float, linearized: Outcome, patience: Patience, origin: Position) -> Outcome:
         """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
