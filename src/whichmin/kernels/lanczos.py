@@ -13,6 +13,8 @@ Array = NDArray[np.float64]
 
 #: A direction of less than this part of what it is made of is rounding.
 NEGLIGIBLE = 1e-13
+#: The random part of a vector that begins near an eigenvector.
+PROBED = 1e-2
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,12 @@ def _orthonormal(vectors: Array, basis: Array) -> Array:
     Q = Q[:, np.abs(np.diag(R)) > NEGLIGIBLE]
     Q = Q - basis @ (basis.T @ Q)
     return np.asarray(np.linalg.qr(Q)[0], np.float64)
+
+
+def beside(near: Array) -> Array:
+    """A vector (n,) near another, with a part in every mode of any matrix."""
+    aside = probe(len(near))
+    return near + PROBED * float(np.linalg.norm(near)) / float(np.linalg.norm(aside)) * aside
 
 
 def probe(n: int) -> Array:

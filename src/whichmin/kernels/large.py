@@ -7,7 +7,7 @@ factor, where the kernel is not singular. Callers ask for what they need and do 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from whichmin.errors import SingularKernelError
 from whichmin.kernels.cholesky import Cholesky
-from whichmin.kernels.lanczos import LanczosSpace, probe
+from whichmin.kernels.lanczos import LanczosSpace, beside, probe
 from whichmin.kernels.modes import AT_ONCE, CUTOFF, Spectrum, rank_cutoff
 from whichmin.kernels.symmetric import symmetric_product
 
@@ -27,6 +27,8 @@ COMPLETE = 4096
 SHOWN, LEADING = 1024, 32
 #: The dimensions of a first Lanczos space, and by what they grow.
 FIRST_SPACE, GROWTH = 24, 1.5
+#: Those of the first space of a vector that begins near an eigenvector.
+NEAR_SPACE = 6
 #: A Lanczos space does not grow beyond so many dimensions.
 LARGEST_SPACE = 1200
 #: What a Lanczos space may miss, relative to the vectors it is made of, in rounding units of the kernel and at least.
@@ -43,7 +45,13 @@ PROBES = 16
 
 @dataclass(frozen=True, eq=False)
 class LargeSpectrum(Spectrum):
-    """As :class:`Spectrum`, without a decomposition."""
+    """As :class:`Spectrum`, without a decomposition.
+
+    Attributes:
+        near: an eigenvector of λ_max of a matrix like K, (N·C,), where the search for that of K begins; None for none.
+    """
+
+    near: NDArray[np.float64] | None = field(default=None, repr=False, kw_only=True)
 
     @property
     def is_complete(self) -> bool:
@@ -106,8 +114,10 @@ class LargeSpectrum(Spectrum):
 
     @cached_property
     def _probed(self) -> LanczosSpace:
-        """The space of a random vector, which knows the largest eigenvalues."""
-        return self.lanczos(probe(self.size)[None])
+        """The space of a random vector, or of one that is nearly known, which knows the largest eigenvalues."""
+        if self.near is None:
+            return self.lanczos(probe(self.size)[None])
+        return self.lanczos(beside(self.near)[None], NEAR_SPACE)
 
     @cached_property
     def _leading(self) -> tuple[Tensor, Tensor]:

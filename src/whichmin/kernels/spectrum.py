@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from whichmin.arrays import as_tensor
@@ -67,12 +69,21 @@ def decompose(matrix: Tensor, gamma: float, eps: float) -> Spectrum:
     return undecomposed(matrix, gamma, eps, COMPLETE).checked()
 
 
-def undecomposed(matrix: Tensor, gamma: float, eps: float, most: int = DENSE) -> Spectrum:
+def undecomposed(
+    matrix: Tensor, gamma: float, eps: float, most: int = DENSE, near: NDArray[np.float64] | None = None
+) -> Spectrum:
     """As :func:`decompose`, for those who need functions of K on a few vectors, or no more than products.
+
+    Args:
+        matrix: K, (N·C, N·C).
+        gamma: γ of the loss.
+        eps: the rounding unit of the type that K was computed in.
+        most: up to so many outputs all modes are found.
+        near: the eigenvector of λ_max of a matrix like K, (N·C,), where the search for that of K begins.
 
     Raises:
         InputError: the matrix is zero.
     """
-    if not bool(matrix.any()):
+    if not bool(matrix.diagonal().any()) and not bool(matrix.any()):
         raise InputError("the kernel is zero: no trainable parameter moves the outputs on these inputs.")
-    return (LargeSpectrum if len(matrix) > most else Spectrum)(matrix, gamma, eps)
+    return LargeSpectrum(matrix, gamma, eps, near=near) if len(matrix) > most else Spectrum(matrix, gamma, eps)

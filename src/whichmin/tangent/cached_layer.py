@@ -78,6 +78,14 @@ class CachedLayer:
         assert self.train.input is not None
         return self.train.input
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether its outputs are followed: of many rows that takes longer than to move the weight itself.
+
+        A step is n² products of inner vectors in place of 2·n·in, the weight's and those of its outputs.
+        """
+        return len(self.inputs) <= 2 * self.inputs.shape[1]
+
     def only(self, rows: Tensor, n: int) -> CachedLayer:
         """The layer on some of n training rows, where it stood; of one that sees other rows nothing is known."""
         assert self.pending is None

@@ -24,7 +24,7 @@ from whichmin.tangent.layers.grams import Grams
 #: for new pages (a ResNet-18 of width 16, 2 outputs, 100 rows: 1.95 s at 2**24, 1.84 at 2**25, 2.13 at 2**26).
 SLICE_BYTES = 2**25
 #: Rows of a symmetric product that are made at once.
-STRIPE = 64
+STRIPE = 128
 
 
 def contract(

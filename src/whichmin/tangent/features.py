@@ -204,7 +204,7 @@ class Features:
     def _followed(self, name: str) -> MatrixProducts | None:
         """The products of a cached layer, whose outputs move in place of its weight; None for other parameters."""
         products = self._products.get(name)
-        if self._cached is None or name not in self._cached or not products:
+        if self._cached is None or name not in self._cached or not products or not self._cached[name].is_followed:
             return None
         return products[0] if isinstance(products[0], MatrixProducts) else None
 

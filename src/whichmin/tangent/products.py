@@ -30,6 +30,15 @@ def product(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     return _Product.apply(input, _Weight.apply(weight, later), bias, later)
 
 
+def product_into(out: Tensor, input: Tensor, weight: Tensor) -> None:
+    """Write input·weightᵀ, (m, k)·(k, n), into a matrix (m, n), or a part of one; without derivatives."""
+    with torch.no_grad():
+        if _gains(input, weight):
+            out.copy_(product(input, weight))
+        else:
+            torch.mm(input, weight.t(), out=out)
+
+
 def _gains(x: Tensor, w: Tensor) -> bool:
     return (
         x.ndim == w.ndim == 2

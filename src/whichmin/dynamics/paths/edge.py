@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.linear_rule import LinearRule
-from whichmin.kernels.lanczos import LanczosSpace, probe
+from whichmin.kernels.lanczos import LanczosSpace, beside, probe
 from whichmin.kernels.modes import Spectrum, rounding_unit
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.losses import Array, Objective
@@ -31,16 +32,23 @@ BELOW_EDGE = 0.99
 SMALL = 12
 #: Its relative precision otherwise.
 PRECISION = 1e-3
-#: Kernels of more outputs are not formed for their largest eigenvalue: at 9,000 that takes 5 s, products with J 34.
-FORMED = 12_288
+#: Kernels of more outputs are not formed for their largest eigenvalue alone; nor those of more than the other number
+#: where its vector is nearly known, so that few products with J will do.
+FORMED, FORMED_BESIDE = 12_288, 2048
 #: So many Newton steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
 
 
-def largest_eigenvalue(features: Features, metric: Metric | None = None) -> float:
-    """λ_max of J D Jᵀ; of many outputs to ``PRECISION``, from products with J and Jᵀ."""
+def largest_eigenvalue(features: Features, metric: Metric | None = None, near: Array | None = None) -> float:
+    """λ_max of J D Jᵀ; of many outputs to ``PRECISION``, from products with J and Jᵀ.
+
+    Args:
+        features: J.
+        metric: D; None for the identity.
+        near: the eigenvector of the largest eigenvalue of a kernel like that, (N·C,); None where none is known.
+    """
     n = features.outputs.numel()
-    if n <= FORMED:
+    if n <= (FORMED if near is None else FORMED_BESIDE):
         K = features.gram(metric=metric)
         return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest if bool(K.any()) else 0.0
 
@@ -49,7 +57,8 @@ def largest_eigenvalue(features: Features, metric: Metric | None = None) -> floa
             [flat(features.push(features.pull(torch.from_numpy(c), metric=metric))).numpy() for c in v.T], 1
         )
 
-    space, before = LanczosSpace.of(product, probe(n)[None], SMALL), 0.0
+    begin, size = (probe(n), SMALL) if near is None else (beside(near), SMALL // 4)
+    space, before = LanczosSpace.of(product, begin[None], size), 0.0
     while True:
         now = float(np.linalg.eigvalsh(space.projected)[-1])
         if now - before <= PRECISION * now or space.is_invariant:
@@ -116,6 +125,7 @@ def back_to_the_edge(
     *,
     metric: Metric | None = None,
     project: bool = True,
+    near: Tensor | None = None,
 ) -> tuple[Features, Spectrum, bool]:
     """The kernel where the network stands; where it has outgrown the learning rate, the network is moved back first.
 
@@ -132,12 +142,13 @@ def back_to_the_edge(
         metric: D of a rule that moves by D Jᵀ; None for the identity.
         project: whether to move the network; else only to see whether it is beyond the edge. Where the loss is not
             quadratic it is not moved.
+        near: the eigenvector of the largest eigenvalue of the kernel before, where one is known.
 
     Returns:
         The features and the spectrum where the network stands then, and whether its kernel had outgrown the rate.
     """
     limit = rule.largest_stable(steps, objective.gamma)
-    spectrum, beyond = network.spectrum(features, metric), False
+    spectrum, beyond = network.spectrum(features, metric, near), False
     if not objective.loss.is_quadratic:
         return features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK
     for _ in range(EDGE_STEPS):
@@ -153,5 +164,5 @@ def back_to_the_edge(
             break
         network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
         features = network.features()
-        spectrum = network.spectrum(features, metric)
+        spectrum = network.spectrum(features, metric, near)
     return features, spectrum, beyond

@@ -23,6 +23,7 @@ from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
+from whichmin.kernels.large import LargeSpectrum
 from whichmin.losses import root_mean_square
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
@@ -204,7 +205,8 @@ class FunctionSpacePredictor(Predictor):
 
         def after() -> float:
             if objective.loss.is_quadratic:
-                return largest_eigenvalue(features, theory.metric)
+                near = theory.spectrum.top_vector.numpy() if isinstance(theory.spectrum, LargeSpectrum) else None
+                return largest_eigenvalue(features, theory.metric, near)
             return steepness(self.network.spectrum(features, theory.metric), objective, features)
 
         return is_close(limit, before, after)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -314,13 +315,19 @@ class MovingNetwork:
             outputs = evaluate(self.model, X, Capture(self.parameters, cached=calls).call)
         return self.outputs(X) if self._cached.drop_refused(calls) else outputs
 
-    def spectrum(self, features: Features, metric: Metric | None = None) -> Spectrum:
-        """The decomposition of the kernel J D Jᵀ of features of the training set; D is the identity for None."""
-        return self._decompose(features.gram(metric=metric))
+    def spectrum(self, features: Features, metric: Metric | None = None, near: Tensor | None = None) -> Spectrum:
+        """The decomposition of the kernel J D Jᵀ of features of the training set.
 
-    def _decompose(self, K: Tensor) -> Spectrum:
-        K = finite(K, "the kernel")
-        made = undecomposed(K if len(K) > HELD else K.double(), self.task.objective.gamma, torch.finfo(K.dtype).eps)
+        Args:
+            features: where the network stands.
+            metric: D; None for the identity.
+            near: the eigenvector of the largest eigenvalue of a kernel like that, where one is known.
+        """
+        return self._decompose(features.gram(metric=metric), None if near is None else near.numpy())
+
+    def _decompose(self, K: Tensor, near: NDArray[np.float64] | None = None) -> Spectrum:
+        K, gamma = finite(K, "the kernel"), self.task.objective.gamma
+        made = undecomposed(K if len(K) > HELD else K.double(), gamma, torch.finfo(K.dtype).eps, near=near)
         return made.checked() if self.task.loss.is_quadratic else made
 
     def shift(self, direction: Direction, by: float) -> None:

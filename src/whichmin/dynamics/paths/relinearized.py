@@ -24,6 +24,7 @@ from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.rules.linear_rule import LinearRule
+from whichmin.kernels.large import LargeSpectrum
 from whichmin.kernels.modes import AT_ONCE, Spectrum
 from whichmin.losses import Array, Objective
 from whichmin.tangent.direction import Direction
@@ -164,7 +165,7 @@ class _Follower:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
         path.features, path.spectrum, beyond = back_to_the_edge(
             self.network, self.rule, self.objective, path.steps, self._features(path), metric=self.metric,
-            project=project,
+            project=project, near=self._near(path),
         )  # fmt: skip
         if beyond and path.edge is None:
             path.edge = path.steps
@@ -179,7 +180,14 @@ class _Follower:
             at_end = self.network.spectrum(features, self.metric)
             return is_close(limit, math.inf, lambda: steepness(at_end, self.objective, features, FAR_FROM_EDGE * limit))
         before = path.spectrum.largest
-        return is_close(limit, before, lambda: largest_eigenvalue(self._features(path), self.metric))
+        near = self._near(path)
+        beside = None if near is None else near.numpy()
+        return is_close(limit, before, lambda: largest_eigenvalue(self._features(path), self.metric, beside))
+
+    def _near(self, path: Path) -> Tensor | None:
+        """The eigenvector of the largest eigenvalue of the last interval's kernel, where that is known for nothing."""
+        is_large = isinstance(path.spectrum, LargeSpectrum) and self.objective.loss.is_quadratic
+        return path.spectrum.top_vector if is_large else None
 
     def may_end(self, path: Path) -> bool:
         """Whether a path may end where it stands."""

@@ -96,13 +96,12 @@ class Dense(Layer):
             _add_tokens(K.view(C, n1, C, n2), (A, G), (B, H), weight, left is right)
             return
         if self.flipped == other.flipped:
-            gradients = grams(left.gradient, right.gradient).view(C, n1, C, n2)
-            pairs = gradients * grams(left.input, right.input).view(1, n1, 1, n2)
+            first = grams(left.gradient, right.gradient).view(C, n1, C, n2)
+            second = grams(left.input, right.input).view(1, n1, 1, n2)
         else:  # one stores (out, in), the other (in, out): inputs meet gradients
             first = (G.reshape(C * n1, -1) @ B.reshape(n2, -1).T).view(C, n1, 1, n2)
             second = (A.reshape(n1, -1) @ H.reshape(C * n2, -1).T).view(1, n1, C, n2)
-            pairs = first * second
-        K.view(C, n1, C, n2).add_(pairs, alpha=weight)
+        K.view(C, n1, C, n2).addcmul_(first, second, value=weight)
 
     def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
         """Where it meets every row once."""

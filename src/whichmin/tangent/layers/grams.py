@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from whichmin.tangent.products import product
+from whichmin.tangent.products import product, product_into
 
 #: Products of rows with themselves that take more multiplications than this are made by half.
 LARGE_GRAM = 2**27
@@ -37,7 +37,7 @@ def _symmetric(a: Tensor) -> Tensor:
     if m * m * width < LARGE_GRAM:
         return product(a, a)
     K = a.new_empty((m, m))
-    K[:half, :half] = product(a[:half], a[:half])
-    K[half:] = product(a[half:], a)
+    product_into(K[:half, :half], a[:half], a[:half])
+    product_into(K[half:], a[half:], a)
     K[:half, half:] = K[half:, :half].T
     return K
