@@ -26,7 +26,7 @@ COMPLETE = 4096
 #: Of kernels of more rows than this a prediction tells only so many of the largest eigenvalues.
 SHOWN, LEADING = 1024, 32
 #: The dimensions of a first Lanczos space, and by what they grow.
-FIRST_SPACE, GROWTH = 24, 1.5
+FIRST_SPACE, GROWTH = 24, 1.25
 #: Those of the first space of a vector that begins near an eigenvector.
 NEAR_SPACE = 6
 #: A Lanczos space does not grow beyond so many dimensions.
