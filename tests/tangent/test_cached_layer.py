@@ -237,3 +237,15 @@ def test_predictions_do_not_know_of_it(momentum, monkeypatch):
     assert found.error == pytest.approx(plain.error, rel=1e-6)
     for name, value in plain.parameters().items():
         assert distance(found.parameters()[name], value) < 1e-10
+
+
+def test_of_many_rows_the_weight_itself_moves():
+    """Following the outputs of n rows takes longer than moving the weight; what is predicted is the same."""
+    model, task = mlp_problem((5, 9), 11, 2)
+    cached, plain = pair(model, task)
+    direction = moved(cached, 0.1)
+    assert not direction.steps
+    moved(plain, 0.1)
+    same(cached, plain)
+    few, _ = pair(*mlp_problem((5, 9), 10, 2))
+    assert few.features().pull(drawn(few)).steps

@@ -305,3 +305,18 @@ def test_where_the_targets_are_met_exactly_nothing_moves(loss, factory):
     for relinearize in ("never", "path", "auto"):
         predicted = wm.predict(model, task, factory, steps=40, relinearize=relinearize)
         torch.testing.assert_close(predicted.test, f, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", [0, 4])
+def test_close_to_the_edge_of_stability_errors_are_larger_and_rough(seed):
+    torch.manual_seed(seed)
+    X, X_test = torch.randn(20, 5).double(), torch.randn(15, 5).double()
+    task = wm.Task(X, torch.sign(torch.randn(20)).double(), X_test)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 32), torch.nn.ReLU(), torch.nn.Linear(32, 1)).double()
+    adagrad = partial(torch.optim.Adagrad, lr=0.3)
+    found = wm.predict(model, task, adagrad, steps=40, relinearize=16)
+    assert any("steps overshoot: the estimated error is rough" in note for note in found.notes)
+    trained = wm.train(model, task, adagrad, steps=40, until=None)
+    assert rms(found.test, trained.test) < found.error
+    slow = wm.predict(model, task, partial(torch.optim.Adagrad, lr=0.01), steps=40, relinearize=16)
+    assert not any("overshoot" in note for note in slow.notes)

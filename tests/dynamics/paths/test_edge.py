@@ -11,6 +11,7 @@ from oracles.linear_rules import mlp_problem
 from whichmin.dynamics.paths.edge import BELOW_EDGE, SLACK, back_to_the_edge, largest_eigenvalue
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
+from whichmin.kernels.spectrum import undecomposed
 from whichmin.recipe.schedule import Schedule
 
 
@@ -91,3 +92,23 @@ def test_a_dead_network_has_none():
     network.start()
     network.model.load_state_dict(model.state_dict())
     assert largest_eigenvalue(network.features()) == 0
+
+
+@pytest.mark.parametrize("metric", [False, True])
+def test_the_largest_eigenvalue_beside_a_vector(monkeypatch, metric):
+    """From any vector, its own or another one."""
+    _, _, _, features, D, _ = outgrown(0.95, metric)
+    values, Q = torch.linalg.eigh(features.gram(metric=D))
+    monkeypatch.setattr("whichmin.dynamics.paths.edge.FORMED_BESIDE", 4)
+    for vector in (Q[:, -1], Q[:, 0], torch.ones(len(Q)).double()):
+        assert largest_eigenvalue(features, D, vector.numpy()) == pytest.approx(float(values[-1]), rel=2e-3)
+
+
+@pytest.mark.parametrize("which", [-1, 0, 5])
+def test_a_search_beside_an_eigenvector_finds_the_largest(which):
+    g = torch.Generator().manual_seed(0)
+    A = torch.randn(40, 60, generator=g, dtype=torch.float64)
+    values, Q = torch.linalg.eigh(A @ A.T)
+    found = undecomposed(A @ A.T, 1.0, 1e-16, 8, near=Q[:, which].numpy())
+    assert found.largest == pytest.approx(float(values[-1]), rel=1e-12)
+    assert abs(float(found.top_vector @ Q[:, -1])) == pytest.approx(1.0, abs=1e-8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 
 import whichmin as wm
 from oracles.linear_rules import Dense, distance, flat, mlp_problem, rms, sgd
+from whichmin.dynamics.paths.real import BudgetError, Patience
+from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.dynamics.prepare import prepare
 from whichmin.recipe.recipe import Recipe
 
@@ -230,3 +233,39 @@ def test_a_rule_in_function_space_and_the_optimizer_itself_agree():
         assert distance(one.test, other.test) < 1e-10
         for name, term in one.terms.items():
             assert distance(term, other.terms[name]) < 1e-9, name
+
+
+def test_a_path_is_compared_with_a_coarser_one():
+    """Its jumps may go to and fro; what it makes of them is seen beside longer intervals."""
+    model, task = mlp_problem((4, 12), 8)
+    optimizer = partial(torch.optim.Adam, lr=0.1, amsgrad=True)
+    predictor = prepare(model, task, Recipe(optimizer), (40.0,))
+    linearized, origin = predictor.linearized(), predictor.problem.origin
+    patience = Patience(None, math.inf, SimpleNamespace(say=lambda *told: None, advance=lambda steps: None))
+    fine, coarse = (predictor._path(growth, linearized, patience, origin) for growth in (0.2, 0.8))
+    judged = predictor._judged(0.2, linearized, None, patience)
+    assert torch.equal(judged.test[-1], fine.test[-1])
+    assert judged.error >= max(fine.error, rms(fine.test[-1], coarse.test[-1]) / 3)
+    assert predictor._judged(0.2, linearized, coarse, patience).error == judged.error
+    single = predictor._judged(1 / 40, linearized, fine, patience)
+    assert single.intervals == 40
+    assert single.error < 1e-9, "single steps are training itself"
+
+
+def test_what_was_made_before_the_budget_ran_out_is_kept(monkeypatch):
+    model, task = mlp_problem((4, 12), 8)
+    optimizer = partial(torch.optim.Adam, lr=0.1, amsgrad=True)
+    whole = StepwisePredictor._judged
+    made = []
+
+    def judged(self, *args):
+        if made:
+            raise BudgetError
+        made.append(whole(self, *args))
+        return made[-1]
+
+    monkeypatch.setattr(StepwisePredictor, "_judged", judged)
+    found = wm.predict(model, task, optimizer, steps=40, relinearize="path", tol=1e-9)
+    assert found.method == "relinearized"
+    assert found.error == made[0].error
+    assert any("did not come down to tol" in note for note in found.notes)

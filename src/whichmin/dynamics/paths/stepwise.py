@@ -181,8 +181,11 @@ class StepwisePredictor(Predictor):
             return self._path(growth, linearized, patience, origin)
 
         divisor, origin = GrowthFactor.DIVISOR, self.problem.origin
-        outcome, coarse = again(origin), again(origin, divisor * growth) if coarse is None else coarse
-        return self._with_unknowable(self._compared(outcome, coarse, divisor - 1.0), again)
+        outcome = again(origin)
+        if outcome.intervals < outcome.steps - self.problem.first:  # else it is training itself
+            coarse = again(origin, divisor * growth) if coarse is None else coarse
+            outcome = self._compared(outcome, coarse, divisor - 1.0)
+        return self._with_unknowable(outcome, again)
 
     def _path(self, growth: float, linearized: Outcome, patience: Patience, origin: Position) -> Outcome:
         """The optimizer itself, linearized again and again; the error is how far the outputs jump there, added up.
