@@ -211,7 +211,11 @@ class LargeSpectrum(Spectrum):
     def _cholesky(self) -> Cholesky | None:
         """The factor of K; None where some eigenvalue counts as zero."""
         found = Cholesky.of(self.of)
-        return found if found is not None and found.smallest > rank_cutoff(self.largest, self.resolution) else None
+        if found is None:
+            return None
+        if self.is_complete:  # all eigenvalues cost less than the smallest one from many solves
+            return found if bool((self._values[0] > 0).all()) else None
+        return found if found.smallest > rank_cutoff(self.largest, self.resolution) else None
 
     def solve(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K⁺v for v (N·C,) or (N·C, k), with eigenvalues that count as zero left out.
