@@ -148,8 +148,9 @@ class AdaptivePredictor(StepwisePredictor):
 def _returned(path: AdaptivePath) -> float:
     """By how much errors grow close to the edge of stability.
 
-    A step leaves 1 − 2s of the mode whose eigenvalue is s of the limit. What an interval misses of one step is there
-    with the other sign after the next: s beyond ½ adds up to 1/(1 − |1 − 2s|) of it where each step misses as much.
+    A step leaves 1 − 2p of the mode whose eigenvalue is the part p of the limit. What an interval misses of one step is
+    there with the other sign after the next: p beyond ½ adds up to 1/(1 − |1 − 2p|) of it where each step misses as
+    much.
     """
     if path.edge is not None or path.closest <= 0.5:
         return 1.0
