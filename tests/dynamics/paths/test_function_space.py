@@ -438,3 +438,32 @@ def test_steps_in_batches_that_move_the_outputs_to_and_fro_are_noticed(seed):
     true = float((found.test - trained.test).square().mean().sqrt())
     assert true > 0.25
     assert true < 4 * found.error
+
+
+# -- features that grow while most is still to be learned
+
+
+@pytest.mark.parametrize(("loss", "steps"), [("MSELoss", 40), ("CrossEntropyLoss", 160)])
+@pytest.mark.parametrize("batch_size", [None, 6])
+def test_nothing_is_known_from_one_linearization_while_a_network_leaves_a_saddle(loss, steps, batch_size):
+    """Training is up to eleven times further than the next order tells; after a quarter of the steps it tells it."""
+    torch.manual_seed(0)
+    X, X_test = torch.randn(24, 10, dtype=torch.float64), torch.randn(40, 10, dtype=torch.float64)
+    classes = (X[:, 0] > 0).long()
+    y = classes if loss == "CrossEntropyLoss" else 2.0 * classes.double()[:, None] - 1.0
+    task = wm.Task(X, y, X_test, loss=getattr(nn, loss)())
+    outputs = 2 if loss == "CrossEntropyLoss" else 1
+    model = nn.Sequential(
+        nn.Linear(10, 60), nn.Tanh(), nn.Linear(60, 60), nn.Tanh(), nn.Linear(60, outputs)
+    ).double()  # fmt: skip
+    with torch.no_grad():
+        for p in model.parameters():
+            p.mul_(0.4)
+    course = {"optimizer": sgd(0.05), "batch_size": batch_size, "seed": 1}
+    late = wm.predict(model, task, steps=steps, relinearize="never", **course)
+    assert late.error == math.inf
+    assert any("features grow" in note for note in late.notes)
+    early = wm.predict(model, task, steps=steps // 4, relinearize="never", **course)
+    run = wm.train(model, task, steps=steps // 4, until=None, progress=False, **course)
+    assert not early.notes
+    assert rms(early.test, run.test) < 4 * early.error

@@ -41,6 +41,15 @@ NOTHING_ALIKE = (
     "the network at the predicted parameters has nothing in common with its linearization at θ₀: how far real training "
     "ends from here is not known, and it may diverge."
 )
+#: Features that grew by this factor along what was trained tell nothing of where they grow to ...
+GROWN = 1.75
+#: ... while more than this part of the training loss is still to go.
+UNFINISHED = 0.3
+#: What is said then.
+GROWING = (
+    "along what is learned the features grow {:.3g}-fold while {:.0%} of the training loss is still to go: they may "
+    "grow on, and how far real training ends from this one linearization is not known."
+)
 #: What is said where modes that rounding hides are most of the error.
 HIDDEN = (
     "modes that the rounding of the kernel hides may move the outputs by about {:.2g}: compute the network in double "
@@ -171,7 +180,7 @@ class FunctionSpacePredictor(Predictor):
         state = network.state()
         is_close = self._is_close(features)
         by_rounding, at_test = rounded(theory, c, network.kernel_rounding)
-        error, loss = self._one_shot_errors(features, c, step, train[-1], test[-1], by_rounding)
+        error, loss, growth = self._one_shot_errors(features, c, step, train[-1], test[-1], by_rounding)
         hidden, notes = 0.0, ()
         if self.problem.objective.loss.is_quadratic:
             hidden = unresolved(theory, end, network.kernel_rounding, network.size)
@@ -181,6 +190,8 @@ class FunctionSpacePredictor(Predictor):
             notes = (HIDDEN.format(hidden),)
         if not error <= MEANINGLESS * (self.scale + root_mean_square(test[-1])):
             error, notes = math.inf, (NOTHING_ALIKE,)
+        elif growth > GROWN and (left := self._loss_left()) > UNFINISHED:
+            error, notes = math.inf, (GROWING.format(growth, left),)
         steps_error = max(map(self._steps_error, (loss, certificate.train_loss)))  # one alone may be right by chance
         steps_error *= ONE_SHOT
         network.put(self.problem.origin)
@@ -253,6 +264,12 @@ class FunctionSpacePredictor(Predictor):
             network.shift(vector, phi)
         return c, step
 
+    def _loss_left(self) -> float:
+        """The part of the training loss that is still to go where the linearization ends."""
+        excess, theory = self.problem.objective.excess, self.linearization
+        first = excess(theory.loss(self._first))
+        return excess(theory.loss(self.end)) / first if first > 0 else 0.0
+
     def _with_real_steps(self, outcome: Outcome) -> Outcome:
         """One linearization of steps in batches, with what its error lacks in the first steps.
 
@@ -286,19 +303,21 @@ class FunctionSpacePredictor(Predictor):
 
     def _one_shot_errors(
         self, features: Features, c: Tensor, step: Direction, train: Tensor, test: Tensor, by_rounding: Tensor
-    ) -> tuple[float, float]:
-        """The distance to a prediction that is right to the next order, and its training loss.
+    ) -> tuple[float, float, float]:
+        """The distance to a prediction that is right to the next order, its training loss, and how much J grew.
 
         The network stands at θ* = θ₀ + J₀ᵀc.
 
         With frozen features the parameters are off by δ = ½(J* − J₀)ᵀc to first order in J's turn. The network is
         evaluated at θ* + δ, what that changes on the training set, and what the rounding of the kernel does there, is
-        trained away again, and what remains at the test points is the estimate. Cost: two backward and two forward
-        passes.
+        trained away again, and what remains at the test points is the estimate. J grew by ‖J*ᵀc‖/‖J₀ᵀc‖. Cost: two
+        backward and two forward passes.
         """
         network, theory = self.network, self.linearization
         here = network.position()
-        turned = features.pull(c, metric=theory.metric).minus(step)
+        pulled = features.pull(c, metric=theory.metric)
+        turned, straight = pulled.minus(step), features.inner(step, step)
+        growth = math.sqrt(features.inner(pulled, pulled) / straight) if straight > 0 else 1.0
         network.shift(turned, 0.5)
         changed = flat(network.outputs(network.task.X)) - train
         network.put(here)
@@ -306,7 +325,7 @@ class FunctionSpacePredictor(Predictor):
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
         loss = self._loss(flat(network.outputs(network.task.X)))
-        return root_mean_square(flat(network.outputs(network.X)) - test), loss
+        return root_mean_square(flat(network.outputs(network.X)) - test), loss, growth
 
     def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""
