@@ -46,6 +46,20 @@ def test_it_is_brought_back_to_the_limit_of_the_step(metric, rates):
     assert 0 < moved < 1e-2 * sum(float(v.square().sum()) for v in before.values())
 
 
+@pytest.mark.parametrize("part", [0.9, 0.88])
+def test_far_beyond_the_limit_one_gradient_is_enough(monkeypatch, part):
+    """The steps after Newton's are secants, which take no second derivatives."""
+    network, rule, objective, features, _, largest = outgrown(part)
+    gradient, taken, looked = network.eigenvalue_gradient, [], []
+    monkeypatch.setattr(network, "eigenvalue_gradient", lambda *args: taken.append(args) or gradient(*args))
+    spectrum_of = network.spectrum
+    monkeypatch.setattr(network, "spectrum", lambda *args: looked.append(args) or spectrum_of(*args))
+    _, spectrum, _ = back_to_the_edge(network, rule, objective, 7.0, features)
+    assert len(taken) == 1
+    assert len(looked) > 2, "Newton's step alone does not get there"
+    assert 0.97 * BELOW_EDGE * part * largest < spectrum.largest <= SLACK * part * largest
+
+
 @pytest.mark.parametrize("part", [1.0, 1.05])
 def test_within_the_limit_nothing_is_moved(part):
     network, rule, objective, features, _, _ = outgrown(part)

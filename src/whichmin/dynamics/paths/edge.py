@@ -35,8 +35,10 @@ PRECISION = 1e-3
 #: Kernels of more outputs are not formed for their largest eigenvalue alone; nor those of more than the other number
 #: where its vector is nearly known, so that few products with J will do.
 FORMED, FORMED_BESIDE = 12_288, 2048
-#: So many Newton steps along ∇λ_max are made at most after an interval.
+#: So many steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
+#: The secant of two eigenvalues takes the place of a new gradient where it is no less than this part of the slope.
+BENT = 0.5
 
 
 def largest_eigenvalue(features: Features, metric: Metric | None = None, near: Array | None = None) -> float:
@@ -131,7 +133,8 @@ def back_to_the_edge(
 
     Gradient descent whose kernel outgrows the learning rate neither diverges nor follows the flow: it oscillates at the
     edge of stability, and its average follows the flow projected onto ηγλ_max ≤ 2 (Cohen et al. 2021, Damian et al.
-    2023, Cohen et al. 2025). The parameters are moved along ∇λ_max by just what that takes.
+    2023, Cohen et al. 2025). The parameters are moved along ∇λ_max by just what that takes: by Newton's step, and by
+    secants of the same gradient after it.
 
     Args:
         network: stands at the end of an interval.
@@ -151,6 +154,7 @@ def back_to_the_edge(
     spectrum, beyond = network.spectrum(features, metric, near), False
     if not objective.loss.is_quadratic:
         return features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK
+    gradient, slope, before, by = None, 0.0, 0.0, 0.0
     for _ in range(EDGE_STEPS):
         largest = spectrum.largest
         if largest <= limit * SLACK:
@@ -158,11 +162,16 @@ def back_to_the_edge(
         beyond = True
         if not project:
             break
-        gradient = network.eigenvalue_gradient(spectrum.top_vector, metric)
-        square = gradient.square()
-        if square == 0:
+        secant = (before - largest) / by if by else 0.0
+        if gradient is not None and secant > BENT * slope:
+            slope = secant
+        else:
+            gradient = network.eigenvalue_gradient(spectrum.top_vector, metric)
+            slope = gradient.square()
+        if slope == 0:
             break
-        network.shift(gradient, -(largest - BELOW_EDGE * limit) / square)
+        before, by = largest, (largest - BELOW_EDGE * limit) / slope
+        network.shift(gradient, -by)
         features = network.features()
         spectrum = network.spectrum(features, metric, near)
     return features, spectrum, beyond

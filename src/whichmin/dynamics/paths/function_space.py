@@ -385,6 +385,8 @@ class FunctionSpacePredictor(Predictor):
             unknowable = max(outcome.unknowable, coarse.unknowable)
             return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
         outcome = self._at_the_edge(outcome, count, stride, patience)
+        if outcome.unknowable >= self.scale:  # another path would tell nothing of an answer that tells nothing
+            return outcome
         return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
 
     def _compared(self, outcome: Outcome, coarse: Outcome, ratio: float) -> Outcome:
