@@ -24,6 +24,8 @@ from whichmin.losses import Array
 MEMORY = 2**22
 #: Of steps in batches, which cost little, the state is kept after every so many steps at most.
 KEEP_EVERY_BATCH = 32
+#: Rows of a batch are taken from the kernel where they stand, without a copy, in runs of so many on average.
+BLOCK = 8
 #: Whether training diverges or has come to rest is looked at after every so many steps.
 CHECK_EVERY = 1024
 #: The search for the first step below a training loss makes this many steps at a time.
@@ -79,6 +81,7 @@ class RecursionMotion(Motion):
         self._from_rest = not start.pushed.any()
         m = len(start.pushed)
         self._now: State = (np.zeros_like(start.pushed), np.eye(m))
+        self._images: tuple[Array | None, Array] = (None, np.zeros(0))
         self._steps_made, self._stride = 0, KEEP_EVERY_BATCH if batch is not None and is_quadratic else 1
         self._kept: list[State] = [_copy(self._now)]
         self._most = max(64, MEMORY // start.pushed.size)
@@ -115,6 +118,8 @@ class RecursionMotion(Motion):
 
     def _run(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
         """Steps number first, …, last − 1 from here (counted from the start of the interval)."""
+        if first == last:
+            return state
         if self._in_modes:
             return self._run_in_modes(state, first, last, losses)
         make = self._run_whole if self._batch is None else self._run_in_batches
@@ -169,31 +174,60 @@ class RecursionMotion(Motion):
         return C, phi
 
     def _run_in_batches(self, state: State, first: int, last: int, losses: list[float] | None) -> State:
-        offset, objective = self._offset, self.start.objective
+        """K C goes along with C: of a step in a batch it takes the batch's rows of K alone."""
+        offset, objective, at_rest = self._offset, self.start.objective, self._from_rest
         C, phi = state
-        K, r, stride = self._K, self._residual(state), self._stride
+        images = self._images[1] if self._images[0] is C else np.stack([self._K.dot(c) for c in C])
+        r, stride = self._residual_of(images, phi), self._stride
         for k in range(first, last):
             A, B = self._rule(offset + k)
             rows = None if self._batch is None else self._batch(offset + k)
             driven = self._driven(offset + k)
             g = objective.gradient(r, rows) if rows is None or len(rows) else np.zeros(0)
-            if rows is not None and driven is None and len(B) == 1 and self._from_rest and A[0, 0] == 1.0:
-                part = g * B[0]
-                C[0, rows] += part
-                r += part.dot(K[rows]) if 4 * len(rows) < len(r) else K.dot(_spread(part, rows, len(r)))
-            else:
+            if driven is not None:
+                Q, share = driven
                 g = g if rows is None else _spread(g, rows, len(r))
-                if driven is not None:
-                    Q, share = driven
-                    g = g - Q @ ((1.0 - share) * (g @ Q))
-                C = A.dot(C) + B[:, None] * g
-                phi = A.dot(phi)
-                r = self._residual((C, phi))
+                g, rows = g - Q @ ((1.0 - share) * (g @ Q)), None
+            image = self._image(g, rows)
+            if at_rest and len(B) == 1 and A[0, 0] == 1.0:
+                C[0, slice(None) if rows is None else rows] += B[0] * g
+                image *= B[0]
+                images[0] += image
+                r += image
+            else:
+                C, images, phi = A.dot(C), A.dot(images), A.dot(phi)
+                for own, of, b in zip(C, images, B.tolist(), strict=True):
+                    if b:
+                        own[slice(None) if rows is None else rows] += b * g
+                        of += b * image
+                r = self._residual_of(images, phi)
             if losses is not None:
                 losses.append(objective.value(r))
                 if not (k + 1) % stride:
                     stride = self._keep((C, phi))
+        self._images = (C, images)
         return C, phi
+
+    def _residual_of(self, images: Array, phi: Array) -> Array:
+        """Where K C is known."""
+        r = images[0] + self._base
+        return r if self._from_rest else r + phi[0].dot(self._pushed)
+
+    def _image(self, g: Array, rows: NDArray[np.int64] | None) -> Array:
+        """K g, (N·C,), of a vector that is zero but in some rows; in runs of rows where these are long."""
+        if rows is None:
+            return self._K.dot(g)
+        if 4 * len(rows) >= len(self._base):
+            return self._K.dot(_spread(g, rows, len(self._base)))
+        ends = [*(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        if BLOCK * len(ends) > len(rows) or not isinstance(self._K, np.ndarray):
+            return g.dot(self._K[rows])
+        image, start = np.zeros(len(self._base)), 0
+        for end in ends:
+            first = rows[start]
+            image += g[start:end].dot(self._K[first : first + end - start])
+            start = end
+        return image
 
     def _keep(self, state: State) -> int:
         """Keep the state; after how many steps the next is."""
