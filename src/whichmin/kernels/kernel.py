@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from whichmin.checkpoint import Checkpoint, network_of
 from whichmin.errors import InputError
-from whichmin.inputs import InputsLike, pair_of_inputs
+from whichmin.inputs import AnyInputs, InputsLike, pair_of_inputs
 from whichmin.kernels.layout import to_matrix
+from whichmin.tangent.arrange import Arranged
 from whichmin.tangent.checks import check_modules
 from whichmin.tangent.compress import compressed, merged
 from whichmin.tangent.context import own_context
@@ -22,6 +23,7 @@ from whichmin.tangent.examination import Examination
 from whichmin.tangent.examine import examine
 from whichmin.tangent.factors import Factors, factorize
 from whichmin.tangent.fallback import by_first_right_route
+from whichmin.tangent.features import Features
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.memory import available_bytes, require, size
 from whichmin.tangent.metric import Metric, metric_weights
@@ -136,7 +138,7 @@ def compute_kernel(
         def attempt(route: Route) -> ComputedKernel | None:
             plan = _plan(reasons.pop() if len(reasons) > 1 else reasons[0], left, right, route)
             computed = _compute(left, right, weights, route, plan)
-            return computed if _agrees(computed.values, left, right, weights) else None
+            return computed if computed and _agrees(computed.values, left, right, weights) else None
 
         computed = by_first_right_route(left, attempt, replace(left.route, form=left.route.form | form))
         finite(computed.values, "the kernel")
@@ -195,15 +197,20 @@ def _plan(reason: str, left: Examination, right: Examination, route: Route) -> K
 
 def _compute(
     left: Examination, right: Examination, metric: Metric | None, route: Route, plan: KernelPlan
-) -> ComputedKernel:
-    """The kernel (n1, n2, C, C) in blocks of rows; f(x1), which comes with it, is checked."""
+) -> ComputedKernel | None:
+    """The kernel (n1, n2, C, C) in blocks of rows; f(x1), which comes with it, is checked.
+
+    None where gradients of parameters are not what plain autograd says of all rows.
+    """
     same, b = left is right, plan.rows_per_block
     opaque: set[str] = set()
+    wrong: set[str] = set()
 
     def factors(examination: Examination, i: int) -> Factors:
         own = replace(route, by_rows=examination.route.by_rows if route.by_rows else frozenset())
-        made = _factors(examination, own, i, min(i + b, len(examination.X)), plan.rows_per_pass)
+        made, differing = _factors(examination, own, i, min(i + b, len(examination.X)), plan.rows_per_pass)
         opaque.update(made.opaque)
+        wrong.update(differing)
         return made
 
     K: Tensor | None = None
@@ -223,6 +230,8 @@ def _compute(
             if same and i != j:
                 K[j : j + b, i : i + b] = block.permute(1, 0, 3, 2)
     assert K is not None
+    if left.blame(wrong):
+        return None
     left.check_rows(torch.cat(outputs) if len(outputs) > 1 else outputs[0])
     if not same:
         right.check_rows()
@@ -231,18 +240,22 @@ def _compute(
     return ComputedKernel(K, plan)
 
 
-def _factors(examination: Examination, route: Route, lo: int, hi: int, at_once: int) -> Factors:
-    """What J of the rows lo:hi is made of, from passes over so many rows at once."""
+def _factors(examination: Examination, route: Route, lo: int, hi: int, at_once: int) -> tuple[Factors, frozenset[str]]:
+    """What J of the rows lo:hi is made of, from passes over so many rows, and the parameters for which it is wrong."""
     model, parameters, X = examination.model, examination.parameters, examination.X
+    wrong: set[str] = set()
+
+    def checked(part: AnyInputs, arranged: Arranged | None = None) -> Factors:
+        made = factorize(model, parameters, part, route, arranged=arranged)
+        wrong.update(Features(model, parameters, part, made).differing(examination.eps))
+        return made
+
     if at_once >= hi - lo:
         whole = hi - lo == len(X)
-        X, arranged = (X, examination.arranged_by(route)) if whole else (X[lo:hi], None)
-        return factorize(model, parameters, X, route, arranged=arranged)
-    parts = [
-        compressed(factorize(model, parameters, X[i : min(i + at_once, hi)], route), parameters)
-        for i in range(lo, hi, at_once)
-    ]
-    return merged(parts, parameters)
+        made = checked(X, examination.arranged_by(route)) if whole else checked(X[lo:hi])
+        return made, frozenset(wrong)
+    parts = [compressed(checked(X[i : min(i + at_once, hi)]), parameters) for i in range(lo, hi, at_once)]
+    return merged(parts, parameters), frozenset(wrong)
 
 
 def _agrees(K: Tensor, left: Examination, right: Examination, metric: Metric | None) -> bool:

@@ -21,9 +21,24 @@ logger = logging.getLogger(__name__)
 
 
 def with_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> Callable[..., Any]:
-    """The model as a function of its arguments, with these parameters (and buffers) in place of its own."""
+    """The model as a function of its arguments, with these parameters (and buffers) in place of its own.
+
+    ``functional_call`` leaves them in modules that stand in the model twice: the model's own are put back here.
+    """
     values = dict(parameters)
-    return lambda *args, **kwargs: torch.func.functional_call(model, values, args, kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        own = dict(model.named_parameters()) | dict(model.named_buffers())
+        replaced = {id(own[name]) for name in values if name in own}
+        tables: list[dict[str, Any]] = [table for m in model.modules() for table in (m._parameters, m._buffers)]
+        places = [(table, name, t) for table in tables for name, t in table.items() if id(t) in replaced]
+        try:
+            return torch.func.functional_call(model, values, args, kwargs)
+        finally:
+            for table, name, t in places:
+                table[name] = t
+
+    return run
 
 
 def call(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs) -> Tensor:

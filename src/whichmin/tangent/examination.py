@@ -266,10 +266,23 @@ class Examination:
         c = torch.randn(outputs.shape, generator=generator, dtype=torch.float64)
         return (0.5 + c.abs() if k else c).to(outputs)
 
+    def blame(self, names: Collection[str]) -> bool:
+        """Note parameters that other rows than the sampled ones tell to be wrong by the ways tried; whether any are."""
+        self._blamed.update(names)
+        return bool(names)
+
+    @cached_property
+    def _blamed(self) -> set[str]:
+        """What was blamed."""
+        return set()
+
     def misjudged(self, route: Route, names: Collection[str] | None = None) -> frozenset[str]:
-        """Parameters, all or some, whose gradients by ``route`` differ from plain autograd on the sampled rows."""
+        """Parameters, all or some, whose gradients by ``route`` differ from plain autograd on the sampled rows.
+
+        With those that were blamed and of which ``route`` does not form gradients.
+        """
         factors = factorize(self.model, self.parameters, self.X[self.rows], route)
-        wrong = set()
+        wrong = self._blamed - route.form
         for k in range(2):
             c, plain = self.pulled(k)
             for name, p in self.parameters.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
-from whichmin.tangent.contract import contract
+from whichmin.tangent.contract import contract, pulled_entry
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.factors import Factors, factorize
 from whichmin.tangent.layers.base import Factor
@@ -19,6 +20,8 @@ from whichmin.tangent.layers.matrix_products import FormedProducts, MatrixProduc
 from whichmin.tangent.metric import Metric
 from whichmin.tangent.route import BY_LAYERS, Route
 
+#: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
+GRADIENT_ROUNDING = 1e3
 #: Products of parameters with more uses than this are of many small parts.
 FEW_USES = 2
 #: J of the parameters without matrix products is formed for many products where it takes no more bytes than this.
@@ -173,6 +176,49 @@ class Features:
             layer = self._cached[name]
             total += float((layer.gram(layer.train) @ step * b.steps[name]).sum(dtype=torch.float64))
         return total
+
+    def differing(self, eps: float) -> frozenset[str]:
+        """Parameters whose Jᵀc, for some c of both signs on all rows, is not what plain autograd says.
+
+        The sampled rows of an :class:`Examination` tell nothing of what other rows alone do: gates, masks, branches.
+        What has neither known uses nor gradients of its own counts as unused. Cached layers, which are no part of the
+        graph, are left out; of layers without matrix products one channel is looked at.
+
+        Args:
+            eps: the rounding unit that the network computes in.
+
+        Cost: a backward pass, and a product with Jᵀ.
+        """
+        cached = self._cached
+        values = {n: p for n, p in self.parameters.items() if cached is None or n not in cached}
+        if not values or not self.outputs.requires_grad:
+            return frozenset()
+        draw = torch.Generator().manual_seed(len(self.outputs))
+        c = torch.randn(self.outputs.shape, generator=draw, dtype=torch.float64).to(self.outputs)
+        grads = torch.autograd.grad(self.outputs, list(values.values()), c, retain_graph=True, allow_unused=True)
+        plain = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(values.items(), grads, strict=True)}
+        faint = GRADIENT_ROUNDING * eps * math.hypot(*(float(g.norm()) for g in plain.values()))
+        known = self._factors.by_parameter
+        wrong = set()
+        for name, g in plain.items():
+            if name in self._products:
+                own = self._products[name]
+                pulled = sum((p.pull(c, None).reshape(g.shape) for p in own[1:]), own[0].pull(c, None).reshape(g.shape))
+            elif name in self._factors.formed:
+                whole = self._factors.formed[name]
+                pulled = torch.einsum("nc,cn...->...", c.to(whole), whole)
+            elif name in known:
+                entry = int(g.flatten(1).norm(dim=1).argmax()) if g.ndim > 1 else 0
+                pulled = pulled_entry(known[name], tuple(g.shape), c, entry)
+                if pulled is None:
+                    continue
+                g = g[entry]
+            else:
+                pulled = torch.zeros_like(g)
+            slack = eps**0.5 * max(float(pulled.norm()), float(g.norm())) + faint
+            if not float((pulled - g).norm()) <= slack:
+                wrong.add(name)
+        return frozenset(wrong)
 
     def _gradients(self, c: Tensor, rows: Tensor | None, without: Collection[str] = ()) -> dict[str, Tensor | None]:
         found: dict[str, Tensor | None] = dict.fromkeys(self._absent)

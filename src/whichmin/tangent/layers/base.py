@@ -84,6 +84,10 @@ class Layer(ABC):
         """Add weight·J(left) J(right)ᵀ to K, (C·n₁, C·n₂), without gradients of the parameter."""
         raise NotImplementedError
 
+    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor | None:
+        """Jᵀc by this use, of the parameter's shape, where all rows together are a single call; else None."""
+        return None
+
     def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
         """Jᵀc and J v by matrix products; None where automatic differentiation is as good.
 

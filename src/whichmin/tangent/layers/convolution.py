@@ -65,6 +65,11 @@ class Convolution(Layer):
             return self._by_groups(factor.input, factor.gradient, shape)[:, :, lo:hi]
         return self._by_groups(factor.input, factor.gradient[:, :, lo:hi], (hi - lo, *shape[1:]))
 
+    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor:
+        """That of a usual backward pass."""
+        g = torch.einsum("nc,cn...->n...", c.to(factor.gradient), factor.gradient)
+        return self._backward(g, factor.input, g.new_empty(()).expand(shape), self.groups)
+
     def unfolded(self, factor: Factor, shape: tuple[int, ...]) -> Factor:
         """A dense layer that meets every window, where windows are wide."""
         g = factor.gradient.flatten(3)
@@ -81,19 +86,22 @@ class Convolution(Layer):
     def _by_groups(self, x: Tensor, g: Tensor, shape: tuple[int, ...]) -> Tensor:
         """A convolution for each output and each few rows, which are its groups of channels."""
         C, n = g.shape[:2]
-        transposed, more = self.output_padding is not None, list(self.output_padding or [0] * (len(shape) - 2))
-        settings = (list(self.stride), list(self.padding), list(self.dilation), transposed, more)
         out, empty = g.new_empty((C, n, *shape)), g.new_empty(())
         most = max(1, CALL_BYTES // (math.prod(shape) * out.element_size()))
         for c, lo in product(range(C), range(0, n, most)):
             hi = min(lo + most, n)
             G, A = (t[lo:hi].reshape(1, -1, *t.shape[2:]) for t in (g[c], x))
             like = empty.expand((hi - lo) * shape[0], *shape[1:])
-            made = torch.ops.aten.convolution_backward(
-                G, A, like, None, *settings, (hi - lo) * self.groups, [False, True, False]
-            )[1]
+            made = self._backward(G, A, like, (hi - lo) * self.groups)
             out[c, lo:hi] = made.view(hi - lo, *shape)
         return out
+
+    def _backward(self, g: Tensor, x: Tensor, like: Tensor, groups: int) -> Tensor:
+        """The gradient of weights like these, of so many groups, from that of what they returned on x."""
+        more = list(self.output_padding or [0] * (like.ndim - 2))
+        settings = (list(self.stride), list(self.padding), list(self.dilation), self.output_padding is not None, more)
+        wanted = [False, True, False]
+        return torch.ops.aten.convolution_backward(g, x, like, None, *settings, groups, wanted)[1]
 
 
 def _recognize(
