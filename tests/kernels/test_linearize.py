@@ -78,3 +78,36 @@ def test_trees_and_cotangents_that_do_not_fit(model, x):
         tangent.jvp(x, tree | {"spare.bias": torch.zeros(4)})
     with pytest.raises(ModelError, match=r"the cotangent has shape \(5,\); expected \(5, \d\), like f\(x\)"):
         tangent.vjp(x, torch.zeros(5))
+
+
+def _module_hook(model):
+    model[2].register_full_backward_hook(lambda module, before, after: (3.0 * before[0],))
+
+
+def _module_pre_hook(model):
+    model[2].register_full_backward_pre_hook(lambda module, after: (0.1 * after[0],))
+
+
+def _hook_on_activations(model):
+    def slower(module, inputs, out):
+        if out.requires_grad:
+            out.register_hook(lambda g: 0.1 * g)
+
+    model[1].register_forward_hook(slower)
+
+
+@pytest.mark.parametrize("hook", [_module_hook, _module_pre_hook, _hook_on_activations])
+def test_forward_derivatives_do_not_overlook_hooks_on_gradients(hook):
+    """J v and K v are those of ``backward``, by some parameters first, then by all."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.Tanh(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 2)).double()
+    hook(model)
+    x = torch.randn(8, 4, dtype=torch.float64)
+    tangent, J = wm.Tangent(model), jacobian(model, x)
+    names = [n for n, _ in model.named_parameters()]
+    for known in (names[-2:], names):
+        v = {n: torch.randn_like(p) if n in known else torch.zeros_like(p) for n, p in model.named_parameters()}
+        flat = torch.cat([t.reshape(-1) for t in v.values()])
+        torch.testing.assert_close(tangent.jvp(x, v).reshape(-1), J @ flat)
+    u = torch.randn(16, dtype=torch.float64)
+    torch.testing.assert_close(wm.kernel_operator(model, x) @ u, J @ (J.T @ u))

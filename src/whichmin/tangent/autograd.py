@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +20,13 @@ from whichmin.inputs import AnyInputs, called, from_tree, mapped, tree_of
 from whichmin.tangent.model import evaluate
 
 logger = logging.getLogger(__name__)
+
+#: Forward derivatives are compared with those of ``backward`` on so many rows.
+COMPARED = 3
+#: Products of so many roundings of their factors are rounding themselves.
+ROUNDINGS = 64
+#: Whether the forward derivatives of a model by its parameters are those of ``backward``.
+_FORWARD: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
 
 
 def with_parameters(model: nn.Module, parameters: Mapping[str, Tensor]) -> Callable[..., Any]:
@@ -47,12 +56,16 @@ def call(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs) -> Te
 
 
 def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]) -> Tensor:
-    """J(x) v at these parameters, (n, C); J is the derivative by those that are given, the model's others are fixed."""
+    """J(x) v at these parameters, (n, C); J is the derivative by those that are given, the model's others are fixed.
+
+    Forward derivatives know nothing of what hooks do to gradients: whether they are those of ``backward`` is seen on a
+    few rows, once for each model.
+    """
     at = {n: p.detach() for n, p in parameters.items()}
     with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no forward derivatives
         try:
-            with torch.enable_grad(), _AsBackward():
-                return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
+            if _is_forward_right(model, at, x, v):
+                return _jvp_forward(model, at, x, v)
         except (ModelError, RuntimeError):
             pass
         try:
@@ -60,6 +73,42 @@ def jvp(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Map
         except (ModelError, RuntimeError) as error:
             logger.info("the network has no second derivatives (%s): gradients of each row", str(error)[:120])
             return _jvp_by_rows(model, at, x, v)
+
+
+def _jvp_forward(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]) -> Tensor:
+    """J v by forward derivatives."""
+    at = dict(parameters)
+    with torch.enable_grad(), _AsBackward():
+        return torch.func.jvp(lambda p: call(model, p, x), (at,), ({n: v[n] for n in at},))[1]
+
+
+def _is_forward_right(
+    model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]
+) -> bool:
+    """Whether forward derivatives by these parameters are those of ``backward``; looked at where it is not known."""
+    known = _FORWARD.setdefault(model, {})
+    if not known.keys() >= parameters.keys():
+        few = x[:COMPARED]
+        right = _is_transpose(_jvp_forward(model, parameters, few, v).detach(), model, parameters, few, v)
+        known.update({n: right for n in parameters if not right or bool(v[n].any())})
+    return all(known.get(n, True) for n in parameters)
+
+
+def _is_transpose(
+    Jv: Tensor, model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]
+) -> bool:
+    """Whether ⟨u, J v⟩ = ⟨Jᵀu, v⟩ for some u, Jᵀu by ``backward``."""
+    leaves, out = leaves_of(model, parameters, x)
+    u = torch.randn(out.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(out)
+    if not out.requires_grad:
+        return not bool(Jv.any())
+    grads = torch.autograd.grad(out, list(leaves.values()), u, allow_unused=True)
+    pairs = [(g, v[n]) for n, g in zip(leaves, grads, strict=True) if g is not None]
+    back = sum(float((g * w).sum(dtype=torch.float64)) for g, w in pairs)
+    eps = torch.finfo(out.dtype).eps
+    rounding = math.hypot(*(float(g.norm()) for g, _ in pairs)) * math.hypot(*(float(w.norm()) for _, w in pairs))
+    slack = eps**0.5 * float(u.norm() * Jv.norm()) + ROUNDINGS * eps * rounding
+    return abs(float((u * Jv).sum(dtype=torch.float64)) - back) <= slack
 
 
 def leaves_of(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs) -> tuple[dict[str, Tensor], Tensor]:
