@@ -230,3 +230,41 @@ def test_a_loss_below_zero_is_reached(way):
     assert found.steps == pytest.approx(run.steps, rel=0.03)
     assert isinstance(found.steps, float)
     assert not any("above until" in note for note in found.notes)
+
+
+def test_losses_that_torch_differentiates_once():
+    """The Hessian of a margin loss, whose backward pass has no derivative, is found by differences."""
+    task = numbers_task(nn.MultiMarginLoss(p=2))
+    squared = numbers_task(squared_margins)
+    rng = np.random.default_rng(0)
+    r, v = rng.standard_normal(21), rng.standard_normal(21)
+    np.testing.assert_allclose(task.objective.curve(r, v), squared.objective.curve(r, v), atol=1e-8)
+    for each in (task, squared):
+        assert_ends_in_training(each)
+
+
+def test_losses_without_curvature_at_outputs_of_zero():
+    _, like = mlp_problem((4, 9), 7, 3, n_test=5)
+    cosine = lambda f, y: 1 - torch.nn.functional.cosine_similarity(f, y).mean()  # noqa: E731
+    task = wm.Task(like.X, like.y, like.X_test, loss=cosine)
+    assert 0 < task.objective.gamma < math.inf
+    assert_ends_in_training(task)
+
+
+def squared_margins(f, y):
+    """As ``MultiMarginLoss(p=2)``, by operations that have second derivatives."""
+    own = f.gather(1, y[:, None])
+    others = torch.ones_like(f).scatter(1, y[:, None], 0.0)
+    return ((1 - own + f).clamp(min=0).square() * others).sum(1).mean() / f.shape[1]
+
+
+def numbers_task(loss):
+    _, like = mlp_problem((4, 9), 7, 3, n_test=5)
+    return wm.Task(like.X, torch.arange(7) % 3, like.X_test, loss=loss)
+
+
+def assert_ends_in_training(task):
+    model, optimizer = network(width=64), partial(torch.optim.SGD, lr=0.02)
+    run = wm.train(model, task, optimizer, until=None, steps=40)
+    found = wm.predict(model, task, optimizer, steps=40, relinearize=16)
+    assert distance(found.test, run.test) < 0.05 * distance(run.test, model(task.X_test).detach())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ from whichmin.losses.loss import Array, Loss, Objective
 TRIED = 6
 #: A loss on rows may differ from the mean or the sum of that on each by this part.
 SAME = 1e-6
+#: Gradients are so far apart, in units of the outputs, whose difference is a product with the Hessian.
+APART = 1e-5
 #: Products with the Hessian that find its largest eigenvalue.
 PRODUCTS = 30
 
@@ -130,12 +133,19 @@ class _General(Objective):
         self.gamma, self.has_largest_curvature = self._largest_curvature(), False
 
     def _largest_curvature(self) -> float:
-        r = np.zeros(len(self.origin))
-        v = np.random.default_rng(0).standard_normal(len(r))
+        """That at outputs of zero; at random ones where the loss has no curvature there, as one of directions."""
+        draw = np.random.default_rng(0)
+        size = self._curvature_at(np.zeros(len(self.origin)), draw)
+        return size if math.isfinite(size) else self._curvature_at(draw.standard_normal(len(self.origin)), draw)
+
+    def _curvature_at(self, r: Array, draw: np.random.Generator) -> float:
+        v = draw.standard_normal(len(r))
         size = 0.0
         for _ in range(PRODUCTS):
             v = self.curve(r, v / (np.linalg.norm(v) or 1.0))
             size = float(np.linalg.norm(v))
+            if not math.isfinite(size):
+                return math.inf
         return size
 
     def _shaped(self, r: Array) -> Tensor:
@@ -154,11 +164,15 @@ class _General(Objective):
         return self.loss.gradient(self._shaped(r[rows]), self._y[at]).reshape(-1).numpy()
 
     def curve(self, r: Array, v: Array) -> Array:
-        """By two backward passes; zero where there is no second derivative."""
+        """By two backward passes, or by differences of gradients where torch has one alone; zero of a straight loss."""
         with torch.enable_grad():
             f = self._shaped(r).requires_grad_()
             (g,) = torch.autograd.grad(self.loss(f, self._y), f, create_graph=True)
             if not g.requires_grad:
                 return np.zeros_like(r)
-            (h,) = torch.autograd.grad(g, f, self._shaped(v), allow_unused=True)
+            try:
+                (h,) = torch.autograd.grad(g, f, self._shaped(v), allow_unused=True)
+            except RuntimeError:  # a loss whose backward pass is not differentiable
+                step = APART * max(1.0, float(np.abs(r).max())) / (float(np.abs(v).max()) or 1.0)
+                return (self.gradient(r + step * v) - self.gradient(r - step * v)) / (2.0 * step)
         return np.zeros_like(r) if h is None else h.reshape(-1).numpy(force=True)
