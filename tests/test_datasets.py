@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+    default_collate,
+)
 
 import whichmin as wm
 from whichmin.errors import DataError
@@ -160,3 +170,20 @@ class Picture:
 def test_data_sets_that_do_not_fit(data, settings, message):
     with pytest.raises(DataError, match=message):
         wm.Task.from_dataset(data, **settings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"sampler": SubsetRandomSampler(range(5))},
+        {"sampler": WeightedRandomSampler(torch.ones(len(X)), len(X))},
+        {"sampler": RandomSampler(X, replacement=True)},
+        {"batch_sampler": [[0, 1], [2]]},
+    ],
+    ids=["subset", "weights", "replacement", "batches"],
+)
+def test_a_loader_whose_sampler_may_leave_rows_out_is_refused(settings):
+    """As those that split one data set into training and validation rows."""
+    loader = DataLoader(TensorDataset(X, Y), **settings)
+    with pytest.raises(DataError, match=r"may leave rows of its data set out.*Subset"):
+        wm.Task.from_dataset(loader)

@@ -101,6 +101,26 @@ def _order(n: int, wanted: int, seed: int) -> np.ndarray:
     return np.arange(n) if wanted == n else np.random.default_rng(seed).permutation(n)
 
 
+def _check_sampler(loader: Any, name: str) -> None:
+    """Refuse a loader that may leave rows of its data set out, or take some more often.
+
+    Raises:
+        DataError: its sampler is none of torch's two that take every row once.
+    """
+    from torch.utils.data import BatchSampler, IterableDataset, RandomSampler, SequentialSampler
+
+    sampler = loader.sampler if type(loader.batch_sampler) in (BatchSampler, type(None)) else loader.batch_sampler
+    takes_all = type(sampler) is SequentialSampler or (
+        type(sampler) is RandomSampler and not sampler.replacement and sampler.num_samples == len(sampler.data_source)
+    )
+    if not takes_all and not isinstance(loader.dataset, IterableDataset):
+        raise DataError(
+            f"{name} is a loader with a {type(sampler).__name__}, which may leave rows of its data set out or take "
+            "them more than once: pass the rows themselves, torch.utils.data.Subset(loader.dataset, numbers), or "
+            "loader.dataset for all of them."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class _Source:
     """A map-style data set.
@@ -120,6 +140,7 @@ class _Source:
 
         collate = None
         if isinstance(value, DataLoader):
+            _check_sampler(value, name)
             collate = None if value.collate_fn in (default_collate, None) else value.collate_fn
             value = value.dataset
         is_map = hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str)

@@ -212,3 +212,26 @@ def test_as_many_rows_as_it_says_do_fit(outputs, monkeypatch):
     n = int(str(caught.value).split("At most ")[1].split(" rows against")[0])
     each = 4 * outputs**2 * (1 if outputs == 1 else 2)
     assert n**2 * each <= 0.8 * free < (n + 1) ** 2 * each
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        (torch.zeros(6, 3, dtype=torch.int8), r"X\.long\(\)"),
+        (torch.zeros(6, 3), r"Tokens are whole numbers: X\.long\(\)"),
+        (torch.full((6, 3), 7), "fewer entries than the numbers ask for: X from 7 to 7"),
+    ],
+)
+def test_tokens_that_an_embedding_does_not_take(tokens, message):
+    model = nn.Sequential(nn.Embedding(5, 4), nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(ModelError, match=message):
+        wm.tangent_kernel(model, tokens)
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element")
+def test_a_layer_without_outputs():
+    """As torch's own adaptive softmax makes of few classes."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 0), nn.Linear(0, 2)).double()
+    X = torch.randn(5, 3, dtype=torch.float64)
+    K = wm.tangent_kernel(model, X)
+    torch.testing.assert_close(K, torch.eye(2, dtype=torch.float64).expand(5, 5, 2, 2))

@@ -85,7 +85,18 @@ def _advice(model: Callable[..., Any], X: AnyInputs, error: Exception) -> str:
     for label, t in floating:
         if first is not None and t.dtype != first.dtype:
             return f"{types} Convert one to the other: {label}.to({first.dtype}), or model.to({t.dtype})."
-    return types if floating else f"{types} Integer inputs suit an embedding; otherwise pass X.float()."
+    if floating:
+        tokens = f" Tokens are whole numbers: {floating[0][0]}.long()." if "'indices'" in str(error) else ""
+        return types + tokens
+    narrow = [label for label, t in named_tensors(X, "X").items() if t.dtype not in (torch.int32, torch.int64)]
+    if narrow:
+        return f"{types} An embedding takes {narrow[0]}.long(); other layers take {narrow[0]}.float()."
+    if isinstance(error, IndexError):
+        sizes = ", ".join(
+            f"{label} from {int(t.min())} to {int(t.max())}" for label, t in named_tensors(X, "X").items()
+        )
+        return f"{types} An embedding has fewer entries than the numbers ask for: {sizes}."
+    return f"{types} Integer inputs suit an embedding; otherwise pass X.float()."
 
 
 def finite(out: Tensor, name: str) -> Tensor:

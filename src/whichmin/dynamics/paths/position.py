@@ -64,6 +64,8 @@ NO_ROOM = (
     'Pass tiles=FOLDER and relinearize="never" to keep it on disk, relinearize="never" alone to multiply by J(Jᵀv) '
     "without forming it, predict from fewer training points, or in a smaller floating-point type."
 )
+#: What to write where not even the features fit.
+FEWER = "Allow more memory, predict from fewer training points, or in a smaller floating-point type."
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,7 +295,7 @@ class MovingNetwork:
         what = f"the kernel of {n}·{C} training outputs and what it is solved with"
         free = self._memory.free(outputs.device)
         if self._memory.tiles is None and self._memory.products and rest + kernels > free:
-            require(rest, outputs.device, f"the features of {n} training points", NO_ROOM, self._memory.limit)
+            require(rest, outputs.device, f"holding the features of {n} training points", FEWER, self._memory.limit)
             self.plan = (
                 f"{what} needs {readable(rest + kernels)}, and there are {readable(free)}: it is not formed, each "
                 f"product J(Jᵀv) is a backward and a forward pass. It takes {readable(rest)}."

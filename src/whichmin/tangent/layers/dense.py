@@ -6,6 +6,7 @@ With A the inputs of a call and G the gradients of the network's outputs at its 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -160,7 +161,8 @@ def _add_tokens(
 def _tokens(factor: Factor) -> tuple[Tensor, Tensor]:
     """The input (n, T, in) and the gradient (C, n, T, out), their middle axes flattened into T."""
     x, g = factor.input, factor.gradient
-    return x.reshape(len(x), -1, x.shape[-1]), g.reshape(*g.shape[:2], -1, g.shape[-1])
+    T, S = math.prod(x.shape[1:-1]), math.prod(g.shape[2:-1])
+    return x.reshape(len(x), T, x.shape[-1]), g.reshape(*g.shape[:2], S, g.shape[-1])
 
 
 def _linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> list[Part]:
