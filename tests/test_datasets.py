@@ -187,3 +187,17 @@ def test_a_loader_whose_sampler_may_leave_rows_out_is_refused(settings):
     loader = DataLoader(TensorDataset(X, Y), **settings)
     with pytest.raises(DataError, match=r"may leave rows of its data set out.*Subset"):
         wm.Task.from_dataset(loader)
+
+
+def test_an_item_that_fails_is_named():
+    class Broken(Dataset):
+        def __len__(self):
+            return 4
+
+        def __getitem__(self, i):
+            if i == 2:
+                raise KeyError("image")
+            return X[i], Y[i]
+
+    with pytest.raises(DataError, match="item 2 of the data set fails: KeyError: 'image'"):
+        wm.Task.from_dataset(Broken())

@@ -57,8 +57,7 @@ def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Ten
     if tensor.is_inference():  # which autograd could not use later
         with torch.inference_mode(False):
             tensor = tensor.clone()
-    if tensor.layout is not torch.strided:
-        raise DataError(f"{name} is sparse ({tensor.layout}); expected dense rows: {name}.to_dense().")
+    check_dense(tensor, name)
     if tensor.is_complex():
         raise DataError(f"{name} is complex ({tensor.dtype}); whichmin works on real numbers.")
     return tensor
@@ -192,3 +191,17 @@ def _encode(name: str) -> str:
 
 def _is_scipy_sparse(value: Any) -> bool:
     return type(value).__module__.startswith("scipy.sparse")
+
+
+def check_dense(tensor: Tensor, name: str) -> None:
+    """Refuse tensors that are no array.
+
+    Raises:
+        DataError: a nested or a sparse one.
+    """
+    if tensor.is_nested:
+        raise DataError(
+            f"{name} is a nested tensor, whose rows have different shapes: pad it, {name}.to_padded_tensor(0.0)."
+        )
+    if tensor.layout is not torch.strided:
+        raise DataError(f"{name} is sparse ({tensor.layout}); expected dense rows: {name}.to_dense().")

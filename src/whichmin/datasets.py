@@ -156,9 +156,15 @@ class _Source:
     def __len__(self) -> int:
         return len(self.data)
 
+    def _item(self, i: int) -> Any:
+        try:
+            return self.data[i]
+        except Exception as error:
+            raise DataError(f"item {i} of the data set fails: {type(error).__name__}: {error}.") from error
+
     def rows(self, numbers: np.ndarray, inputs: str | Sequence[str] | None, target: str | None) -> Rows:
         """The items of these numbers, stacked."""
-        items = [self.data[int(i)] for i in numbers]
+        items = [self._item(int(i)) for i in numbers]
         if self.collate is not None:
             joined = self.collate(items)
             X, y = _parts(joined, inputs, target)

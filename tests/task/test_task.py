@@ -306,3 +306,21 @@ def test_without_rows_everything_else_stays():
     several = wm.Task({"a": X, "b": X + 1}, y.double(), {"a": X, "b": X}).without((1, 2, 3))
     assert torch.equal(several.X["b"], X[[0, 4]] + 1)
     assert torch.equal(task.only(torch.tensor([4, 4])).y, torch.tensor([0, 0]))
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (torch.ones(6, 3, device="meta"), "X is on the meta device and holds no numbers"),
+        (torch.nested.nested_tensor([torch.ones(n) for n in range(1, 7)]), "X is a nested tensor.*to_padded_tensor"),
+        (
+            torch.nested.nested_tensor([torch.ones(n) for n in range(1, 7)], layout=torch.jagged),
+            "X is a nested tensor",
+        ),
+    ],
+    ids=["meta", "nested", "jagged"],
+)
+def test_tensors_without_an_array_of_numbers(X, message):
+    with pytest.raises(DataError, match=message):
+        wm.Task(X, torch.ones(6))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.arrays import as_tensor, is_frame
+from whichmin.arrays import as_tensor, check_dense, is_frame
 from whichmin.errors import DataError
 from whichmin.inputs.inputs import AnyInputs, Inputs, named_tensors
 from whichmin.inputs.output import Output
@@ -84,8 +84,8 @@ def check_inputs(X: Any, name: str) -> None:
         DataError: which, with the first such row.
     """
     for label, x in named_tensors(X, name).items():
-        if isinstance(x, Tensor) and x.layout is not torch.strided:
-            raise DataError(f"{label} is sparse ({x.layout}); expected dense rows: {label}.to_dense().")
+        if isinstance(x, Tensor):
+            check_dense(x, label)
         if not isinstance(x, Tensor) or x.ndim == 0 or x.numel() == 0:
             got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
             raise DataError(

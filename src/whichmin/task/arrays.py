@@ -42,6 +42,8 @@ def _check(tensor: Tensor, name: str) -> Tensor:
     if tensor.numel() == 0:
         raise DataError(f"{name} is empty, shape {tuple(tensor.shape)}; expected at least one row and one feature.")
     if tensor.is_floating_point():
+        if tensor.is_meta:
+            raise DataError(f"{name} is on the meta device and holds no numbers: make it on a device that does.")
         bad = ~torch.isfinite(tensor).reshape(len(tensor), -1).all(dim=1)
         if bad.any():
             row = int(bad.nonzero()[0, 0])
