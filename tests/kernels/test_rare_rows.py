@@ -120,6 +120,21 @@ def test_predictions_where_few_rows_use_a_branch(name):
     assert rms(found.test, run.test) < 4 * found.error
 
 
+@pytest.mark.parametrize("name", ["a transform", "weights in a transform", "windows"])
+def test_predictions_of_test_rows_that_take_a_branch_of_their_own(name):
+    """One linearization is f₀ + J(X') Jᵀc, with J row by row."""
+    model, X, others = drawn(name, 0)
+    X[:, 0].clamp_(max=0.9)
+    others[:, 0].clamp_(max=0.9)
+    others[torch.randperm(30)[:2], 0] = 1.5
+    task = wm.Task(X, torch.sin(X[:, :2]), others)
+    found = wm.predict(model, task, sgd(1e-6), steps=1, relinearize="never")
+    J, there, f = jacobian(model, X), jacobian(model, others), model(X).detach()
+    step = J.T @ (1e-6 / f.numel() * 2.0 * (task.y - f)).reshape(-1)
+    moved = found.test - model(others).detach()
+    torch.testing.assert_close(moved.reshape(-1), there @ step, rtol=1e-6, atol=1e-12)
+
+
 def twice() -> nn.Module:
     torch.manual_seed(0)
     layer = nn.Linear(6, 6)

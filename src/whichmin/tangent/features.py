@@ -181,17 +181,16 @@ class Features:
         """Parameters whose Jᵀc, for some c of both signs on all rows, is not what plain autograd says.
 
         The sampled rows of an :class:`Examination` tell nothing of what other rows alone do: gates, masks, branches.
-        What has neither known uses nor gradients of its own counts as unused. Cached layers, which are no part of the
-        graph, are left out; of layers without matrix products one channel is looked at.
+        What has neither known uses nor gradients of its own counts as unused. Cached layers are no part of the graph:
+        what there is of their weights are other uses. Of layers without matrix products one channel is looked at.
 
         Args:
             eps: the rounding unit that the network computes in.
 
         Cost: a backward pass, and a product with Jᵀ.
         """
-        cached = self._cached
-        values = {n: p for n, p in self.parameters.items() if cached is None or n not in cached}
-        if not values or not self.outputs.requires_grad:
+        values = self.parameters
+        if not self.outputs.requires_grad:
             return frozenset()
         draw = torch.Generator().manual_seed(len(self.outputs))
         c = torch.randn(self.outputs.shape, generator=draw, dtype=torch.float64).to(self.outputs)
@@ -201,7 +200,9 @@ class Features:
         known = self._factors.by_parameter
         wrong = set()
         for name, g in plain.items():
-            if name in self._products:
+            if name in self._calls:
+                pulled = torch.zeros_like(g)
+            elif name in self._products:
                 own = self._products[name]
                 pulled = sum((p.pull(c, None).reshape(g.shape) for p in own[1:]), own[0].pull(c, None).reshape(g.shape))
             elif name in self._factors.formed:

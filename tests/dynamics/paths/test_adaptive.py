@@ -8,6 +8,7 @@ from functools import cache, partial
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, rms
@@ -283,6 +284,42 @@ def test_an_edge_matters_while_much_is_left_to_be_fitted(edge, accepted, matters
     outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=edge)
     objective = MeanSquaredError().objective(torch.zeros(4, 1), 1)
     assert _edge_matters(outcome, accepted, objective) is matters
+
+
+@pytest.mark.parametrize(("swollen", "matters"), [(1e-3, False), (0.2, True)])
+def test_an_edge_matters_where_rounding_may_have_grown(swollen, matters):
+    curve = [(0.0, 1.0), (20.0, 1e-14), (30.0, 1e-14)]
+    outcome = Outcome("relinearized", [], [], 30.0, 3, 0.0, curve, {}, edge=20, swollen=swollen)
+    objective = MeanSquaredError().objective(torch.zeros(4, 1), 1)
+    assert _edge_matters(outcome, 0.1, objective) is matters
+
+
+@pytest.mark.parametrize(("beta", "share"), [(0.0, 1.0), (0.9, 1.0), (0.9, 1.02), (0.5, 1.1), (0.9, 0.4)])
+def test_how_a_mode_grows_beyond_the_limit(beta, share):
+    """By steps x ← x − lr·m, m ← β₁ m + (1 − β₁) λ x."""
+    rule = Adam(lr=0.1, eps=1e-8, beta1=beta, beta2=0.999)
+    eigenvalue = share * rule.largest_product / rule.lr
+    x, m, sizes = 1.0, 0.0, []
+    for _ in range(400):
+        m = beta * m + (1.0 - beta) * eigenvalue * x
+        x -= rule.lr * m
+        sizes.append(math.hypot(x, rule.lr * m))
+    assert rule.growth(share) == pytest.approx((sizes[399] / sizes[199]) ** (1 / 200), rel=2e-2)
+
+
+def test_a_leap_long_after_everything_is_fitted():
+    """Adam's second moments fade while gradients are rounding, until a mode is beyond the edge and rounding grows."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(10, 256), nn.Tanh(), nn.Linear(256, 1))
+    X, X_test = torch.randn(8, 10), torch.randn(20, 10)
+    task = wm.Task(X, torch.randn(8, 1).sign(), X_test)
+    optimizer = partial(torch.optim.Adam, lr=5e-3)
+    run = wm.train(model, task, optimizer, steps=1500, until=None)
+    assert max(run.losses[400:]) > 1e-4 > 1e4 * min(run.losses), "a leap"
+    path = wm.predict(model, task, optimizer, steps=1500, relinearize="path")
+    assert path.error == math.inf
+    assert any("beyond the limit of stability" in note for note in path.notes)
+    assert wm.predict(model, task, optimizer, steps=1500).method == "trained"
 
 
 @pytest.mark.parametrize(("lr", "is_known"), [(1e-3, True), (3e-2, False)])

@@ -90,6 +90,7 @@ class AdaptivePath:
         curve: (step, training loss).
         edge: the step from which an eigenvalue of K_D is beyond the limit of stability; None if none ever was.
         closest: the largest eigenvalue of K_D in an interval of several steps, over that limit.
+        swelling: the logarithm of what a mode beyond the limit has grown by; 0 where none has.
 
     Args:
         network: a private copy, which is moved.
@@ -127,7 +128,7 @@ class AdaptivePath:
         self._first = self._residual()
         self._last: Trajectory | None = None
         self.edge: float | None = None
-        self.closest = 0.0
+        self.closest, self.swelling, self._share = 0.0, 0.0, 0.0
 
     @property
     def loss(self) -> float:
@@ -245,6 +246,8 @@ class AdaptivePath:
         for k in sorted({int(trajectory.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
             self.curve.append((float(self.steps + k), float(trajectory.losses[k])))
         self.steps += trajectory.steps
+        growth = math.log(max(rule.growth(self._share), 1e-300))
+        self.swelling = max(0.0, self.swelling + trajectory.steps * growth)
         self.intervals += 1
         self._last = trajectory
         self._features = self._coordinates.restrict(self.network.features()).formed()
@@ -350,11 +353,11 @@ class AdaptivePath:
             space = KrylovSpace(B, H, B @ K @ B.T, objective)
         else:
             space = gradient_space(apply, objective, moving, K, run, negligible)
-        share = rule.lr * space.steepness(r) / rule.largest_product
-        if self.edge is None and share > SLACK:
+        self._share = rule.lr * space.steepness(r) / rule.largest_product
+        if self.edge is None and self._share > SLACK:
             self.edge = float(self.steps)
         if n > 1:
-            self.closest = max(self.closest, share)
+            self.closest = max(self.closest, self._share)
         return space
 
 

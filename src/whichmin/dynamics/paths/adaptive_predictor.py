@@ -23,6 +23,8 @@ from whichmin.losses import Objective, root_mean_square
 MOST_INTERVALS = 512
 #: At the edge of stability a root mean square residual of more than this many times the accepted error is trained away.
 LARGE_RESIDUAL = 10.0
+#: Growth by more than e to this is as good as without bound.
+LARGEST_EXPONENT = 300.0
 #: Close to the edge of stability what a path misses comes back in the steps that overshoot, at most so many times.
 MOST_RETURNS = 8.0
 #: It is said where the largest eigenvalue came to this part of its limit.
@@ -126,9 +128,10 @@ class AdaptivePredictor(StepwisePredictor):
         elif path.closest > CLOSE:
             notes = (*notes, self._close_note(path.closest))
         error = _returned(path) * root_mean_square(path.error()) if arrived else math.inf
+        swollen = network.eps * root_mean_square(train[0]) * math.exp(min(path.swelling, LARGEST_EXPONENT))
         return Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, network.state(),
-            notes=notes, edge=path.edge,
+            notes=notes, edge=path.edge, swollen=0.0 if path.edge is None else swollen,
         )  # fmt: skip
 
     def _close_note(self, share: float) -> str:
@@ -160,10 +163,14 @@ def _returned(path: AdaptivePath) -> float:
 def _edge_matters(outcome: Outcome, accepted: float, objective: Objective) -> bool:
     """Whether a path came to the edge of stability while its loss was much more than the accepted error's.
 
-    RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then.
+    RMSprop comes there late, when gradients are small: oscillations of what is left to be fitted then. Beyond the edge
+    rounding grows, too, until gradients are large again: in a network that is fitted to the last digit Adam's second
+    moments fade, and after some hundred steps its loss leaps.
     """
     if outcome.edge is None:
         return False
+    if outcome.swollen > accepted:
+        return True
     left = [objective.excess(loss) for step, loss in outcome.curve if step >= outcome.edge]
     small = 0.5 * objective.gamma * len(objective.origin) * (LARGE_RESIDUAL * accepted) ** 2
     return not left or not left[0] <= small

@@ -90,6 +90,7 @@ class Outcome:
         state: the network's parameters at the end, a state dict.
         notes: what the caller should know.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
+        swollen: what rounding of the outputs has grown to beyond that limit, if nothing stopped it.
         certificate: the network evaluated at the end of one linearization; None where none was made.
         training_seconds: what real training took, without the second one that tells its error; nan otherwise.
         rounding: the part of the error of one linearization that comes from the rounding of the kernel.
@@ -111,6 +112,7 @@ class Outcome:
     is_close: bool = False
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
+    swollen: float = 0.0
     certificate: Certificate | None = None
     rounding: float = 0.0
     run: LinearizedRun | None = None

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from whichmin.errors import MemoryPlanError, ResultError
+from whichmin.errors import MemoryPlanError, ModelError, ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
 from whichmin.kernels.kernel import PASS_BYTES
 from whichmin.kernels.large import HELD, bytes_per_entry
@@ -118,6 +118,8 @@ class MovingNetwork:
         self.size = sum(p.numel() for p in self.parameters.values())
         self.kernel_rounding, self.plan = 0.0, ""
         self._route = Route()
+        self._formed_at_test: frozenset[str] = frozenset()
+        self._is_test_checked, self._test_eps = False, self.eps
         self._cached = CachedLayers(self.parameters, task.X, self.X)
 
     def only(self, rows: Tensor) -> MovingNetwork:
@@ -141,6 +143,7 @@ class MovingNetwork:
         X, C = self.task.X, self.task.outputs
         examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
+        self._test_eps = at_test.eps
         there = examine_beside(examination)
         cacheable = [n for n in examination.cacheable if there is None or n in there.cacheable]
 
@@ -308,9 +311,35 @@ class MovingNetwork:
             logger.info("%s takes %s: in tiles in %s", what, readable(kernels), self._on_disk)
 
     def features(self, X: AnyInputs | None = None) -> Features:
-        """J of X, the training inputs by default, where the network stands."""
+        """J of X, the training inputs by default, where the network stands.
+
+        Raises:
+            ModelError: no way of making J of the test inputs is what plain autograd says.
+        """
         inputs: AnyInputs = self.task.X if X is None else X
+        if inputs is self.X and inputs is not self.task.X:
+            return self._features_at_test()
         return features_of(self.model, self.parameters, inputs, route=self._route, cached=self._cached)
+
+    def _features_at_test(self) -> Features:
+        """J of the test inputs, checked on all rows the first time: some may take branches that no other row takes."""
+        route = self._route
+        while True:
+            route, cached = replace(route, form=route.form | self._formed_at_test), self._cached
+            if any(name in cached for name in self._formed_at_test):
+                self.settle()
+                cached = None
+            made = features_of(self.model, self.parameters, self.X, route=route, cached=cached)
+            wrong = frozenset() if self._is_test_checked else made.differing(self._test_eps)
+            if not wrong:
+                self._is_test_checked = True
+                return made
+            if wrong <= route.form:
+                raise ModelError(
+                    f"no way of computing the tangent features of the test inputs agrees with plain autograd "
+                    f"(parameters {', '.join(sorted(wrong))}): a row's output depends on the other rows, or on state."
+                )
+            self._formed_at_test |= wrong
 
     def outputs(self, X: AnyInputs) -> Tensor:
         """f(θ, X), (n, C)."""

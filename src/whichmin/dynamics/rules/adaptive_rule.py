@@ -40,6 +40,14 @@ class AdaptiveRule(Rule, ABC):
         """The lr·γ·λ, λ an eigenvalue of J D Jᵀ, from which a mode no longer converges while D stays."""
         return 2.0 * (1.0 + self.beta1) / (1.0 - self.beta1)
 
+    def growth(self, share: float) -> float:
+        """By what a mode grows in a step whose eigenvalue is this part of the limit of stability, while D stays.
+
+        The larger root of z² − (1 + β₁ − 2 (1 + β₁) share) z + β₁ = 0, in absolute value.
+        """
+        middle = (1.0 + self.beta1) * (1.0 - 2.0 * share)
+        return float(np.abs(np.roots([1.0, -middle, self.beta1])).max())
+
     @abstractmethod
     def moments(self, state: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor]:
         """M, None without momentum, and v of a parameter in the optimizer's state."""
