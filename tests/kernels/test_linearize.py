@@ -96,7 +96,16 @@ def _hook_on_activations(model):
     model[1].register_forward_hook(slower)
 
 
-@pytest.mark.parametrize("hook", [_module_hook, _module_pre_hook, _hook_on_activations])
+def _hook_of_some_rows(model):
+    def faster(module, inputs, out):
+        rare = inputs[0][:, :1] > 0.8
+        if out.requires_grad:
+            out.register_hook(lambda g: torch.where(rare, 3.0 * g, g))
+
+    model[0].register_forward_hook(faster)
+
+
+@pytest.mark.parametrize("hook", [_module_hook, _module_pre_hook, _hook_on_activations, _hook_of_some_rows])
 def test_forward_derivatives_do_not_overlook_hooks_on_gradients(hook):
     """J v and K v are those of ``backward``, by some parameters first, then by all."""
     torch.manual_seed(0)

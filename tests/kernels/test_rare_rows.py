@@ -1,5 +1,8 @@
 """Kernels of networks in which few rows, or rows of one side alone, meet a parameter; and modules that stand twice."""
 
+import math
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -79,11 +82,39 @@ class Stacked(nn.Module):
         return torch.einsum("enk,ne->nk", y, torch.zeros_like(p).scatter(1, best.indices, best.values))
 
 
+class LookedUp(nn.Module):
+    """Rows beyond a gate look their entries up in a transform."""
+
+    def __init__(self):
+        super().__init__()
+        self.e, self.o = nn.Embedding(20, 8), nn.Linear(8, 2)
+
+    def forward(self, x):
+        ids = ((x + 3) * 3).long().clamp(0, 19)
+        again = torch.func.vmap(lambda i: self.e.weight[i].prod(0))(ids)
+        return self.o(torch.tanh(gated(self.e(ids).mean(1), x, lambda _: again)))
+
+
+class OneChannel(nn.Module):
+    """Rows beyond a gate meet one channel of a window in a transform as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.c, self.o = nn.Conv1d(1, 6, 2), nn.Linear(18, 2)
+
+    def forward(self, x):
+        h = self.c(x.unsqueeze(1)).flatten(1)
+        more = (torch.func.vmap(lambda w: w.sum())(self.c.weight)[3] * F.one_hot(torch.tensor(9), 18)).to(x)
+        return self.o(torch.tanh(gated(h, x, lambda _: h + more)))
+
+
 NETWORKS = {
     "a transform": lambda: Dense(row_by_row),
     "weights in a transform": lambda: Dense(through_a_transform),
     "reversed rows": lambda: Dense(upside_down),
     "windows": Convolved,
+    "one channel": OneChannel,
+    "a table": LookedUp,
     "stacked experts": Stacked,
 }
 
@@ -111,13 +142,53 @@ def test_kernels_of_what_few_rows_use(name, seed):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-10 * float(expected.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["a transform", "weights in a transform"])
+@pytest.mark.parametrize("name", ["a transform", "weights in a transform", "reversed rows"])
 def test_predictions_where_few_rows_use_a_branch(name):
     model, X, others = drawn(name, 0)
     task = wm.Task(X, torch.sin(X[:, :2]), others)
     found = wm.predict(model, task, sgd(0.05), steps=60, relinearize="path")
     run = wm.train(model, task, sgd(0.05), steps=60, until=None, progress=False)
     assert rms(found.test, run.test) < 4 * found.error
+    J, f = jacobian(model, X), model(X).detach()
+    first = wm.predict(model, task, sgd(1e-6), steps=1, relinearize="never")
+    step = J.T @ (1e-6 / f.numel() * 2.0 * (task.y - f)).reshape(-1)
+    torch.testing.assert_close((first.train - f).reshape(-1), J @ step, rtol=1e-6, atol=1e-12)
+
+
+class Opening(nn.Module):
+    """A gate that is closed for all rows where training begins."""
+
+    def __init__(self, branch):
+        super().__init__()
+        self.inner, self.threshold = Dense(branch), 1e9
+
+    def forward(self, x):
+        s = self.inner
+        h = s.b(torch.tanh(s.a(x)))
+        return torch.where(h[:, :1] > self.threshold, s.branch(s, x), h)
+
+
+def written_out(s, x):
+    """As :func:`row_by_row`, by products that are known."""
+    return torch.tanh(x @ s.c.T) @ s.d.T
+
+
+@pytest.mark.parametrize("optimizer", [sgd(0.02), partial(torch.optim.Adam, lr=1e-2)], ids=["sgd", "adam"])
+@pytest.mark.parametrize("branch", [row_by_row, written_out])
+def test_a_gate_that_opens_on_the_way(branch, optimizer):
+    """A path that no longer follows the network's gradients says so, and real training takes its place."""
+    torch.manual_seed(0)
+    model, X, others = Opening(branch), torch.randn(40, 4), torch.randn(60, 4)
+    model.threshold = float(torch.cat([model(X), model(others)])[:, 0].max().detach()) + 0.02
+    task = wm.Task(X, 1.5 * torch.sin(X[:, :2]) + 1, others)
+    run = wm.train(model, task, optimizer, steps=150, until=None, progress=False)
+    path = wm.predict(model, task, optimizer, steps=150, relinearize="path")
+    auto = wm.predict(model, task, optimizer, steps=150)
+    if branch is row_by_row:
+        assert path.error == math.inf
+        assert any("a branch opened" in note for note in path.notes)
+    assert rms(path.test, run.test) < 4 * path.error
+    assert rms(auto.test, run.test) < 4 * auto.error
 
 
 @pytest.mark.parametrize("name", ["a transform", "weights in a transform", "windows"])

@@ -21,8 +21,8 @@ from whichmin.tangent.model import evaluate
 
 logger = logging.getLogger(__name__)
 
-#: Forward derivatives are compared with those of ``backward`` on so many rows.
-COMPARED = 3
+#: Forward derivatives are compared with those of ``backward`` on so many rows at most, spread over all.
+COMPARED = 4096
 #: Products of so many roundings of their factors are rounding themselves.
 ROUNDINGS = 64
 #: Whether the forward derivatives of a model by its parameters are those of ``backward``.
@@ -85,10 +85,13 @@ def _jvp_forward(model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInput
 def _is_forward_right(
     model: nn.Module, parameters: Mapping[str, Tensor], x: AnyInputs, v: Mapping[str, Tensor]
 ) -> bool:
-    """Whether forward derivatives by these parameters are those of ``backward``; looked at where it is not known."""
+    """Whether forward derivatives by these parameters are those of ``backward``; looked at where it is not known.
+
+    Hooks may act on some rows alone: many are looked at.
+    """
     known = _FORWARD.setdefault(model, {})
     if not known.keys() >= parameters.keys():
-        few = x[:COMPARED]
+        few = x if len(x) <= COMPARED else x[:: math.ceil(len(x) / COMPARED)]
         right = _is_transpose(_jvp_forward(model, parameters, few, v).detach(), model, parameters, few, v)
         known.update({n: right for n in parameters if not right or bool(v[n].any())})
     return all(known.get(n, True) for n in parameters)
@@ -106,8 +109,8 @@ def _is_transpose(
     pairs = [(g, v[n]) for n, g in zip(leaves, grads, strict=True) if g is not None]
     back = sum(float((g * w).sum(dtype=torch.float64)) for g, w in pairs)
     eps = torch.finfo(out.dtype).eps
-    rounding = math.hypot(*(float(g.norm()) for g, _ in pairs)) * math.hypot(*(float(w.norm()) for _, w in pairs))
-    slack = eps**0.5 * float(u.norm() * Jv.norm()) + ROUNDINGS * eps * rounding
+    rounding = math.prod(math.hypot(*(float(t.double().norm()) for t in side)) for side in zip(*pairs, strict=True))
+    slack = eps**0.5 * float(u.double().norm() * Jv.double().norm()) + ROUNDINGS * eps * rounding
     return abs(float((u * Jv).sum(dtype=torch.float64)) - back) <= slack
 
 
@@ -195,6 +198,9 @@ def _vectorized(model: nn.Module, parameters: Mapping[str, Tensor], X: AnyInputs
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*performance drop.*batching rule.*")
         jacobians = torch.func.vmap(torch.func.jacrev(single), in_dims=(None, 0))(values, tree_of(X))
+    for name, j in jacobians.items():
+        if len(j) != len(X) or j.shape[2:] != values[name].shape:  # as of linalg.solve with a matrix for all rows
+            raise RuntimeError(f"gradients of {name} have shape {tuple(j.shape)}")
     return {n: j.transpose(0, 1) for n, j in jacobians.items()}
 
 

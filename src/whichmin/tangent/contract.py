@@ -153,27 +153,6 @@ def _gradients(factors: Sequence[Factor], shape: tuple[int, ...], lo: int, hi: i
     return total
 
 
-def pulled_entry(factors: Sequence[Factor], shape: tuple[int, ...], c: Tensor, entry: int) -> Tensor | None:
-    """One entry of Jᵀc along a parameter's first axis; None of parameters of several matrices.
-
-    Args:
-        factors: the uses of the parameter.
-        shape: its shape.
-        c: (n, C).
-        entry: which.
-    """
-    if not shape or any(f.use.layer.entry is not None for f in factors):
-        return None
-    factors = [f for f in factors if f.gradient.numel() > 0]
-    if not factors:
-        return c.new_zeros(shape[1:])
-    wholes = [w for f in factors if (w := f.use.layer.pull(f, shape, c)) is not None]
-    if len(wholes) == len(factors):
-        return torch.stack(wholes).sum(0)[entry]
-    P = _gradients(_together(factors, shape), shape, entry, entry + 1)
-    return (c.T.reshape(-1).to(P) @ P).view(shape[1:])
-
-
 def joined(factors: Sequence[Factor]) -> Sequence[Factor]:
     """Uses of one kind as one use with more positions a row: the steps of a recurrent layer."""
     first = factors[0]

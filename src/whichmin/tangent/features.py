@@ -11,13 +11,14 @@ from torch import Tensor, nn
 from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
-from whichmin.tangent.contract import contract, pulled_entry
+from whichmin.tangent.contract import contract
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.factors import Factors, factorize
 from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import FormedProducts, MatrixProducts
 from whichmin.tangent.metric import Metric
+from whichmin.tangent.model import evaluate
 from whichmin.tangent.route import BY_LAYERS, Route
 
 #: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
@@ -181,41 +182,38 @@ class Features:
         """Parameters whose Jᵀc, for some c of both signs on all rows, is not what plain autograd says.
 
         The sampled rows of an :class:`Examination` tell nothing of what other rows alone do: gates, masks, branches.
-        What has neither known uses nor gradients of its own counts as unused. Cached layers are no part of the graph:
-        what there is of their weights are other uses. Of layers without matrix products one channel is looked at.
+        What has neither known uses nor gradients of its own counts as unused.
 
         Args:
             eps: the rounding unit that the network computes in.
 
-        Cost: a backward pass, and a product with Jᵀ.
+        Cost: a backward pass and a product with Jᵀ; a forward pass where layers are cached, which are no part of the
+        graph.
         """
-        values = self.parameters
-        if not self.outputs.requires_grad:
+        values, outputs = self.parameters, self.outputs
+        if self._calls:
+            assert self._cached is not None
+            self._cached.settle()
+            with torch.enable_grad():
+                outputs = evaluate(self._model, self.X)
+        if not outputs.requires_grad:
             return frozenset()
         draw = torch.Generator().manual_seed(len(self.outputs))
         c = torch.randn(self.outputs.shape, generator=draw, dtype=torch.float64).to(self.outputs)
-        grads = torch.autograd.grad(self.outputs, list(values.values()), c, retain_graph=True, allow_unused=True)
+        grads = torch.autograd.grad(outputs, list(values.values()), c, retain_graph=True, allow_unused=True)
         plain = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(values.items(), grads, strict=True)}
         faint = GRADIENT_ROUNDING * eps * math.hypot(*(float(g.norm()) for g in plain.values()))
-        known = self._factors.by_parameter
         wrong = set()
         for name, g in plain.items():
-            if name in self._calls:
-                pulled = torch.zeros_like(g)
-            elif name in self._products:
-                own = self._products[name]
-                pulled = sum((p.pull(c, None).reshape(g.shape) for p in own[1:]), own[0].pull(c, None).reshape(g.shape))
+            if name in self._products:
+                pulled = sum((p.pull(c, None).reshape(g.shape) for p in self._products[name]), torch.zeros_like(g))
             elif name in self._factors.formed:
                 whole = self._factors.formed[name]
                 pulled = torch.einsum("nc,cn...->...", c.to(whole), whole)
-            elif name in known:
-                entry = int(g.flatten(1).norm(dim=1).argmax()) if g.ndim > 1 else 0
-                pulled = pulled_entry(known[name], tuple(g.shape), c, entry)
-                if pulled is None:
-                    continue
-                g = g[entry]
             else:
-                pulled = torch.zeros_like(g)
+                uses = [f for f in self.uses(name) if f.gradient.numel() > 0]
+                parts = (f.use.layer.pull(f, tuple(g.shape), c).to(g) for f in uses)
+                pulled = sum(parts, torch.zeros_like(g))
             slack = eps**0.5 * max(float(pulled.norm()), float(g.norm())) + faint
             if not float((pulled - g).norm()) <= slack:
                 wrong.add(name)

@@ -16,7 +16,7 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
+from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError, Progress, RealTraining
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.losses import root_mean_square
@@ -32,6 +32,13 @@ NOTICEABLE = 0.02
 FEW_STEPS = 8
 
 Relinearize = Literal["auto", "path", "never"] | int
+
+
+#: What is said where gradients are no longer what layers say.
+OPENED = (
+    "on the way a branch opened that no layer is seen through: the gradients of {} are not those that the path "
+    "followed, and how far real training ends from here is not known."
+)
 
 
 class Predictor(ABC):
@@ -136,6 +143,17 @@ class Predictor(ABC):
         apart = root_mean_square(outcome.test[-1] - other.test[-1])
         unknowable = max(outcome.unknowable, apart if math.isfinite(apart) else math.inf)
         return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
+
+    def _misread(self, patience: Patience) -> tuple[str, ...]:
+        """What to say where the network stands of branches that opened since training began; nothing where none did.
+
+        Raises:
+            PatienceError: one did, and training tells what comes of it.
+        """
+        names = sorted(self.network.misread())
+        if names and patience.real is not None:
+            raise PatienceError
+        return (OPENED.format(", ".join(names)),) if names else ()
 
     def convergence(self) -> Convergence | None:
         """How fast the loss falls on the linearized network; None where that is not known."""

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import GradientEdge
 
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import MatrixProducts
+
+#: So many numbers of gradients of every row are made at once where only their sum is wanted.
+PULLED = 2**23
 
 
 class Layer(ABC):
@@ -84,9 +89,18 @@ class Layer(ABC):
         """Add weight·J(left) J(right)ᵀ to K, (C·n₁, C·n₂), without gradients of the parameter."""
         raise NotImplementedError
 
-    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor | None:
-        """Jᵀc by this use, of the parameter's shape, where all rows together are a single call; else None."""
-        return None
+    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor:
+        """Jᵀc by this use, of the parameter's shape; c is (n, C).
+
+        From gradients of every row; layers that meet many weights know a shorter way.
+        """
+        first, C_n = (shape[0] if shape else 1), factor.gradient.shape[0] * factor.gradient.shape[1]
+        step = max(1, PULLED // max(1, C_n * math.prod(shape[1:])))
+        parts = []
+        for lo in range(0, first, step):
+            rows = self.gradient(factor, shape, lo, min(first, lo + step))
+            parts.append(torch.einsum("nc,cn...->...", c.to(rows), rows).reshape(-1))
+        return torch.cat(parts).view(shape)
 
     def products(self, factor: Factor, columns: Tensor | None = None) -> MatrixProducts | None:
         """Jᵀc and J v by matrix products; None where automatic differentiation is as good.

@@ -72,6 +72,14 @@ class Dense(Layer):
             torch.bmm(one.transpose(1, 2), other, out=out[c])
         return out
 
+    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor:
+        """The tokens of all rows as those of one."""
+        A, G = _tokens(factor)
+        g = torch.einsum("nc,cnto->nto", c.to(G), G)
+        merged = A.reshape(1, -1, A.shape[-1]), g.reshape(1, 1, -1, g.shape[-1])
+        use = replace(factor.use, input=merged[0], shape=tuple(merged[1].shape[1:]), version=merged[0]._version)
+        return self.gradient(Factor(use, merged[1]), shape, 0, shape[0])[0, 0]
+
     def has_gram(self, left: Factor, right: Factor) -> bool:
         """Where pairs of tokens are cheaper than gradients, by multiplications; among tokens these are slower ones."""
         other = right.use.layer

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -44,6 +45,14 @@ class Embedding(Layer):
         out = g.new_zeros((C, n * (hi - lo), *shape[1:]))
         out.index_add_(1, row * (hi - lo) + index[row, token] - lo, g[:, row, token])
         return out.view(C, n, hi - lo, *shape[1:])
+
+    def pull(self, factor: Factor, shape: tuple[int, ...], c: Tensor) -> Tensor:
+        """The tokens of all rows as those of one."""
+        g = torch.einsum("nc,cn...->n...", c.to(factor.gradient), factor.gradient)
+        index = factor.input.reshape(1, -1)
+        g = g.reshape(1, 1, index.shape[1], *shape[1:])
+        use = replace(factor.use, input=index, shape=tuple(g.shape[1:]), version=index._version)
+        return self.gradient(Factor(use, g), shape, 0, shape[0])[0, 0]
 
 
 def _recognize(
