@@ -17,15 +17,13 @@ from whichmin.tangent.captured import Captured
 from whichmin.tangent.copying import private_copy
 from whichmin.tangent.factors import factorize
 from whichmin.tangent.metric import Metric
-from whichmin.tangent.model import evaluate
+from whichmin.tangent.model import GRADIENT_ROUNDING, are_alike, evaluate
 from whichmin.tangent.route import Route
 
 #: How many rows of the inputs a model is tried on.
 SAMPLED = 3
 #: Differences of outputs up to so many times what rounding brings are rounding's.
 SLACK = 50
-#: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
-ROUNDING = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,13 +240,13 @@ class Examination:
     def faint(self) -> frozenset[str]:
         """Parameters whose gradients are too small to be seen in a kernel, but more than rounding."""
         whole = math.hypot(*self._sizes.values())
-        least, seen = ROUNDING * self.eps * whole, self.eps**0.25 * whole
+        least, seen = GRADIENT_ROUNDING * self.eps * whole, self.eps**0.25 * whole
         return frozenset(name for name, size in self._sizes.items() if least < size <= seen)
 
     @property
     def unseen(self) -> frozenset[str]:
         """Parameters whose gradients are zero, or no more than rounding."""
-        least = ROUNDING * self.eps * math.hypot(*self._sizes.values())
+        least = GRADIENT_ROUNDING * self.eps * math.hypot(*self._sizes.values())
         return frozenset(name for name, size in self._sizes.items() if size <= least)
 
     @cached_property
@@ -297,14 +295,8 @@ class Examination:
         return frozenset(wrong)
 
     def is_alike(self, one: Tensor, other: Tensor) -> bool:
-        """Whether two gradients of a parameter are the same but for rounding.
-
-        That is relative to their size, and to that of all parameters: a gradient may be zero but for rounding, as that
-        of a bias of the keys in attention.
-        """
-        own = max(float(one.norm()), float(other.norm()))
-        slack = self.eps**0.5 * own + ROUNDING * self.eps * math.hypot(*self._sizes.values())
-        return float((one - other).norm()) <= slack
+        """Whether two gradients of a parameter are the same but for rounding (see ``model.are_alike``)."""
+        return are_alike(one, other, self.eps, math.hypot(*self._sizes.values()))
 
     @cached_property
     def _plain(self) -> Tensor:

@@ -18,11 +18,9 @@ from whichmin.tangent.layers.base import Factor
 from whichmin.tangent.layers.grams import Grams
 from whichmin.tangent.layers.matrix_products import FormedProducts, MatrixProducts
 from whichmin.tangent.metric import Metric
-from whichmin.tangent.model import evaluate
+from whichmin.tangent.model import are_alike, evaluate
 from whichmin.tangent.route import BY_LAYERS, Route
 
-#: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
-GRADIENT_ROUNDING = 1e3
 #: Products of parameters with more uses than this are of many small parts.
 FEW_USES = 2
 #: J of the parameters without matrix products is formed for many products where it takes no more bytes than this.
@@ -202,7 +200,7 @@ class Features:
         c = torch.randn(self.outputs.shape, generator=draw, dtype=torch.float64).to(self.outputs)
         grads = torch.autograd.grad(outputs, list(values.values()), c, retain_graph=True, allow_unused=True)
         plain = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(values.items(), grads, strict=True)}
-        faint = GRADIENT_ROUNDING * eps * math.hypot(*(float(g.norm()) for g in plain.values()))
+        size = math.hypot(*(float(g.norm()) for g in plain.values()))
         wrong = set()
         for name, g in plain.items():
             if name in self._products:
@@ -214,8 +212,7 @@ class Features:
                 uses = [f for f in self.uses(name) if f.gradient.numel() > 0]
                 parts = (f.use.layer.pull(f, tuple(g.shape), c).to(g) for f in uses)
                 pulled = sum(parts, torch.zeros_like(g))
-            slack = eps**0.5 * max(float(pulled.norm()), float(g.norm())) + faint
-            if not float((pulled - g).norm()) <= slack:
+            if not are_alike(pulled, g, eps, size):
                 wrong.add(name)
         return frozenset(wrong)
 

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from whichmin.errors import ModelError, WhichminError
 from whichmin.inputs import AnyInputs, accepted, called, described, named_tensors
 
+#: Gradients of up to so many roundings of those of all parameters together are rounding themselves.
+GRADIENT_ROUNDING = 1e3
+
 
 def trainable(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters with ``requires_grad``, by name; a shared one appears once.
@@ -97,6 +100,22 @@ def _advice(model: Callable[..., Any], X: AnyInputs, error: Exception) -> str:
         )
         return f"{types} An embedding has fewer entries than the numbers ask for: {sizes}."
     return f"{types} Integer inputs suit an embedding; otherwise pass X.float()."
+
+
+def are_alike(one: Tensor, other: Tensor, eps: float, whole: float) -> bool:
+    """Whether two gradients of a parameter are the same but for rounding.
+
+    That is relative to their size, and to that of all parameters: a gradient may be zero but for rounding, as that of a
+    bias of the keys in attention.
+
+    Args:
+        one: a gradient.
+        other: another, of its shape.
+        eps: the rounding unit that the network computes in.
+        whole: the norm of the gradients of all parameters together.
+    """
+    slack = eps**0.5 * max(float(one.norm()), float(other.norm())) + GRADIENT_ROUNDING * eps * whole
+    return float((one - other).norm()) <= slack
 
 
 def finite(out: Tensor, name: str) -> Tensor:

@@ -469,7 +469,7 @@ class FunctionSpacePredictor(Predictor):
         )
         train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
         test = [flat(f) for f in (*path.test, network.outputs(network.X))]
-        opened = self._misread(patience)
+        opened = self._misread(patience, path.features)
         notes = self._path_notes(path) + opened
         error = 0.0 if path.arrived and not opened else math.inf
         return Outcome(

@@ -20,6 +20,7 @@ from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError, P
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.losses import root_mean_square
+from whichmin.tangent.features import Features
 
 #: What is said where the seconds of a prediction ran out.
 OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
@@ -144,13 +145,13 @@ class Predictor(ABC):
         unknowable = max(outcome.unknowable, apart if math.isfinite(apart) else math.inf)
         return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
 
-    def _misread(self, patience: Patience) -> tuple[str, ...]:
+    def _misread(self, patience: Patience, features: Features | None = None) -> tuple[str, ...]:
         """What to say where the network stands of branches that opened since training began; nothing where none did.
 
         Raises:
             PatienceError: one did, and training tells what comes of it.
         """
-        names = sorted(self.network.misread())
+        names = sorted(self.network.misread(features))
         if names and patience.real is not None:
             raise PatienceError
         return (OPENED.format(", ".join(names)),) if names else ()
