@@ -173,7 +173,11 @@ def written_out(s, x):
     return torch.tanh(x @ s.c.T) @ s.d.T
 
 
-@pytest.mark.parametrize("optimizer", [sgd(0.02), partial(torch.optim.Adam, lr=1e-2)], ids=["sgd", "adam"])
+#: One for each kind of path.
+OPTIMIZERS = [sgd(0.02), partial(torch.optim.Adam, lr=1e-2), partial(torch.optim.NAdam, lr=1e-2)]
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS, ids=lambda o: o.func.__name__)
 @pytest.mark.parametrize("branch", [row_by_row, written_out])
 def test_a_gate_that_opens_on_the_way(branch, optimizer):
     """A path that no longer follows the network's gradients says so, and real training takes its place."""

@@ -214,6 +214,10 @@ class CachedLayers:
         """What :meth:`recall` puts back."""
         return {name: layer.memory() for name, layer in self._layers.items()}
 
+    def nothing(self) -> dict[str, Memory]:
+        """The memory of layers whose weights stand where they should and whose outputs there are not known."""
+        return dict.fromkeys(self._layers, (None, None, None))
+
     def recall(self, memory: Mapping[str, Memory]) -> None:
         """Back to where :meth:`memory` was taken; the weights are put back by the caller."""
         for name, layer in self._layers.items():

@@ -204,14 +204,13 @@ class Features:
         wrong = set()
         for name, g in plain.items():
             if name in self._products:
-                pulled = sum((p.pull(c, None).reshape(g.shape) for p in self._products[name]), torch.zeros_like(g))
+                pulled = _total([p.pull(c, None).reshape(g.shape) for p in self._products[name]], g)
             elif name in self._factors.formed:
                 whole = self._factors.formed[name]
                 pulled = torch.einsum("nc,cn...->...", c.to(whole), whole)
             else:
                 uses = [f for f in self.uses(name) if f.gradient.numel() > 0]
-                parts = (f.use.layer.pull(f, tuple(g.shape), c).to(g) for f in uses)
-                pulled = sum(parts, torch.zeros_like(g))
+                pulled = _total([f.use.layer.pull(f, tuple(g.shape), c).to(g) for f in uses], g)
             if not are_alike(pulled, g, eps, size):
                 wrong.add(name)
         return frozenset(wrong)
@@ -220,9 +219,7 @@ class Features:
         found: dict[str, Tensor | None] = dict.fromkeys(self._absent)
         for name, products in self._products.items():
             if name not in without:
-                total, *others = (p.pull(c, rows) for p in products)
-                for part in others:
-                    total = total + part
+                total = _total([p.pull(c, rows) for p in products], self.parameters[name])
                 found[name] = total if total.ndim > 1 else total.view_as(self.parameters[name])
         if self._rest:
             whole = c
@@ -256,6 +253,16 @@ class Features:
     def _zeros(self, rows: Tensor | None) -> Tensor:
         n, C = self.outputs.shape
         return self.outputs.new_zeros((n if rows is None else len(rows), C))
+
+
+def _total(parts: list[Tensor], like: Tensor) -> Tensor:
+    """Their sum; zeros where there are none."""
+    if not parts:
+        return torch.zeros_like(like)
+    total, *others = parts
+    for part in others:
+        total = total + part
+    return total
 
 
 def features_of(

@@ -119,8 +119,7 @@ class AdaptivePredictor(StepwisePredictor):
         patience.progress.say("along a path", goal.steps)
         arrived = path.follow(goal, MOST_INTERVALS, patience)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
-        state, opened = network.state(), self._misread(patience)
-        notes = self._end_notes(path.curve) + opened
+        state, notes = network.state(), self._end_notes(path.curve)
         if not arrived:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes = (*notes, f"the path was given up after {came}.")
@@ -128,12 +127,11 @@ class AdaptivePredictor(StepwisePredictor):
             notes = (*notes, self._edge_note(path.edge))
         elif path.closest > CLOSE:
             notes = (*notes, self._close_note(path.closest))
-        error = _returned(path) * root_mean_square(path.error()) if arrived and not opened else math.inf
+        error = _returned(path) * root_mean_square(path.error()) if arrived else math.inf
         swollen = network.eps * root_mean_square(train[0]) * math.exp(min(path.swelling, LARGEST_EXPONENT))
         return Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, state,
             notes=notes, edge=path.edge, swollen=0.0 if path.edge is None else swollen,
-            unknowable=math.inf if opened else 0.0,
         )  # fmt: skip
 
     def _close_note(self, share: float) -> str:

@@ -469,12 +469,10 @@ class FunctionSpacePredictor(Predictor):
         )
         train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
         test = [flat(f) for f in (*path.test, network.outputs(network.X))]
-        opened = self._misread(patience, path.features)
-        notes = self._path_notes(path) + opened
-        error = 0.0 if path.arrived and not opened else math.inf
+        error = 0.0 if path.arrived else math.inf
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
-            notes=notes, edge=path.edge, is_close=path.is_close, unknowable=math.inf if opened else 0.0,
+            notes=self._path_notes(path), edge=path.edge, is_close=path.is_close,
         )  # fmt: skip
 
     def _misses(self, loss: float, until: float) -> bool:

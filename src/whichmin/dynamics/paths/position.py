@@ -321,17 +321,18 @@ class MovingNetwork:
             return self._features_at_test()
         return features_of(self.model, self.parameters, inputs, route=self._route, cached=self._cached)
 
-    def misread(self, features: Features | None = None) -> frozenset[str]:
-        """Parameters whose gradients on the training rows are not what layers say, where the network stands.
+    def misread(self, state: Mapping[str, Tensor]) -> frozenset[str]:
+        """Parameters whose gradients on the training rows are not what layers say at a state; θ is put there.
 
         Where training began they were: a branch has opened since that no layer is seen through.
 
         Args:
-            features: of the training inputs there; None to make them.
+            state: a state dict.
 
         Cost: that of :meth:`~whichmin.tangent.features.Features.differing`.
         """
-        return (features or self.features()).differing(self._test_eps)
+        self.put(Position({name: state[name] for name in self.parameters}, self._cached.nothing()))
+        return self.features().differing(self._test_eps)
 
     def _features_at_test(self) -> Features:
         """J of the test inputs, checked on all rows the first time: some may take branches that no other row takes."""

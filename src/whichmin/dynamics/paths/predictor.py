@@ -6,6 +6,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Literal
 
@@ -16,11 +17,10 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError, Progress, RealTraining
+from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.losses import root_mean_square
-from whichmin.tangent.features import Features
 
 #: What is said where the seconds of a prediction ran out.
 OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
@@ -87,7 +87,7 @@ class Predictor(ABC):
                     return patience.real.run(patience)
                 except BudgetError:
                     patience.real = None
-            outcome = self._predict(relinearize, tol, patience)
+            outcome = self._looked_over(self._predict(relinearize, tol, patience), patience)
             return self._with_lost_steps(outcome, real.lost) if outcome.method != "trained" else outcome
 
     @abstractmethod
@@ -145,16 +145,14 @@ class Predictor(ABC):
         unknowable = max(outcome.unknowable, apart if math.isfinite(apart) else math.inf)
         return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
 
-    def _misread(self, patience: Patience, features: Features | None = None) -> tuple[str, ...]:
-        """What to say where the network stands of branches that opened since training began; nothing where none did.
-
-        Raises:
-            PatienceError: one did, and training tells what comes of it.
-        """
-        names = sorted(self.network.misread(features))
-        if names and patience.real is not None:
-            raise PatienceError
-        return (OPENED.format(", ".join(names)),) if names else ()
+    def _looked_over(self, outcome: Outcome, patience: Patience) -> Outcome:
+        """Of a path on which a branch opened that no layer is seen through: real training, or an unknown error."""
+        if outcome.method != "relinearized" or not (names := sorted(self.network.misread(outcome.state))):
+            return outcome
+        if patience.real is not None:
+            with suppress(BudgetError):
+                return replace(patience.real.run(patience, or_part=True), certificate=outcome.certificate)
+        return replace(outcome, error=math.inf, unknowable=math.inf, notes=(OPENED.format(", ".join(names)),))
 
     def convergence(self) -> Convergence | None:
         """How fast the loss falls on the linearized network; None where that is not known."""
