@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import whichmin as wm
 from oracles.processes import ready
@@ -333,3 +334,23 @@ def test_a_stored_kernel_that_is_singular_is_refused(tmp_path, monkeypatch):
     assert spectrum.diagonal == pytest.approx(K.diagonal())
     assert spectrum.rank == 60
     assert Path(tmp_path).exists()
+
+
+@pytest.mark.parametrize("width", [3, 20])
+def test_steps_of_fewer_parameters_than_outputs(tmp_path, width):
+    """The kernel is singular: its inverse is in the terms alone, which are left out."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, width), nn.Tanh(), nn.Linear(width, 1)).double()
+    X, others = torch.randn(150, 4, dtype=torch.float64), torch.randn(20, 4, dtype=torch.float64)
+    task = wm.Task(X, torch.sin(X[:, :1]), others)
+    common = {"optimizer": partial(SGD, lr=0.05), "steps": 100, "relinearize": "never"}
+    found = wm.predict(model, task, memory=1, tiles=tmp_path / "K", **common)
+    inside = wm.predict(model, task, **common)
+    torch.testing.assert_close(found.test, inside.test, rtol=0, atol=1e-10)
+    assert found.terms == {}
+    assert set(inside.terms) == {"interpolant", "initialization", "unconverged"}
+    notes = " ".join(found.notes)
+    assert "no terms: the kernel of 150 training outputs cannot be inverted" in notes
+    assert "rank 150" not in notes
+    assert "terms={}" in repr(found)
+    assert "interpolant" not in found.to_frame()

@@ -182,7 +182,7 @@ def _terms(
     started = time.perf_counter()
     predictor = prepare(model, task, recipe, (float(steps),), rows=rows, require_stable=False)
     outcome = predictor.linearized()
-    linearized = predictor.package(outcome, time.perf_counter() - started)
+    linearized = predictor.package(outcome, time.perf_counter() - started, needs_terms=True)
     assert task.X_test is not None
     statistics = statistics_term(private_copy(model).eval(), task.X_test, state, test)
     still = flat(test) if statistics is None else flat(test) - statistics

@@ -77,7 +77,8 @@ class Prediction(Result):
         terms: parts of ``test`` that add up to it, (N_test, C) each, at the last step count: ``interpolant``,
             ``initialization``, ``unconverged``; with weight decay ``decay``; with a preconditioner ``geometry`` and,
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
-            was made, one term ``trajectory`` for all that is not of the first three.
+            was made, one term ``trajectory`` for all that is not of the first three. None, with a note, where the
+            kernel is too large to be decomposed and cannot be inverted.
         certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
             linearized run that it would be about.
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending; of more than 1,024 the largest 32.

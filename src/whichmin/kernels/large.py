@@ -255,8 +255,8 @@ class LargeSpectrum(Spectrum):
         precision = "" if self.eps < 1e-10 else " Compute the network in double precision: model.double()."
         return SingularKernelError(
             f"the kernel of {self.size} training outputs cannot be inverted: {missed:.1g} of the right-hand side is "
-            f"left over. Its condition is beyond {1 / (CUTOFF * self.resolution):.0e}, where limits of infinitely "
-            f"many steps mean nothing; ask for a number of steps.{precision}"
+            f"left over. Its condition is beyond {1 / (CUTOFF * self.resolution):.0e}: the limit of infinitely many "
+            f"steps and the terms, which take the inverse, mean nothing there.{precision}"
         )
 
     def project(self, v: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from whichmin.dynamics.paths.predictor import Relinearize
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
-from whichmin.errors import WhichminError
+from whichmin.errors import SingularKernelError, WhichminError
 from whichmin.inputs import Inputs, Output
 from whichmin.kernels.kernel import tangent_kernel
 from whichmin.kernels.linearize import Tangent
@@ -226,8 +226,15 @@ class Work:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """Where the network goes as it is."""
-        return self.predict(self.model)
+        """Where the network goes as it is.
+
+        Raises:
+            SingularKernelError: its kernel is too large to be decomposed and cannot be inverted.
+        """
+        found = self.predict(self.model)
+        if not found.terms:
+            raise SingularKernelError(" ".join(found.notes))
+        return found
 
     @cached_property
     def predicted(self) -> Outcome:

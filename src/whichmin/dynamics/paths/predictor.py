@@ -20,6 +20,7 @@ from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
+from whichmin.errors import SingularKernelError
 from whichmin.losses import root_mean_square
 
 #: What is said where the seconds of a prediction ran out.
@@ -162,8 +163,21 @@ class Predictor(ABC):
         """The learning rate at the limit of stability of the optimizer on K(X, X) at θ₀; None where none is known."""
         return None
 
-    def package(self, outcome: Outcome, seconds: float, several: bool = False) -> Prediction:
-        """The result, in the network's type."""
+    def package(
+        self, outcome: Outcome, seconds: float, several: bool = False, *, needs_terms: bool = False
+    ) -> Prediction:
+        """The result, in the network's type.
+
+        Args:
+            outcome: what was found.
+            seconds: what it took.
+            several: whether outputs are wanted at several times.
+            needs_terms: whether it is of no use without terms; else they are left out, with a note, where a kernel that
+                is not decomposed cannot be inverted.
+
+        Raises:
+            SingularKernelError: it cannot, and they are needed.
+        """
         problem, task = self.problem, self.network.task
         like = next(iter(problem.origin.values.values()))
 
@@ -171,7 +185,14 @@ class Predictor(ABC):
             stacked = torch.stack([o.reshape(-1, task.outputs) for o in outputs]).to(like)
             return stacked if several else stacked[-1]
 
-        terms = {} if task.X_test is None else self.terms(outcome)
+        terms, notes = dict[str, Tensor](), outcome.notes
+        if task.X_test is not None:
+            try:
+                terms = self.terms(outcome)
+            except SingularKernelError as error:
+                if needs_terms:
+                    raise
+                notes = (*notes, f"there are no terms: {error}")
         return Prediction(
             train=shaped(outcome.train),
             test=None if task.X_test is None else shaped(outcome.test),
@@ -193,7 +214,7 @@ class Predictor(ABC):
             training_seconds=outcome.training_seconds,
             optimizer=problem.optimizer,
             limit=self.limit(),
-            notes=outcome.notes + self._rank_notes() + ((self.network.plan,) if self.network.plan else ()),
+            notes=notes + self._rank_notes() + ((self.network.plan,) if self.network.plan else ()),
             _state=outcome.state,
             _network=self.network.model,
         )
@@ -205,6 +226,8 @@ class Predictor(ABC):
             unique = "the linearized minimizer is unique: it does not depend on the optimizer or the batches."
             free = f"the kernel has rank {rank}: some directions have no effect on the training outputs."
             what = f"underparameterized: {size} parameters for {outputs} training outputs; "
+            if rank > size:  # of a kernel that can only be multiplied it is not known
+                return (what + "whether all of them have an effect on the outputs is not known.",)
             return (what + (unique if rank == size else free),)
         if rank < outputs and not spectrum.is_affordable:
             return (f"the kernel of {outputs} outputs is singular to its precision: some targets are not reached.",)
