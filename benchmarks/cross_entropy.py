@@ -1,10 +1,12 @@
 """Cross-entropy: predicted against trained networks on MNIST, N = 100. Needs WHICHMIN_DATA.
 
-    python benchmarks/cross_entropy.py [--width 1024] [--wide 4096] [--only descent adam batches] [--threads 2]
+    python benchmarks/cross_entropy.py [--width 1024] [--wide 4096] [--only descent adam batches peer] [--threads 2]
 
 descent   gradient descent at an eighth of the sure limit 2/(γ λ_max): classes 0/1, 3/8 and all ten, to a loss of 1e-2
 adam      Adam, lr 1e-3, full batches: 3/8 and all ten classes to a loss of 1e-2, and 2,000 steps at the greater width
 batches   momentum .9 in batches of 20: 3/8 and all ten classes, at the greater width
+peer      one linearization of gradient flow beside neural-tangents' in double precision, the time of as many steps; by
+          --peer-jax or WHICHMIN_PEER_JAX (benchmarks/README.md says how); stored as cross_entropy-peer.json
 
 The distance is the root mean square of the differences of test outputs, over the standard deviation of the trained
 network's; ``labels`` counts test points of other labels; ``faster`` is the time of a plain loop of
@@ -16,11 +18,18 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from _environment import store
 
@@ -29,6 +38,9 @@ import whichmin as wm
 O = torch.optim  # noqa: E741
 LOSS = torch.nn.CrossEntropyLoss()
 TEN = tuple(range(10))
+PEER = Path(__file__).parent / "peers" / "cross_entropy_nt.py"
+#: The time of so many steps of gradient descent, with which the training loss comes to about 1e-2.
+FLOW = {2: 1_000, 10: 8_000}
 Row = dict[str, Any]
 
 
@@ -103,6 +115,37 @@ def rows(width: int, wide: int, only: list[str]) -> Iterator[Row]:
             yield measured("momentum, 20 rows", classes, wide, momentum, until=1e-2, batch_size=20)
 
 
+def beside_peer(classes: tuple[int, ...], width: int, options: argparse.Namespace) -> Row:
+    """Test outputs of gradient flow by both, seconds of the second run of each, and how far apart they are."""
+    model, task = problem(classes, width)
+    model, task = model.double(), task.to(torch.float64)
+    assert task.X_test is not None
+    optimizer, steps = descent(model, task, share=0.125), FLOW[len(classes)]
+    layers = list(model.layers)
+    arrays = {f"w{i}": layer.weight.detach().numpy() for i, layer in enumerate(layers)}
+    arrays |= {"factors": np.array([layer.before * layer.after for layer in layers])}
+    targets = torch.nn.functional.one_hot(task.y, task.outputs).double()
+    arrays |= {"X": task.X.numpy(), "y": targets.numpy(), "X_test": task.X_test.numpy()}
+    for _ in range(2):
+        start = time.perf_counter()
+        found = wm.predict(model, task, optimizer, steps=steps, flow=True, relinearize="never")
+        seconds = time.perf_counter() - start
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(f"{folder}/problem.npz", lr=optimizer.keywords["lr"], **arrays)
+        threads = {name: str(options.threads) for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        run = [options.peer_jax, str(PEER), folder, str(steps)]
+        done = subprocess.run(run, stdout=subprocess.PIPE, text=True, env=os.environ | threads)
+        if done.returncode:
+            raise ChildProcessError(f"neural-tangents ended with exit code {done.returncode}")
+        told = json.loads(done.stdout.splitlines()[-1])
+        theirs = torch.from_numpy(np.load(f"{folder}/theirs.npy"))
+    assert found.test is not None
+    apart = float((found.test - theirs).square().mean().sqrt() / found.test.std())
+    loss = float(LOSS(found.train, task.y))
+    row: Row = {"of": "/".join(map(str, classes)), "width": width, "steps": steps, "loss": loss, "apart": apart}
+    return row | {"whichmin, s": seconds, "neural-tangents, s": told["seconds"], "version": told["version"]}
+
+
 def line(row: Row) -> str:
     cells = [row["optimizer"], row["of"] if row["classes"] < 10 else "ten", row["width"], f"{row['steps']:,}"]
     cells.append(f"{row['training, s']:.1f}")
@@ -117,10 +160,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--wide", type=int, default=4096)
-    parser.add_argument("--only", nargs="+", default=["descent", "adam", "batches"])
+    parser.add_argument("--only", nargs="+", default=["descent", "adam", "batches", "peer"])
+    parser.add_argument("--peer-jax", default=os.environ.get("WHICHMIN_PEER_JAX"), help="a Python with neural-tangents")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    told = {name: value for name, value in vars(options).items() if name != "peer_jax"}
+    if "peer" in options.only and not options.peer_jax:
+        print("peer: no Python with neural-tangents, left out", file=sys.stderr)
+    elif "peer" in options.only:
+        rows_of_both = [beside_peer(classes, options.width, options) for classes in ((0, 1), (3, 8), TEN)]
+        print(*rows_of_both, sep="\n", flush=True)
+        store("cross_entropy-peer", rows_of_both, told)
+    if options.only == ["peer"]:
+        return
     way = "steps | distance | estimate | labels | faster | than ours"
     print(f"| optimizer | classes | width | steps | training, s | auto | {way} | path | {way} |")
     print("|" + "---|" * 19)
@@ -130,7 +183,7 @@ def main() -> None:
     for row in rows(options.width, options.wide, options.only):
         found.append(row)
         print(line(row), flush=True)
-    store("cross_entropy", found, vars(options))
+    store("cross_entropy", found, told)
 
 
 if __name__ == "__main__":
