@@ -6,7 +6,11 @@ Adam with usual and odd betas, a sign rule), batches, learning rate from a tenth
 and seed are drawn at random. Each is trained, and predicted three ways: ``auto``, ``path`` (which never trains) and
 ``never`` (one linearization). Distances are root mean squares over test points, over the targets' standard deviation.
 
+With ``--losses`` each problem has a loss of its own, too: cross-entropy with and without label smoothing, binary
+cross-entropy, Huber's and the smooth absolute value; distances are over the standard deviation of the trained outputs.
+
 Needs WHICHMIN_DATA. Usage: python benchmarks/honesty.py [--problems 200] [--first 0] [--ways auto path never]
+[--losses]
 
 Rates: of rules with a limit of stability, a drawn part of it; of adaptive rules, the rate at which a step of all
 parameters moves an output by 4 % of the targets' spread (AdaGrad, whose steps shorten: 40 %), times that part.
@@ -176,6 +180,24 @@ def draw(number: int) -> dict[str, Any]:
     }
 
 
+def draw_loss(number: int, outputs: int) -> nn.Module:
+    """The loss of the problem of that number."""
+    of_classes = (
+        [nn.BCEWithLogitsLoss(), nn.BCEWithLogitsLoss(pos_weight=torch.tensor(3.0))]
+        if outputs == 1
+        else [nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.1)]
+    )
+    of_numbers = [nn.HuberLoss(delta=0.5), nn.SmoothL1Loss(beta=0.3), nn.MSELoss(reduction="sum")]
+    return random.Random(2000 + number).choice(3 * of_classes + of_numbers)
+
+
+def aimed_at(y: Tensor, loss: nn.Module) -> Tensor:
+    """Targets (n, C) of the mean square error as those of a loss."""
+    if isinstance(loss, nn.CrossEntropyLoss):
+        return y.argmax(1)
+    return (y > y.mean()).to(y) if isinstance(loss, nn.BCEWithLogitsLoss) else y
+
+
 def recurrent(cell: type[nn.Module]) -> Any:
     def made(size: int, width: int, depth: int) -> nn.Module:
         return cell(width, width, depth, batch_first=True)
@@ -188,7 +210,7 @@ def factory(p: dict[str, Any], model: nn.Module, task: wm.Task) -> partial:
     name = p["optimizer"]
     if name in ("sgd", "momentum", "nesterov"):
         K = wm.tangent_kernel(model, task.X)
-        limit = wm.spectrum(K).max_lr
+        limit = 2.0 / (task.objective.gamma * wm.spectrum(K).largest)
         if name == "sgd":
             return partial(torch.optim.SGD, lr=p["rate"] * limit)
         mu = p["momentum"]
@@ -201,7 +223,7 @@ def factory(p: dict[str, Any], model: nn.Module, task: wm.Task) -> partial:
         model(x[None]).sum().backward()
         moved.append(sum(float(q.grad.abs().sum()) for q in model.parameters() if q.grad is not None))
     model.zero_grad()
-    lr = 0.04 * p["rate"] * float(task.y.float().std()) * len(moved) / sum(moved)
+    lr = 0.04 * p["rate"] * (1.0 if task.y.ndim == 1 else float(task.y.float().std())) * len(moved) / sum(moved)
     if name == "adagrad":
         return partial(torch.optim.Adagrad, lr=10 * lr)
     if name == "rmsprop":
@@ -217,6 +239,9 @@ def measure(p: dict[str, Any], ways: list[str]) -> dict[str, Any]:
     X, X_test = (t.view(len(t), *shape(p["data"])) for t in (task.X, task.X_test))
     dtype = getattr(torch, p["dtype"])
     task = wm.Task(X.to(dtype), task.y.to(dtype), X_test.to(dtype))
+    if "loss" in p:
+        y = aimed_at(task.y, p["loss"])
+        task = wm.Task(task.X, y, task.X_test, loss=p["loss"], classes=None if y.ndim > 1 else range(task.outputs))
     model = build(p, task.X[0], task.outputs).eval().to(dtype)
     recipe = wm.Recipe(factory(p, model, task), batch_size=p["batch_size"], seed=p["seed"])
     row: dict[str, Any] = {"lr": recipe.build(list(model.parameters())).param_groups[0]["lr"]}
@@ -232,6 +257,8 @@ def measure(p: dict[str, Any], ways: list[str]) -> dict[str, Any]:
         run = None
         row |= {"trained steps": math.inf, "loss": math.inf}
     std = float(task.y.float().std())
+    if "loss" in p:
+        std = 1.0 if run is None else max(float(run.test.float().std()), 1e-3)
     for way in ways:
         row[way] = predicted(model, task, recipe, goal, way, run, std)
     return row
@@ -297,7 +324,7 @@ def summary(rows: list[dict[str, Any]], ways: list[str]) -> None:
 def line(number: int, p: dict[str, Any], row: dict[str, Any], ways: list[str]) -> str:
     batch = p["batch_size"] or "all"
     told = f"{number:3d} {p['kind'][:12]:12s} {p['width']:4d} {p['optimizer']:8s} {batch!s:>3s} × {p['rate']:<4g} "
-    told += p["dtype"][:4]
+    told += p["dtype"][:4] + f" {p['loss']}" * ("loss" in p)
     told += f" {row['trained steps']:>5g} steps to {row['loss']:.1e}"
     for way in ways:
         f = row[way]
@@ -308,26 +335,39 @@ def line(number: int, p: dict[str, Any], row: dict[str, Any], ways: list[str]) -
     return told
 
 
+def named(value: Any) -> Any:
+    """As it is stored."""
+    if isinstance(value, nn.Module):
+        return repr(value)
+    return value.__name__ if callable(value) else value
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--problems", type=int, default=200)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--ways", nargs="+", default=["auto", "path", "never"])
+    parser.add_argument("--losses", action="store_true", help="a loss of its own for each problem")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     if "WHICHMIN_DATA" not in os.environ:
         raise SystemExit("set WHICHMIN_DATA to the folder that holds mnist, fashion-mnist and cifar-10-batches-bin")
     torch.set_num_threads(options.threads)
     rows: list[dict[str, Any]] = []
+    name = "honesty-losses" if options.losses else "honesty"
     for number in range(options.first, options.first + options.problems):
         p = draw(number)
+        if options.losses:
+            p["loss"] = draw_loss(number, 3 if len(p["classes"]) == 3 else 1)
+            if getattr(p["loss"], "label_smoothing", 0.0) and p["until"] is not None:
+                p["until"] += 0.3  # below that no outputs come
         row = measure(p, options.ways)
         print(line(number, p, row, options.ways), flush=True)
-        rows.append({"number": number} | {k: v if k != "cell" else v.__name__ for k, v in p.items()} | row)
+        rows.append({"number": number} | {k: named(v) for k, v in p.items()} | row)
         if (number + 1) % 20 == 0:
-            store("honesty", rows, vars(options))
+            store(name, rows, vars(options))
     summary(rows, options.ways)
-    store("honesty", rows, vars(options))
+    store(name, rows, vars(options))
 
 
 if __name__ == "__main__":

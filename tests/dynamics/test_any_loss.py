@@ -268,3 +268,16 @@ def assert_ends_in_training(task):
     run = wm.train(model, task, optimizer, until=None, steps=40)
     found = wm.predict(model, task, optimizer, steps=40, relinearize=16)
     assert distance(found.test, run.test) < 0.05 * distance(run.test, model(task.X_test).detach())
+
+
+@pytest.mark.parametrize("loss", [nn.HuberLoss(delta=0.1), nn.SmoothL1Loss(beta=0.1)], ids=repr)
+def test_where_the_loss_has_no_curvature(loss):
+    """All rows are in the linear part of the loss, where no rate is too large."""
+    torch.manual_seed(0)
+    X, others = torch.randn(40, 3, dtype=torch.float64), torch.randn(9, 3, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(3, 50), nn.Tanh(), nn.Linear(50, 1)).double()
+    task = wm.Task(X, 100 + X[:, :1], others, loss=loss)
+    run = wm.train(model, task, SGD, steps=30, until=None)
+    for way in ("never", "path", "auto"):
+        found = wm.predict(model, task, SGD, steps=30, relinearize=way)
+        assert distance(found.test, run.test) <= 4 * found.error

@@ -96,6 +96,8 @@ def _largest(product: Callable[[Array], Array], n: int) -> float:
 
     operator: Any = LinearOperator
     start = np.ones(n) + np.arange(n) / n
+    if not product(start).any():  # ARPACK takes no operator that is zero: of a loss without curvature there
+        return 0.0
     of = operator((n, n), matvec=lambda v: product(np.asarray(v).reshape(-1)), dtype=np.float64)
     find: Any = eigs
     try:

@@ -147,9 +147,16 @@ class Predictor(ABC):
         return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
 
     def _looked_over(self, outcome: Outcome, patience: Patience) -> Outcome:
-        """Of a path on which a branch opened that no layer is seen through: real training, or an unknown error."""
-        if outcome.method != "relinearized" or not (names := sorted(self.network.misread(outcome.state))):
+        """Of a path on which a branch opened that no layer is seen through: real training, or an unknown error.
+
+        The error of other paths is no less than the rounding of the outputs.
+        """
+        if outcome.method != "relinearized":
             return outcome
+        names = sorted(self.network.misread(outcome.state))
+        if not names:
+            rounding = self.network.eps * root_mean_square(outcome.test[-1])
+            return replace(outcome, error=max(outcome.error, rounding))
         if patience.real is not None:
             with suppress(BudgetError):
                 return replace(patience.real.run(patience, or_part=True), certificate=outcome.certificate)
