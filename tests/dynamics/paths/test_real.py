@@ -231,3 +231,32 @@ def test_a_deadline(clock):
     clock.now = 2.1
     with pytest.raises(BudgetError):
         patience.check(1, 1.0, 1.0)
+
+
+BUDGETED = {
+    "adam": partial(torch.optim.Adam, lr=1e-4),
+    "adam in batches": wm.Recipe(partial(torch.optim.Adam, lr=1e-4), batch_size=10),
+    "nadam": partial(torch.optim.NAdam, lr=1e-4),
+}
+
+
+@pytest.mark.parametrize("name", BUDGETED)
+@pytest.mark.parametrize("relinearize", ["never", "path", 5])
+def test_a_budget_that_runs_out_leaves_what_was_predicted(monkeypatch, name, relinearize):
+    """Whatever is under way ends at the deadline, here after some looks at the clock, and tells how far it came."""
+    looks = []
+
+    def now():
+        looks.append(1)
+        return 1e6 * (len(looks) > 4)
+
+    model, task = problem(n=30)
+    for module in ("real", "stepwise"):
+        monkeypatch.setattr(f"whichmin.dynamics.paths.{module}.time", SimpleNamespace(perf_counter=now))
+    found = wm.predict(model, task, BUDGETED[name], steps=3000, relinearize=relinearize, budget=1e3)
+    assert 0 < found.steps < 3000
+    assert found.error == math.inf
+    assert f"the budget ran out after {found.steps:.0f} steps: these are the outputs there." in found.notes
+    stopped = wm.train(model, task, BUDGETED[name], steps=int(found.steps), until=None)
+    moved = float((stopped.test - model(task.X_test)).square().mean().sqrt())
+    assert float((found.test - stopped.test).square().mean().sqrt()) < 0.2 * moved

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from dataclasses import replace
 
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
@@ -13,7 +12,7 @@ from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError
+from whichmin.dynamics.paths.real import STOPPED, UNCHECKED, BudgetError, Patience, PatienceError
 from whichmin.dynamics.paths.stepwise import SMALLEST_GROWTH, StepwisePredictor
 from whichmin.dynamics.paths.warm_start import EXACT_STEPS, WarmStart, warm_start
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
@@ -49,25 +48,36 @@ class AdaptivePredictor(StepwisePredictor):
         """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
         real, goal = patience.real, self.bounded
         if relinearize == "never":
-            path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)
-            return self._compared(self.linearized(), path)
-        if real is None:
+            linearized = self.linearized(patience.deadline)
             try:
-                outcome = self._along(relinearize, tol, patience)
-                if self._edge_matters(outcome, tol):  # nobody knows where real training goes from there
-                    outcome = replace(outcome, error=math.inf, notes=(*outcome.notes, UNKNOWN))
-                return outcome
+                patience.check_deadline()
+                path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)
             except BudgetError:
-                linearized = self.linearized()
-                return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
+                return linearized.of_unknown_error(OUT_OF_BUDGET, UNKNOWN)
+            return self._compared(linearized, path)
+        if real is None:
+            return self._in_time(relinearize, tol, patience)
         patience.expected = goal.steps - self.problem.first if goal.until is None else math.inf
         if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
             return real.run(patience, or_part=True)
-        with suppress(PatienceError, BudgetError):
-            outcome = self._along(relinearize, tol, patience)
-            if outcome.error <= self._accepted(outcome, tol) and not self._edge_matters(outcome, tol):
+        with suppress(PatienceError):
+            outcome = self._in_time(relinearize, tol, patience)
+            if outcome.error <= self._accepted(outcome, tol) or patience.is_over:
                 return outcome
         return real.run(patience, or_part=True)
+
+    def _in_time(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
+        """Paths, until one is good enough, or as much of one as the budget allows.
+
+        From the edge of stability on nobody knows where real training goes.
+        """
+        try:
+            outcome = self._along(relinearize, tol, patience)
+        except BudgetError as error:
+            if error.outcome is None:
+                raise
+            return error.outcome
+        return outcome.of_unknown_error(UNKNOWN) if self._edge_matters(outcome, tol) else outcome
 
     def _along(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """Paths, until one is good enough."""
@@ -109,18 +119,31 @@ class AdaptivePredictor(StepwisePredictor):
         outcome = self._path_from(start, growth, aim, patience)
         if patience.real is not None:  # which takes its place where that matters
             return outcome
-        return self._with_unknowable(
-            outcome, lambda origin: self._path_from(self._warm_start(origin), growth, aim, patience)
-        )
+        try:
+            return self._with_unknowable(
+                outcome, lambda origin: self._path_from(self._warm_start(origin), growth, aim, patience)
+            )
+        except BudgetError:
+            raise BudgetError(outcome.of_unknown_error(UNCHECKED)) from None
 
     def _path_from(self, start: WarmStart, growth: float, aim: float, patience: Patience) -> Outcome:
+        """A path.
+
+        Raises:
+            PatienceError: it took longer than training lets it.
+            BudgetError: the deadline passed; with the path to there.
+        """
         network, goal = self.network, self.bounded
         path = AdaptivePath(network, self._rule, start, self.problem.objective, growth=growth, aim=aim)
         patience.progress.say("along a path", goal.steps)
-        arrived = path.follow(goal, MOST_INTERVALS, patience)
+        stopped = None
+        try:
+            arrived = path.follow(goal, MOST_INTERVALS, patience)
+        except BudgetError:
+            arrived, stopped = False, (STOPPED.format(path.steps),)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
-        state, notes = network.state(), self._end_notes(path.curve)
-        if not arrived:
+        state, notes = network.state(), stopped or self._end_notes(path.curve)
+        if not arrived and not stopped:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes = (*notes, f"the path was given up after {came}.")
         if path.edge is not None:
@@ -129,10 +152,13 @@ class AdaptivePredictor(StepwisePredictor):
             notes = (*notes, self._close_note(path.closest))
         error = _returned(path) * root_mean_square(path.error()) if arrived else math.inf
         swollen = network.eps * root_mean_square(train[0]) * math.exp(min(path.swelling, LARGEST_EXPONENT))
-        return Outcome(
+        outcome = Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, state,
             notes=notes, edge=path.edge, swollen=0.0 if path.edge is None else swollen,
         )  # fmt: skip
+        if stopped:
+            raise BudgetError(outcome)
+        return outcome
 
     def _close_note(self, share: float) -> str:
         return (

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.real import BudgetError
 
 #: A path aims at this part of the error that is accepted, so that its estimate still meets it when it comes out larger.
 AIM = 0.75
@@ -44,17 +45,30 @@ def _is_no_use(outcome: Outcome, intervals: float) -> bool:
     return intervals >= ENOUGH and 0 < outcome.error <= outcome.unknowable
 
 
+#: What is said where it was not there in time.
+FINER = "the budget ran out before a finer path was there."
+
+
 def refine(follow: Callable[[float, Attempt], Outcome], controller: Controller, first: Attempt) -> Attempt:
-    """Follow paths until the controller is content.
+    """Follow paths until the controller is content, or the budget runs out.
 
     Args:
         follow: a path of a resolution, told of the attempt before it, to which it may compare itself.
         controller: chooses the resolutions.
         first: what is known at the start.
+
+    Raises:
+        BudgetError: it ran out before there was any path.
     """
     attempt = first
     while (resolution := controller.next(attempt)) is not None:
-        attempt = Attempt(resolution, follow(resolution, attempt), replace(attempt, before=None))
+        try:
+            outcome = follow(resolution, attempt)
+        except BudgetError:
+            if attempt.outcome.method == "linearized":
+                raise
+            return replace(attempt, outcome=attempt.outcome.with_notes(FINER))
+        attempt = Attempt(resolution, outcome, replace(attempt, before=None))
     return attempt
 
 

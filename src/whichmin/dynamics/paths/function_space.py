@@ -125,7 +125,7 @@ class FunctionSpacePredictor(Predictor):
                 return self.exactly().linearized() if self.rule.rtol and self.rule.is_closed else outcome
             return self._cheapest(outcome, controller, tol, patience)
         except BudgetError:
-            return replace(outcome, notes=(*outcome.notes, OUT_OF_BUDGET))
+            return outcome.with_notes(OUT_OF_BUDGET)
 
     def _cheapest(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """A path, or real training, which takes the place of paths that do not meet the tolerance."""
@@ -138,7 +138,7 @@ class FunctionSpacePredictor(Predictor):
             return self._with_certificate(real.run(patience), linearized)
         try:
             outcome = self._refined(linearized, controller, tol, patience)
-            if real is None or (controller.is_met(outcome) and not self._lingers(outcome)):
+            if real is None or patience.is_over or (controller.is_met(outcome) and not self._lingers(outcome)):
                 return outcome
         except (PatienceError, DivergenceError):
             if real is None:
@@ -345,7 +345,7 @@ class FunctionSpacePredictor(Predictor):
             return self._judged(before.outcome, ratio, int(count), stride, patience)
 
         last = refine(finer, controller, Attempt(1, linearized))
-        outcome = replace(last.outcome, notes=last.outcome.notes + self._missed(last.outcome, controller, tol))
+        outcome = last.outcome.with_notes(*self._missed(last.outcome, controller, tol))
         return self._with_certificate(outcome, linearized)
 
     def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:

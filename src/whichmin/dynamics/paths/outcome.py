@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from torch import Tensor
@@ -122,3 +122,11 @@ class Outcome:
         """Nothing is extrapolated unless it is said."""
         if math.isnan(self.measured_steps):
             object.__setattr__(self, "measured_steps", self.steps)
+
+    def with_notes(self, *notes: str) -> Outcome:
+        """With these after its own."""
+        return replace(self, notes=(*self.notes, *notes))
+
+    def of_unknown_error(self, *notes: str) -> Outcome:
+        """With an error of infinity, and these notes after its own."""
+        return replace(self.with_notes(*notes), error=math.inf)

@@ -53,6 +53,8 @@ SHARE = 0.3
 STEP, LINEARIZATION = 2e-3, 2e-2
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
+#: What is said where it ended too early.
+STOPPED = "the budget ran out after {} steps: these are the outputs there."
 #: How a second training begins, in notes.
 APART = "begun again from parameters a few roundings apart,"
 #: What is said where there was no time for one.
@@ -91,7 +93,15 @@ class PatienceError(Exception):
 
 
 class BudgetError(Exception):
-    """The seconds that a prediction may take are over."""
+    """The seconds that a prediction may take are over.
+
+    Attributes:
+        outcome: what is known where it stopped, of unknown error; None where somebody else knows.
+    """
+
+    def __init__(self, outcome: Outcome | None = None) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class RealTraining:
@@ -221,7 +231,7 @@ class RealTraining:
         notes = (BY_TRAINING,) if reached else (BY_TRAINING, self._short_of(goal.until, loop))
         is_whole = loop.done >= limit or loop.has_stalled or (goal.until is not None and reached)
         if not is_whole:
-            notes = (*notes, f"the budget ran out after {loop.done} steps: these are the outputs there.")
+            notes = (*notes, STOPPED.format(loop.done))
         keep(len(wanted) + 1 - len(train) if loop.has_stalled or not is_whole else 1)
         seconds = time.perf_counter() - began
         outcome = Outcome(
@@ -485,10 +495,9 @@ class Patience:
             PatienceError: with the next interval, as long as the last one, it would take longer than training lets it.
             BudgetError: the deadline passed.
         """
-        now = time.perf_counter()
         self.progress.advance(steps)
-        if now > self.deadline:
-            raise BudgetError
+        self.check_deadline()
+        now = time.perf_counter()
         before, self._spent = self._spent, now - self.started if _is_timed.get() else self._spent + LINEARIZATION
         after_next = self._spent + (self._spent - before if self._checked else 0.0)
         self._checked = True
@@ -497,6 +506,20 @@ class Patience:
         made = steps - self.real.problem.first
         if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(made, loss, first):
             raise PatienceError
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the deadline passed."""
+        return time.perf_counter() > self.deadline
+
+    def check_deadline(self) -> None:
+        """Called where there is nothing to tell.
+
+        Raises:
+            BudgetError: the deadline passed.
+        """
+        if self.is_over:
+            raise BudgetError
 
     def is_training_cheaper(self, seconds: float) -> bool:
         """Whether real training takes no longer than that."""

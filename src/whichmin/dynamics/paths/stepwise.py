@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -17,7 +18,7 @@ from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
-from whichmin.dynamics.paths.real import BudgetError, Patience
+from whichmin.dynamics.paths.real import STOPPED, BudgetError, Patience
 from whichmin.dynamics.paths.weight_space import WeightSpace
 from whichmin.dynamics.prediction import Certificate
 from whichmin.losses import root_mean_square
@@ -73,13 +74,14 @@ class StepwisePredictor(Predictor):
         """The linearized run, or a path; ``"auto"`` is real training, whose steps are as cheap."""
         if patience.real is not None:
             return patience.real.run(patience, or_part=True)
-        linearized = self.linearized()
+        linearized = self.linearized(patience.deadline)
         try:
+            patience.check_deadline()
             if relinearize == "never":
                 return self._compared(linearized, self._path(1.0, linearized, patience, self.problem.origin))
             return self._refined(relinearize, tol, linearized, patience)
         except BudgetError:
-            return replace(linearized, error=math.inf, notes=(*linearized.notes, OUT_OF_BUDGET, UNKNOWN))
+            return linearized.of_unknown_error(OUT_OF_BUDGET, UNKNOWN)
 
     def _refined(
         self, relinearize: Literal["auto", "path"] | int, tol: float, linearized: Outcome, patience: Patience
@@ -90,33 +92,42 @@ class StepwisePredictor(Predictor):
             growth = (max(linearized.steps, start) / start) ** (1.0 / relinearize) - 1.0
             return self._judged(max(growth, SMALLEST_GROWTH), linearized, None, patience)
         scale = self.problem.scale(linearized.train[-1])
-        controller, made = GrowthFactor(tol * scale), list[Outcome]()
+        controller = GrowthFactor(tol * scale)
+        first = self._judged(controller.FIRST, linearized, None, patience)
 
-        def finer(growth: float, _: Attempt | None = None) -> Outcome:
-            made.append(self._judged(growth, linearized, made[-1] if made else None, patience))
-            return made[-1]
+        def finer(growth: float, before: Attempt) -> Outcome:
+            return self._judged(growth, linearized, before.outcome, patience)
 
-        try:
-            outcome = refine(finer, controller, Attempt(controller.FIRST, finer(controller.FIRST))).outcome
-        except BudgetError:
-            if not made:
-                raise
-            outcome = made[-1]
+        outcome = refine(finer, controller, Attempt(controller.FIRST, first)).outcome
         if outcome.error <= controller.accepted:
             return outcome
         missed = self.problem.missed_tolerance(outcome.error, tol, scale)
-        note = f"{missed} with {outcome.intervals} intervals: train it for real with whichmin.train."
-        return replace(outcome, notes=(*outcome.notes, note))
+        return outcome.with_notes(
+            f"{missed} with {outcome.intervals} intervals: train it for real with whichmin.train."
+        )
 
-    def linearized(self) -> Outcome:
-        """The optimizer itself on the network linearized at θ₀, with its certificate."""
+    def linearized(self, deadline: float = math.inf) -> Outcome:
+        """The optimizer itself on the network linearized at θ₀, with its certificate.
+
+        Args:
+            deadline: when it ends in any case, on the clock of ``time.perf_counter``; then its error is unknown.
+        """
         network, goal = self.network, self.bounded
         network.put(self.problem.origin)
         space = WeightSpace(network, self._recipe, self._batches)
         decay = {n: torch.zeros_like(v) for n, v in space.values.items()} if _is_decoupled(space.optimizer) else None
-        train, test, curve = [], [], _Curve()
+        train, test, curve, notes = [], [], _Curve(), None
+
+        def before_step() -> None:
+            if time.perf_counter() > deadline:
+                raise BudgetError
+            accumulate_decay(decay, space)
+
         for stop in [*(t for t in goal.times[:-1] if t < goal.steps), goal.steps]:
-            curve.extend(space.run(stop, goal, before_step=lambda: accumulate_decay(decay, space)))
+            try:
+                curve.extend(space.run(stop, goal, before_step=before_step))
+            except BudgetError:
+                notes = (STOPPED.format(space.steps),)
             train.append(flat(space.outputs()))
             test.append(space.outputs_at(self.test_features))
         metric = last_metric(space.optimizer, space.values.items())
@@ -128,9 +139,11 @@ class StepwisePredictor(Predictor):
             float((at_test - test[-1]).square().mean()),
         )
         network.put(self.problem.origin)
+        error = math.inf if notes else math.sqrt(certificate.test_deviation)
+        notes = notes or self._end_notes(curve.points)
         return Outcome(
-            "linearized", train, test, float(space.steps), 1, math.sqrt(certificate.test_deviation), curve.points,
-            state, notes=self._end_notes(curve.points), certificate=certificate, run=run,
+            "linearized", train, test, float(space.steps), 1, error, curve.points, state, notes=notes,
+            certificate=certificate, run=run,
         )  # fmt: skip
 
     def _state_at(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -202,7 +215,7 @@ class StepwisePredictor(Predictor):
             test_features, before = network.features(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
-            curve.extend(space.run(min([end, goal.steps, *wanted]), goal))
+            curve.extend(space.run(min([end, goal.steps, *wanted]), goal, before_step=patience.check_deadline))
             expected = space.outputs_at(test_features)
             space.linearize()
             patience.check(space.steps, curve.points[-1][1], curve.points[0][1])
