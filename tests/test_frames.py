@@ -172,7 +172,7 @@ def spoiled(column, value, rows=(3, 5)):
         (
             table().assign(kind=np.resize(["a", "b", "c"], N)),
             {"target": "kind", "loss": torch.nn.MSELoss()},
-            r"the target 'kind' holds 3 labels, and .* takes amounts: leave loss out, or pass",
+            r"the target 'kind' holds 3 labels, and .* takes amounts: take the cross-entropy, loss=",
         ),
         (table().assign(kind="flat"), {"target": "kind"}, "all rows of the target 'kind' are 'flat'"),
         (

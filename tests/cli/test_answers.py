@@ -233,7 +233,7 @@ def test_a_table_is_asked_about(cli, tmp_path, homes, command):
     _, plain, _ = cli(command, "--data", str(homes), *asked, "--no-standardize", "--json")
     assert json.loads(plain)["config"]["standardize"] is False
     code, said, _ = cli(command, "--data", str(homes), *asked)
-    assert said.splitlines()[0].startswith(f"{homes} · other training and 20% as test points · mlp 32")
+    assert said.splitlines()[0].startswith(f"{homes} · 80% of the rows to train on and 20% to test on · mlp 32")
 
 
 @pytest.mark.parametrize(

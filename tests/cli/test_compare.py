@@ -70,6 +70,13 @@ def test_of_a_loss_without_a_minimizer_there_is_no_aim_but_the_users(cli, answer
     assert [options["until"] for _, options in asked] == [None, 0.2]
 
 
+def test_a_number_of_steps_takes_the_place_of_the_default_aim(cli, answered):
+    asked = answered(comparison())
+    for tokens in ([], ["--steps", "9"], ["--steps", "9", "--until", "0.2"]):
+        cli("compare", *tokens)
+    assert [(options["until"], options["steps"]) for _, options in asked] == [(1e-3, None), (None, 9), (0.2, 9)]
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_choice_that_diverges_fails_alone(cli):
     code, out, err = cli("compare", *SMALL, "--steps", "40", "--optimizer", "sgd,sgd:lr=100,adagrad:lr=0.03")
@@ -156,7 +163,7 @@ def test_options_reach_the_question(cli, answered, tmp_path):
     assert first[3] == 3
     assert {k: options[k] for k in ("train", "until", "steps", "tol", "level")} == {
         "train": True,
-        "until": 1e-3,
+        "until": None,
         "steps": 11,
         "tol": 0.03,
         "level": 0.2,

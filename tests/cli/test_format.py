@@ -50,6 +50,23 @@ def test_three_entries_side_by_side():
     assert max(map(len, lines)) <= 100
 
 
+def test_steps_are_whole():
+    counted = frame(2).assign(steps_trained=[50.0, 51.0, 50.5, 0.7])
+    line = next(line for line in format_table(counted).splitlines() if line.startswith("  steps"))
+    assert line.split()[-5:] == ["50", "51", "50.5", "±", "0.70"]
+
+
+def test_the_points_of_a_table_are_shares_of_its_rows():
+    table = {"data": "homes.csv", "target": "price"}
+    asked = [{}, {"n_train": 9}, {"n_test": 9}, {"n_train": 9, "n_test": 8}]
+    assert [headline(Experiment(**table, **points)).split(" · ")[1] for points in asked] == [
+        "70% of the rows to train on and 30% to test on",
+        "9 training points and 30% of the rows to test on",
+        "9 test points and all other rows to train on",
+        "9 training and 8 test points",
+    ]
+
+
 def test_unknown_quantities_and_their_title_are_left_out():
     text = format_table(frame(3))
     assert "distance" not in text

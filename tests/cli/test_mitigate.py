@@ -85,7 +85,7 @@ def test_options_reach_the_question(cli, asked):
     )
     assert code == 0, err
     expected = {
-        "methods": "all", "train": "none", "validation": 0.2, "level": 0.2, "budget": 9.0, "until": 1e-3, "steps": 50,
+        "methods": "all", "train": "none", "validation": 0.2, "level": 0.2, "budget": 9.0, "until": None, "steps": 50,
         "tol": 0.05, "progress": True,
     }  # fmt: skip
     assert asked == [expected]

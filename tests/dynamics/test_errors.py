@@ -109,7 +109,7 @@ MODELS = [
     (nn.Flatten(), "no trainable parameters"),
     (nn.Linear(3, 1).double(), r"fails on inputs of shape \(\d, 4\)"),
     (nn.Linear(4, 1), "parameters are torch.float32"),
-    (nn.Linear(4, 2).double(), "model has 2 outputs per row and the targets have 1"),
+    (nn.Linear(4, 2).double(), "model has 2 outputs per row; expected 1"),
 ]
 
 

@@ -24,7 +24,6 @@ from whichmin.optimizers import HigherMomentum, Nesterov
         (sgd(math.inf), "lr is inf"),
         (sgd(-0.1), "factory failed.*-0.1"),
         (sgd("worst"), 'factory failed.*positive number, "best", "half" or "monotone"'),
-        (partial(torch.optim.SGD, lr=0.1, maximize=True), "maximize=True is not predicted"),
         (partial(torch.optim.SGD, lr=0.1, nesterof=True), "factory failed.*nesterof"),
         (None, "optimizer is None; expected a factory"),
         ("SGD", "optimizer is 'SGD'; expected a factory"),

@@ -185,3 +185,16 @@ def test_different_optimizers_go_different_ways(kind, other):
     model, task = network_for(Case("", kind), 1)
     a, b = (wm.predict(model, task, partial(k, lr=0.02), steps=STEPS, relinearize="never") for k in (kind, other))
     assert distance(a.test, b.test) > 1e-3
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_gradient_ascent_is_predicted_as_it_is_trained(optimizer):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 512), nn.Tanh(), nn.Linear(512, 1)).double()
+    X, X_test = torch.randn(12, 4).double(), torch.randn(7, 4).double()
+    task, ascent = wm.Task(X, torch.randn(12, 1).double(), X_test), partial(optimizer, lr=2e-4, maximize=True)
+    found = wm.predict(model, task, ascent, steps=20, relinearize="path")
+    run = wm.train(model, task, ascent, steps=20, until=None)
+    assert run.losses[-1] > run.losses[0]
+    moved = distance(run.test, model(X_test).detach())
+    assert distance(found.test, run.test) < 0.02 * moved

@@ -92,7 +92,7 @@ def test_the_table_of_recipes(trained):
         name = row["recipe"]
         known = torch.isfinite(comparison.errors[name])
         assert row["error of the prediction"] == number(float(comparison.errors[name][known].mean()))
-        assert row["steps, predicted"] == number(float(round(float(comparison.steps[name][known].mean()))))
+        assert row["steps, predicted"] == number(round(float(comparison.steps[name][known].mean())))
         for kind in ("predicted", "trained") if trained else ("predicted",):
             outputs = getattr(comparison, kind)[name][known].double()
             errors = (outputs - comparison.task.y_test.double()).square().mean(dim=(1, 2))

@@ -37,7 +37,7 @@ def test_a_remark_of_many_seeds_is_told_once():
     found = wm.seeds(network, twice, SGD, 5, steps=20, relinearize="never")
     (alone,) = wm.predict(network(0), twice, SGD, steps=20, relinearize="never").notes
     assert "eigenvalues" in alone
-    assert found.notes == (f"seed 0: {alone} The like of 4 more seeds.",)
+    assert found.notes == (f"seed 0: {alone} Likewise 4 more seeds.",)
 
 
 def test_flips_against_the_majority():

@@ -46,7 +46,7 @@ def test_random_numbers_that_another_thread_draws_are_not_the_models():
 def test_outputs_against_targets():
     model, X = build("mlp", 2, 3)
     assert examine(model, X, outputs=2).outputs == 2
-    with pytest.raises(ModelError, match="the model has 2 outputs per row and the targets have 3: change the last"):
+    with pytest.raises(ModelError, match="the model has 2 outputs per row; expected 3, one for each class"):
         examine(model, X, outputs=3)
 
 

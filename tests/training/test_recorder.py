@@ -499,7 +499,7 @@ def test_a_model_that_does_not_fit_the_task():
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     wrong = wm.Task(task.X, task.y.repeat(1, 3))
     with (
-        pytest.raises(ModelError, match="1 outputs per row and the targets have 3"),
+        pytest.raises(ModelError, match="1 output per row; expected 3"),
         wm.Recorder(model, optimizer, wrong),
     ):
         pass

@@ -140,7 +140,7 @@ def made_of(config: Path | None) -> Mapping[str, Any] | None:
 def _fits(name: str, said: Mapping[str, Any]) -> bool:
     """Whether a command's default means something beside what is said."""
     if name == "until":
-        return said.get("loss", Experiment.loss) in LEAST_AT_TARGETS
+        return said.get("steps") is None and said.get("loss", Experiment.loss) in LEAST_AT_TARGETS
     if name == "hidden":
         return said.get("model") is None and said.get("network", Experiment.network) == "mlp"
     return True

@@ -60,10 +60,14 @@ def headline(experiment: Experiment) -> str:
 
 def _points(experiment: Experiment) -> str:
     """How many points train and test; a table's rows are not counted yet."""
-    train, test = experiment.n_train, experiment.n_test
-    trained = "other" if train is None else f"{train}"
-    tested = f"{experiment.test:.0%} as" if test is None else f"{test}"
-    return f"{trained} training and {tested} test points"
+    train, test, share = experiment.n_train, experiment.n_test, experiment.test
+    if train is not None and test is not None:
+        return f"{train} training and {test} test points"
+    if train is not None:
+        return f"{train} training points and {share:.0%} of the rows to test on"
+    if test is not None:
+        return f"{test} test points and all other rows to train on"
+    return f"{1 - share:.0%} of the rows to train on and {share:.0%} to test on"
 
 
 def _against(classes: Sequence[int | str]) -> str:
@@ -91,8 +95,8 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = (), loss: str 
     def cells(name: str) -> list[str]:
         *values, mean, sd = (float(v) for v in frame[name])
         known = [value for value in values if not math.isnan(value)]
-        shown = [number(value) for value in (values if few else (min(known), max(known)))]
-        return shown + ([f"{number(mean)} ± {_spread(mean, sd)}"] if several else [])
+        shown = [_cell(name, value) for value in (values if few else (min(known), max(known)))]
+        return shown + ([f"{_cell(name, mean)} ± {_spread(mean, sd)}"] if several else [])
 
     return "\n".join(aligned(_rows(frame.loc[labels], header, cells, loss)))
 
@@ -104,7 +108,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> 
     def cells_of(names: Sequence[str]) -> Callable[[str], list[str]]:
         def cell(name: str, quantity: str) -> str:
             mean, sd = (float(part[quantity]) for part in sums[name])
-            return number(mean) if math.isnan(sd) else f"{number(mean)} ± {_spread(mean, sd)}"
+            return _cell(quantity, mean) + ("" if math.isnan(sd) else f" ± {_spread(mean, sd)}")
 
         return lambda quantity: [cell(name, quantity) for name in names]
 
@@ -118,7 +122,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> 
         left = left[count:]
     shown = [(name, text) for name, text in _BRIEF if name in entries]
     brief = [["", *(text for _, text in shown)]]
-    brief += [[str(label), *(number(float(row[name])) for name, _ in shown)] for label, row in entries.iterrows()]
+    brief += [[str(label), *(_cell(name, float(row[name])) for name, _ in shown)] for label, row in entries.iterrows()]
     return "\n\n".join([*blocks, "\n".join(aligned(brief))])
 
 
@@ -162,6 +166,12 @@ def number(value: float) -> str:
         mantissa, exponent = f"{value:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}"
     return f"{value:#.3g}".rstrip(".")
+
+
+def _cell(name: str, value: float) -> str:
+    """A number of the table; counts of steps are whole."""
+    is_count = name.startswith("steps") and math.isfinite(value) and value.is_integer()
+    return f"{value:,.0f}" if is_count else number(value)
 
 
 def _spread(mean: float, sd: float) -> str:

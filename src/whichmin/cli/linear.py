@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import textwrap
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -143,7 +144,7 @@ def _print(answer: Any) -> None:
             rows.append([f"a = {fit.exponent:g}", *cells])
         print()
         print(*aligned(rows), sep="\n")
-    print("\n" + " ".join(finding(answer)))
+    print("\n" + textwrap.fill(" ".join(finding(answer)), 100))
     print_notes(answer.analysis.notes)
 
 

@@ -154,7 +154,7 @@ class Asking(Networks):
         option_of(
             "until",
             "Training loss to stop at.",
-            default=f"1e-05, and none with {_ENDLESS}: give it or --steps",
+            default=f"1e-05; none with --steps, and none with {_ENDLESS}: give it or --steps",
         ),
     ] = None
     steps: Annotated[int | None, option_of("steps", "At most so many steps.")] = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -175,7 +174,6 @@ def _plain(value: Any) -> Any:
 
 def _print(swept: Sweep, frame: pd.DataFrame) -> None:
     """Means over initializations, and what failed."""
-    from whichmin.report.numbers import number
     from whichmin.studies.sweeping.grid import COLUMNS
 
     keys = [COLUMNS.get(key, key) for key in swept.keys if key != "seeds"]
@@ -184,7 +182,7 @@ def _print(swept: Sweep, frame: pd.DataFrame) -> None:
     groups: Any = frame.groupby([frame[key].astype(str) for key in varied], sort=False) if varied else [(("",), frame)]
     rows = [[", ".join(varied) or "cell", "runs", *(text for _, text in shown)]]
     for label, group in groups:
-        cells = [f"{number(float(m))} ± {number(float(s), 2)}" for m, s in (_spread(group[n]) for n, _ in shown)]
+        cells = [_written_spread(group[name]) for name, _ in shown]
         rows.append([", ".join(map(str, label)), str(len(group)), *cells])
     print(*aligned(rows[: ROWS + 1]), sep="\n")
     if len(rows) > ROWS + 1:
@@ -201,12 +199,17 @@ def _print(swept: Sweep, frame: pd.DataFrame) -> None:
         print(f"note: {len(swept.notes) - REASONS} more of these are in the store.")
 
 
-def _spread(column: Any) -> tuple[float, float]:
-    """Mean and standard deviation of what is known."""
+def _written_spread(column: Any) -> str:
+    """Mean and standard deviation of what is known, a dash where nothing is."""
     import numpy as np
 
+    from whichmin.report.numbers import MISSING, number
+
     known = np.asarray(column.dropna(), float)
-    return float(known.mean()) if len(known) else math.nan, float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    if not len(known):
+        return MISSING
+    std = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return f"{number(float(known.mean()))} ± {number(std, 2)}"
 
 
 def _print_status(status: SweepStatus, json: bool) -> int:

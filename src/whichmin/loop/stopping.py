@@ -145,7 +145,12 @@ def _cause(
         (float(p.grad.abs().max()) for g in optimizer.param_groups for p in g["params"] if p.grad is not None),
         default=0.0,
     )
+    if steepest == 0.0:
+        return (
+            f"The gradient is 0, at a learning rate of {last[0]:.3g}: start elsewhere, or lower the rate if large "
+            "steps have brought the network there."
+        )
     return (
         f"It hardly moves at a learning rate of {last[0]:.3g}; the largest entry of the last gradient is "
-        f"{steepest:.1e}: raise the rate, or start elsewhere if the gradient is 0."
+        f"{steepest:.1e}: raise the rate."
     )

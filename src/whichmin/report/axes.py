@@ -44,9 +44,13 @@ def _legend(ax: Axes, columns: int) -> Legend:
 
 
 def logarithmic(ax: Axes, which: str) -> None:
-    """A logarithmic axis, its ticks written with superscripts that any font has."""
+    """A logarithmic axis, its ticks written with superscripts that any font has: powers of ten, or finer ones."""
     getattr(ax, f"set_{which}scale")("log")
     axis = ax.xaxis if which == "x" else ax.yaxis
+    low, high = axis.get_view_interval()
+    if high < 100 * low:
+        logarithmic_fine(ax, which)
+        return
     axis.set_major_locator(LogLocator(base=10, numticks=6))
     axis.set_major_formatter(FuncFormatter(_power_of_ten))
     axis.set_minor_formatter(FuncFormatter(lambda *_: ""))

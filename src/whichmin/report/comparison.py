@@ -97,7 +97,8 @@ def failure_sentences(comparison: Comparison) -> list[str]:
 
 def reused_sentence(reused: int, runs: int) -> str:
     """How many runs were not done again; nothing of none."""
-    return f"{reused} of {runs} runs were finished before and read back." if reused else ""
+    was = "run was" if runs == 1 else "runs was" if reused == 1 else "runs were"
+    return f"{reused} of {runs} {was} finished before and read back." if reused else ""
 
 
 def runs_of(comparison: Comparison) -> int:
@@ -132,7 +133,7 @@ def recipe_columns(comparison: Comparison) -> dict[str, Callable[[str], str]]:
 
     def steps(name: str) -> str:
         value = mean(comparison.steps, name)
-        return number(None if math.isnan(value) else float(round(value)))
+        return number(None if math.isnan(value) else round(value))
 
     columns = of_kinds("test error", comparison.test_error_of)
     columns |= of_kinds("accuracy", comparison.accuracy_of)

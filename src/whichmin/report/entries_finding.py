@@ -25,6 +25,7 @@ _PHRASES = {
     "statistics": "the network’s running statistics",
 }
 _SMALL = 0.1
+_NO_TRAINING = "Without training"
 
 
 def headline(
@@ -185,7 +186,7 @@ def _without(entries: Sequence[EntryView]) -> str:
     """Whether the predictions do without training."""
     methods = {p.method for v in entries if (p := v.prediction) is not None}
     if "trained" not in methods:
-        return "Without training"
+        return _NO_TRAINING
     return "By training a copy" if methods == {"trained"} else "In part by training copies"
 
 
@@ -200,10 +201,13 @@ def _outputs_only(entries: Sequence[EntryView], kind: str) -> str:
     estimates = [p.error for v in entries if (p := v.prediction) is not None]
     if not estimates:
         return ""
-    return (
-        f"The minimizer was predicted in {_took(entries)}; it is estimated to be {_of(estimates)} (root mean square of "
-        "outputs) from the trained network."
+    way, took = _without(entries), _took(entries)
+    found = (
+        f"The minimizer was predicted in {took}"
+        if way == _NO_TRAINING
+        else f"{way}, in {took}, the minimizer was found"
     )
+    return f"{found}; it is estimated to be {_of(estimates)} (root mean square of outputs) from the trained network."
 
 
 def _terms(entries: Sequence[EntryView]) -> str:

@@ -11,6 +11,7 @@ from whichmin.decision import Decision
 from whichmin.report.numbers import MISSING, accuracy, number, percent, signed
 from whichmin.report.thumbnails import thumbnail
 from whichmin.studies.left_out import LeftOut
+from whichmin.task import Task
 
 #: Groups that a table shows.
 GROUPS = 20
@@ -78,7 +79,9 @@ def finding(found: LeftOut) -> list[str]:
             f"the test error ({found.task.loss.label}) would be lower than the {number(found.full_loss)} of all rows"
         )
         lowest = f"; lowest, {number(float(found.test_loss[best]))}, without group {best}"
-        said.append(f"Without {helped:,} of them {named}{lowest}." if helped else f"Without none of them {named}.")
+        said.append(
+            f"Without {helped:,} of them {named}{lowest}." if helped else f"There is none without which {named}."
+        )
     return said
 
 
@@ -123,11 +126,11 @@ def point_views(found: LeftOut) -> list[PointView]:
 def _point(found: LeftOut, influence: torch.Tensor, i: int) -> PointView:
     task = found.task
     assert task.X_test is not None
-    target = None if task.y_test is None else _target(task.y_test[i])
+    target = None if task.y_test is None else _target(task, task.y_test[i])
 
     def rows(of: torch.Tensor) -> tuple[Row, ...]:
         return tuple(
-            Row(j, thumbnail(task.X[j : j + 1][0]), _target(task.y[j]), signed(float(influence[i, j]), 2))
+            Row(j, thumbnail(task.X[j : j + 1][0]), _target(task, task.y[j]), signed(float(influence[i, j]), 2))
             for j in of.tolist()
         )
 
@@ -135,5 +138,7 @@ def _point(found: LeftOut, influence: torch.Tensor, i: int) -> PointView:
     return PointView(i, image, target, rows(found.supporting(i, ROWS)), rows(found.opposing(i, ROWS)))
 
 
-def _target(y: torch.Tensor) -> str:
+def _target(task: Task, y: torch.Tensor) -> str:
+    if task.classes is not None and y.numel() == 1 and int(y) >= 0:
+        return str(task.classes[int(y)])
     return ", ".join(number(float(v)) if v.is_floating_point() else str(int(v)) for v in y.reshape(-1)[:4])

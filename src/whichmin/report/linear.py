@@ -22,7 +22,7 @@ def finding(study: LinearStudy) -> list[str]:
     """The answer in sentences."""
     analysis, run = study.analysis, study.flows[OFF]
     end, size = float(run.solution_distances[-1]), float(analysis.least_squares.norm())
-    bound = f"at most {number(analysis.tight_bound)} is sure"
+    bound = f"at most {number(analysis.tight_bound)} is guaranteed"
     if math.isinf(analysis.tight_bound):
         bound = "no bound is guaranteed"
     elif analysis.tight_bound > TELLING * size:

@@ -98,7 +98,7 @@ def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
             v.linearized and v.linearized.certificate and v.linearized.certificate.test_deviation
         ),
         f"the same, root mean square over the {scale_of(entries)} standard deviation": relative_deviation,
-        "linearizations along the path": lambda v: v.relinearized and int(v.relinearized.intervals),
+        "linearizations along the path": lambda v: v.relinearized and (int(v.relinearized.intervals) or None),
     }
     group = _group("certificate", entries, rows)
     return [group] if group.rows else []

@@ -20,7 +20,7 @@ def told_once(remarks: Iterable[tuple[str, str]], kind: str) -> list[str]:
 
 
 def _others(count: int, kind: str) -> str:
-    return f" The like of {count} more {kind}{'s' if count > 1 else ''}." if count else ""
+    return f" Likewise {count} more {kind}{'s' if count > 1 else ''}." if count else ""
 
 
 def without_numbers(remark: str) -> str:

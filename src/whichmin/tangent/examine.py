@@ -59,10 +59,12 @@ def examine(
             "integers up: pass X.float() (and scale it, pixels by 1/255)."
         )
     finite(sample.outputs, "X")
-    if outputs is not None and sample.outputs.shape[1] != outputs:
+    count = sample.outputs.shape[1]
+    if outputs is not None and count != outputs:
         raise ModelError(
-            f"the model has {sample.outputs.shape[1]} outputs per row and the targets have {outputs}: change the last "
-            "layer or encode the targets alike."
+            f"the model has {count} output{'s' * (count != 1)} per row; expected {outputs}, one for each class, or for "
+            "each number of a row's targets: change the last layer, the targets, or classes=, which says how many "
+            "classes there are."
         )
     if row_shape is not None and _differ(sample.row_shape, row_shape):
         raise ModelError(

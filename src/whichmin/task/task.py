@@ -218,8 +218,8 @@ class Task(Shown):
         if not found.takes_classes:
             if len(split.classes) > 2:
                 raise DataError(
-                    f"the target {target!r} holds {len(split.classes)} labels, and {found!r} takes amounts: leave loss "
-                    "out, or pass torch.nn.CrossEntropyLoss()."
+                    f"the target {target!r} holds {len(split.classes)} labels, and {found!r} takes amounts: take the "
+                    "cross-entropy, loss=torch.nn.CrossEntropyLoss() or --loss cross-entropy."
                 )
             y, y_test = (t if t is None else t.to(torch.get_default_dtype()) for t in (y, y_test))
             classes = None

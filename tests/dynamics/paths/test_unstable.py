@@ -1,5 +1,6 @@
 """Rates beyond the limit of stability at θ₀, at which a network may train all the same."""
 
+import re
 from functools import partial
 
 import pytest
@@ -51,6 +52,32 @@ def test_it_is_refused_where_training_does_not_lower_the_loss(factor):
         with pytest.raises(DivergenceError, match="the limit of stability") as caught:
             wm.predict(model, task, partial(torch.optim.SGD, lr=factor * limit), steps=steps)
         assert caught.value.limit == pytest.approx(limit)
+
+
+def dying():
+    """A network whose rectifiers a large step turns off for every input."""
+    return wm.networks.MLP((4, 32, 1), seed=0).double()
+
+
+def saturating():
+    """A network whose outputs a large step takes to -1 and 1, far from small targets."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 32), nn.Tanh(), nn.Linear(32, 1), nn.Tanh()).double()
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs", "factor", "steps"), [(dying, torch.rand, 20.0, 200), (saturating, torch.randn, 5.0, 1200)]
+)
+def test_training_that_gets_nowhere_is_given_up_early(make, inputs, factor, steps):
+    torch.manual_seed(0)
+    model, X = make(), inputs(12, 4).double()
+    task = wm.Task(X, 0.1 * torch.randn(12, 1).double())
+    lr = factor * wm.spectrum(wm.tangent_kernel(model, X)).max_lr
+    with pytest.raises(DivergenceError, match="the limit of stability") as caught:
+        wm.predict(model, task, partial(torch.optim.SGD, lr=lr), until=1e-9)
+    made = re.search(r"given up after (\d+) steps", str(caught.value.__cause__))
+    assert made is not None
+    assert int(made[1]) < steps
 
 
 def test_training_to_a_loss_is_given_up(monkeypatch):

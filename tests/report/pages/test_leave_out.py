@@ -101,5 +101,18 @@ def test_the_finding_of_groups_that_do_nothing_says_so():
     still = type(found)(**vars(found) | {"test": full, "error": torch.zeros_like(found.error)})
     said = " ".join(finding(still))
     assert "None of 2 test points is decided differently without any of them." in said
-    assert "Without none of them the test error (MSE) would be lower than the 0.250 of all rows." in said
+    assert "There is none without which the test error (MSE) would be lower than the 0.250 of all rows." in said
     assert "off by 0" not in said
+
+
+def test_targets_are_named_by_their_classes():
+    y, y_test = torch.tensor([0, 1, 0, 1]), torch.tensor([0, 1])
+    one = of_one_output(Y_TEST)
+    task = type(one.task)(
+        one.task.X, y, one.task.X_test, y_test, loss=torch.nn.CrossEntropyLoss(), classes=("hut", "villa")
+    )
+    outputs = {name: getattr(one, name).repeat_interleave(2, dim=-1) for name in ("full", "test")}
+    outputs = {name: of * torch.tensor([1.0, -1.0]) for name, of in outputs.items()}
+    (first, *_) = point_views(type(one)(**vars(one) | {"task": task} | outputs))
+    assert first.target in {"hut", "villa"}
+    assert {row.target for row in (*first.supporting, *first.opposing)} <= {"hut", "villa"}

@@ -56,7 +56,8 @@ def test_the_fits_stand_by_exponent(study, page):
     for quantity, column in columns.items():
         for row, fit in zip(rows, study.sweep.fits(quantity), strict=True):
             cell = row[column]
-            assert cell.startswith(f"{number(fit.slope, 2)} ± ")
+            written = f"{fit.slope:.2f} ± {fit.standard_error:.2f}"
+            assert cell.startswith(written.replace("-", "−"))
             assert cell.endswith(f"({number(round(fit.expected, 6), 2)})")
 
 
@@ -64,7 +65,7 @@ def test_the_finding(study, page):
     run, known = study.flows["random"], study.analysis
     said = page.finding
     assert f"Training ends {number(float(run.solution_distances[-1]))} from the minimum-norm solution" in said
-    assert f"at most {number(known.tight_bound)} is sure." in said
+    assert f"at most {number(known.tight_bound)} is guaranteed." in said
     first, second = study.sweep.fits()
     powers = f"h^{first.slope:.2f} at a = 0.4, h^{second.slope:.2f} at a = 0.5".replace("-", "−")
     assert f"Wider networks end nearer: the distance falls like {powers}." in said

@@ -59,6 +59,8 @@ def test_until_is_small_where_the_loss_is_least_at_the_targets(loss):
     without = ("cross-entropy", "binary-cross-entropy", "poisson")
     assert Experiment(loss=loss).until == (None if loss in without else 1e-5)
     assert Experiment(loss=loss, until=1).until == 1.0
+    assert Experiment(loss=loss, steps=9).until is None
+    assert Experiment(loss=loss, steps=9, until=1).until == 1.0
 
 
 def test_unknown_key_names_the_closest():

@@ -177,15 +177,18 @@ class RealTraining:
         self._raise_if_stopped(loop)
         return outputs
 
-    def run(self, patience: Patience, *, or_part: bool = False) -> Outcome:
+    def run(
+        self, patience: Patience, *, or_part: bool = False, is_lost: Callable[[Loop], bool] | None = None
+    ) -> Outcome:
         """Train to the goal; the error is how far a second training ends from it, see ``whichmin.dynamics.paths.twin``.
 
         Args:
             patience: when to stop.
             or_part: whether what was trained by the deadline will do: an outcome of unknown error, with a note.
+            is_lost: whether the training so far, asked before each step, will never get anywhere.
 
         Raises:
-            DivergenceError: training diverges.
+            DivergenceError: training diverges, or is lost.
             BudgetError: the deadline passed.
         """
         problem, goal = self.problem, self.problem.goal
@@ -205,6 +208,8 @@ class RealTraining:
             if step in wanted:
                 keep(1)
             patience.progress.advance(step)
+            if is_lost is not None and is_lost(loop):
+                raise DivergenceError(f"training gets nowhere: it is given up after {step} steps.", math.nan)
             if time.perf_counter() <= patience.deadline:
                 return None
             if not or_part:

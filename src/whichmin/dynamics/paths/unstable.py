@@ -12,6 +12,7 @@ from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
 from whichmin.errors import DivergenceError
+from whichmin.loop.training_loop import Loop
 from whichmin.recipe.schedule import Batches, GivenBatches
 
 #: A largest eigenvalue of less than this part of that at θ₀ is a smaller one.
@@ -20,6 +21,10 @@ SMALLER = 0.999
 DEAD = 1e-3
 #: Training that is to reach a loss at such a rate is given up after this many steps.
 LONGEST = 5000
+#: It is given up earlier after so many losses that are all higher than the first: a catapult comes down in some dozens.
+HIGH = 1000
+#: Or after so many equal losses whose last gradient is zero: no further step moves the network.
+STILL = 100
 
 
 class UnstablePredictor(StepwisePredictor):
@@ -50,7 +55,7 @@ class UnstablePredictor(StepwisePredictor):
         if patience.real is None:
             raise self._error
         try:
-            outcome = patience.real.run(patience, or_part=True)
+            outcome = patience.real.run(patience, or_part=True, is_lost=_is_lost)
         except DivergenceError as error:
             raise self._error from error
         if not outcome.curve[-1][1] <= outcome.curve[0][1] or not self._is_more_stable_at(outcome):
@@ -68,3 +73,12 @@ class UnstablePredictor(StepwisePredictor):
         largest = largest_eigenvalue(network.features())
         network.put(self.problem.origin)
         return DEAD < largest / self.problem.spectrum.largest < SMALLER
+
+
+def _is_lost(loop: Loop) -> bool:
+    """Whether training has blown up, or killed the network, for good."""
+    losses, made = loop.losses, len(loop.losses)
+    if made > STILL and losses[-1] == losses[-STILL] and len(set(losses[-STILL:])) == 1:
+        gradients = [p.grad for group in loop.optimizer.param_groups for p in group["params"]]
+        return not any(bool(gradient.any()) for gradient in gradients if gradient is not None)
+    return made > HIGH and made % STILL == 0 and min(losses[-HIGH:]) > losses[0]

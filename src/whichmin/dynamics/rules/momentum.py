@@ -64,16 +64,16 @@ class Momentum(LinearRule):
         return np.array([[1.0, -lr * mu], [0.0, mu]]), np.array([-lr * taken, taken])
 
 
-def stochastic_gradient_descent(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule:
-    """The rule of a built ``torch.optim.SGD``.
+def stochastic_gradient_descent(optimizer: torch.optim.Optimizer, flow: bool) -> LinearRule | None:
+    """The rule of a built ``torch.optim.SGD``; None with ``maximize``, under which linear modes grow without a limit.
 
     Raises:
-        OptimizerError: ``maximize``; a flow of dampened or Nesterov momentum, or with weight decay.
+        OptimizerError: a flow of dampened or Nesterov momentum, or with weight decay.
     """
     group = optimizer.param_groups[0]
     lr, decay = float(group["lr"]), float(group["weight_decay"])
     if group.get("maximize"):
-        raise OptimizerError("SGD with maximize=True is not predicted: leave maximize out.")
+        return None
     if flow and (decay or group["dampening"] or group["nesterov"]):
         raise OptimizerError(
             "flow=True is known for plain SGD, for heavy-ball momentum and for whichmin.optimizers.Nesterov; leave out "

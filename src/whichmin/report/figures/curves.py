@@ -73,7 +73,7 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
                 lines[name] = (*_in_sight(p.curve, view), colour, dash, 1.2, alpha)
         for name, (steps, losses, colour, dash, width, opacity) in lines.items():
             x, y = thin(steps, losses, POINTS // len(entries))
-            if len(x):
+            if len(x) > 1:
                 label = name if name not in drawn else None
                 ax.plot(x, y, color=colour, linestyle=dash, linewidth=width, alpha=opacity, label=label)
                 drawn[name] = True

@@ -28,7 +28,8 @@ def distances_figure(comparison: Comparison, axes: Sequence[Axes] | None = None)
     if not best:
         return None
     names = sorted(best, key=lambda pair: best[pair].paired.distance.mean)[-MOST:]
-    figure, (ax,) = panels(axes, (7.2, 0.9 + (0.3 if comparison.trained is None else 0.52) * len(names)))
+    above, row = (1.3, 0.3) if comparison.trained is None else (1.5, 0.52)  # inches: the legend and axis, each pair
+    figure, (ax,) = panels(axes, (7.2, above + row * len(names)))
     at = np.arange(len(names), dtype=float)
     kinds = {"predicted": RELINEARIZED} | ({} if comparison.trained is None else {"trained": TRAINED})
     for i, (kind, colour) in enumerate(kinds.items()):

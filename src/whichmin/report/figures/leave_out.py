@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from whichmin.report.axes import legend
 from whichmin.report.drawing import PageFigure, register
@@ -33,7 +34,7 @@ def draw_effects(ax: Axes, found: LeftOut) -> None:
     ax.plot(at, error[order], "_", color=MUTED, markersize=3.0, label="error of the prediction")
     ax.set(xlabel="groups, ascending", ylabel="root mean square of outputs")
     ax.set_ylim(bottom=0)
-    ax.grid(axis="y")
+    _at_groups(ax)
     legend(ax, 2)
 
 
@@ -44,6 +45,12 @@ def draw_losses(ax: Axes, found: LeftOut) -> None:
     ax.plot(np.arange(len(change)), change, "o", color=BLUE, markersize=2.6)
     ax.axhline(0, color=INK, linewidth=0.8)
     ax.set(xlabel="groups, ascending", ylabel=f"change of the test {found.task.loss.label}")
+    _at_groups(ax)
+
+
+def _at_groups(ax: Axes) -> None:
+    """Groups are counted: no ticks between them."""
+    ax.xaxis.set_major_locator(MaxNLocator("auto", integer=True, steps=[1, 2, 5, 10]))
     ax.grid(axis="y")
 
 

@@ -60,6 +60,6 @@ def fits_table(sweep: WidthSweep | None) -> dict[str, Any] | None:
 
 def _power(fit: PowerFit) -> str:
     """A slope with its standard error, in brackets the theory's."""
-    error = "" if math.isnan(fit.standard_error) else f" ± {number(fit.standard_error, 1)}"
+    error = "" if math.isnan(fit.standard_error) else f" ± {fit.standard_error:.2f}"
     expected = "" if math.isnan(fit.expected) else f" ({number(round(fit.expected, 6), 2)})"
-    return number(fit.slope, 2) + error + expected
+    return f"{fit.slope:.2f}".replace("-", "−") + error + expected

@@ -83,8 +83,8 @@ class Experiment:
             training loss falls at every step.
         batch_size: rows per step; None, "none", or ``n_train`` and more: all of them. Or several.
         seed: of the order of the batches.
-        until: the training loss to stop at; None: 1e-5 for "mse", "huber", "smooth-l1" and "gaussian", which are least
-            at the targets; no such aim for the others, so that ``steps`` is needed.
+        until: the training loss to stop at; None: no such aim with ``steps``, and else 1e-5 for "mse", "huber",
+            "smooth-l1" and "gaussian", which are least at the targets; the others need one of the two.
         steps: at most so many; None: any number.
         tol: of the followed path, as for ``predict``.
         dtype: "float32" or "float64".
@@ -195,7 +195,8 @@ class Experiment:
         rates = tuple(named.lr for named in optimizers)
         object.__setattr__(self, "optimizer", optimizers)
         object.__setattr__(self, "lr", rates[0] if len(set(rates)) == 1 else rates)
-        until = _UNTIL if self.until is None and self.loss in LEAST_AT_TARGETS else self.until
+        is_endless = self.until is None and self.steps is None
+        until = _UNTIL if is_endless and self.loss in LEAST_AT_TARGETS else self.until
         if until is not None:
             self._require("until", _is_number(until), "a number")
             object.__setattr__(self, "until", float(until))
