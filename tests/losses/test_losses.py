@@ -189,6 +189,30 @@ def test_a_training_loss_that_no_outputs_have_is_refused():
         wm.Task(torch.zeros(3, 1), torch.randn(3)).check_until(0.0)
 
 
+def shifted(f, y):
+    return (f - y).square().mean() - 5.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "aim"),
+    [
+        (None, torch.tensor([0.5, -1.0, 2.0]), 1e-5),
+        (nn.CrossEntropyLoss(), torch.tensor([0, 1, 1]), 1e-5),
+        (nn.PoissonNLLLoss(), torch.full((3,), math.e, dtype=torch.float64), 1e-5),
+        (nn.PoissonNLLLoss(), torch.full((3,), math.e**2, dtype=torch.float64), 1e-5 - math.e**2),
+        (nn.BCEWithLogitsLoss(), torch.full((3,), 0.5), 1e-5 + math.log(2)),
+        (shifted, torch.tensor([0.5, -1.0, 2.0]), None),
+    ],
+)
+def test_training_ends_just_above_the_lowest_loss_unless_told(loss, y, aim):
+    task = wm.Task(torch.randn(3, 2), y, loss=loss)
+    assert task.aim("auto") == (None if aim is None else pytest.approx(aim, abs=1e-12))
+    assert task.aim(None) is None
+    assert task.aim(7.0) == 7.0
+    with pytest.raises(InputError, match="until is later"):
+        task.aim("later")
+
+
 def test_accuracy_and_loss_of_test_outputs():
     f = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
     X = torch.zeros(3, 1)
