@@ -253,6 +253,11 @@ class Task(Shown):
         """The axes of a row of outputs: those of its targets, with the classes last where these are class numbers."""
         return self.row_shape if self.classes is None else (*self.row_shape, len(self.classes))
 
+    @property
+    def axes(self) -> dict[str, Any]:
+        """What a row of outputs must look like, as ``examine`` takes it."""
+        return {"outputs": self.outputs, "row_shape": self.output_shape, "classes": self.classes is not None}
+
     @cached_property
     def objective(self) -> Objective:
         """The loss on the training set, as it is followed in function space."""

@@ -121,7 +121,7 @@ def train(
     learning_rate = float(built.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
-    examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
+    examine(network, task.X, **task.axes).check_rows()
     started = time.perf_counter()
 
     def here() -> Checkpoint:
