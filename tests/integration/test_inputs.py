@@ -302,3 +302,28 @@ def test_axes_of_one_size_of_which_any_may_be_the_classes():
     assert distance(runs[0].train, model(X).detach().movedim(1, -1).reshape(N, 9)) < 1e-6
     with pytest.raises(ModelError, match=r"have 6: .*classes=…. with the number of all classes"):
         wm.train(Positions(last=True), wm.Task(X, y % 2, loss=loss), GD, steps=1)
+
+
+class Pixels(nn.Module):
+    """Takes bytes, or the same numbers as floating-point ones."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.conv(x.float() / 255)).flatten(1))
+
+
+@pytest.mark.parametrize("row_span", [False, True])
+def test_bytes_that_the_model_itself_scales(row_span):
+    images = torch.randint(0, 256, (N + N_TEST, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = targets(N, 2)
+    bytes_of, floats = (wm.Task(x[:N], y, x[N:]) for x in (images, images.float()))
+    runs = [wm.train(Pixels(), task, GD, steps=3, row_span=row_span) for task in (bytes_of, floats)]
+    assert torch.equal(runs[0].test, runs[1].test)
+    assert distance(wm.explain(runs[0]).total, runs[0].test.double()) < 1e-6
+    for relinearize in ("never", "path"):
+        predicted = [wm.predict(Pixels(), task, GD, steps=3, relinearize=relinearize) for task in (bytes_of, floats)]
+        assert torch.equal(predicted[0].test, predicted[1].test)

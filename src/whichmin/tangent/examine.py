@@ -45,8 +45,8 @@ def examine(
 
     Raises:
         ModelError: BatchNorm in training mode, active dropout or other randomness, no trainable parameters, integers
-            that nothing looks up, outputs that are not finite, not (n, …), or of another number or other axes than
-            the targets, or of axes of which any may be the classes'; an argument that the model ignores.
+            that nothing looks up or converts, outputs that are not finite, not (n, …), or of another number or other
+            axes than the targets, or of axes of which any may be the classes'; an argument that the model ignores.
     """
     check_modules(model)
     parameters = trainable(model)
@@ -57,8 +57,8 @@ def examine(
     sample = _captured(model, parameters, X if whole else X[rows])
     if not (is_floating(X) or sample.reads_integers):
         raise ModelError(
-            f"X is {tensors_of(X)[0].dtype} and the network {type(model).__name__} has no embedding that looks "
-            "integers up: pass X.float() (and scale it, pixels by 1/255)."
+            f"X is {tensors_of(X)[0].dtype} and the network {type(model).__name__} neither looks integers up, as "
+            "an embedding does, nor converts them: pass X.float() (and scale it, pixels by 1/255)."
         )
     finite(sample.outputs, "X")
     if outputs is not None and sample.outputs.shape[1] != outputs:
