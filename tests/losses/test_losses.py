@@ -213,6 +213,33 @@ def test_training_ends_just_above_the_lowest_loss_unless_told(loss, y, aim):
         task.aim("later")
 
 
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        (nn.BCELoss(), torch.ones(8, 2), r"between 0 and 1. Outputs of a linearized network .*BCEWithLogitsLoss"),
+        (nn.PoissonNLLLoss(log_input=False), torch.ones(8, 2), r"is nan on outputs of about 1; .*f\.sigmoid\(\), y\)"),
+        (
+            nn.NLLLoss(),
+            torch.tensor([0, -100, 1, 0]),
+            r"is nan on row 1 alone\..*CrossEntropyLoss\(\), which is NLLLoss",
+        ),
+    ],
+)
+def test_losses_of_some_outputs_or_rows_name_the_one_to_take(loss, y, message):
+    with pytest.raises(InputError, match=message):
+        wm.Task(torch.zeros(len(y), 3), y, loss=loss)
+
+
+@pytest.mark.parametrize("loss", [nn.HuberLoss(), nn.SmoothL1Loss(), nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_targets_of_another_type_than_the_outputs(loss, dtype):
+    y = torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=dtype)
+    f = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    task = wm.Task(torch.zeros(2, 3), y, loss=loss)
+    (gradient,) = torch.autograd.grad(loss(moving := f.clone().requires_grad_(), y.float()), moving)
+    assert torch.allclose(task.loss.gradient(f, task.y), gradient, rtol=1e-3)
+
+
 def test_accuracy_and_loss_of_test_outputs():
     f = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
     X = torch.zeros(3, 1)
