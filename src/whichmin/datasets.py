@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.arrays import as_tensor
+from whichmin.arrays import as_tensor, row_count
 from whichmin.errors import DataError
 from whichmin.inputs import AnyInputs, as_inputs
 
@@ -66,8 +65,8 @@ def draw(
         DataError: what is no such data set, has fewer rows, or has items of another form or of different shapes.
     """
     source, own = _Source.of(train, "train"), None if test is None else _Source.of(test, "test")
-    count = _count(n_train, "n_train")
-    tested = _count(n_test, "n_test") if n_test is not None or own is None else len(own)
+    count = row_count(n_train, "n_train")
+    tested = row_count(n_test, "n_test") if n_test is not None or own is None else len(own)
     left = len(source) - (0 if own is not None else tested or 0)
     count = left if count is None else count
     if count < 1 or count > left:
@@ -83,18 +82,6 @@ def draw(
         return source.rows(order[:count], inputs, target), None
     both = source.rows(np.concatenate([order[:count], order[len(order) - tested :]]), inputs, target)
     return both.part(slice(count)), both.part(slice(count, None))
-
-
-def _count(n: Any, name: str) -> int | None:
-    if n is None:
-        return None
-    try:
-        count = operator.index(n)
-    except TypeError as error:
-        raise DataError(f"{name} is {n!r}; expected a whole number of rows, or None for all.") from error
-    if count < 0:
-        raise DataError(f"{name} is {n}; expected a whole number of rows, or None for all.")
-    return count
 
 
 def _order(n: int, wanted: int, seed: int) -> np.ndarray:
