@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.devices import callers_default_device
 from whichmin.errors import InputError, ResultError
@@ -53,6 +53,11 @@ class General(Loss):
 
     def __repr__(self) -> str:
         return self.called
+
+    @property
+    def takes_log_probabilities(self) -> bool:
+        """Those of torch's ``NLLLoss`` and ``KLDivLoss``."""
+        return isinstance(self.function, nn.NLLLoss | nn.KLDivLoss)
 
     @property
     def name(self) -> str:

@@ -157,7 +157,7 @@ def _tried(
         try:
             for method in methods:
                 bar.set_description(f"predicting {method.name}")
-                remedies.append(_attempted(method.predict, work, method.remedy(work)))
+                remedies.append(_attempted(partial(_predicted, method), work, method.remedy(work)))
                 bar.update()
             wanted = _wanted(work, methods, remedies, train)
             bar.total += len(wanted)
@@ -182,6 +182,12 @@ def _wanted(work: Work, methods: tuple[Method, ...], remedies: list[Remedy], tra
         for i, method in enumerate(methods)
         if remedies[i].predicted is not None and (train == "all" or method.name in train)
     ]
+
+
+def _predicted(method: Method, work: Work) -> Remedy:
+    """What a method brings, where the loss has a meaning for it."""
+    method.check_loss(work.task.loss)
+    return method.predict(work)
 
 
 def _attempted(attempt: Callable[[Work], Remedy], work: Work, before: Remedy) -> Remedy:
