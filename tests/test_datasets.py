@@ -201,3 +201,38 @@ def test_an_item_that_fails_is_named():
 
     with pytest.raises(DataError, match="item 2 of the data set fails: KeyError: 'image'"):
         wm.Task.from_dataset(Broken())
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5])
+def test_seeds_that_no_draw_has(seed):
+    with pytest.raises(DataError, match=f"seed is {seed}; expected a whole number from 0"):
+        wm.Task.from_dataset(TensorDataset(torch.randn(6, 2), torch.randn(6)), n_train=3, seed=seed)
+
+
+def views(items):
+    """Two views of each item."""
+    return torch.stack([x for x, _ in items] * 2), torch.stack([y for _, y in items] * 2)
+
+
+def broken(items):
+    raise KeyError("pixels")
+
+
+@pytest.mark.parametrize(
+    ("collate", "message"),
+    [
+        (views, "the collate_fn makes 10 rows of inputs and 10 targets of 5 items; expected a row for each"),
+        (broken, "the collate_fn fails on all 5 items at once: KeyError: 'pixels'"),
+    ],
+)
+def test_what_joins_items_makes_a_row_of_each(collate, message):
+    loader = DataLoader(TensorDataset(torch.randn(6, 2), torch.randn(6)), collate_fn=collate)
+    with pytest.raises(DataError, match=message):
+        wm.Task.from_dataset(loader, n_train=3, n_test=2)
+
+
+def test_a_loader_without_batches_has_the_items_of_its_data_set():
+    X, y = torch.randn(6, 2), torch.randn(6)
+    task = wm.Task.from_dataset(DataLoader(TensorDataset(X, y), batch_size=None))
+    assert torch.equal(task.X, X)
+    assert torch.equal(task.y[:, 0], y)

@@ -202,3 +202,28 @@ def test_a_target_of_one_amount(value):
     frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": [value] * 3})
     with pytest.raises(DataError, match=f"all rows of the target 'b' are {value}: there is nothing to tell apart"):
         wm.Task.from_frame(frame, "b", test=None)
+
+
+@pytest.mark.parametrize("name", ["n_train", "n_test"])
+@pytest.mark.parametrize("value", [3.5, "3", -1])
+def test_numbers_of_rows_that_are_none(name, value):
+    with pytest.raises(DataError, match=f"{name} is {value!r}; expected a whole number of rows"):
+        wm.Task.from_frame(table(), "price", **{name: value})
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, 2**40])
+def test_seeds_that_no_split_has(seed):
+    with pytest.raises(DataError, match=f"seed is {seed}; expected a whole number from 0 to 4294967295"):
+        wm.Task.from_frame(table(), "price", seed=seed)
+
+
+def test_training_rows_that_leave_fewer_than_there_are_classes():
+    frame = pd.DataFrame({"a": np.arange(12.0), "kind": list("xyz") * 4})
+    task = wm.Task.from_frame(frame, "kind", n_train=11, n_test=0)
+    assert (task.n, task.n_test, task.classes) == (11, 0, ("x", "y", "z"))
+
+
+def test_whole_targets_beyond_int64():
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0], "b": np.array([2**63 + 1, 1, 2], dtype=np.uint64)})
+    with pytest.raises(DataError, match="b holds the whole number 9223372036854775809, beyond int64"):
+        wm.Task.from_frame(frame, "b", test=None)

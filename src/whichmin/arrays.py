@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -58,6 +59,9 @@ def as_tensor(value: Any, name: str, floating: torch.dtype | None = None) -> Ten
         with torch.inference_mode(False):
             tensor = tensor.clone()
     check_dense(tensor, name)
+    if tensor.is_quantized or (tensor.is_floating_point() and tensor.element_size() < 2):
+        how = "dequantize()" if tensor.is_quantized else "float()"
+        raise DataError(f"{name} is {tensor.dtype}, a type for storage; expected numbers: {name}.{how}.")
     if tensor.is_complex():
         raise DataError(f"{name} is complex ({tensor.dtype}); whichmin works on real numbers.")
     return tensor
@@ -87,6 +91,8 @@ def _of_frame(value: pd.DataFrame | pd.Series, name: str, dtype: torch.dtype) ->
         )
     whole = all(types.is_integer_dtype(t) or types.is_bool_dtype(t) for _, t in pairs)
     whole = whole and not bool(frame.isna().any(axis=None))
+    if whole and frame.size:
+        check_int64(frame.max(axis=None), name)
     array = value.to_numpy(dtype=np.int64) if whole else value.to_numpy(dtype=np.float64, na_value=np.nan)
     tensor = torch.from_numpy(np.array(array))
     return tensor if whole else tensor.to(dtype)
@@ -132,8 +138,8 @@ def _readable(array: np.ndarray, name: str) -> np.ndarray:
         )
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
-    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
-        raise DataError(f"{name} holds the whole number {int(array.max())}, beyond int64: {name}.astype(float).")
+    if array.dtype == np.uint64 and array.size:
+        check_int64(array.max(), name)
     if array.dtype.kind == "u" and array.dtype.itemsize > 1:
         array = array.astype(np.int64)
     if array.dtype == np.longdouble:
@@ -141,6 +147,16 @@ def _readable(array: np.ndarray, name: str) -> np.ndarray:
     # Torch warns of memory that may not be written to, and refuses steps backwards or across fields.
     strange = not array.flags.writeable or any(s < 0 or s % array.itemsize for s in array.strides)
     return array.copy() if strange else array
+
+
+def check_int64(largest: Any, name: str) -> None:
+    """Refuse whole numbers of which the largest is beyond int64.
+
+    Raises:
+        DataError: says which.
+    """
+    if int(largest) > np.iinfo(np.int64).max:
+        raise DataError(f"{name} holds the whole number {int(largest)}, beyond int64: {name}.astype(float).")
 
 
 def _first(value: Any) -> Any:
@@ -191,6 +207,23 @@ def _encode(name: str) -> str:
 
 def _is_scipy_sparse(value: Any) -> bool:
     return type(value).__module__.startswith("scipy.sparse")
+
+
+def row_count(n: Any, name: str) -> int | None:
+    """How many rows are asked for; None for all.
+
+    Raises:
+        DataError: no whole number, or one below 0.
+    """
+    if n is None:
+        return None
+    try:
+        count = operator.index(n)
+    except TypeError as error:
+        raise DataError(f"{name} is {n!r}; expected a whole number of rows, or None for all.") from error
+    if count < 0:
+        raise DataError(f"{name} is {n}; expected a whole number of rows, or None for all.")
+    return count
 
 
 def check_dense(tensor: Tensor, name: str) -> None:

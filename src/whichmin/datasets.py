@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.arrays import as_tensor
+from whichmin.arrays import as_tensor, row_count
 from whichmin.errors import DataError
 from whichmin.inputs import AnyInputs, as_inputs
 
@@ -66,8 +65,8 @@ def draw(
         DataError: what is no such data set, has fewer rows, or has items of another form or of different shapes.
     """
     source, own = _Source.of(train, "train"), None if test is None else _Source.of(test, "test")
-    count = _count(n_train, "n_train")
-    tested = _count(n_test, "n_test") if n_test is not None or own is None else len(own)
+    count = row_count(n_train, "n_train")
+    tested = row_count(n_test, "n_test") if n_test is not None or own is None else len(own)
     left = len(source) - (0 if own is not None else tested or 0)
     count = left if count is None else count
     if count < 1 or count > left:
@@ -85,19 +84,9 @@ def draw(
     return both.part(slice(count)), both.part(slice(count, None))
 
 
-def _count(n: Any, name: str) -> int | None:
-    if n is None:
-        return None
-    try:
-        count = operator.index(n)
-    except TypeError as error:
-        raise DataError(f"{name} is {n!r}; expected a whole number of rows, or None for all.") from error
-    if count < 0:
-        raise DataError(f"{name} is {n}; expected a whole number of rows, or None for all.")
-    return count
-
-
 def _order(n: int, wanted: int, seed: int) -> np.ndarray:
+    if not (isinstance(seed, int | np.integer) and seed >= 0):
+        raise DataError(f"seed is {seed!r}; expected a whole number from 0.")
     return np.arange(n) if wanted == n else np.random.default_rng(seed).permutation(n)
 
 
@@ -136,12 +125,13 @@ class _Source:
     @classmethod
     def of(cls, value: Any, name: str) -> _Source:
         """Of what the user passed."""
-        from torch.utils.data import DataLoader, IterableDataset, default_collate
+        from torch.utils.data import DataLoader, IterableDataset, default_collate, default_convert
 
         collate = None
         if isinstance(value, DataLoader):
             _check_sampler(value, name)
-            collate = None if value.collate_fn in (default_collate, None) else value.collate_fn
+            is_stacking = value.collate_fn in (default_collate, default_convert, None)
+            collate = None if is_stacking else value.collate_fn
             value = value.dataset
         is_map = hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping | str)
         if isinstance(value, IterableDataset) or not is_map:
@@ -166,13 +156,27 @@ class _Source:
         """The items of these numbers, stacked."""
         items = [self._item(int(i)) for i in numbers]
         if self.collate is not None:
-            joined = self.collate(items)
-            X, y = _parts(joined, inputs, target)
+            X, y = _parts(self._joined(items, self.collate), inputs, target)
             X = X if not isinstance(X, list) else tuple(X)
         else:
             pairs = [_parts(item, inputs, target) for item in items]
             X, y = _stacked([x for x, _ in pairs], "X"), _stacked([y for _, y in pairs], "y")
-        return Rows(as_inputs(X, "X"), as_tensor(y, "y"))
+        rows = Rows(as_inputs(X, "X"), as_tensor(y, "y"))
+        if any(len(t) != len(items) for t in (rows.X, rows.y)):
+            raise DataError(
+                f"the collate_fn makes {len(rows.X)} rows of inputs and {len(rows.y)} targets of {len(items)} items; "
+                "expected a row for each item."
+            )
+        return rows
+
+    @staticmethod
+    def _joined(items: list[Any], collate: Callable[[list[Any]], Any]) -> Any:
+        try:
+            return collate(items)
+        except Exception as error:
+            raise DataError(
+                f"the collate_fn fails on all {len(items)} items at once: {type(error).__name__}: {error}."
+            ) from error
 
 
 def _parts(item: Any, inputs: str | Sequence[str] | None, target: str | None) -> tuple[Any, Any]:

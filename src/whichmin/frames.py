@@ -12,11 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from whichmin.arrays import check_int64, row_count
 from whichmin.errors import DataError
 
 if TYPE_CHECKING:
     import pandas as pd
 
+#: The largest seed that numpy's legacy generator takes, by which scikit-learn splits rows.
+LARGEST_SEED = 2**32 - 1
 #: How many columns or classes a message lists.
 _LISTED = 8
 
@@ -66,6 +69,8 @@ def split_frame(
             with a single row or that the split leaves out, a share that is none or leaves no row.
     """
     table = _checked(frame, target)
+    if not (isinstance(seed, int | np.integer) and 0 <= seed <= LARGEST_SEED):
+        raise DataError(f"seed is {seed!r}; expected a whole number from 0 to {LARGEST_SEED}.")
     kinds = {i: _kind(table.iloc[:, i], table.columns[i]) for i in range(table.shape[1])}
     at = list(table.columns).index(target)
     _check_values(table, kinds)
@@ -156,6 +161,7 @@ def _amounts(column: pd.Series) -> Tensor:
         raise DataError(f"all rows of the target {column.name!r} are {column.iloc[0]}: there is nothing to tell apart.")
     if types.is_float_dtype(column.dtype):
         return torch.from_numpy(column.to_numpy(np.float64).copy()).to(torch.get_default_dtype())
+    check_int64(column.max(), str(column.name))
     return torch.from_numpy(column.to_numpy(np.int64).copy())
 
 
@@ -164,6 +170,7 @@ def _sizes(n: int, test: float | None, n_train: int | None, n_test: int | None) 
     share = 0.0 if test is None else test
     if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share < 1:
         raise DataError(f"test is {test!r}; expected the share of rows to test on, from 0 to below 1, or None.")
+    n_train, n_test = row_count(n_train, "n_train"), row_count(n_test, "n_test")
     tested = round(share * n) if n_test is None else n_test
     trained = n - tested if n_train is None else n_train
     if (share > 0 and n_test is None and tested == 0) or trained < 1 or tested < 0 or trained + tested > n:
@@ -185,7 +192,8 @@ def _rows(
     from sklearn.model_selection import train_test_split
 
     whole, train, test = np.arange(n), n_train, n_test or n - n_train
-    parts = train_test_split(whole, train_size=train, test_size=test, random_state=seed, stratify=y)
+    strata = y if n_test or test >= len(classes) else None  # too few rows are left to have all classes
+    parts = train_test_split(whole, train_size=train, test_size=test, random_state=seed, stratify=strata)
     parts = parts if n_test else parts[:1]
     for part, what in zip(parts, ("training", "test"), strict=False):
         out = [] if y is None else [c for k, c in enumerate(classes) if k not in y[part]]

@@ -9,7 +9,7 @@ from torch import nn
 import whichmin as wm
 from oracles.linear_rules import Dense, distance, flat, mlp_problem, problem, rms, sgd
 from whichmin.decomposition.recorded import explain_recorder
-from whichmin.errors import InputError, ResultError
+from whichmin.errors import InputError, OptimizerError, ResultError
 
 NAMES = ["interpolant", "initialization", "geometry", "unconverged", "curvature", "trajectory"]
 
@@ -251,6 +251,24 @@ def test_what_comes_along(tmp_path):
     assert "geometry" in (tmp_path / "report.html").read_text(encoding="utf-8")
     found.save(tmp_path / "explanation")
     assert distance(wm.Explanation.load(tmp_path / "explanation").total, found.total) == 0
+
+
+@pytest.mark.parametrize("loss", [nn.L1Loss(), nn.MultiMarginLoss(), nn.NLLLoss()])
+def test_losses_without_curvature_have_no_best_rate(loss):
+    model, task = problem("over", 3)
+    y = task.y if isinstance(loss, nn.L1Loss) else torch.arange(task.n) % 3
+    task, optimizer = wm.Task(task.X, y, task.X_test, loss=loss), sgd_of(model, 0.01)
+    with wm.Recorder(model, optimizer, task) as recorder:
+        for _ in range(6):
+            optimizer.zero_grad()
+            loss(model(task.X), task.y).backward()
+            optimizer.step()
+    found = wm.explain(recorder)
+    assert distance(found.total, model(task.X_test).detach()) < 1e-12
+    assert (found.prediction.steps, found.prediction.learning_rate) == (6, 0.01)
+    assert any("at the loop's first rate" in note for note in found.prediction.notes)
+    with pytest.raises(OptimizerError, match="has none at outputs of zero"):
+        wm.predict(model, task, sgd("best"), steps=3)
 
 
 def test_contradicting_targets():

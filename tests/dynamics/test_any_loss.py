@@ -44,6 +44,16 @@ def test_every_rule_is_exact_on_the_linearized_network(name, course, loss):
     assert_agrees(linearized(KINDS[loss]), NAMED[name], COURSES[course], STEPS)
 
 
+@pytest.mark.parametrize("steps", [5, 40])
+def test_terms_of_a_linearization_made_again_exactly_add_up(steps):
+    draw = torch.Generator().manual_seed(0)
+    X, X_test, y = (torch.randn(n, d, generator=draw, dtype=torch.float64) for n, d in ((12, 4), (9, 4), (12, 3)))
+    task = wm.Task(X, y, X_test, loss=nn.HuberLoss(delta=0.3))
+    predicted = wm.predict(network(width=512).double(), task, SGD, steps=steps, tol=0.1)
+    assert predicted.method == "linearized"
+    assert distance(sum(predicted.terms.values()), predicted.test) < 1e-12
+
+
 @EVERY
 def test_a_path_ends_where_training_does(kind):
     model, task = network(width=64), kind.task()

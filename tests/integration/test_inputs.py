@@ -266,3 +266,64 @@ def test_outputs_of_other_axes_than_the_targets():
     shaped = wm.Task(pairs(N), y.movedim(1, 2), output=second)
     runs = [wm.train(Pair(), task, GD, steps=2, until=None) for task in (flat, shaped)]
     assert torch.equal(runs[0].train, runs[1].train)
+
+
+class Positions(nn.Module):
+    """Three classes at three positions of a row, the classes' axis first as torch's losses have it, or last."""
+
+    def __init__(self, last):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer, self.last = nn.Linear(4, 9), last
+
+    def forward(self, x):
+        out = self.layer(x).reshape(-1, 3, 3)
+        return out.movedim(1, -1) if self.last else out
+
+
+def test_axes_of_one_size_of_which_any_may_be_the_classes():
+    draw = torch.Generator().manual_seed(0)
+    X, y = torch.randn(N, 4, generator=draw), torch.randint(0, 3, (N, 3), generator=draw)
+    loss = nn.CrossEntropyLoss()
+    task = wm.Task(X, y, loss=loss, classes=3)
+    for verb in (wm.train, wm.predict):
+        with pytest.raises(ModelError, match=r"returns \(3, 3\) for a row, and which of these axes is the classes'"):
+            verb(Positions(last=False), task, GD, steps=1)
+    first = wm.Task(X, y, loss=loss, classes=3, output=lambda out: out.movedim(1, -1))
+    last = wm.Task(X, y, loss=loss, classes=3, output=lambda out: out)
+    runs = [wm.train(Positions(last=t is last), t, GD, steps=3) for t in (first, last)]
+    assert torch.equal(runs[0].train, runs[1].train)
+    model = Positions(last=False)
+    optimizer = GD(model.parameters())
+    for _ in range(3):
+        optimizer.zero_grad()
+        loss(model(X), y).backward()
+        optimizer.step()
+    assert distance(runs[0].train, model(X).detach().movedim(1, -1).reshape(N, 9)) < 1e-6
+    with pytest.raises(ModelError, match=r"have 6: .*classes=…. with the number of all classes"):
+        wm.train(Positions(last=True), wm.Task(X, y % 2, loss=loss), GD, steps=1)
+
+
+class Pixels(nn.Module):
+    """Takes bytes, or the same numbers as floating-point ones."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.out = nn.Conv2d(1, 4, 3), nn.Linear(16, 2)
+
+    def forward(self, x):
+        return self.out(torch.relu(self.conv(x.float() / 255)).flatten(1))
+
+
+@pytest.mark.parametrize("row_span", [False, True])
+def test_bytes_that_the_model_itself_scales(row_span):
+    images = torch.randint(0, 256, (N + N_TEST, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    y = targets(N, 2)
+    bytes_of, floats = (wm.Task(x[:N], y, x[N:]) for x in (images, images.float()))
+    runs = [wm.train(Pixels(), task, GD, steps=3, row_span=row_span) for task in (bytes_of, floats)]
+    assert torch.equal(runs[0].test, runs[1].test)
+    assert distance(wm.explain(runs[0]).total, runs[0].test.double()) < 1e-6
+    for relinearize in ("never", "path"):
+        predicted = [wm.predict(Pixels(), task, GD, steps=3, relinearize=relinearize) for task in (bytes_of, floats)]
+        assert torch.equal(predicted[0].test, predicted[1].test)

@@ -189,6 +189,57 @@ def test_a_training_loss_that_no_outputs_have_is_refused():
         wm.Task(torch.zeros(3, 1), torch.randn(3)).check_until(0.0)
 
 
+def shifted(f, y):
+    return (f - y).square().mean() - 5.0
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "aim"),
+    [
+        (None, torch.tensor([0.5, -1.0, 2.0]), 1e-5),
+        (nn.CrossEntropyLoss(), torch.tensor([0, 1, 1]), 1e-5),
+        (nn.PoissonNLLLoss(), torch.full((3,), math.e, dtype=torch.float64), 1e-5),
+        (nn.PoissonNLLLoss(), torch.full((3,), math.e**2, dtype=torch.float64), 1e-5 - math.e**2),
+        (nn.BCEWithLogitsLoss(), torch.full((3,), 0.5), 1e-5 + math.log(2)),
+        (shifted, torch.tensor([0.5, -1.0, 2.0]), None),
+    ],
+)
+def test_training_ends_just_above_the_lowest_loss_unless_told(loss, y, aim):
+    task = wm.Task(torch.randn(3, 2), y, loss=loss)
+    assert task.aim("auto") == (None if aim is None else pytest.approx(aim, abs=1e-12))
+    assert task.aim(None) is None
+    assert task.aim(7.0) == 7.0
+    with pytest.raises(InputError, match="until is later"):
+        task.aim("later")
+
+
+@pytest.mark.parametrize(
+    ("loss", "y", "message"),
+    [
+        (nn.BCELoss(), torch.ones(8, 2), r"between 0 and 1. Outputs of a linearized network .*BCEWithLogitsLoss"),
+        (nn.PoissonNLLLoss(log_input=False), torch.ones(8, 2), r"is nan on outputs of about 1; .*f\.sigmoid\(\), y\)"),
+        (
+            nn.NLLLoss(),
+            torch.tensor([0, -100, 1, 0]),
+            r"is nan on row 1 alone\..*CrossEntropyLoss\(\), which is NLLLoss",
+        ),
+    ],
+)
+def test_losses_of_some_outputs_or_rows_name_the_one_to_take(loss, y, message):
+    with pytest.raises(InputError, match=message):
+        wm.Task(torch.zeros(len(y), 3), y, loss=loss)
+
+
+@pytest.mark.parametrize("loss", [nn.HuberLoss(), nn.SmoothL1Loss(), nn.BCEWithLogitsLoss(), nn.CrossEntropyLoss()])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_targets_of_another_type_than_the_outputs(loss, dtype):
+    y = torch.tensor([[0.25, 0.75], [1.0, 0.0]], dtype=dtype)
+    f = torch.tensor([[1.0, -1.0], [0.5, 2.0]])
+    task = wm.Task(torch.zeros(2, 3), y, loss=loss)
+    (gradient,) = torch.autograd.grad(loss(moving := f.clone().requires_grad_(), y.float()), moving)
+    assert torch.allclose(task.loss.gradient(f, task.y), gradient, rtol=1e-3)
+
+
 def test_accuracy_and_loss_of_test_outputs():
     f = torch.tensor([[2.0, 0.0, 1.0], [0.0, 0.0, 1.0], [0.0, 3.0, 1.0]])
     X = torch.zeros(3, 1)

@@ -9,6 +9,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch import nn
 
 import whichmin as wm
 from oracles.remedies import N, data, found, network, sgd, task, validation
@@ -140,6 +141,21 @@ def test_a_method_that_fails_says_so_in_its_row(monkeypatch):
     with pytest.raises(ResultError, match=r"centered was not predicted: it diverges\."):
         result.gain("centered")
     assert result.to_frame().set_index("method").loc["centered", "failure"] == "it diverges."
+
+
+def test_differences_of_log_probabilities_are_none():
+    draw = torch.Generator().manual_seed(0)
+    X, labels = torch.randn(30, 4, generator=draw), torch.randint(0, 3, (30,), generator=draw)
+    model = nn.Sequential(wm.networks.MLP((4, 32, 3), seed=0), nn.LogSoftmax(1))
+    data = wm.Task(X, labels, loss=nn.NLLLoss())
+    methods = ["centered", "antisymmetric", "subtract", "ensemble"]
+    optimizer = partial(torch.optim.SGD, lr=0.1)
+    result = wm.mitigate(model, data, optimizer, steps=20, validation=0.3, methods=methods, train="none")
+    for name in methods[:3]:
+        assert result[name].predicted is None
+        assert "are differences of them, which are none: leave log_softmax out" in result[name].failure
+    assert result["ensemble"].failure == ""
+    assert result.best in ("as_it_is", "ensemble")
 
 
 def test_where_the_network_as_it_is_cannot_be_trained_there_is_no_result():

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from torch import nn
 
 import whichmin as wm
 from whichmin.errors import DataError, InputError
@@ -291,6 +292,25 @@ def test_amounts_and_two_classes_are_not():
     assert wm.Task(torch.randn(100, 3), 3 * (torch.arange(100) % 30)).outputs == 1, "thirty counts are no class numbers"
     assert wm.Task(X, torch.stack([torch.arange(6) % 3] * 2, 1)).outputs == 2, "one-hot rows are integers as well"
     assert wm.Task(X, torch.arange(6).float() % 3).outputs == 1
+
+
+def test_types_for_storage_and_numbers_beyond_int64():
+    X, y = torch.randn(4, 2), torch.randn(4)
+    with pytest.raises(
+        DataError, match=r"X is torch\.float8_e4m3fn, a type for storage; expected numbers: X\.float\(\)"
+    ):
+        wm.Task(X.to(torch.float8_e4m3fn), y)
+    beyond = pd.Series(np.array([2**63 + 1, 2, 3, 4], dtype=np.uint64))
+    with pytest.raises(DataError, match="y holds the whole number 9223372036854775809, beyond int64"):
+        wm.Task(X, beyond)
+
+
+@pytest.mark.parametrize("classes", [3.0, -1, 0, ()])
+def test_classes_that_are_no_number_and_no_labels(classes):
+    y = torch.tensor([0, 1, 2, 0])
+    with pytest.raises(DataError, match="expected the number of classes, or their labels"):
+        wm.Task(torch.randn(4, 2), y, loss=nn.CrossEntropyLoss(), classes=classes)
+    assert wm.Task(torch.randn(4, 2), y, loss=nn.CrossEntropyLoss(), classes=np.int64(3)).classes == (0, 1, 2)
 
 
 def test_without_rows_everything_else_stays():

@@ -55,6 +55,29 @@ def test_it_is_the_plain_loop(factory, outputs):
     assert not run.converged
 
 
+def below_zero(f, y):
+    return (f - y).square().mean() - 50.0
+
+
+@pytest.mark.parametrize("loss", [nn.BCEWithLogitsLoss(), below_zero])
+@pytest.mark.parametrize("verb", [wm.train, lambda *a, **k: wm.explain(*a, **k).run])
+def test_losses_that_are_not_least_at_zero_take_all_steps_that_are_asked_for(loss, verb):
+    model, task = problem("over")
+    run = verb(model, wm.Task(task.X, task.y.sigmoid(), task.X_test, loss=loss), sgd(1e-7), steps=7)
+    assert run.steps == 7
+    assert not run.converged
+
+
+def test_a_comparison_without_an_end_is_refused_and_steps_are_one():
+    model, task = problem("over")
+    task = wm.Task(task.X, task.y, task.X_test, loss=below_zero)
+    recipes = {"slow": sgd(1e-3), "fast": sgd(2e-3)}
+    with pytest.raises(InputError, match="would have no end"):
+        wm.compare(lambda seed: wm.networks.MLP((4, 8, 1), seed=seed), task, recipes, 2, train=True)
+    with pytest.raises(InputError, match="would have no end"):
+        wm.mitigate(model, task, sgd(1e-3), methods=["centered"], validation=(task.X_test, torch.zeros(task.n_test, 1)))
+
+
 @pytest.mark.parametrize("batch_size", [None, 2])
 def test_a_budget_of_seconds_ends_it_with_what_there_is(batch_size):
     model, task = problem("over")

@@ -24,7 +24,7 @@ from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import private_copy
-from whichmin.task import Task
+from whichmin.task import Task, Until
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
 from whichmin.training.train import train as _train
@@ -36,7 +36,7 @@ def explain(
     task: Task | None = None,
     optimizer: OptimizerFactory | Recipe | None = None,
     *,
-    until: float | None = 1e-5,
+    until: Until = "auto",
     steps: int | None = None,
     train: bool = True,
     tol: float = 1e-2,
@@ -121,6 +121,7 @@ def explain(
             "explain a model with its task and optimizer, explain(model, task, optimizer), or explain(run)."
         )
     _check_test(task)
+    until = task.aim(until)
     model, recipe = begin(subject, Recipe.of(optimizer, batch_size, seed, scheduler))
     if train:
         return _explain_run(_train(model, task, recipe, until=until, steps=steps, progress=progress))

@@ -82,7 +82,7 @@ def explain_recorder(recorder: Recording, from_step: int | None = None) -> Expla
     moved = {name: run.final[name].to(p) - p for name, p in tangent.parameters.items()}
     straight = f0_test + flat(tangent.jvp(task.X_test, moved))
     plain, in_metric = _interpolator(model, task), None
-    notes, metric = [_NO_BATCHES], recorder.metric
+    notes, metric = [_NO_BATCHES if task.objective.gamma else _NO_CURVATURE], recorder.metric
     if metric is not None and not _is_positive(metric):
         notes.append("the optimizer's last metric is not positive and finite everywhere: no geometry term.")
     elif metric is not None:
@@ -101,12 +101,16 @@ def explain_recorder(recorder: Recording, from_step: int | None = None) -> Expla
     if statistics is not None:
         terms["statistics"] = statistics
     shaped = {name: term.reshape(-1, task.outputs) for name, term in terms.items()}
-    limit = _limit(model, task, run.steps)
+    limit = _limit(model, task, run.steps, run.learning_rate)
     return Explanation(shaped, task, replace(limit, notes=(*limit.notes, *notes)), run=run, from_step=from_step or 0)
 
 
 _NO_BATCHES = (
     "recorded in a loop of one's own: the linearized prediction is the limit of gradient descent at its best rate."
+)
+_NO_CURVATURE = (
+    "recorded in a loop of one's own, with a loss that has no curvature and no best rate: the linearized prediction is "
+    "gradient descent at the loop's first rate, as many steps."
 )
 
 
@@ -121,10 +125,19 @@ def _is_positive(metric: Mapping[str, Tensor]) -> bool:
     return all(bool((torch.isfinite(m) & (m > 0)).all()) for m in metric.values())
 
 
-def _limit(model: nn.Module, task: Task, steps: int) -> Prediction:
-    """The linearized theory's limit; after so many steps where the targets have none."""
+def _limit(model: nn.Module, task: Task, steps: int, rate: float) -> Prediction:
+    """The linearized theory's limit; after so many steps where the targets have none.
+
+    Args:
+        model: at θ₀.
+        task: the data and the loss.
+        steps: those of the loop.
+        rate: the loop's, for losses without curvature, of which no rate is best.
+    """
     last = math.inf if task.objective.minimizer is not None and task.contradiction() is None else steps
-    return predict(model, task, partial(_sgd, lr="best"), steps=last, relinearize="never")
+    return predict(
+        model, task, partial(_sgd, lr="best" if task.objective.gamma else rate), steps=last, relinearize="never"
+    )
 
 
 def _sgd(parameters: Any, lr: Any) -> torch.optim.Optimizer:

@@ -125,7 +125,9 @@ def row_span(network: nn.Module, task: Task, optimizer: torch.optim.Optimizer) -
     Cost: for a rotation a factorization of the inputs, N²·d; four forward and backward passes.
     """
     X = task.X
-    if not isinstance(X, Tensor) or any(group.get("weight_decay", 0) for group in optimizer.param_groups):
+    if not (isinstance(X, Tensor) and X.is_floating_point()) or any(
+        group.get("weight_decay", 0) for group in optimizer.param_groups
+    ):
         return None
     size, tied = X[0].numel(), _names_of_tied(network)
     matrices = {name: p for name, p in network.named_parameters() if p.ndim == 2 and p.shape[1] == size}

@@ -189,7 +189,8 @@ class Huber(Elementwise):
     smooth: bool = False
 
     def __call__(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Torch's own."""
+        """Torch's own; its derivative takes no targets of another type than the outputs."""
+        targets = targets.to(outputs.dtype)
         if self.smooth:
             return functional.smooth_l1_loss(outputs, targets, reduction=self.reduction, beta=self.delta)
         return functional.huber_loss(outputs, targets, reduction=self.reduction, delta=self.delta)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from whichmin.devices import callers_default_device
 from whichmin.errors import InputError, ResultError
@@ -23,6 +23,12 @@ TRIED = 6
 SAME = 1e-6
 #: Gradients are so far apart, in units of the outputs, whose difference is a product with the Hessian.
 APART = 1e-5
+#: What to do with losses that take only some outputs.
+ANY = (
+    "Outputs of a linearized network may be any numbers: where the model ends in a sigmoid, a softplus or the like, "
+    "leave that out and put it into the loss, lambda f, y: loss(f.sigmoid(), y), or take torch's loss that has it "
+    "already, such as BCEWithLogitsLoss."
+)
 #: Products with the Hessian that find its largest eigenvalue.
 PRODUCTS = 30
 
@@ -47,6 +53,11 @@ class General(Loss):
 
     def __repr__(self) -> str:
         return self.called
+
+    @property
+    def takes_log_probabilities(self) -> bool:
+        """Those of torch's ``NLLLoss`` and ``KLDivLoss``."""
+        return isinstance(self.function, nn.NLLLoss | nn.KLDivLoss)
 
     @property
     def name(self) -> str:
@@ -98,17 +109,28 @@ class General(Loss):
         f = torch.randn(len(y), outputs, generator=torch.Generator().manual_seed(0), dtype=torch.float64).to(y.device)
         with torch.enable_grad():
             moving = f.requires_grad_()
-            whole = self(moving, y)
+            try:
+                whole = self(moving, y)
+            except InputError as error:
+                self(torch.full_like(f, 0.5), y)  # a loss that fails on these too fails for another reason
+                raise InputError(f"{error}. {ANY}") from error
             gradient = torch.autograd.grad(whole, moving, allow_unused=True)[0] if whole.requires_grad else None
             whole = whole.detach()
         if not bool(torch.isfinite(whole)):
             raise InputError(
-                f"the loss {self.called} is {float(whole)} on outputs of about 1; expected a finite number."
+                f"the loss {self.called} is {float(whole)} on outputs of about 1; expected a finite number. {ANY}"
             )
         if gradient is None:
             raise InputError(f"the loss {self.called} has no gradient: compute it with torch from the outputs.")
         with torch.no_grad():
             rows = torch.stack([self(f[i : i + 1], y[i : i + 1]) for i in range(len(y))])
+            if not bool(torch.isfinite(rows).all()):
+                row = int((~torch.isfinite(rows)).nonzero()[0, 0])
+                raise InputError(
+                    f"the loss {self.called} is {float(rows[row])} on row {row} alone. Where rows do not count, as "
+                    "those of an ignored class number, take torch.nn.CrossEntropyLoss(), which is NLLLoss() for a "
+                    "model that ends in log_softmax."
+                )
             pairs = [(i, j, self(f[[i, j]], y[[i, j]])) for i, j in itertools.combinations(range(len(y)), 2)]
         for share in (1.0 / len(y), 1.0):
             part = 0.5 if share < 1 else 1.0

@@ -38,6 +38,11 @@ class Loss(ABC):
     label: ClassVar[str]
 
     @property
+    def takes_log_probabilities(self) -> bool:
+        """Whether outputs are logarithms of probabilities, so that their differences are no outputs."""
+        return False
+
+    @property
     def name(self) -> str:
         """What torch calls it."""
         return f"{type(self).__name__}Loss"

@@ -23,6 +23,7 @@ class Antisymmetric(NetworkMethod):
     """Two copies of the network, trained together; without initialization term, at twice the cost of everything."""
 
     name = "antisymmetric"
+    subtracts = True
     summary = "Train the difference of two copies over √2, which starts at zero."
 
     @property

@@ -18,6 +18,7 @@ class Centered(NetworkMethod):
     """The network less what it was before training: no initialization term, for a second forward pass."""
 
     name = "centered"
+    subtracts = True
     summary = "Train the network less what it was before training."
 
     @property

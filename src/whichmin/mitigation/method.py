@@ -9,7 +9,9 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
+from whichmin.errors import InputError
 from whichmin.inputs import Output
+from whichmin.losses import Loss
 from whichmin.mitigation.outcome import Remedy
 from whichmin.mitigation.work import Work
 from whichmin.shown import Shown
@@ -25,12 +27,14 @@ class Method(Shown, ABC):
         acts_on: what it changes: the network that is trained, the task, or the outputs of a trained network.
         foreseen: how its outcome is predicted: in closed form from the network as it is, along the path of
             linearizations of its own network (:func:`whichmin.predict`), or only by training.
+        subtracts: whether its outputs are differences of the network's.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     acts_on: ClassVar[Literal["network", "task", "outputs"]]
     foreseen: ClassVar[Literal["closed form", "path", "training"]]
+    subtracts: ClassVar[bool] = False
 
     @property
     def copies(self) -> float:
@@ -46,6 +50,18 @@ class Method(Shown, ABC):
     def step_cost(self) -> float:
         """How many times as long as one of the network as it is a training step takes."""
         return 1.0
+
+    def check_loss(self, loss: Loss) -> None:
+        """Refuse a loss that has no meaning for what it makes of the network's outputs.
+
+        Raises:
+            InputError: differences of logarithms of probabilities.
+        """
+        if self.subtracts and loss.takes_log_probabilities:
+            raise InputError(
+                f"{loss!r} takes logarithms of probabilities, and the outputs of {self.name} are differences of them, "
+                "which are none: leave log_softmax out of the model and pass torch.nn.CrossEntropyLoss()."
+            )
 
     @abstractmethod
     def predict(self, work: Work) -> Remedy:

@@ -23,7 +23,7 @@ from whichmin.mitigation.work import Aim, Work
 from whichmin.recipe.build import OptimizerFactory, SchedulerFactory
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.context import own_context
-from whichmin.task import Task
+from whichmin.task import Task, Until
 from whichmin.training.train import check_budget
 
 TRAIN = ("best", "all", "none")
@@ -38,7 +38,7 @@ def mitigate(
     validation: Task | tuple[Any, Any] | float = 0.2,
     methods: str | Sequence[str | Method] = "all",
     train: Literal["best", "all", "none"] | Sequence[str] = "best",
-    until: float | None = 1e-5,
+    until: Until = "auto",
     steps: int | None = None,
     tol: float = 2e-2,
     level: float = 0.05,
@@ -105,14 +105,15 @@ def mitigate(
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), section 3.
     """
     started = time.perf_counter()
-    _check(level, until, steps)
+    _check_level(level)
     check_budget(budget)
     recipe = Recipe.of(optimizer, batch_size, seed, scheduler)
     tried = chosen_methods(methods)
     trained = _check_train(train, tried)
     parts = split(task, validation, seed)
     recipe.check(parts.task.n)
-    parts.task.check_until(until)
+    until = parts.task.aim(until)
+    _check_end(until, steps)
     work = Work(model, parts, recipe, Aim(until, steps, tol, level), math.inf if budget is None else budget)
     remedies, interrupted = _tried(work, tried, trained, progress)
     asked = {"until": until, "steps": steps, "tol": tol, "budget": budget, "train": trained}
@@ -137,9 +138,12 @@ def _check_train(train: Any, methods: tuple[Method, ...]) -> str | tuple[str, ..
     return wanted
 
 
-def _check(level: Any, until: float | None, steps: int | None) -> None:
+def _check_level(level: Any) -> None:
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
+
+
+def _check_end(until: float | None, steps: int | None) -> None:
     if until is None and steps is None:
         raise InputError("until and steps are both None, so training would have no end: pass one of them.")
 
@@ -153,7 +157,7 @@ def _tried(
         try:
             for method in methods:
                 bar.set_description(f"predicting {method.name}")
-                remedies.append(_attempted(method.predict, work, method.remedy(work)))
+                remedies.append(_attempted(partial(_predicted, method), work, method.remedy(work)))
                 bar.update()
             wanted = _wanted(work, methods, remedies, train)
             bar.total += len(wanted)
@@ -178,6 +182,12 @@ def _wanted(work: Work, methods: tuple[Method, ...], remedies: list[Remedy], tra
         for i, method in enumerate(methods)
         if remedies[i].predicted is not None and (train == "all" or method.name in train)
     ]
+
+
+def _predicted(method: Method, work: Work) -> Remedy:
+    """What a method brings, where the loss has a meaning for it."""
+    method.check_loss(work.task.loss)
+    return method.predict(work)
 
 
 def _attempted(attempt: Callable[[Work], Remedy], work: Work, before: Remedy) -> Remedy:

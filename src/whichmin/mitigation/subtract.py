@@ -21,6 +21,7 @@ class Subtract(Method):
     """f_θ(x) − [f₀(x) − K(x, X) K⁺ f₀(X)]: right up to the linearization error, for one solve after training."""
 
     name = "subtract"
+    subtracts = True
     summary = "Train the network as it is, and take the initialization term off its outputs."
     acts_on = "outputs"
     foreseen = "closed form"

@@ -32,7 +32,7 @@ from whichmin.studies.recipes import Recipes, check_recipes
 from whichmin.studies.remarks import told_once
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.tangent.context import own_context
-from whichmin.task import Task
+from whichmin.task import Task, Until
 
 if TYPE_CHECKING:
     from whichmin._bars import tqdm
@@ -46,7 +46,7 @@ def compare(
     seeds: int | Sequence[int] = 10,
     *,
     train: bool = False,
-    until: float | None = 1e-5,
+    until: Until = "auto",
     steps: int | None = None,
     tol: float = 1e-2,
     level: float = 0.05,
@@ -74,7 +74,7 @@ def compare(
         seeds: how many initializations, or a list of their numbers. The second p cannot fall below 2^−(seeds − 1): a
             level of 0.05 needs 6 for two recipes, and 9 for five.
         train: whether to train each for real as well; the effect is then also that of the trained networks.
-        until: training loss to stop at, as for ``predict`` and ``train``; None: no such aim.
+        until: training loss to stop at, as for ``train``; None: no such aim.
         steps: at most so many; None: any number, and 100,000 where networks are trained.
         tol: of the predictions, as for ``predict``.
         level: of each question's tests together, and 1 − level the coverage of the confidence intervals over seeds.
@@ -106,6 +106,7 @@ def compare(
     check_steps(steps)
     if isinstance(level, bool) or not isinstance(level, int | float) or not 0 < level < 1:
         raise InputError(f"level is {level!r}; expected a number between 0 and 1, such as 0.05.")
+    until = task.aim(until)
     if until is None and train and steps is None:
         raise InputError("until and steps are both None, so training would have no end: pass one of them.")
     networks = model_factory if isinstance(model_factory, Mapping) else {"": model_factory}

@@ -87,7 +87,8 @@ class Capture(TorchFunctionMode):
         silent: names of parameters and derived tensors that met calls without a graph: under ``no_grad``, or within an
             autograd function of the model's own, which has a gradient that is not seen.
         derived: tensors computed from parameters, by names of their own.
-        reads_integers: whether an embedding or a one-hot encoding was called, so that integer inputs make sense.
+        reads_integers: whether an embedding or a one-hot encoding was called, or integers were made floating-point
+            numbers, so that integer inputs make sense.
         types: the floating-point types of what calls return of inputs and parameters, some of which autocast or the
             model itself may choose.
         row_shape: of a row's outputs as the model returns them, before they are flattened.
@@ -144,7 +145,7 @@ class Capture(TorchFunctionMode):
         met = [t for t in tensors if self._names.get(t) is not None]
         run = self._linear if func is F.linear else func
         out = run(*args, **kwargs)
-        self.reads_integers |= func in _LOOKUPS
+        self.reads_integers |= func in _LOOKUPS or func in _CASTS
         rowwise = self._note_origins(func, tensors, out, bool(met))
         if not met or self._is_transpose(func, args, kwargs, out) or self._is_entry(func, args, kwargs, out):
             return out
@@ -310,6 +311,12 @@ _SELECTIONS = {Tensor.select, torch.select}
 _UNBINDINGS = {Tensor.unbind, torch.unbind}
 
 _LOOKUPS = {F.embedding, F.embedding_bag, F.one_hot, torch.embedding}
+
+#: Calls by which a model says that it takes integers for amounts.
+_CASTS = {
+    *(Tensor.float, Tensor.double, Tensor.half, Tensor.bfloat16, Tensor.to, Tensor.type, Tensor.type_as),
+    *(Tensor.div, Tensor.true_divide, Tensor.__truediv__, torch.div, torch.true_divide),
+}
 
 #: Calls that read a parameter's shape or place and nothing of its values.
 _METADATA = {

@@ -25,7 +25,7 @@ class Captured:
         opaque: the names of those that were not.
         silent: parameters that may have gradients that were not seen (see ``Capture``).
         derived: tensors computed from parameters that some use meets.
-        reads_integers: whether integers were looked up (see ``Capture``).
+        reads_integers: whether integers were looked up or converted (see ``Capture``).
         types: the floating-point types that it is computed in (see ``Capture``).
         row_shape: of a row's outputs as the model returns them (see ``Capture``).
     """

@@ -1,5 +1,5 @@
 """A task: what the network is trained on and where its predictions are looked at."""
 
-from whichmin.task.task import Task
+from whichmin.task.task import Task, Until
 
-__all__ = ["Task"]
+__all__ = ["Task", "Until"]

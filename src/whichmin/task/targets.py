@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -46,7 +48,7 @@ def class_labels(given: object, loss: Loss, numbers: dict[str, Tensor | None]) -
         largest = max(int(y.max()) for y in numbers.values() if y is not None)
         labels = tuple(range(max(largest + 1, 2) if weights is None else len(weights)))
     else:
-        labels = tuple(range(given)) if isinstance(given, int) else tuple(given)  # type: ignore[arg-type]
+        labels = _given_labels(given)
     ignored = loss.ignored if isinstance(loss, CrossEntropy) else -100
     for name, y in numbers.items():
         if y is None:
@@ -58,6 +60,17 @@ def class_labels(given: object, loss: Loss, numbers: dict[str, Tensor | None]) -
                 f"{name} has class number {int(y[bad][0])} in row {row}; expected 0 to {len(labels) - 1}, for "
                 f"{len(labels)} classes. Count classes from 0, or pass classes= with all of them."
             )
+    return labels
+
+
+def _given_labels(given: Any) -> tuple[Any, ...]:
+    """The labels of a number of classes, or those of a sequence."""
+    try:
+        labels = tuple(given) if isinstance(given, Iterable) else tuple(range(operator.index(given)))
+    except TypeError:
+        labels = ()
+    if not labels:
+        raise DataError(f"classes is {given!r}; expected the number of classes, or their labels.")
     return labels
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,12 @@ from whichmin.task.targets import check_amounts, check_weights, class_labels, re
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+#: A training loss to stop below: a number, None for none, or ``"auto"`` (see :meth:`Task.aim`).
+Until: TypeAlias = float | Literal["auto"] | None
+#: How far above the lowest loss training ends, unless told.
+FITTED = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +253,11 @@ class Task(Shown):
         """The axes of a row of outputs: those of its targets, with the classes last where these are class numbers."""
         return self.row_shape if self.classes is None else (*self.row_shape, len(self.classes))
 
+    @property
+    def axes(self) -> dict[str, Any]:
+        """What a row of outputs must look like, as ``examine`` takes it."""
+        return {"outputs": self.outputs, "row_shape": self.output_shape, "classes": self.classes is not None}
+
     @cached_property
     def objective(self) -> Objective:
         """The loss on the training set, as it is followed in function space."""
@@ -277,6 +288,22 @@ class Task(Shown):
         if self.y_test is None or not decision.classes:
             return math.nan
         return float(decision.right(self, outputs, self.y_test).mean())
+
+    def aim(self, until: Until) -> float | None:
+        """The training loss to stop below; of ``"auto"`` 1e-5 above the lowest one, None where no lowest one is known.
+
+        The lowest loss is 0 for the mean square error and for class numbers. With smoothed labels or probabilities it
+        is above, that of Poisson's and Gauss's losses may be below, and that of a function of the user's own is not
+        known.
+
+        Raises:
+            InputError: a loss that no outputs have.
+        """
+        if until == "auto":
+            lowest = self.objective.lowest
+            return lowest + FITTED if math.isfinite(lowest) else None
+        self.check_until(until)
+        return until
 
     def check_until(self, until: float | None) -> None:
         """Refuse a training loss that no outputs have.

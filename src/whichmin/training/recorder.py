@@ -110,7 +110,7 @@ class Recorder(Recording):
         network.zero_grad(set_to_none=True)
         with own_context(), torch.no_grad():
             check_modules(network)
-            examine(network, self.task.X, outputs=self.task.outputs, row_shape=self.task.output_shape).check_rows()
+            examine(network, self.task.X, **self.task.axes).check_rows()
         self._network, self._initial = network, dict(network.state_dict())
         self._snapshots = [self._snapshot(model, optimizer)]
         self._notes += _samples(self.task)

@@ -27,7 +27,7 @@ from whichmin.tangent.context import own_context
 from whichmin.tangent.copying import check_independent, private_copy
 from whichmin.tangent.examine import examine
 from whichmin.tangent.model import evaluate, finite, trainable
-from whichmin.task import Task
+from whichmin.task import Task, Until
 from whichmin.training.checkpoints import Keeper, Steps
 from whichmin.training.run import Run
 
@@ -41,7 +41,7 @@ def train(
     task: Task,
     optimizer: OptimizerFactory | Recipe,
     *,
-    until: float | None = 1e-5,
+    until: Until = "auto",
     steps: int | None = None,
     batch_size: int | None = None,
     seed: int = 0,
@@ -62,8 +62,10 @@ def train(
         optimizer: a factory, such as ``partial(torch.optim.SGD, lr=…)``, or a :class:`whichmin.Recipe`, which brings
             batches and scheduler. ``lr="best"`` takes the theoretical rate of gradient descent at θ₀,
             ``lr="monotone"`` the largest at which the training loss falls at every step (several trainings more).
-        until: stop before the step at which the training loss is below this; None trains to ``steps``. With
-            mini-batches the loss is measured at the start of every epoch, and looked at there.
+        until: stop before the step at which the training loss is below this; None trains to ``steps``. ``"auto"`` is
+            1e-5 above the lowest loss that any outputs have, which is 0 for the mean square error and class numbers;
+            of a function of your own, whose lowest loss is not known, it is None. With mini-batches the loss is
+            measured at the start of every epoch, and looked at there.
         steps: stop after so many steps, from the beginning of training. Unless told it is 100,000 more, and training
             that stalls above ``until`` stops before: where the training loss, measured at every step or epoch, has
             found no new lowest value, by 0.01 %, in the last max(1000, half of all) steps.
@@ -103,7 +105,7 @@ def train(
             a group with lr = 0; a scheduler that needs a metric; another optimizer than that of a checkpoint.
     """
     keeper = Keeper(checkpoints)
-    task.check_until(until)
+    until = task.aim(until)
     check_budget(budget)
     model, recipe = begin(model, Recipe.of(optimizer, batch_size, seed, scheduler))
     limit = _check_limits(steps, recipe.first_step)
@@ -119,7 +121,7 @@ def train(
     learning_rate = float(built.param_groups[0].get("lr", math.nan))  # before a scheduler's first word
     scheduled = recipe.build_scheduler(built)
     initial = state_of(network)
-    examine(network, task.X, outputs=task.outputs, row_shape=task.output_shape).check_rows()
+    examine(network, task.X, **task.axes).check_rows()
     started = time.perf_counter()
 
     def here() -> Checkpoint:

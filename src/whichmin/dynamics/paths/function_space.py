@@ -147,10 +147,9 @@ class FunctionSpacePredictor(Predictor):
 
     def terms(self, outcome: Outcome) -> dict[str, Tensor]:
         """Those of the linearized theory, and curvature and drift of a path."""
-        terms = self.linearization.terms(outcome.steps)
-        if outcome.method != "linearized":
-            terms |= self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
-        return terms
+        if outcome.method == "linearized":
+            return self.linearization.terms(outcome.steps, (outcome.train[-1], outcome.test[-1]))
+        return self.linearization.terms(outcome.steps) | self.nonlinear_terms(outcome, outcome.test[-1], outcome.state)
 
     def nonlinear_terms(self, linearized: Outcome, test: Tensor, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """From the linearization at θ₀ at the step count of the outcome."""

@@ -159,8 +159,14 @@ class Linearization:
             moved = moved + by_memory[1]
         return moved if self.theta is None else moved + (self.kept(t) - 1.0) * self.theta[1]
 
-    def terms(self, t: float) -> dict[str, Tensor]:
-        """The terms of ``whichmin.terms.linearized_terms``, which add up to ``test(t)``."""
+    def terms(self, t: float, outputs: tuple[Tensor, Tensor] | None = None) -> dict[str, Tensor]:
+        """The terms of ``whichmin.terms.linearized_terms``, which add up to the test outputs.
+
+        Args:
+            t: the time.
+            outputs: ``train(t)`` and ``test(t)``, where a motion of another exactness has told them.
+        """
+        train, test = (self.train(t), self.test(t)) if outputs is None else outputs
         decay = None
         if self.theta is not None:
             taken = self.kept(t) - 1.0
@@ -172,11 +178,11 @@ class Linearization:
             y=None if least is None else torch.from_numpy(least),
             f0=self.f0,
             f0_test=self.f0_test,
-            train=self.train(t),
+            train=train,
             in_metric=None if self.metric is None else Interpolator(self.cross, self.spectrum),
             decay=decay,
             memory=self._by_memory(t),
-            test=self.test(t),
+            test=test,
             remainder=remainder if self.metric is None else "geometry",
         )
 

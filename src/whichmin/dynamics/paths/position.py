@@ -141,7 +141,7 @@ class MovingNetwork:
             MemoryPlanError: the kernel of the training set does not fit.
         """
         X, C = self.task.X, self.task.outputs
-        examination = examine(self.model, X, outputs=C, row_shape=self.task.output_shape)
+        examination = examine(self.model, X, **self.task.axes)
         at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
         self._test_eps = at_test.eps
         there = examine_beside(examination)

@@ -43,10 +43,15 @@ def resolve_theory_rate(recipe: Recipe, spectrum: Spectrum, gamma: float) -> Rec
     """The recipe with ``lr="best"`` or ``lr="half"`` settled by its rule; the recipe itself where it names a rate.
 
     Raises:
-        OptimizerError: an optimizer for which no rate is known to be best.
+        OptimizerError: an optimizer, or a loss without curvature, for which no rate is known to be best.
     """
     if not recipe.wants_theory_rate:
         return recipe
+    if not gamma:
+        raise OptimizerError(
+            'lr="best" and "half" come from the curvature of the loss, and this one has none at outputs of zero: pass '
+            'a number, or lr="monotone".'
+        )
     settled = recipe.with_learning_rate(spectrum.best_lr)
     built = settled.build([torch.nn.Parameter(torch.zeros(1))])
     rule = rule_of(built)
