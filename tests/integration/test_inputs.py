@@ -300,7 +300,7 @@ def test_axes_of_one_size_of_which_any_may_be_the_classes():
         loss(model(X), y).backward()
         optimizer.step()
     assert distance(runs[0].train, model(X).detach().movedim(1, -1).reshape(N, 9)) < 1e-6
-    with pytest.raises(ModelError, match=r"have 6: .*classes=…. with the number of all classes"):
+    with pytest.raises(ModelError, match=r"expected 6, .*classes=…. with the number of all classes"):
         wm.train(Positions(last=True), wm.Task(X, y % 2, loss=loss), GD, steps=1)
 
 
