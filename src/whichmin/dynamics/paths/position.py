@@ -332,7 +332,7 @@ class MovingNetwork:
         Cost: that of :meth:`~whichmin.tangent.features.Features.differing`.
         """
         self.put(Position({name: state[name] for name in self.parameters}, self._cached.nothing()))
-        return self.features().differing(self._test_eps)
+        return self._block(self.task.X).differing(self._test_eps)
 
     def _features_at_test(self) -> Features:
         """J of the test inputs, checked on all rows the first time: some may take branches that no other row takes."""
