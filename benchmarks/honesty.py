@@ -324,7 +324,7 @@ def summary(rows: list[dict[str, Any]], ways: list[str]) -> None:
 def line(number: int, p: dict[str, Any], row: dict[str, Any], ways: list[str]) -> str:
     batch = p["batch_size"] or "all"
     told = f"{number:3d} {p['kind'][:12]:12s} {p['width']:4d} {p['optimizer']:8s} {batch!s:>3s} × {p['rate']:<4g} "
-    told += p["dtype"][:4] + f" {p['loss']}" * ("loss" in p)
+    told += p["dtype"][:4] + (f" {p['loss']}" if "loss" in p else "")
     told += f" {row['trained steps']:>5g} steps to {row['loss']:.1e}"
     for way in ways:
         f = row[way]
