@@ -86,6 +86,16 @@ def split_frame(
     return Split(X[0], targets[0], X[1], targets[1], classes)
 
 
+def is_labels(frame: pd.DataFrame, target: Hashable) -> bool:
+    """Whether a column is of labels, text or categories, and not of numbers.
+
+    Raises:
+        DataError: no such column, or one that is of neither.
+    """
+    column: Any = _checked(frame, target)[target]
+    return _kind(column, target) == "category"
+
+
 def _checked(frame: Any, target: Hashable) -> pd.DataFrame:
     import pandas as pd
 

@@ -87,7 +87,7 @@ def test_every_loss_is_predicted(cli_json, loss):
 def test_a_loss_without_a_minimizer_needs_an_end(cli, command):
     code, out, err = cli(command, "--hidden", "16", "--n-train", "6", "--n-test", "4", "--loss", "cross-entropy")
     assert code == 2
-    assert "steps is infinite, and CrossEntropyLoss() has no finite minimizer on these targets" in err
+    assert "outputs that lower the cross-entropy grow for ever: say where training ends" in err
     assert out == ""
 
 
@@ -236,9 +236,28 @@ def test_a_table_is_asked_about(cli, tmp_path, homes, command):
     assert said.splitlines()[0].startswith(f"{homes} · 80% of the rows to train on and 20% to test on · mlp 32")
 
 
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize(("target", "loss"), [("city", "cross-entropy"), ("price", "mse")])
+def test_the_target_of_a_table_decides_the_loss(cli, homes, target, loss):
+    asked = ["--data", str(homes), "--hidden", "32", "--seeds", "1", "--steps", "5", "--json"]
+    code, said, err = cli("predict", *asked, "--target", target)
+    assert code == 0, err
+    assert json.loads(said)["config"]["loss"] == loss
+    _, said, _ = cli("predict", *asked, "--target", target, "--loss", "mse")
+    assert json.loads(said)["config"]["loss"] == "mse"
+
+
 @pytest.mark.parametrize(
     ("tokens", "message"),
     [
+        (
+            ["--data", "HOMES", "--target", "city"],
+            "outputs that lower the cross-entropy grow for ever: say where training ends, as by --until 0.1 or",
+        ),
+        (
+            ["--test", "0.4", "--no-standardize"],
+            "got --test and --standardize, about the rows and columns of a table, and data is 'digits'",
+        ),
         (
             ["--data", "HOMES"],
             "HOMES is a table: say which column is the target, target='price' or --target; its",

@@ -65,9 +65,9 @@ def test_of_cross_entropy(cli, tmp_path):
 
 def test_of_a_loss_without_a_minimizer_there_is_no_aim_but_the_users(cli, answered):
     asked = answered(comparison())
-    for tokens in ([], ["--until", "0.2"]):
+    for tokens in (["--steps", "9"], ["--until", "0.2"]):
         cli("compare", "--loss", "cross-entropy", *tokens)
-    assert [options["until"] for _, options in asked] == [None, 0.2]
+    assert [(options["until"], options["steps"]) for _, options in asked] == [(None, 9), (0.2, None)]
 
 
 def test_a_number_of_steps_takes_the_place_of_the_default_aim(cli, answered):

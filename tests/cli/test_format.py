@@ -57,7 +57,7 @@ def test_steps_are_whole():
 
 
 def test_the_points_of_a_table_are_shares_of_its_rows():
-    table = {"data": "homes.csv", "target": "price"}
+    table = {"data": "homes.csv", "target": "price", "loss": "mse"}
     asked = [{}, {"n_train": 9}, {"n_test": 9}, {"n_train": 9, "n_test": 8}]
     assert [headline(Experiment(**table, **points)).split(" · ")[1] for points in asked] == [
         "70% of the rows to train on and 30% to test on",

@@ -9,8 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from whichmin.errors import ConfigError
+from whichmin.formats import is_table
 from whichmin.studies.experiment.choices import Choice, choices_of, varied
-from whichmin.studies.experiment.config import LEAST_AT_TARGETS, Experiment, check_keys, read_config
+from whichmin.studies.experiment.config import (
+    GROWING,
+    LEAST_AT_TARGETS,
+    Experiment,
+    check_keys,
+    read_config,
+    usual_loss,
+)
 
 #: Widths of the hidden layers where many networks are predicted.
 _NARROW = (512,)
@@ -126,9 +134,29 @@ def ask(command: str, line: Mapping[str, Any], config: Path | None, **fixed: Any
     """
     said = said_values(command, line, config)
     own = {name: said.pop(name, default) for name, default in OWN.get(command, {}).items()}
+    data = said.get("data", DEFAULTS[command].get("data", Experiment.data))
+    if isinstance(data, str):
+        _check_line(line, data)
+        said.setdefault("loss", usual_loss(data, said.get("target")))
     values = {name: value for name, value in DEFAULTS[command].items() if _fits(name, said)}
     source = "the command line" if config is None else str(config)
-    return Asked(command, Experiment.from_mapping(values | said | fixed, source), own, config)
+    experiment = Experiment.from_mapping(values | said | fixed, source)
+    if experiment.loss in GROWING and experiment.until is None and experiment.steps is None:
+        raise ConfigError(
+            f"outputs that lower the {experiment.loss} grow for ever: say where training ends, as by --until 0.1 or "
+            "--steps 1000."
+        )
+    return Asked(command, experiment, own, config)
+
+
+def _check_line(line: Mapping[str, Any], data: str) -> None:
+    """Refuse on the command line what is about tables where the data are none; files say all that there is."""
+    said = [option(name) for name in ("test", "standardize") if line.get(name) is not None]
+    if said and not is_table(data):
+        raise ConfigError(
+            f"got {' and '.join(said)}, about the rows and columns of a table, and data is {data!r}: pass a .csv or "
+            ".parquet file, or openml: and a number, or leave it out; --n-test says how many points to test on."
+        )
 
 
 def made_of(config: Path | None) -> Mapping[str, Any] | None:
@@ -140,7 +168,7 @@ def made_of(config: Path | None) -> Mapping[str, Any] | None:
 def _fits(name: str, said: Mapping[str, Any]) -> bool:
     """Whether a command's default means something beside what is said."""
     if name == "until":
-        return said.get("steps") is None and said.get("loss", Experiment.loss) in LEAST_AT_TARGETS
+        return said.get("steps") is None and said["loss"] in LEAST_AT_TARGETS
     if name == "hidden":
         return said.get("model") is None and said.get("network", Experiment.network) == "mlp"
     return True

@@ -110,7 +110,14 @@ class Asking(Networks):
     n_test: Annotated[int | None, option_of("n_test", "Test points.", default="100; of a table --test of the rows")] = (
         None
     )
-    loss: Annotated[str | None, option_of("loss", f"What training minimizes: {', '.join(LOSSES)}.")] = None
+    loss: Annotated[
+        str | None,
+        option_of(
+            "loss",
+            f"What training minimizes: {', '.join(LOSSES)}.",
+            default="mse; cross-entropy of a table whose target is text",
+        ),
+    ] = None
     network: Annotated[str | None, option_of("network", "mlp or cnn.")] = None
     parametrization: Annotated[str | None, option_of("parametrization", "ntk or standard.")] = None
     activation: Annotated[str | None, option_of("activation", "relu, leaky_relu, erf, tanh, gelu or linear.")] = None

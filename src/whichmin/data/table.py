@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from whichmin.data.openml import read_openml
 from whichmin.errors import DataError
 from whichmin.formats import OPENML
+from whichmin.frames import is_labels
 from whichmin.task import Task
 
 if TYPE_CHECKING:
@@ -43,14 +44,7 @@ def table_task(
     Raises:
         DataError: no target, an unreadable file, or a table that makes no task.
     """
-    frame, usual = read_openml(name) if name.lower().startswith(OPENML) else (read_table(Path(name)), None)
-    target = usual if target is None else target
-    if target is None:
-        columns = ", ".join(map(repr, list(frame.columns)[:50]))
-        raise DataError(
-            f"{name} is a table: say which column is the target, target={list(frame.columns)[-1]!r} or --target; its "
-            f"columns are {columns}."
-        )
+    frame, target = _with_target(name, target)
     if classes is not None and target in frame.columns:
         frame = _of_classes(frame, target, classes, name)
     task = Task.from_frame(
@@ -66,6 +60,31 @@ def table_task(
     kept = None if classes is None else list(classes)
     prepared = {"data": name, "seed": seed, "target": target, "classes": kept, "numbers standardized": standardize}
     return replace(task, prepared=prepared)
+
+
+def has_labels(name: str, target: str | None) -> bool:
+    """Whether the target of a table is text or categories, and not numbers.
+
+    Args:
+        name: the file, or ``openml:`` and a number.
+        target: the column of targets; None for the one that OpenML names.
+
+    Raises:
+        DataError: as :func:`table_task`.
+    """
+    return is_labels(*_with_target(name, target))
+
+
+def _with_target(name: str, target: str | None) -> tuple[pd.DataFrame, str]:
+    frame, usual = read_openml(name) if name.lower().startswith(OPENML) else (read_table(Path(name)), None)
+    target = usual if target is None else target
+    if target is None:
+        columns = ", ".join(map(repr, list(frame.columns)[:50]))
+        raise DataError(
+            f"{name} is a table: say which column is the target, target={list(frame.columns)[-1]!r} or --target; its "
+            f"columns are {columns}."
+        )
+    return frame, target
 
 
 def read_table(path: Path) -> pd.DataFrame:

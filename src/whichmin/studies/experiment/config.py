@@ -29,6 +29,8 @@ LOSSES = {
 }
 #: Those whose lowest value is 0, at outputs that are the targets: training can aim at a small one.
 LEAST_AT_TARGETS = ("mse", "huber", "smooth-l1", "gaussian")
+#: Those of class numbers, which larger and larger outputs lower for ever.
+GROWING = ("cross-entropy", "binary-cross-entropy")
 _UNTIL = 1e-5
 _CHOICES = {
     "loss": tuple(LOSSES),
@@ -59,8 +61,8 @@ class Experiment:
         n_test: the number of test points; None: 100, and of a table the share ``test``.
         data_seed: of the draw of both.
         loss: what training minimizes: "mse", "cross-entropy", "binary-cross-entropy", "huber", "smooth-l1", "poisson"
-            or "gaussian", torch's losses with their default settings. It says how classes become targets too, see
-            :func:`whichmin.data.load`.
+            or "gaussian", torch's losses with their default settings; None: "mse", and "cross-entropy" of a table whose
+            target is text or categories. It says how classes become targets too, see :func:`whichmin.data.load`.
         target: of a table, the column of targets.
         test: of a table, the share of its rows to test on.
         standardize: of a table, whether columns of numbers get mean 0 and standard deviation 1.
@@ -100,7 +102,7 @@ class Experiment:
     n_train: int | None = None
     n_test: int | None = None
     data_seed: int = 0
-    loss: str = "mse"
+    loss: Any = None
     target: str | None = None
     test: float = 0.3
     standardize: bool = True
@@ -128,6 +130,8 @@ class Experiment:
         for name in ("data", "activation", "device"):
             self._require(name, isinstance(getattr(self, name), str) and getattr(self, name), "a name")
         self._check_table()
+        if self.loss is None:
+            object.__setattr__(self, "loss", usual_loss(self.data, self.target))
         for name in ("bias", "train", "standardize"):
             self._require(name, isinstance(getattr(self, name), bool), "true or false")
         for name, allowed in _CHOICES.items():
@@ -299,6 +303,19 @@ class Experiment:
         values = {name.replace("-", "_"): value for name, value in values.items()}
         check_keys(values, known, source)
         return cls(**values)
+
+
+def usual_loss(data: str, target: str | None) -> str:
+    """The loss of data that is not told: the cross-entropy of a table whose target is labels, else the mean square.
+
+    Raises:
+        DataError: a table that cannot be read, or without that column.
+    """
+    if not is_table(data):
+        return "mse"
+    from whichmin.data.table import has_labels  # brings torch and pandas
+
+    return "cross-entropy" if has_labels(data, target) else "mse"
 
 
 def check_keys(values: Mapping[str, Any], known: Sequence[str], source: str) -> None:
