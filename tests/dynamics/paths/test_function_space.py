@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 import whichmin as wm
 from oracles.linear_rules import distance, flat, mlp_problem, problem, rms, sgd
 from oracles.losses import KINDS
-from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.outcome import Outcome, error_told_by
 from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.prepare import prepare
 from whichmin.losses import root_mean_square
@@ -312,8 +312,8 @@ def test_at_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(lr,
     predictor = predictor_of(*growing(), sgd(lr), (steps,))
     outcome = predictor.predict(count, 1e-2)
     assert outcome.edge is not None
-    moved = root_mean_square(outcome.test[-1] - predictor._path(count, PATIENT, project=False).test[-1])
-    compared = root_mean_square(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
+    moved = error_told_by(outcome.test[-1] - predictor._path(count, PATIENT, project=False).test[-1])
+    compared = error_told_by(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
     assert (moved > compared) is at_stake, "that, or the division into intervals"
     assert outcome.error == pytest.approx(moved if at_stake else compared)
 

@@ -27,7 +27,7 @@ def predictor_of(optimizer, dtype=torch.float32, steps=40.0):
 
 
 def outcome(**changed):
-    made = Outcome("relinearized", [torch.zeros(10)], [torch.zeros(6)], 40.0, 10, 0.1, [(0.0, 1.0)], {})
+    made = Outcome("relinearized", [torch.zeros(10)], [torch.zeros(12)], 40.0, 10, 0.1, [(0.0, 1.0)], {})
     return replace(made, **changed)
 
 
@@ -49,7 +49,7 @@ def test_two_paths_that_begin_together(changed, expected):
 
     def again(origin):
         begun.append(origin)
-        return outcome(test=[torch.full((6,), -0.5)])
+        return outcome(test=[torch.full((12,), -0.5)])
 
     found = predictor._with_unknowable(outcome(**changed), again)
     assert found.error == pytest.approx(expected)

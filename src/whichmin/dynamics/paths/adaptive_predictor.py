@@ -8,7 +8,7 @@ from contextlib import suppress
 from whichmin.dynamics.paths.adaptive import FASTEST, AdaptivePath
 from whichmin.dynamics.paths.controller import AimedError, Attempt, refine
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.outcome import Outcome, error_told_by
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Relinearize
 from whichmin.dynamics.paths.problem import Problem
@@ -150,7 +150,7 @@ class AdaptivePredictor(StepwisePredictor):
             notes = (*notes, self._edge_note(path.edge))
         elif path.closest > CLOSE:
             notes = (*notes, self._close_note(path.closest))
-        error = _returned(path) * root_mean_square(path.error()) if arrived else math.inf
+        error = _returned(path) * error_told_by(path.error()) if arrived else math.inf
         swollen = network.eps * root_mean_square(train[0]) * math.exp(min(path.swelling, LARGEST_EXPONENT))
         outcome = Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, state,

@@ -12,7 +12,7 @@ from torch import Tensor
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.edge import is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, flat
-from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.outcome import Outcome, error_told_by
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
@@ -324,7 +324,7 @@ class FunctionSpacePredictor(Predictor):
         network.shift(turned, 0.5)
         network.shift(back, 1.0)
         loss = self._loss(flat(network.outputs(network.task.X)))
-        return root_mean_square(flat(network.outputs(network.X)) - test), loss, growth
+        return error_told_by(flat(network.outputs(network.X)) - test), loss, growth
 
     def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""
@@ -400,7 +400,7 @@ class FunctionSpacePredictor(Predictor):
             return outcome
         ratio = min(ratio, max(outcome.intervals / max(coarse.intervals, 1), IntervalCount.LEAST_GROWTH))
         between = math.sqrt((ratio - 1) * math.hypot(ratio, 1))
-        error, loss_error = root_mean_square(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
+        error, loss_error = error_told_by(outcome.test[-1] - coarse.test[-1]) / between, outcome.loss_error
         if len(outcome.train) > 1 and len(outcome.train) == len(coarse.train):
             loss_error = self._loss_error(outcome.train, coarse.train) / between
         outcome = replace(outcome, error=error, loss_error=loss_error)
@@ -453,7 +453,7 @@ class FunctionSpacePredictor(Predictor):
         if outcome.edge is None or not math.isfinite(outcome.error):
             return outcome
         free = self._path(count, patience, stride, project=False)
-        at_stake = root_mean_square(outcome.test[-1] - free.test[-1]) or math.inf
+        at_stake = error_told_by(outcome.test[-1] - free.test[-1]) or math.inf
         return replace(outcome, error=max(outcome.error, at_stake), unknowable=at_stake)
 
     def _path(

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.dynamics.paths.outcome import Outcome, error_told_by
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTraining
@@ -41,6 +41,10 @@ OPENED = (
     "on the way a branch opened that no layer is seen through: the gradients of {} are not those that the path "
     "followed, and how far real training ends from here is not known."
 )
+
+
+#: Where errors are looked at in no more outputs than this, it is said.
+FEW_OUTPUTS = 2
 
 
 class Predictor(ABC):
@@ -89,7 +93,7 @@ class Predictor(ABC):
                 except BudgetError:
                     patience.real = None
             outcome = self._looked_over(self._predict(relinearize, tol, patience), patience)
-            return self._with_lost_steps(outcome, real.lost) if outcome.method != "trained" else outcome
+            return outcome if outcome.method == "trained" else self._with_lost_steps(_noted(outcome), real.lost)
 
     @abstractmethod
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
@@ -142,7 +146,7 @@ class Predictor(ABC):
             return outcome
         other = again(self.network.nudged(self.problem.origin))
         self.network.put(self.problem.origin)
-        apart = root_mean_square(outcome.test[-1] - other.test[-1])
+        apart = error_told_by(outcome.test[-1] - other.test[-1])
         unknowable = max(outcome.unknowable, apart if math.isfinite(apart) else math.inf)
         return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
 
@@ -242,3 +246,12 @@ class Predictor(ABC):
             zero = f"eigenvalues up to {spectrum.discarded:.2g} were taken for zero."
             return (f"the kernel has rank {rank} of {outputs}: {zero}",)
         return ()
+
+
+def _noted(outcome: Outcome) -> Outcome:
+    """With a note where its error is told by very few outputs."""
+    m = len(outcome.test[-1])
+    if m > FEW_OUTPUTS or not math.isfinite(outcome.error) or not outcome.error > 0:
+        return outcome
+    at = "one test output alone" if m == 1 else f"{m} test outputs alone"
+    return outcome.with_notes(f"the error is estimated at {at}, where it may be small by chance: it is rough.")

@@ -14,14 +14,13 @@ from torch import Tensor
 
 from whichmin.dynamics.paths.controller import Attempt, GrowthFactor, refine
 from whichmin.dynamics.paths.linearized import flat
-from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome
+from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome, error_told_by
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import STOPPED, BudgetError, Patience
 from whichmin.dynamics.paths.weight_space import WeightSpace
 from whichmin.dynamics.prediction import Certificate
-from whichmin.losses import root_mean_square
 from whichmin.optimizers.metric import last_metric
 from whichmin.recipe.schedule import Batches, GivenBatches
 from whichmin.tangent.features import Features
@@ -139,7 +138,7 @@ class StepwisePredictor(Predictor):
             float((at_test - test[-1]).square().mean()),
         )
         network.put(self.problem.origin)
-        error = math.inf if notes else math.sqrt(certificate.test_deviation)
+        error = math.inf if notes else error_told_by(at_test - test[-1])
         notes = notes or self._end_notes(curve.points)
         return Outcome(
             "linearized", train, test, float(space.steps), 1, error, curve.points, state, notes=notes,
@@ -175,7 +174,7 @@ class StepwisePredictor(Predictor):
         At the end of one linearization is not seen how the gradients of its steps would have turned, which a rule that
         divides by their size makes much of: of adapters that begin at zero half the weights have none at θ₀.
         """
-        apart = root_mean_square(outcome.test[-1] - path.test[-1])
+        apart = error_told_by(outcome.test[-1] - path.test[-1])
         return replace(outcome, error=max(outcome.error, apart / times if math.isfinite(apart) else math.inf))
 
     def _judged(self, growth: float, linearized: Outcome, coarse: Outcome | None, patience: Patience) -> Outcome:
@@ -227,7 +226,7 @@ class StepwisePredictor(Predictor):
             test += times * [flat(network.outputs(network.X))] if times else []
             wanted = wanted[times:]
         return Outcome(
-            "relinearized", train, test, float(space.steps), intervals, root_mean_square(jumps), curve.points,
+            "relinearized", train, test, float(space.steps), intervals, error_told_by(jumps.reshape(-1)), curve.points,
             self._state_at(space.state()), notes=self._end_notes(curve.points), certificate=linearized.certificate,
             run=linearized.run,
         )  # fmt: skip
