@@ -112,8 +112,8 @@ def prepare(
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every, first))
         if until is None and math.isinf(times[-1]) and rule.schedule.dies_out(first):
             raise InputError(
-                "steps is infinite, and the scheduler's learning rates die out: training ends where they do, and not at "
-                "a minimizer. Pass a number of steps, or until= a training loss."
+                "steps is infinite, and the scheduler's learning rates die out: training ends where they do, not "
+                "at a minimizer. Pass a number of steps, or until= a training loss."
             )
         try:
             return _in_function_space(problem, rule, remembered, only_linearized, require_stable)

@@ -89,8 +89,8 @@ class ScheduledSettings:
                 self._scheduler.step()
             except Exception as error:
                 raise OptimizerError(
-                    f"the scheduler fails after step {self._first + len(self._settings)}: {error}. Pass fewer steps, or "
-                    "a scheduler that goes on."
+                    f"the scheduler fails after step {self._first + len(self._settings)}: {error}. Pass fewer steps, "
+                    "or a scheduler that goes on."
                 ) from error
             self._settings.append(self._now())
         return self._settings[k]
