@@ -14,6 +14,7 @@ from oracles.linear_rules import distance, mlp_problem, problem, sgd
 from whichmin.dynamics.paths.controller import IntervalCount
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.outcome import Outcome
+from whichmin.errors import InputError
 
 METHODS = pytest.mark.parametrize("relinearize", ["never", 6, 10**7])
 
@@ -113,6 +114,48 @@ def test_steps_of_two_paths_are_extrapolated_halfway():
     assert 1050 - found.steps < found.steps_error * found.steps < 2.1 * (1050 - found.steps)
     assert found.measured_steps == 1050.0
     assert found.curve[-1][0] == pytest.approx(found.steps)
+
+
+def test_a_coarser_path_that_never_comes_to_the_loss_leaves_the_steps_unknown():
+    found = compared((12, 500.0), (4, math.inf))
+    assert found.steps == 500.0
+    assert found.steps_error == math.inf
+
+
+def test_one_linearization_whose_rates_die_out_says_that_it_misses_the_loss():
+    task = wm.data.load("digits", classes=(0, 1), n_train=24, n_test=8)
+    task = wm.Task(task.X, (task.y > 0).double(), loss=torch.nn.BCEWithLogitsLoss(), X_test=task.X_test)
+    model = wm.networks.MLP((64, 32, 1), scale=0.8, activation="tanh", seed=1)
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=20, gamma=0.5)
+    lowest = wm.train(model, task, sgd(0.1), steps=600, scheduler=scheduler).losses[-1].item()
+    found = wm.predict(model, task, sgd(0.1), until=0.9 * lowest, scheduler=scheduler, relinearize="path")
+    assert found.steps == math.inf
+    assert found.curve.losses[-1].item() == pytest.approx(lowest, rel=1e-3)
+    assert any("never comes below until" in note for note in found.notes)
+
+
+def test_paths_under_rates_that_die_out_end_where_training_does():
+    """One linearization never comes to the loss, and the network does, just before its rates are gone."""
+    generator = torch.Generator().manual_seed(1)
+    X = torch.randn(44, 5, generator=generator, dtype=torch.float64)
+    signal = X[:, 0] * X[:, 1] + 0.5 * X[:, 2]
+    labels = (signal > -0.4).long() + (signal > 0.4).long()
+    task = wm.Task(X[:24], labels[:24], X[24:], labels[24:], loss=torch.nn.CrossEntropyLoss(label_smoothing=0.1))
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(5, 64), torch.nn.Tanh(), torch.nn.Linear(64, 3)).double()
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=100, gamma=0.7)
+    found = wm.predict(model, task, sgd(0.05), until=0.70805, scheduler=scheduler, relinearize="path")
+    trained = wm.train(model, task, sgd(0.05), until=0.70805, scheduler=scheduler)
+    assert found.steps == pytest.approx(trained.steps, rel=0.02)
+    assert (found.test - trained.test).square().mean().sqrt() < 3 * found.error
+
+
+def test_the_limit_of_rates_that_die_out_is_refused():
+    model, task = problem("over")
+    kept, dying = (partial(torch.optim.lr_scheduler.LinearLR, end_factor=f, total_iters=50) for f in (1.0, 0.0))
+    assert wm.predict(model, task, sgd(0.1), scheduler=kept, relinearize="never").steps == math.inf
+    with pytest.raises(InputError, match="die out"):
+        wm.predict(model, task, sgd(0.1), scheduler=dying, relinearize="never")
 
 
 def test_steps_to_a_loss_of_a_smooth_network_that_learns_features():

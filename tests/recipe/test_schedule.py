@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import OneCycleLR, StepLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, OneCycleLR, PolynomialLR, StepLR
 
 import whichmin as wm
+from whichmin.errors import OptimizerError
 from whichmin.recipe.batches import batch_order
 from whichmin.recipe.schedule import Batches, GivenBatches, Schedule
 
@@ -42,6 +43,26 @@ def test_settings_of_each_step(name, kind):
     order = [7, 0, 11, *range(12)]
     assert [(schedule.lr(k), schedule.momentum(k)) for k in order] == [expected[k] for k in order]
     assert not schedule.is_constant
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "expected"),
+    [
+        (partial(StepLR, step_size=100, gamma=0.7), True),
+        (partial(PolynomialLR, total_iters=300), True),
+        (partial(LinearLR, total_iters=50), False),
+        (partial(CosineAnnealingLR, T_max=100), False),  # comes back
+        (partial(LambdaLR, lr_lambda=lambda k: 1 / (1 + k)), False),
+    ],
+)
+def test_learning_rates_that_die_out(scheduler, expected):
+    assert Schedule.of(*scheduled("sgd", scheduler)).dies_out(0) is expected
+
+
+def test_a_scheduler_that_ends_says_where():
+    schedule = Schedule.of(*scheduled("sgd", partial(OneCycleLR, max_lr=0.5, total_steps=30)))
+    with pytest.raises(OptimizerError, match="fails after step 31"):
+        schedule.lr(40)
 
 
 def test_without_scheduler_and_batches_all_steps_are_alike():

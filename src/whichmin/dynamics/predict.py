@@ -117,7 +117,7 @@ def predict(
         OptimizerError: a factory that fails, an optimizer that needs a closure or leaves parameters out, a flow that is
             not known; another optimizer than that of a checkpoint's training.
         InputError: steps, until, tol or relinearize out of range; infinitely many steps of a loss without a finite
-            minimizer, or a loss that no outputs have.
+            minimizer or of learning rates that die out, or a loss that no outputs have.
 
     Nonnenmacher, Reeb, Steinwart, "Which Minimizer Does My Neural Network Converge To?" (2020), Thm. 3.1.
     """

@@ -110,6 +110,11 @@ def prepare(
     if isinstance(rule, LinearRule):
         remembered = remembered_by(rule, optimizer, network) if first else ()
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every, first))
+        if until is None and math.isinf(times[-1]) and rule.schedule.dies_out(first):
+            raise InputError(
+                "steps is infinite, and the scheduler's learning rates die out: training ends where they do, not "
+                "at a minimizer. Pass a number of steps, or until= a training loss."
+            )
         try:
             return _in_function_space(problem, rule, remembered, only_linearized, require_stable)
         except DivergenceError as error:

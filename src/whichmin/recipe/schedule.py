@@ -12,6 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.lr_scheduler import LRScheduler
 
+from whichmin.errors import OptimizerError
+
+#: Whether learning rates die out is looked for in so many steps.
+LOOKED_AT = 16_384
+
 
 class Batches:
     """The rows of the flattened outputs, ``row·C + c``, that step number k uses.
@@ -80,7 +85,13 @@ class ScheduledSettings:
         k = max(k - self._first, 0)
         while len(self._settings) <= k:
             self._optimizer.step()  # there are no gradients: nothing moves
-            self._scheduler.step()
+            try:
+                self._scheduler.step()
+            except Exception as error:
+                raise OptimizerError(
+                    f"the scheduler fails after step {self._first + len(self._settings)}: {error}. Pass fewer steps, "
+                    "or a scheduler that goes on."
+                ) from error
             self._settings.append(self._now())
         return self._settings[k]
 
@@ -125,3 +136,14 @@ class Schedule:
     def is_constant(self) -> bool:
         """Whether no step differs from another: full batches without a scheduler."""
         return self.batches is None and self.lr is None
+
+    def dies_out(self, first: int) -> bool:
+        """Whether the learning rates from step ``first`` on have a finite sum, so that training ends where they do.
+
+        It is told from ``LOOKED_AT`` steps: their second half adds less than half of what their second quarter does.
+        Constant rates add twice as much there, those of 1/k as much.
+        """
+        if self.lr is None:
+            return False
+        rates = [self.lr(first + k) for k in range(LOOKED_AT)]
+        return sum(rates[LOOKED_AT // 2 :]) <= sum(rates[LOOKED_AT // 4 : LOOKED_AT // 2]) / 2

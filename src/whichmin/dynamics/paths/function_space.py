@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from whichmin.dynamics.motion.motion import FAR
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.edge import is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, flat
@@ -191,6 +192,9 @@ class FunctionSpacePredictor(Predictor):
             error, notes = math.inf, (NOTHING_ALIKE,)
         elif growth > GROWN and (left := self._loss_left()) > UNFINISHED:
             error, notes = math.inf, (GROWING.format(growth, left),)
+        if self.problem.goal.until is not None and math.isinf(end):
+            came = f"it ends at a training {self.problem.loss_label} of {theory.loss(end):.3g}"
+            notes += (f"one linearization at θ₀ never comes below until = {self.problem.goal.until:g}: {came}.",)
         steps_error = max(map(self._steps_error, (loss, certificate.train_loss)))  # one alone may be right by chance
         steps_error *= ONE_SHOT
         network.put(self.problem.origin)
@@ -335,6 +339,8 @@ class FunctionSpacePredictor(Predictor):
         """Paths of more and more intervals of equal length, until one is good enough."""
         motion = self.linearization.motion
         duration = self.end - self._first
+        if math.isinf(duration) and self.rule.schedule.dies_out(int(self._first)):
+            duration = FAR
         length = motion.displacement(duration)
         if self.rule.state_vectors:
             length = float(motion.travelled(duration)[1][-1])
@@ -428,12 +434,14 @@ class FunctionSpacePredictor(Predictor):
             part_off: the part of what the extrapolation changes by which it is off.
         """
         goal, first = self.problem.goal, self._first
+        apart = abs(outcome.steps - coarse.measured_steps)
+        if coarse.method == "linearized" or not math.isfinite(apart):  # the coarser one never came there
+            return replace(outcome, steps_error=apart / (outcome.steps - first))
         steps, half = outcome.steps - (coarse.measured_steps - outcome.steps) / divisor, first
         half += (outcome.steps - first) / 2
         every = goal.eval_every
         steps = max(steps, half) if goal.flow else float(max(every * round(steps / every), first + 1))
-        if coarse.method == "linearized" or not half <= steps < goal.steps:
-            apart = abs(outcome.steps - coarse.measured_steps)
+        if not half <= steps < goal.steps:
             return replace(outcome, steps_error=apart / (outcome.steps - first))
         part = (steps - first) / (outcome.steps - first)
         return replace(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from whichmin.dynamics.motion.motion import Motion
+from whichmin.dynamics.motion.motion import FAR, Motion
 from whichmin.dynamics.paths.edge import FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
@@ -44,6 +44,8 @@ STALLED = 0.25
 AT_LOSS = 1.01
 #: No other one follows where it left more than this part of the loss before it.
 STUCK = 0.98
+#: A path ends where many steps, fewer than a stride, left the loss but for this part of it.
+STILL = 1e-6
 #: What an interval misses is told from so many of its times.
 TIMES_OF_MISSES = 12
 
@@ -63,6 +65,7 @@ class Path:
         curve: (step, training loss) pairs.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         at_loss: whether the last interval went to the training loss that training is to reach.
+        lingers: whether the last interval took as many steps as one is looked for in.
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
         ends: the step at which each interval ended.
@@ -80,6 +83,7 @@ class Path:
     edge: float | None = None
     is_close: bool = False
     at_loss: bool = False
+    lingers: bool = False
     arrived: bool = False
     ends: list[float] = field(default_factory=list)
     pending: Array | None = None
@@ -216,6 +220,8 @@ class _Follower:
         if path.at_loss:
             assert goal.until is not None
             return not self.takes_back or now <= AT_LOSS * self.objective.excess(goal.until) or now > STUCK * before
+        if path.lingers and now >= (1.0 - STILL) * before:
+            return True
         if math.isinf(path.steps):  # at the limit of a linearization: again, until that changes nothing
             return now <= FITTED * first or now > STALLED * before
         return path.steps >= goal.steps
@@ -239,6 +245,7 @@ class _Follower:
         path.intervals += 1
         path.steps += t
         path.ends.append(path.steps)
+        path.lingers = t >= FAR
         if self.goal.until is not None:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
         path.features, path.pending = self.network.features(), None
