@@ -15,7 +15,7 @@ jax.config.update("jax_enable_x64", True)
 import jax.numpy as jnp  # noqa: E402
 import neural_tangents as nt  # noqa: E402
 import numpy as np  # noqa: E402
-from many_points_nt import FACTORS, network  # noqa: E402
+from many_points_nt import network, problem  # noqa: E402
 
 
 def cross_entropy(outputs, targets):
@@ -24,12 +24,7 @@ def cross_entropy(outputs, targets):
 
 
 def main(folder, steps):
-    with np.load(f"{folder}/problem.npz") as saved:
-        layers = sum(name.startswith("w") for name in saved.files)
-        parameters = {"weights": [jnp.asarray(saved[f"w{i}"].T) for i in range(layers)]}
-        FACTORS.extend(saved["factors"].tolist())
-        X, y, X_test = (jnp.asarray(saved[name]) for name in ("X", "y", "X_test"))
-        lr = float(saved["lr"])
+    parameters, X, y, X_test, lr = problem(folder)
     implementation = nt.NtkImplementation.STRUCTURED_DERIVATIVES
     kernel = jax.jit(nt.empirical_ntk_fn(network, trace_axes=(), vmap_axes=0, implementation=implementation))
     f0, f0_test = network(parameters, X), network(parameters, X_test)

@@ -27,14 +27,18 @@ def network(parameters, x):
     return x
 
 
-def main(folder, steps, batch):
+def problem(folder):
+    """Parameters, X, y, X_test and the learning rate of FOLDER/problem.npz; what its layers multiply by is kept."""
     with np.load(f"{folder}/problem.npz") as saved:
         layers = sum(name.startswith("w") for name in saved.files)
-        # A dictionary: lists are trees of inputs to its batches.
+        # A dictionary: lists are trees of inputs to neural-tangents' batches.
         parameters = {"weights": [jnp.asarray(saved[f"w{i}"].T) for i in range(layers)]}
         FACTORS.extend(saved["factors"].tolist())
-        X, y, X_test = (jnp.asarray(saved[name]) for name in ("X", "y", "X_test"))
-        lr = float(saved["lr"])
+        return parameters, *(jnp.asarray(saved[name]) for name in ("X", "y", "X_test")), float(saved["lr"])
+
+
+def main(folder, steps, batch):
+    parameters, X, y, X_test, lr = problem(folder)
     implementation = nt.NtkImplementation.STRUCTURED_DERIVATIVES
     kernel = nt.empirical_ntk_fn(network, trace_axes=(), vmap_axes=0, implementation=implementation)
     batched = nt.batch(jax.jit(kernel), batch_size=int(batch), device_count=0)

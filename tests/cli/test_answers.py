@@ -256,7 +256,7 @@ def test_the_target_of_a_table_decides_the_loss(cli, homes, target, loss):
         ),
         (
             ["--test", "0.4", "--no-standardize"],
-            "got --test and --standardize, about the rows and columns of a table, and data is 'digits'",
+            "got --test and --no-standardize, about the rows and columns of a table, and data is 'digits'",
         ),
         (
             ["--data", "HOMES"],

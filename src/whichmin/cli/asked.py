@@ -137,7 +137,8 @@ def ask(command: str, line: Mapping[str, Any], config: Path | None, **fixed: Any
     data = said.get("data", DEFAULTS[command].get("data", Experiment.data))
     if isinstance(data, str):
         _check_line(line, data)
-        said.setdefault("loss", usual_loss(data, said.get("target")))
+        if "loss" not in said:
+            said["loss"] = usual_loss(data, said.get("target"))
     values = {name: value for name, value in DEFAULTS[command].items() if _fits(name, said)}
     source = "the command line" if config is None else str(config)
     experiment = Experiment.from_mapping(values | said | fixed, source)
@@ -151,7 +152,9 @@ def ask(command: str, line: Mapping[str, Any], config: Path | None, **fixed: Any
 
 def _check_line(line: Mapping[str, Any], data: str) -> None:
     """Refuse on the command line what is about tables where the data are none; files say all that there is."""
-    said = [option(name) for name in ("test", "standardize") if line.get(name) is not None]
+    said = [option("test")] if line.get("test") is not None else []
+    if line.get("standardize") is not None:
+        said.append("--standardize" if line["standardize"] else "--no-standardize")
     if said and not is_table(data):
         raise ConfigError(
             f"got {' and '.join(said)}, about the rows and columns of a table, and data is {data!r}: pass a .csv or "

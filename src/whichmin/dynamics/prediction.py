@@ -70,7 +70,8 @@ class Prediction(Result):
             all of training.
             The error of a path has a direction: it lags behind training, so that predicted losses of test points are a
             little low more often than high. For the mean square error L they are by up to 2·``error``·√L.
-            Infinite, with a note, where nothing is known.
+            Of m < 10 outputs, which may be off by little by chance, it is 1 + 4/m² times what they show, with a note
+            for one or two. Infinite, with a note, where nothing is known.
         target_std: the standard deviation that ``tol`` is relative to: that of the outputs of least loss, which with
             the mean square error are the targets; where no one vector of outputs has it, as with cross-entropy, that
             of the predicted training outputs.

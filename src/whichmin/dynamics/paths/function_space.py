@@ -286,7 +286,7 @@ class FunctionSpacePredictor(Predictor):
             return outcome
         found = RealTraining(self.problem).first_outputs(math.ceil(min(REAL_STEPS, self.end - first)))
         if not found:
-            return replace(outcome, error=math.inf, notes=(*outcome.notes, NOTHING_ALIKE))
+            return outcome.of_unknown_error(NOTHING_ALIKE)
         off = [root_mean_square(f - theory.test(first + k)) for k, f in enumerate(found, 1)]
         looked = sorted({math.ceil(len(off) * (i + 1) / LOOKS) for i in range(LOOKS)})
         estimated = [self._until(first + k)._estimate() for k in looked]

@@ -33,18 +33,15 @@ NOTICEABLE = 0.02
 #: Intervals of up to so many steps, on average, are nearly training itself.
 FEW_STEPS = 8
 
-Relinearize = Literal["auto", "path", "never"] | int
-
-
 #: What is said where gradients are no longer what layers say.
 OPENED = (
     "on the way a branch opened that no layer is seen through: the gradients of {} are not those that the path "
     "followed, and how far real training ends from here is not known."
 )
-
-
 #: Where errors are looked at in no more outputs than this, it is said.
 FEW_OUTPUTS = 2
+
+Relinearize = Literal["auto", "path", "never"] | int
 
 
 class Predictor(ABC):

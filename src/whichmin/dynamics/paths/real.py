@@ -291,9 +291,9 @@ class RealTraining:
             try:
                 growth, steps = self._again(stretch, stands, trained, patience)
             except TrainingError:
-                return replace(outcome, notes=(*outcome.notes, f"{APART} training diverges."))
+                return outcome.with_notes(f"{APART} training diverges.")
             if growth is None:
-                return replace(outcome, notes=(*outcome.notes, UNCHECKED))
+                return outcome.with_notes(UNCHECKED)
             grown.append(growth)
             steps_error = abs(steps - stretch.end) / made
         scale, wander = (

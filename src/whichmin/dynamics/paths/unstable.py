@@ -64,7 +64,7 @@ class UnstablePredictor(StepwisePredictor):
             "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge, and "
             "training moves to where the kernel is smaller."
         )
-        return replace(outcome, notes=(*outcome.notes, note))
+        return outcome.with_notes(note)
 
     def _is_more_stable_at(self, outcome: Outcome) -> bool:
         """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀, and the network not dead."""
