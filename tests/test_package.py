@@ -153,6 +153,17 @@ def test_predicting_and_explaining_load_no_plots_or_tables(answers):
     assert not set(HEAVY) & set(answers["explaining"])
 
 
+def test_the_log_is_the_callers_to_show():
+    code = "import logging, whichmin; logging.getLogger('whichmin.tangent.fallback').warning('row by row')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    done = subprocess.run(
+        [sys.executable, "-c", f"import logging; logging.basicConfig(); {code}"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stderr == "WARNING:whichmin.tangent.fallback:row by row\n"
+
+
 def test_the_version():
     parts = wm.__version__.split(".")
     assert len(parts) >= 3

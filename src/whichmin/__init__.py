@@ -8,6 +8,7 @@ of the rows, ``sweep`` a grid of all these questions. Names are imported when th
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 from whichmin._lazy import lazily
@@ -109,6 +110,9 @@ __all__ = [
     "train",
 ]
 
+
+# The log is the caller's to show: without a handler, Python would write warnings to standard error itself.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __getattr__ = lazily(__name__, _HOME | {name: f"whichmin.{name}" for name in _MODULES})
 

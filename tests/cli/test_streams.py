@@ -13,6 +13,7 @@ import pytest
 from whichmin._version import __version__
 from whichmin.cli import streams
 from whichmin.cli.main import UNREAD, main
+from whichmin.tangent.layers.dense import Dense
 
 TEXT = "−1.02×10⁻⁵ ± 3, “é” – Θ̂ ≥ γ … ²"
 
@@ -91,25 +92,28 @@ def test_output_that_nobody_reads_ends_quietly():
     assert done.stderr == b""
 
 
-@pytest.fixture
-def logger():
-    """The library's, as it was before."""
-    found = logging.getLogger("whichmin")
-    handlers, level = list(found.handlers), found.level
-    yield found
-    found.handlers[:] = handlers
-    found.setLevel(level)
+SMALL = ("--hidden", "8", "--n-train", "8", "--n-test", "4", "--seeds", "1", "--until", "1e-1")
 
 
 @pytest.mark.parametrize("tokens", [("-v", "predict"), ("predict", "--verbose")])
-def test_the_log_is_shown_where_it_is_asked_for(cli, logger, undrawn, tokens):
-    small = ("--hidden", "8", "--n-train", "8", "--n-test", "4", "--seeds", "1", "--until", "1e-1")
-    _, out, err = cli("predict", *small, "--out", "silent")
+def test_the_log_is_shown_where_it_is_asked_for(cli, undrawn, tokens):
+    logger = logging.getLogger("whichmin")
+    before = logger.level, list(logger.handlers)
+    _, out, err = cli("predict", *SMALL, "--out", "silent")
     assert "whichmin.dynamics" not in out + err
-    code, out, err = cli(*tokens, *small)
+    code, out, err = cli(*tokens, *SMALL)
     assert code == 0, err
     assert "whichmin.dynamics.predict: " in err
     assert "whichmin.dynamics" not in out
+    assert (logger.level, logger.handlers) == before
+
+
+def test_warnings_of_the_log_are_shown_in_any_case(cli, undrawn, monkeypatch):
+    real = Dense.add_gram
+    monkeypatch.setattr(Dense, "add_gram", lambda self, K, u, v, weight, grams: real(self, K, u, v, 1.01, grams))
+    code, _, err = cli("predict", *SMALL)
+    assert code == 0, err
+    assert err.startswith("whichmin.tangent.fallback: what layers say of ")
 
 
 def test_a_shell_completes_the_command_line(tmp_path, monkeypatch, capsys):

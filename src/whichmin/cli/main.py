@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Parameter
 
 from whichmin._version import __version__
-from whichmin.cli.streams import abandon, log_to_stderr, prepare
+from whichmin.cli.streams import abandon, log_on_stderr, prepare
 from whichmin.errors import InputError, WhichminError
 
 #: Commands: name, "module:function", and a line for the list. The module is imported when its command is named.
@@ -56,12 +57,16 @@ def build_app(named: str | None = None) -> App:
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         verbose: Annotated[
             bool,
-            Parameter(name=("--verbose", "-v"), help="Log to standard error.", negative="", show_default=False),
+            Parameter(
+                name=("--verbose", "-v"),
+                help="Log more than warnings to standard error.",
+                negative="",
+                show_default=False,
+            ),
         ] = False,
     ) -> Any:
-        if verbose:
-            log_to_stderr()
-        return app(tokens, exit_on_error=False, print_error=False)
+        with log_on_stderr(logging.INFO if verbose else logging.WARNING):
+            return app(tokens, exit_on_error=False, print_error=False)
 
     return app
 

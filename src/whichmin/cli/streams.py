@@ -8,6 +8,8 @@ import logging
 import os
 import sys
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 #: What stands for characters that an encoding does not have; for superscripts see :func:`spelled`.
 SPELLED = {
@@ -69,12 +71,19 @@ def _handle(error: UnicodeError) -> tuple[str, int]:
     return text.removeprefix("^") if goes_on else text, error.end
 
 
-def log_to_stderr() -> None:
-    """Show the library's log on standard error."""
+@contextmanager
+def log_on_stderr(level: int) -> Iterator[None]:
+    """Show the library's log from a level on, such as ``logging.WARNING``, on standard error."""
     logger, handler = logging.getLogger("whichmin"), logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    before = logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
 
 
 def abandon() -> None:
