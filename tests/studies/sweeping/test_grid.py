@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from whichmin.errors import ConfigError
+from whichmin.data import table
+from whichmin.errors import ConfigError, DataError
 from whichmin.studies.sweeping.grid import Grid
 
 
@@ -51,6 +52,21 @@ def test_every_combination_in_order_seeds_last():
 )
 def test_values_and_axes(key, values, expected):
     assert column(key, {"seeds": 1} | values if key != "seeds" else values) == expected
+
+
+def test_a_table_is_read_once_for_the_loss_of_each_target(tmp_path, monkeypatch):
+    path = tmp_path / "plants.csv"
+    path.write_text("size,kind\n1.5,oak\n2.5,elm\n")
+    real, read = table.read_table, []
+    monkeypatch.setattr(table, "read_table", lambda file: read.append(file) or real(file))
+    values = {"data": str(path), "target": ["size", "kind"], "scale": [0.5, 1.0], "seeds": 3, "steps": 9}
+    assert column("loss", values) == 6 * ["mse"] + 6 * ["cross-entropy"]
+    assert read == [path, path]
+    said = column("loss", values | {"loss": [None, "huber"], "scale": 1.0, "seeds": 1})
+    assert said == ["mse", "huber", "cross-entropy", "huber"]
+    assert read == 4 * [path]
+    with pytest.raises(DataError, match="say which column is the target"):
+        column("loss", {"data": str(path)})
 
 
 def test_training_may_be_said_over_the_grid():

@@ -128,16 +128,27 @@ class Grid:
         return {name: [_text(entry) for entry in entries] for name, entries in (self.axes | rest).items()}
 
     def cells(self) -> Iterator[Cell]:
-        """The cells in order.
+        """The cells in order; where the data decide the loss, each data set is read once for it.
 
         Raises:
             ConfigError: values that cannot be used together.
+            DataError: a table that cannot be read, or without its target.
         """
+        losses: dict[str, str] = {}
         for values in itertools.product(*self.axes.values()):
-            yield self._cell(dict(zip(self.axes, values, strict=True)))
+            yield self._cell(dict(zip(self.axes, values, strict=True)), losses)
 
-    def _cell(self, values: dict[str, Any]) -> Cell:
+    def _cell(self, values: dict[str, Any], losses: dict[str, str]) -> Cell:
+        """A cell.
+
+        Args:
+            values: of the axes.
+            losses: what data decided before, by data and target; what this cell's decide is put there.
+        """
         values = self.rest | values
+        decides, target = values.get("loss") is None, repr((values.get("data"), values.get("target")))
+        if decides:
+            values["loss"] = losses.get(target)
         initialization, mitigation = values.pop("seeds"), values.pop(MITIGATION, AS_IT_IS)
         share = values.pop(VALIDATION, 0.0)
         _put_layers(values)
@@ -145,7 +156,10 @@ class Grid:
         if "optimizer" in values or rates:
             named = values.pop("optimizer", None) or NamedOptimizer("sgd", "half")
             values |= {"optimizer": (replace(named, lr=rates.get("lr", named.lr)),)}
-        cell = Cell(Experiment.from_mapping(values | {"seeds": 1}), initialization, mitigation, _share(share))
+        experiment = Experiment.from_mapping(values | {"seeds": 1})
+        if decides:
+            losses[target] = experiment.loss
+        cell = Cell(experiment, initialization, mitigation, _share(share))
         if mitigation != AS_IT_IS and not cell.validation:
             raise ConfigError(f"{mitigation} needs points that it is looked at by: leave validation out, or above 0.")
         return cell
