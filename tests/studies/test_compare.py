@@ -11,6 +11,7 @@ import torch
 
 import whichmin as wm
 from oracles.comparisons import ADAGRAD, SGD, SLOW, network, problem
+from whichmin.dynamics.paths.real import BY_TRAINING
 from whichmin.errors import DivergenceError, InputError, OptimizerError, OutputError
 from whichmin.studies import answer
 from whichmin.studies.initializations import few_threads
@@ -102,6 +103,14 @@ def test_nothing_but_failures():
     wild = partial(torch.optim.SGD, lr=1e3)
     with pytest.raises(DivergenceError, match="lr = 1000 diverges"):
         wm.compare(network, problem(), {"one": wild, "other": wild}, 2, until=1e-2)
+
+
+def test_a_note_on_several_recipes_names_them_once():
+    recipes = {name: wm.Recipe(ADAGRAD, batch_size=size) for name, size in (("small", 4), ("large", 8))}
+    notes = wm.compare(network, problem(), recipes, 2, steps=20).notes
+    assert [note for note in notes if BY_TRAINING in note] == [
+        f"small, seed 0: {BY_TRAINING} Likewise 1 more seed; 2 seeds of large."
+    ]
 
 
 def test_too_few_seeds_for_the_level():

@@ -215,16 +215,14 @@ def _about(entry: Entry | None) -> dict[str, Any]:
 
 def notes(entries: Sequence[Entry]) -> list[str]:
     """What a reader should know: what failed, what predictions remarked, and training that did not get there."""
-    said: list[str] = []
-    for name in dict.fromkeys(entry.optimizer for entry in entries):
-        remarks: list[tuple[str, str]] = []
-        for entry in (entry for entry in entries if entry.optimizer == name):
-            if entry.failure is not None:
-                remarks.append((f"{entry.label} failed", str(entry.failure)))
-            remarks += [(entry.label, note) for note in entry.notes]
-            for part in (entry.linearized, entry.relinearized, entry.run):
-                remarks += [(entry.label, note) for note in (part.notes if part else ())]
-            if entry.run is not None and not entry.run.converged:
-                remarks.append((entry.label, entry.run.reason))
-        said += told_once(remarks, "seed")
-    return said
+    remarks: dict[str, list[tuple[str, str]]] = {}
+    for entry in entries:
+        of_optimizer = remarks.setdefault(entry.optimizer or "", [])
+        if entry.failure is not None:
+            of_optimizer.append((f"{entry.label} failed", str(entry.failure)))
+        of_optimizer += [(entry.label, note) for note in entry.notes]
+        for part in (entry.linearized, entry.relinearized, entry.run):
+            of_optimizer += [(entry.label, note) for note in (part.notes if part else ())]
+        if entry.run is not None and not entry.run.converged:
+            of_optimizer.append((entry.label, entry.run.reason))
+    return told_once(remarks, "seed")

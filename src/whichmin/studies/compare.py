@@ -241,12 +241,12 @@ def _package(
 
 
 def _remarks(work: _Work) -> list[str]:
-    """What answers remarked, recipe by recipe."""
+    """What answers remarked, once where that is the same of several recipes."""
     remarks: dict[str, list[tuple[str, str]]] = {}
     for answers in work.answers.values():
         for (name, seed), answer in answers.items():
             remarks.setdefault(name, []).extend((f"{name}, seed {seed}", note) for note in answer.notes)
-    return [note for of_recipe in remarks.values() for note in told_once(of_recipe, "seed")]
+    return told_once(remarks, "seed")
 
 
 def _not_kept(work: _Work) -> list[str]:

@@ -3,24 +3,39 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
-def told_once(remarks: Iterable[tuple[str, str]], kind: str) -> list[str]:
+def told_once(remarks: Mapping[str, Iterable[tuple[str, str]]], kind: str) -> list[str]:
     """Notes: of remarks that differ by their numbers alone the first, and of how many more the like is known.
 
+    What is known of several recipes is told once where the first remark of each is the same to the letter.
+
     Args:
-        remarks: whose each is, such as "seed 3", and what it says; the same one twice counts once.
+        remarks: of each recipe by name, one or several: whose each is, such as "seed 3", and what it says; the same one
+            twice counts once.
         kind: what the others are, such as "seed".
     """
-    alike: dict[str, list[str]] = {}
-    for whose, remark in dict.fromkeys(remarks):
-        alike.setdefault(without_numbers(remark), []).append(f"{whose}: {remark}")
-    return [first + _others(len(more), kind) for first, *more in alike.values()]
+    notes: dict[str, dict[str, list[str]]] = {}
+    for recipe, of_recipe in remarks.items():
+        alike: dict[str, list[tuple[str, str]]] = {}
+        for whose, remark in dict.fromkeys(of_recipe):
+            alike.setdefault(without_numbers(remark), []).append((whose, remark))
+        for told in alike.values():
+            notes.setdefault(told[0][1], {})[recipe] = [whose for whose, _ in told]
+    return [_note(remark, by_recipe, kind) for remark, by_recipe in notes.items()]
 
 
-def _others(count: int, kind: str) -> str:
-    return f" Likewise {count} more {kind}{'s' if count > 1 else ''}." if count else ""
+def _note(remark: str, by_recipe: Mapping[str, list[str]], kind: str) -> str:
+    """A remark with whose it is, by recipe."""
+    (_, (first, *more)), *others = by_recipe.items()
+    likewise = [_counted(len(more), f"more {kind}")] if more else []
+    likewise += [f"{_counted(len(whose), kind)} of {recipe}" for recipe, whose in others]
+    return f"{first}: {remark}" + (f" Likewise {'; '.join(likewise)}." if likewise else "")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def without_numbers(remark: str) -> str:

@@ -113,7 +113,7 @@ def seeds(
         torch.tensor([answer.error for answer in found], dtype=torch.float64),
         torch.from_numpy(Decision.of(task).labels(test)),
         time.perf_counter() - started,
-        (*told_once(remarks, "seed"), *map(not_kept, unknown)),
+        (*told_once({"": remarks}, "seed"), *map(not_kept, unknown)),
     )
 
 

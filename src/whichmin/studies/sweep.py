@@ -211,7 +211,7 @@ def _notes(plan: Plan, found: Mapping[int, Measured | Failure]) -> tuple[str, ..
     for number, label in plan.labels().items():
         came = found[number]
         remarks += [(label, note) for note in ([] if isinstance(came, Failure) else came.numbers["notes"])]
-    return tuple(told_once(remarks, "run"))
+    return tuple(told_once({"": remarks}, "run"))
 
 
 def _done(run: Run, came: Measured | Failure) -> Done:
