@@ -134,8 +134,9 @@ def hugging(transformers, task, callbacks, folder, rows=None, **settings):
     """A tiny BERT, trained to regress."""
     torch.manual_seed(2)
     more = {} if rows is None else {"initializer_range": 0.5}  # so that a mask shows
+    more |= {"num_labels": 1} | settings.pop("shape", {})
     shape = {"vocab_size": 8, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = transformers.BertConfig(**shape, intermediate_size=32, max_position_embeddings=8, num_labels=1, **more)
+    config = transformers.BertConfig(**shape, intermediate_size=32, max_position_embeddings=8, **more)
     model = transformers.BertForSequenceClassification(config)
     if rows is None:
         rows = [{"input_ids": x, "labels": y} for x, y in zip(task.X, task.y, strict=True)]
@@ -279,3 +280,39 @@ def test_a_trainer_that_does_not_call_the_model(transformers, tmp_path):
         _ = callback.recorder
     with pytest.raises(InputError, match="leave inputs out"):
         adapters.TransformersRecorder(task, inputs=lambda x: {}, network=lambda m: m)
+
+
+def classified(tokens):
+    """The task of some tokens whose classes are those of their first one, and the rows of the trainer's data set."""
+    y, y_test = (X[:, 0] % 3 for X in (tokens.X, tokens.X_test))
+    rows = [{"input_ids": x, "labels": int(label)} for x, label in zip(tokens.X, y, strict=True)]
+    return y, y_test, rows
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+def test_label_smoothing_that_the_task_does_not_have_is_remarked(transformers, tmp_path, dropout):
+    plain = tokens()
+    y, y_test, rows = classified(plain)
+
+    def notes(factor, y=y, y_test=y_test, **smoothing):
+        loss = nn.CrossEntropyLoss(**smoothing)
+        callback = adapters.TransformersRecorder(wm.Task(plain.X, y, plain.X_test, y_test, loss=loss))
+        hugging(
+            transformers, plain, [callback], tmp_path, rows, shape={"num_labels": 3, "hidden_dropout_prob": dropout},
+            label_smoothing_factor=factor,
+        )  # fmt: skip
+        return callback.recorder.notes
+
+    (note,) = notes(0.1)
+    assert note.startswith("the trainer's label_smoothing_factor is 0.1, and the task's loss, CrossEntropyLoss(), has")
+    assert "Give the task loss=torch.nn.CrossEntropyLoss(label_smoothing=0.1) and class numbers." in note
+    (note,) = notes(0.1, label_smoothing=0.2)
+    assert "CrossEntropyLoss(smoothing=0.2), has not the same" in note
+    assert notes(0.1, label_smoothing=0.1) == ()
+    assert notes(0.0) == ()
+    one_hot = nn.functional.one_hot(y, 3).float()
+    assert notes(0.1, 0.9 * one_hot + 0.1 / 3, None) == ()
+    assert notes(0.1, one_hot, None, label_smoothing=0.1) == ()
+    (note,) = notes(0.1, one_hot, None)
+    assert "label_smoothing_factor" in note

@@ -15,6 +15,7 @@ from torch import nn
 
 from whichmin.errors import InputError, OptimizerError, ResultError
 from whichmin.inputs import argument_names
+from whichmin.losses.cross_entropy import CrossEntropy
 from whichmin.task import Task
 from whichmin.training.arguments import OTHER_CALLS, Arguments, Calls, Given, Named, RowsToArguments, reproduced
 from whichmin.training.recorder import SNAPSHOTS, Recorder
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     TransformersRecorder: Any
 
 __all__ = ["LightningRecorder", "TransformersRecorder"]
+
+#: Label smoothing that differs by less is the same.
+SAME_SMOOTHING = 1e-4
 
 Network = Callable[[nn.Module], nn.Module]
 
@@ -58,10 +62,18 @@ class _Adapter:
         if self._recorder is not None:
             self._recorder.__exit__(None if error is None else type(error), error, None)
 
-    def _open(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def _open(self, model: nn.Module, optimizer: torch.optim.Optimizer, other_loss: str = "") -> None:
+        """Open the recorder.
+
+        Args:
+            model: the trained module.
+            optimizer: what steps it.
+            other_loss: what is to be remarked of the loop's loss.
+        """
         self.close()
         network = model if self._network is None else self._network(model)
         recorder = Recorder(network, optimizer, self._task, snapshots=self._most)
+        recorder._other_loss = other_loss
         self._recorder = recorder.__enter__()
 
 
@@ -105,6 +117,7 @@ def _transformers() -> type:
     such as token numbers; then the attention mask, where the loop has one, is made from it: the first batch shows which
     token pads and at which end. Recording starts with that batch, and training stops there with an error if the batch
     has arguments that X does not tell. Batches that differ later are remarked in ``recorder.notes``.
+    So is a ``label_smoothing_factor`` of the trainer's that the task's loss does not have.
     After an exception, which callbacks are not told of, ``close()`` ends the recording.
     """ + _arguments("""
         inputs: from rows of X to the model's keyword arguments, such as ``lambda x: {"input_ids": x[:, 0],
@@ -120,10 +133,11 @@ def _transformers() -> type:
         def on_train_begin(self, args: Any, state: Any, control: Any, **known: Any) -> None:
             """Open the recorder, or wait for the first batch if that tells the arguments of the model."""
             model, optimizer = unwrapped_model(known["model"]), known["optimizer"]
+            other_loss = _other_smoothing(self._task, getattr(args, "label_smoothing_factor", 0.0))
             self.close()
             self._recorder = None
             if self._network is not None:
-                self._open(model, optimizer)
+                self._open(model, optimizer, other_loss)
                 return
 
             def start(batch: Mapping[str, Any]) -> Arguments:
@@ -133,7 +147,7 @@ def _transformers() -> type:
                 else:
                     arguments = Named(names) if names else _arguments_of(model, batch, known)
                 arguments.check(batch)
-                self._open(arguments.network(model), optimizer)
+                self._open(arguments.network(model), optimizer, other_loss)
                 return arguments
 
             self._calls = Calls(model, start)
@@ -164,6 +178,27 @@ def _transformers() -> type:
             return super().recorder
 
     return TransformersRecorder
+
+
+def _other_smoothing(task: Task, factor: float) -> str:
+    """What to remark of the label smoothing of a trainer; nothing where the task has the same, or there is none.
+
+    Args:
+        task: with its loss, or its targets where these are probabilities, smoothed or not.
+        factor: ε: the trainer's targets are (1 − ε) times the labels' plus ε/C.
+    """
+    smoothed = 0.0
+    if isinstance(task.loss, CrossEntropy):
+        smoothed, y = task.loss.smoothing, task.y
+        if y.is_floating_point():
+            smoothed += (1.0 - smoothed) * float(y.double().min()) * y.shape[1]
+    if not factor or abs(smoothed - factor) < SAME_SMOOTHING:
+        return ""
+    return (
+        f"the trainer's label_smoothing_factor is {factor:g}, and the task's loss, {task.loss!r}, has not the same: "
+        "the loop minimizes another loss, and all terms are measured against the task's own. Give the task "
+        f"loss=torch.nn.CrossEntropyLoss(label_smoothing={factor:g}) and class numbers."
+    )
 
 
 def _arguments_of(model: nn.Module, batch: Mapping[str, Any], known: Mapping[str, Any]) -> Arguments:

@@ -99,6 +99,7 @@ class Recorder(Recording):
         self._handles: list[Any] = []
         self._probe_due = True
         self._probes: list[Probe] = []
+        self._other_loss = ""  # what an adapter knows of the loop's loss, where that is not the task's
 
     def __enter__(self) -> Self:
         """Copy θ₀, check the model against the task, take the first snapshot and listen to the optimizer."""
@@ -228,6 +229,9 @@ class Recorder(Recording):
     def _check_loss(self) -> None:
         """Remark gradients that are not of the task's loss; what cannot be told is let pass."""
         probes, self._probes = self._probes, []
+        if self._other_loss:
+            self._notes.append(self._other_loss)
+            return
         for probe in probes:
             assert self._network is not None
             try:
