@@ -11,7 +11,8 @@ from torch.optim.lr_scheduler import StepLR
 
 import whichmin as wm
 from oracles.linear_rules import problem, sgd
-from whichmin.loop.stopping import Halt, stalled
+from whichmin.errors import DivergenceError, TrainingError
+from whichmin.loop.stopping import Halt, remedy, stalled
 
 
 def reason(model, task, factory, steps=1500, **settings):
@@ -204,3 +205,30 @@ def test_a_prediction_by_training_stops_as_training_does():
     assert predicted.method == "trained"
     assert predicted.steps == run.steps
     assert any(note.startswith("training stalls at a training MSE of") for note in predicted.notes)
+
+
+def large(loss=None):
+    """Targets of some hundred thousands, and a network that begins with outputs of about one."""
+    g = torch.Generator().manual_seed(0)
+    X = torch.randn(20, 4, generator=g)
+    return wm.networks.MLP([4, 32, 1]), wm.Task(X, 2e5 + 5e4 * X[:, :1] ** 2, loss=loss)
+
+
+@pytest.mark.parametrize(("verb", "error"), [(wm.train, TrainingError), (wm.predict, DivergenceError)])
+def test_large_targets_are_named_where_training_diverges(verb, error):
+    model, task = large()
+    with pytest.raises(error, match="no longer finite") as caught:
+        verb(model, task, partial(torch.optim.SGD, lr="half"), steps=50)
+    size = float(task.y.square().mean().sqrt())
+    assert f"The likely cause is the size of the targets, {size:.3g} (root mean square): networks begin" in str(
+        caught.value
+    )
+    assert 'or lower the learning rate: lr="monotone" (--lr monotone) finds one' in str(caught.value)
+    scaled = wm.Task(task.X, (task.y - task.y.mean()) / task.y.std())
+    assert wm.train(model, scaled, partial(torch.optim.SGD, lr="half"), steps=50).steps == 50
+
+
+def test_what_to_do_about_divergence_where_targets_are_not_large():
+    assert remedy(problem("over")[1]) == "Lower the learning rate."
+    assert remedy(large(nn.PoissonNLLLoss())[1]) == "Lower the learning rate.", "counts are not to be scaled"
+    assert remedy(large(nn.L1Loss())[1]) == "Lower the learning rate.", "its minimizer is not known"

@@ -1,4 +1,4 @@
-"""When a run that comes no nearer to its aim stops, and why one ended above it."""
+"""When a run that comes no nearer to its aim stops, why one ended above it, and what to do where one diverged."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
+from whichmin.losses import root_mean_square
 from whichmin.task import Task
 
 #: Over how many steps the training error may stay before a run is said to stall: this many, and this share of all.
@@ -15,6 +16,8 @@ STEPS, SHARE = 1000, 0.2
 FALL = 1e-3
 #: The same of a run that is stopped for it: what falls by so little, over half of all steps, is stopped.
 LEAST_FALL, LONGEST_HALT = 1e-4, 0.5
+#: Targets of this root mean square are large: networks begin with outputs of about 1.
+LARGE = 10.0
 
 
 class Halt:
@@ -115,6 +118,23 @@ def last_fall(losses: Sequence[float], share: float) -> int:
         if value < lowest - share * abs(lowest):
             lowest, since = value, i
     return since
+
+
+def remedy(task: Task) -> str:
+    """What to do where training diverges, a sentence or two: where the targets are large, they are the likely cause.
+
+    To outputs far from where it begins a network moves so far that its kernel outgrows the learning rate, also one that
+    is right for its linearization.
+    """
+    objective = task.objective
+    size = root_mean_square(objective.origin) if objective.minimizer is objective.origin else 0.0
+    if size < LARGE:
+        return "Lower the learning rate."
+    return (
+        f"The likely cause is the size of the targets, {size:.3g} (root mean square): networks begin with outputs of "
+        "about 1. Scale the targets, such as y = (y - y.mean()) / y.std(), or lower the learning rate: "
+        'lr="monotone" (--lr monotone) finds one at which the loss falls at every step.'
+    )
 
 
 def _cause(

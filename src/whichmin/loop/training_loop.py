@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from whichmin._bars import tqdm
 from whichmin.errors import TrainingError
 from whichmin.inputs import AnyInputs
-from whichmin.loop.stopping import Halt, halted, stalled
+from whichmin.loop.stopping import Halt, halted, remedy, stalled
 from whichmin.recipe.build import take_step
 from whichmin.tangent.model import forward, trainable
 from whichmin.task import Task
@@ -221,8 +221,8 @@ class Loop:
             f"; the last training errors were {', '.join(f'{v:.3g}' for v in self.losses[-3:])}" if self.losses else ""
         )
         raise TrainingError(
-            f"{what} is no longer finite after {step} steps{last}.{where} Lower the learning rate. The parameters "
-            f"after step {kept} are kept in the error's state.",
+            f"{what} is no longer finite after {step} steps{last}.{where} {remedy(self.task)} The "
+            f"parameters after step {kept} are kept in the error's state.",
             state=state,
             step=kept,
             losses=self.losses,

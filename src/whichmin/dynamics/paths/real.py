@@ -34,6 +34,7 @@ from whichmin.dynamics.paths.twin import (
 from whichmin.errors import DivergenceError, TrainingError
 from whichmin.inputs import AnyInputs, in_types_of
 from whichmin.loop.row_span import RowSpan, row_span
+from whichmin.loop.stopping import remedy
 from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
 from whichmin.recipe.build import fuse
@@ -224,8 +225,8 @@ class RealTraining:
             label = problem.loss_label
             raise DivergenceError(
                 f"training diverges: real steps of {problem.optimizer} at lr = {problem.learning_rate:.6g} lead to a "
-                f"training {label} that is no longer finite, though the linearized network at θ₀ would train. Lower "
-                "the learning rate.",
+                f"training {label} that is no longer finite, though the linearized network at θ₀ would train. "
+                f"{remedy(loop.task)}",
                 math.nan,
             ) from error
         self._raise_if_stopped(loop)
