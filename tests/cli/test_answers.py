@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
+from whichmin.dynamics.paths.real import untimed
 from whichmin.studies.experiment import Experiment, run, runner, table
 
 from .conftest import SMALL
@@ -105,6 +106,21 @@ def test_prediction_is_that_of_explain(cli_json):
     with_training, without = cli_json("explain")["seeds"][0], cli_json("predict")["seeds"][0]
     for name in ("test_loss_linearized", "test_loss_relinearized", "learning_rate", "steps_predicted"):
         assert without[name] == pytest.approx(with_training[name], rel=1e-9)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("command", ["explain", "predict"])
+def test_tables_say_how_predictions_were_made(cli, command):
+    asked = [command, *SMALL, "--seeds", "1", "--optimizer"]
+    _, out, _ = cli(*asked, "adam", "--batch-size", "10")
+    assert "by training, estimated" in out
+    assert "to predict, by training" in out
+    assert "along the path" not in out
+    with untimed():
+        _, out, _ = cli(*asked, "adam,sgd:lr=1", "--batch-size", "10,none")
+    assert "to predict, along the path or by training" in out
+    _, said, _ = cli(*asked, "adam", "--batch-size", "10", "--json")
+    assert json.loads(said)["seeds"][0]["method"] == "trained"
 
 
 @pytest.mark.usefixtures("undrawn")

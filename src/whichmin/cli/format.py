@@ -10,7 +10,7 @@ from whichmin.cli.tables import aligned, finite
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.optimizers import labels
-from whichmin.studies.experiment.summary import GROUPS
+from whichmin.studies.experiment.summary import ALONG, column_groups
 from whichmin.studies.remarks import told_once
 
 if TYPE_CHECKING:
@@ -74,20 +74,21 @@ def _against(classes: Sequence[int | str]) -> str:
     return f"{classes[0]} against {classes[1]}" if len(classes) == 2 else ", ".join(map(str, classes))
 
 
-def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = (), loss: str = "") -> str:
+def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = (), loss: str = "", way: str = ALONG) -> str:
     """The table with quantities as rows and entries as columns, mean ± standard deviation last.
 
     Args:
         frame: of :func:`whichmin.studies.experiment.table`.
         optimizers: several, whose means ± standard deviations are the columns then.
         loss: what the test error is.
+        way: that of the relinearized predictions, see :func:`whichmin.studies.experiment.summary.way_of`.
 
     Returns:
         Lines, aligned. More than ``MAX_COLUMNS`` entries are summed up by their least and greatest value, columns that
         do not fit beside each other are set below each other.
     """
     if len(optimizers) > 1:
-        return _by_optimizer(frame, optimizers, loss)
+        return _by_optimizer(frame, optimizers, loss, way)
     labels = [str(label) for label in frame.index if label not in ("mean", "sd")]
     few, several = len(labels) <= MAX_COLUMNS, len(labels) > 1
     header = (labels if few else ["least", "greatest"]) + (["mean ± sd"] if several else [])
@@ -98,10 +99,10 @@ def format_table(frame: pd.DataFrame, optimizers: Sequence[str] = (), loss: str 
         shown = [_cell(name, value) for value in (values if few else (min(known), max(known)))]
         return shown + ([f"{_cell(name, mean)} ± {_spread(mean, sd)}"] if several else [])
 
-    return "\n".join(aligned(_rows(frame.loc[labels], header, cells, loss)))
+    return "\n".join(aligned(_rows(frame.loc[labels], header, cells, loss, way)))
 
 
-def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> str:
+def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str, way: str) -> str:
     sums = {name: (frame.loc[f"{name}, mean"], frame.loc[f"{name}, sd"]) for name in optimizers}
     entries = frame.loc[[i for i in frame.index if not str(i).endswith((", mean", ", sd"))]]
 
@@ -113,7 +114,7 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> 
         return lambda quantity: [cell(name, quantity) for name in names]
 
     def block(names: Sequence[str]) -> list[str]:
-        return aligned(_rows(entries, names, cells_of(names), loss))
+        return aligned(_rows(entries, names, cells_of(names), loss, way))
 
     blocks, left = [], list(optimizers)
     while left:
@@ -127,11 +128,11 @@ def _by_optimizer(frame: pd.DataFrame, optimizers: Sequence[str], loss: str) -> 
 
 
 def _rows(
-    entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]], loss: str
+    entries: pd.DataFrame, header: Sequence[str], cells: Callable[[str], list[str]], loss: str, way: str
 ) -> list[list[str]]:
     """A header, and the groups of quantities of which any entry has one."""
     rows: list[list[str]] = [["", *header]]
-    for title, quantities in GROUPS.items():
+    for title, quantities in column_groups(way).items():
         lines = [
             (text, cells(name))
             for name, text in quantities.items()
@@ -192,8 +193,8 @@ def to_json(
         distances: between the optimizers.
 
     Returns:
-        ``seeds``, a list of entries; ``mean`` and ``sd``, or with several optimizers ``optimizers``, these by name, and
-        ``apart``, the distances.
+        ``seeds``, a list of entries, each with the ``method`` of its relinearized prediction; ``mean`` and ``sd``, or
+        with several optimizers ``optimizers``, these by name, and ``apart``, the distances.
     """
     rows = {str(label): finite(row.to_dict()) for label, row in frame.iterrows()}
     known = {entry.label: entry for entry in entries}
@@ -210,7 +211,9 @@ def to_json(
 def _about(entry: Entry | None) -> dict[str, Any]:
     if entry is None:
         return {}
-    return {"optimizer": entry.optimizer, "failed": None if entry.failure is None else str(entry.failure)}
+    method = None if entry.relinearized is None else entry.relinearized.method
+    failed = None if entry.failure is None else str(entry.failure)
+    return {"optimizer": entry.optimizer, "failed": failed, "method": method}
 
 
 def notes(entries: Sequence[Entry]) -> list[str]:

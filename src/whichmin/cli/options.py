@@ -186,7 +186,7 @@ Config = Annotated[
 Train = Annotated[
     bool | None,
     Parameter(
-        help="Train for real as well; without, the prediction along the path takes its place. "
+        help="Train for real as well; without, the prediction takes its place. "
         "[default: explain: yes; compare, sweep: no]",
         negative="--no-train",
         show_default=False,

@@ -19,7 +19,7 @@ from whichmin.studies.experiment.compared import compared
 from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.experiment.runner import iterate
-from whichmin.studies.experiment.summary import optimizers, table
+from whichmin.studies.experiment.summary import optimizers, table, way_of
 
 if TYPE_CHECKING:
     from whichmin.studies.comparison import Comparison
@@ -93,7 +93,8 @@ def _print(
 
     views = entry_views(entries)
     frame = table(entries).rename(index=_marked(entries))
-    parts = [headline(asked.experiment), format_table(frame, optimizers(entries), loss_label(views))]
+    way = way_of(entry.relinearized for entry in entries)
+    parts = [headline(asked.experiment), format_table(frame, optimizers(entries), loss_label(views), way)]
     distances = optimizer_distances(views) if comparison is None else None
     print(*parts, *([format_distances(distances)] if distances else []), sep="\n\n")
     said = reused_sentence(sum(entry.reused for entry in entries), len(entries))

@@ -7,7 +7,16 @@ from statistics import fmean
 
 import numpy as np
 
-from whichmin.report.entry_view import EntryView, by_optimizer, loss_label, mse, present, scale_of, term_names
+from whichmin.report.entry_view import (
+    EntryView,
+    by_optimizer,
+    loss_label,
+    mse,
+    present,
+    scale_of,
+    term_names,
+    way_of_all,
+)
 from whichmin.report.flips import Flips
 from whichmin.report.numbers import accuracy, duration, mean_sd, number, percent
 from whichmin.report.optimizer_distances import OptimizerDistances
@@ -239,7 +248,8 @@ def _flips(contested: Flips | None) -> str:
 def _measured(entries: Sequence[EntryView]) -> str:
     """The predictions' distance to the trained network, over ``Prediction.target_std``."""
     parts = []
-    for kind, words in (("linearized", "the linearized prediction"), ("relinearized", "the prediction along the path")):
+    relinearized = f"the prediction {way_of_all(entries)}"
+    for kind, words in (("linearized", "the linearized prediction"), ("relinearized", relinearized)):
         roots = [
             gap**0.5 / p.target_std
             for v in entries

@@ -13,6 +13,7 @@ from torch import Tensor, from_numpy
 from whichmin.decomposition.explanation import MEANINGS, Explanation
 from whichmin.dynamics.prediction import Prediction
 from whichmin.studies.experiment.entry import Entry
+from whichmin.studies.experiment.summary import way_of
 from whichmin.task import Task
 from whichmin.training.run import Run
 
@@ -111,6 +112,11 @@ def _view(entry: Entry) -> EntryView:
         optimizer=entry.optimizer,
         member=entry.member,
     )
+
+
+def way_of_all(entries: Iterable[EntryView]) -> str:
+    """How their relinearized predictions were made, such as ``along the path``."""
+    return way_of(view.relinearized for view in entries)
 
 
 def loss_label(entries: Iterable[EntryView]) -> str:

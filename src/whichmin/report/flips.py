@@ -11,16 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from whichmin.decision import Decision
-from whichmin.report.entry_view import Array, EntryView
+from whichmin.report.entry_view import Array, EntryView, way_of_all
 from whichmin.report.numbers import MISSING, number, percent
 from whichmin.report.thumbnails import thumbnail
 from whichmin.task import Task
 
-SOURCES = {
-    "trained": "trained networks",
-    "relinearized": "predictions along the path",
-    "linearized": "linearized predictions",
-}
+#: Kinds of outputs, the best first, and what they are called.
+SOURCES = {"trained": "trained networks", "relinearized": "predictions {way}", "linearized": "linearized predictions"}
 SHOWN = 12
 
 
@@ -107,7 +104,7 @@ def _comparable(entries: Sequence[EntryView]) -> tuple[str | None, list[EntryVie
 
 def _sentences(source: str, members: Sequence[EntryView], decided: NDArray[np.int64], how: str, rule: Decision) -> str:
     n, contested = decided.shape[1], int((decided != decided[0]).any(axis=0).sum())
-    text = f"Deciding by {how}, the {len(members)} {SOURCES[source]} "
+    text = f"Deciding by {how}, the {len(members)} {_called(source, members)} "
     if not contested:
         text += f"agree on every one of the {n:,} test points: none would be flipped."
     else:
@@ -116,6 +113,11 @@ def _sentences(source: str, members: Sequence[EntryView], decided: NDArray[np.in
         text += " The targets are not two classes or one-hot rows, so read the decisions as a sign, no more."
     agreement = _foreseen(source, members, decided, rule)
     return text + (f" {agreement}" if agreement else "")
+
+
+def _called(source: str, members: Sequence[EntryView]) -> str:
+    """What a kind of outputs is called, with how predictions were made."""
+    return SOURCES[source].format(way=way_of_all(members))
 
 
 def _foreseen(source: str, members: Sequence[EntryView], decided: NDArray[np.int64], rule: Decision) -> str:
@@ -127,7 +129,7 @@ def _foreseen(source: str, members: Sequence[EntryView], decided: NDArray[np.int
             predicted = rule.labels(np.stack([v.outputs[kind] for v in members]))
             contested, foreseen = (decided != decided[0]).any(axis=0), (predicted != predicted[0]).any(axis=0)
             share = percent(float((predicted == decided).mean()))
-            text = f"The {SOURCES[kind]} decide as the trained networks in {share} of all cases"
+            text = f"The {_called(kind, members)} decide as the trained networks in {share} of all cases"
             if contested.any():
                 hit, total = int((contested & foreseen).sum()), int(contested.sum())
                 text += (

@@ -20,7 +20,7 @@ class OptimizerDistances:
     Attributes:
         names: of the optimizers.
         trained: (optimizers, optimizers), None on the diagonal and where nothing is shared; None without training.
-        predicted: the same of the predictions along the path, or of the linearized ones where there are no others.
+        predicted: the same of the relinearized predictions, or of the linearized ones where there are no others.
     """
 
     names: tuple[str, ...]

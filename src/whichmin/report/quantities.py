@@ -18,12 +18,11 @@ from whichmin.report.entry_view import (
     present,
     scale_of,
     term_names,
+    way_of_all,
 )
 from whichmin.report.numbers import mean_sd, number
-from whichmin.studies.experiment.summary import GROUPS, LABELS
+from whichmin.studies.experiment.summary import column_groups, column_labels
 
-#: What the table calls each kind of outputs.
-NAMES = {kind: LABELS[f"test_loss_{kind}"] for kind in ("trained", "linearized", "relinearized")}
 #: Up to so many entries have a column of their own.
 FEW = 6
 
@@ -78,14 +77,22 @@ def summary(entries: Sequence[EntryView]) -> list[Group]:
     """The groups of the table that have something to show."""
     groups = [
         _group(title if title != "test error" else labelled(title, entries), entries, rows)
-        for title, rows in zip(GROUPS, _rows(entries), strict=True)
+        for title, rows in zip(column_groups(way_of_all(entries)), _rows(entries), strict=True)
     ]
     return [group for group in groups if group.rows]
 
 
 def _rows(entries: Sequence[EntryView]) -> list[_Rows]:
-    """Of each of ``GROUPS``."""
-    return [_test_error(entries), _accuracy(entries), _differences(), _training(entries), _seconds(), _terms(entries)]
+    """Of each of the groups of columns."""
+    labels = column_labels(way_of_all(entries))
+    return [
+        _test_error(entries, labels),
+        _accuracy(entries, labels),
+        _differences(labels),
+        _training(entries, labels),
+        _seconds(labels),
+        _terms(entries),
+    ]
 
 
 def laziness_rows(entries: Sequence[EntryView]) -> list[Group]:
@@ -112,6 +119,7 @@ def relative_deviation(view: EntryView) -> float | None:
 
 
 _Rows = dict[str, "Callable[[EntryView], float | None]"]
+_KINDS = ("trained", "linearized", "relinearized")
 
 
 def _group(name: str, entries: Sequence[EntryView], rows: _Rows) -> Group:
@@ -121,20 +129,20 @@ def _group(name: str, entries: Sequence[EntryView], rows: _Rows) -> Group:
     return Group(name[0].upper() + name[1:], tuple(q for q in quantities if any(v is not None for v in q.values)))
 
 
-def _test_error(entries: Sequence[EntryView]) -> _Rows:
+def _test_error(entries: Sequence[EntryView], labels: dict[str, str]) -> _Rows:
     names = term_names(entries)
 
     def first(view: EntryView) -> float | None:
         errors = view.partial_errors(names[:1]) if names else None
         return None if errors is None else float(errors[0])
 
-    rows: _Rows = {text: (lambda v, k=key: v.test_error(k)) for key, text in NAMES.items()}
+    rows: _Rows = {labels[f"test_loss_{kind}"]: (lambda v, k=kind: v.test_error(k)) for kind in _KINDS}
     if names:
         rows[f"the {names[0]} alone"] = first
     return rows
 
 
-def _accuracy(entries: Sequence[EntryView]) -> _Rows:
+def _accuracy(entries: Sequence[EntryView], labels: dict[str, str]) -> _Rows:
     """Of the outputs, and of the sums of the terms so far."""
     names = term_names(entries)
 
@@ -142,18 +150,18 @@ def _accuracy(entries: Sequence[EntryView]) -> _Rows:
         values = view.partial_accuracies(names[:count])
         return None if values is None else float(values[-1])
 
-    rows: _Rows = {text: (lambda v, k=key: v.accuracy(k)) for key, text in NAMES.items()}
+    rows: _Rows = {labels[f"accuracy_{kind}"]: (lambda v, k=kind: v.accuracy(k)) for kind in _KINDS}
     for count, name in enumerate(names[:-1], 1):
         rows[f"the {name} alone" if count == 1 else f"the terms up to {name}"] = lambda v, n=count: up_to(v, n)
     return rows
 
 
-def _differences() -> _Rows:
+def _differences(labels: dict[str, str]) -> _Rows:
     return {
-        LABELS["mse_to_trained_linearized"]: lambda v: mse(v.outputs.get("linearized"), v.outputs.get("trained")),
-        LABELS["estimated_linearized"]: lambda v: _estimate(v.linearized),
-        LABELS["mse_to_trained_relinearized"]: lambda v: mse(v.outputs.get("relinearized"), v.outputs.get("trained")),
-        LABELS["estimated_relinearized"]: lambda v: _estimate(v.relinearized),
+        labels["mse_to_trained_linearized"]: lambda v: mse(v.outputs.get("linearized"), v.outputs.get("trained")),
+        labels["estimated_linearized"]: lambda v: _estimate(v.linearized),
+        labels["mse_to_trained_relinearized"]: lambda v: mse(v.outputs.get("relinearized"), v.outputs.get("trained")),
+        labels["estimated_relinearized"]: lambda v: _estimate(v.relinearized),
     }
 
 
@@ -161,12 +169,12 @@ def _estimate(prediction: Prediction | None) -> float | None:
     return None if prediction is None else float(prediction.error) ** 2
 
 
-def _training(entries: Sequence[EntryView]) -> _Rows:
+def _training(entries: Sequence[EntryView], labels: dict[str, str]) -> _Rows:
     return {
         labelled("training loss at the end", entries): train_loss,
-        LABELS["steps_trained"]: lambda v: v.run and int(v.run.steps),
-        LABELS["steps_predicted"]: lambda v: v.relinearized and _whole(last_steps(v.relinearized)),
-        LABELS["learning_rate"]: lambda v: (
+        labels["steps_trained"]: lambda v: v.run and int(v.run.steps),
+        labels["steps_predicted"]: lambda v: v.relinearized and _whole(last_steps(v.relinearized)),
+        labels["learning_rate"]: lambda v: (
             v.run.learning_rate if v.run else v.prediction and v.prediction.learning_rate
         ),
     }
@@ -182,17 +190,17 @@ def train_loss(view: EntryView) -> float | None:
     return None if view.run is None else view.run.task.loss.value(view.run.train.double(), view.run.task.y)
 
 
-def _seconds() -> _Rows:
+def _seconds(labels: dict[str, str]) -> _Rows:
     def ratio(view: EntryView) -> float | None:
         if view.run is None or view.prediction is None or not view.prediction.seconds > 0:
             return None
         return view.run.seconds / view.prediction.seconds
 
     return {
-        LABELS["seconds_train"]: lambda v: v.run and float(v.run.seconds),
+        labels["seconds_train"]: lambda v: v.run and float(v.run.seconds),
         "to predict, one linearization": lambda v: v.linearized and float(v.linearized.seconds),
-        LABELS["seconds_predict"]: lambda v: v.relinearized and float(v.relinearized.seconds),
-        LABELS["speedup"]: ratio,
+        labels["seconds_predict"]: lambda v: v.relinearized and float(v.relinearized.seconds),
+        labels["speedup"]: ratio,
     }
 
 

@@ -9,26 +9,23 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from whichmin.report.axes import WIDTH, legend, spread_out
-from whichmin.report.entry_view import EntryView
+from whichmin.report.entry_view import EntryView, way_of_all
 from whichmin.report.palette import INK, LINEARIZED, RELINEARIZED
 from whichmin.report.panel import panels
 
 #: The most dots that are drawn for each kind of prediction.
 POINTS = 700
-#: Kind of prediction: label, colour and size of the marker, whether it is hollow.
-_KINDS = {
-    "linearized": ("one linearization", LINEARIZED, 4.2, True),
-    "relinearized": ("along the path", RELINEARIZED, 2.4, False),
-}
+#: Kind of prediction: colour and size of the marker, whether it is hollow.
+_KINDS = {"linearized": (LINEARIZED, 4.2, True), "relinearized": (RELINEARIZED, 2.4, False)}
 
 
 def truth_of(entries: Sequence[EntryView]) -> str:
-    """What stands for the truth: the trained network, or else the path."""
+    """What stands for the truth: the trained network, or else the relinearized prediction."""
     return "trained" if any("trained" in v.outputs for v in entries) else "relinearized"
 
 
 def predicted_against_true(entries: Sequence[EntryView], *, difference: bool) -> Figure | None:
-    """Both predictions against the trained network, or else against the path; None where there are no two of them.
+    """Both predictions against the truth, see :func:`truth_of`; None where there are no two of them.
 
     Args:
         entries: what is shown.
@@ -36,8 +33,9 @@ def predicted_against_true(entries: Sequence[EntryView], *, difference: bool) ->
     """
     truth = truth_of(entries)
     figure, (ax,) = panels(None, (WIDTH, 3.5))
-    labels = []
-    for kind, (label, colour, size, hollow) in _KINDS.items():
+    labels, way = [], way_of_all(entries)
+    for kind, (colour, size, hollow) in _KINDS.items():
+        label = "one linearization" if kind == "linearized" else way
         both = [v for v in entries if kind != truth and truth in v.outputs and kind in v.outputs]
         both = [v for v in both if v.outputs[kind].shape == v.outputs[truth].shape]
         if not both:
@@ -59,7 +57,7 @@ def predicted_against_true(entries: Sequence[EntryView], *, difference: bool) ->
         ax.set(xlabel="trained output", ylabel="predicted − trained" if difference else "predicted output")
     else:
         one = "output by one linearization"
-        ax.set(xlabel="output along the path", ylabel="difference from the path" if difference else one)
+        ax.set(xlabel=f"output {way}", ylabel=f"difference from the output {way}" if difference else one)
     ax.xaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.grid()

@@ -74,6 +74,19 @@ def test_difference_is_predicted_minus_trained():
     np.testing.assert_allclose(lines["along the path"].get_ydata(), gap, atol=1e-6)
 
 
+def test_legends_say_how_predictions_were_made():
+    whole = make_entry()
+    trained = dataclasses.replace(whole, relinearized=dataclasses.replace(whole.relinearized, method="trained"))
+    for draw in (agreement_figure, difference_figure, curves_figure):
+        for entries, way in (
+            ([whole], "along the path"),
+            ([trained], "by training"),
+            ([whole, trained], "along the path or by training"),
+        ):
+            said = [text.get_text() for text in draw(entry_views(entries)).axes[0].get_legend().get_texts()]
+            assert [label for label in said if "path" in label or "by" in label] == [way]
+
+
 def test_agreement_is_predicted_against_trained():
     entry = make_entry()
     lines = {line.get_label(): line for line in agreement_figure(entry_views([entry])).axes[0].lines}

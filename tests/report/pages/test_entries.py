@@ -163,6 +163,37 @@ def test_without_followed_prediction():
     assert "agreement" in got.sections
 
 
+def by_training(entry: Entry) -> Entry:
+    """With a prediction that was made by real training."""
+    made = dataclasses.replace(entry.relinearized, method="trained", intervals=0, notes=("trained a copy.",))
+    return dataclasses.replace(entry, relinearized=made)
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("trained", [True, False])
+def test_how_predictions_were_made_is_said(trained):
+    entries = [make_entry(seed) for seed in range(2)]
+    if not trained:
+        entries = [dataclasses.replace(e, run=None, explanation=None) for e in entries]
+    way = "by training"
+    words = page(*map(by_training, entries)).words
+    assert "along the path" not in words
+    if trained:
+        assert f"predicted, {way}" in words
+        assert f"{way}, measured" in words
+        assert f"the prediction {way} is" in words
+        assert f"The predictions {way} decide as" in words
+    else:
+        assert f"output {way}" in words
+        assert f"Test outputs as one linearization predicts them against those {way}" in words
+        assert f"the 2 predictions {way}" in words
+    assert f"to predict, {way}" in words
+    assert f"Prediction, {way}: trained a copy." in words
+    words = page(entries[0], by_training(entries[1])).words
+    assert "to predict, along the path or by training" in words
+    assert "Prediction, by training: trained a copy." in words
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_without_test_targets():
     task = make_task(targets=False)

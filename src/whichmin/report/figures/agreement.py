@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from whichmin.report.drawing import PageFigure, register
-from whichmin.report.entry_view import EntryView
+from whichmin.report.entry_view import EntryView, way_of_all
 from whichmin.report.palette import styled
 from whichmin.report.scatter import predicted_against_true, truth_of
 
@@ -21,7 +21,7 @@ def agreement_figure(entries: Sequence[EntryView]) -> Figure | None:
 def _title(entries: Sequence[EntryView]) -> str:
     if truth_of(entries) == "trained":
         return "Predicted against trained test outputs"
-    return "Test outputs as one linearization predicts them against those along the path"
+    return f"Test outputs as one linearization predicts them against those {way_of_all(entries)}"
 
 
 def _caption(entries: Sequence[EntryView]) -> str:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from whichmin.dynamics.prediction import Curve
 from whichmin.report.axes import WIDTH, legend, logarithmic, plain, thin
 from whichmin.report.drawing import PageFigure, register
-from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled
+from whichmin.report.entry_view import Array, EntryView, array, by_optimizer, labelled, way_of_all
 from whichmin.report.numbers import number
 from whichmin.report.palette import FONT, INK, LINEARIZED, RELINEARIZED, TRAINED, styled
 from whichmin.report.panel import HEIGHT, panels
@@ -32,7 +32,7 @@ def curves_figure(entries: Sequence[EntryView], axes: Sequence[Axes] | None = No
     figure, column = panels(axes, (WIDTH, height), len(parts), sharex=True, sharey=True)
     names: dict[str, bool] = {}
     for ax, (name, part) in zip(column, parts.items(), strict=True):
-        _draw_curves(ax, part, names)
+        _draw_curves(ax, part, names, way_of_all(entries))
         logarithmic(ax, "x")
         logarithmic(ax, "y")
         if not alone:
@@ -57,8 +57,15 @@ def _above(entries: Sequence[EntryView]) -> str:
     return " above the lowest" if any(view.lowest for view in entries) else ""
 
 
-def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool]) -> None:
-    """The curves of entries into one panel; those in ``drawn`` have their line in the legend."""
+def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool], way: str) -> None:
+    """The curves of entries into one panel; those in ``drawn`` have their line in the legend.
+
+    Args:
+        ax: the panel.
+        entries: whose curves.
+        drawn: what is in the legend.
+        way: that of the relinearized predictions.
+    """
     alpha = max(0.25, 1 / math.sqrt(len(entries)))
     for view in entries:
         lines = {}
@@ -67,7 +74,7 @@ def _draw_curves(ax: Axes, entries: Sequence[EntryView], drawn: dict[str, bool])
             lines["trained"] = (array(view.run.loss_steps), real, TRAINED, "-", 2.2, 0.55 * alpha)
         for name, p, colour, dash in (
             ("one linearization", view.linearized, LINEARIZED, (0, (4, 2))),
-            ("along the path", view.relinearized, RELINEARIZED, "-"),
+            (way, view.relinearized, RELINEARIZED, "-"),
         ):
             if p is not None:
                 lines[name] = (*_in_sight(p.curve, view), colour, dash, 1.2, alpha)

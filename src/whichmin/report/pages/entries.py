@@ -10,7 +10,7 @@ from whichmin.decomposition.explanation import MEANINGS
 from whichmin.errors import InputError
 from whichmin.report.drawing import Section
 from whichmin.report.entries_finding import headline, lazy_sentences
-from whichmin.report.entry_view import EntryView, by_optimizer, entry_views, term_names
+from whichmin.report.entry_view import EntryView, by_optimizer, entry_views, term_names, way_of_all
 from whichmin.report.figures import sections_of
 from whichmin.report.flips import flips
 from whichmin.report.optimizer_distances import optimizer_distances
@@ -120,7 +120,7 @@ def _notes(entries: Sequence[EntryView]) -> list[tuple[str, str]]:
 
 def _remarks(view: EntryView) -> list[str]:
     notes = []
-    for kind, p in (("one linearization", view.linearized), ("along the path", view.relinearized)):
+    for kind, p in (("one linearization", view.linearized), (way_of_all([view]), view.relinearized)):
         notes += [f"Prediction, {kind}: {note}" for note in (p.notes if p is not None else ())]
     if view.run is not None:
         notes += [f"Training: {note}" for note in view.run.notes]

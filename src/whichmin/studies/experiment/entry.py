@@ -20,7 +20,7 @@ class Entry(Result):
     Attributes:
         label: such as ``"seed 0"``.
         linearized: the linearized prediction.
-        relinearized: the prediction along the path.
+        relinearized: the prediction by the cheapest way that is right: along the path, or by training a copy.
         run: the real training.
         explanation: the terms.
         task: the task, needed only where neither a run nor an explanation brings it.

@@ -1,4 +1,4 @@
-"""The answer, optimizer by optimizer and seed by seed: predicted along the path, trained, explained."""
+"""The answer, optimizer by optimizer and seed by seed: predicted, trained, explained."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,38 +21,56 @@ if TYPE_CHECKING:
 
 Quantity = Callable[[Entry], float]
 
-#: The groups of a table's columns with their titles, and what each column is called: on a page and in the terminal.
-GROUPS: dict[str, dict[str, str]] = {
-    "test error": {
-        "test_loss_trained": "trained network",
-        "test_loss_linearized": "predicted, one linearization",
-        "test_loss_relinearized": "predicted, along the path",
-    },
-    "accuracy": {
-        "accuracy_trained": "trained network",
-        "accuracy_linearized": "predicted, one linearization",
-        "accuracy_relinearized": "predicted, along the path",
-    },
-    "distance of the prediction to the trained network (mean square of outputs)": {
-        "mse_to_trained_linearized": "one linearization, measured",
-        "estimated_linearized": "one linearization, estimated",
-        "mse_to_trained_relinearized": "along the path, measured",
-        "estimated_relinearized": "along the path, estimated",
-    },
-    "training": {
-        "learning_rate": "learning rate",
-        "steps_trained": "steps, trained",
-        "steps_predicted": "steps, predicted",
-    },
-    "seconds": {
-        "seconds_train": "to train",
-        "seconds_predict": "to predict, along the path",
-        "speedup": "training time over prediction time",
-    },
-    "mean square of each term": {f"share_{name}": name for name in MEANINGS},
-}
-#: The same names by column.
-LABELS: dict[str, str] = {column: label for group in GROUPS.values() for column, label in group.items()}
+#: How predictions that are no single linearization are made.
+ALONG, BY_TRAINING = "along the path", "by training"
+
+
+def way_of(predictions: Iterable[Prediction | None]) -> str:
+    """How relinearized predictions were made, as tables and legends say it: along the path, by training, or either."""
+    trained = {prediction.method == "trained" for prediction in predictions if prediction is not None}
+    return f"{ALONG} or {BY_TRAINING}" if len(trained) > 1 else BY_TRAINING if True in trained else ALONG
+
+
+def column_groups(way: str) -> dict[str, dict[str, str]]:
+    """The groups of a table's columns with their titles, and what each column is called: on a page and in the terminal.
+
+    Args:
+        way: that of the relinearized predictions, see :func:`way_of`.
+    """
+    return {
+        "test error": {
+            "test_loss_trained": "trained network",
+            "test_loss_linearized": "predicted, one linearization",
+            "test_loss_relinearized": f"predicted, {way}",
+        },
+        "accuracy": {
+            "accuracy_trained": "trained network",
+            "accuracy_linearized": "predicted, one linearization",
+            "accuracy_relinearized": f"predicted, {way}",
+        },
+        "distance of the prediction to the trained network (mean square of outputs)": {
+            "mse_to_trained_linearized": "one linearization, measured",
+            "estimated_linearized": "one linearization, estimated",
+            "mse_to_trained_relinearized": f"{way}, measured",
+            "estimated_relinearized": f"{way}, estimated",
+        },
+        "training": {
+            "learning_rate": "learning rate",
+            "steps_trained": "steps, trained",
+            "steps_predicted": "steps, predicted",
+        },
+        "seconds": {
+            "seconds_train": "to train",
+            "seconds_predict": f"to predict, {way}",
+            "speedup": "training time over prediction time",
+        },
+        "mean square of each term": {f"share_{name}": name for name in MEANINGS},
+    }
+
+
+def column_labels(way: str) -> dict[str, str]:
+    """The same names by column."""
+    return {column: label for group in column_groups(way).values() for column, label in group.items()}
 
 
 def table(entries: Sequence[Entry]) -> pd.DataFrame:
@@ -66,8 +84,8 @@ def table(entries: Sequence[Entry]) -> pd.DataFrame:
     ``accuracy_linearized``, ``accuracy_relinearized``, the part of the test points that is decided rightly;
     ``mse_to_trained_linearized`` and ``mse_to_trained_relinearized``, the mean square on the test points of the
     prediction's outputs minus the trained network's, each with ``estimated_…``, what the prediction said it would be;
-    ``share_…``, the mean square of each term; ``seconds_predict`` (along the path), ``seconds_train`` and their ratio
-    ``speedup``.
+    ``share_…``, the mean square of each term; ``seconds_predict`` (of the relinearized prediction),
+    ``seconds_train`` and their ratio ``speedup``.
 
     Args:
         entries: such as :func:`whichmin.studies.experiment.run` returns.
