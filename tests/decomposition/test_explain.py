@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import partial
 
 import pytest
@@ -105,6 +106,22 @@ def test_a_lazy_network_needs_no_path():
     assert distance(found.total, trained.total) < 1e-10
     for name in ("drift", "curvature"):
         assert float(trained.terms[name].abs().max()) < 1e-10
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_progress_is_shown_on_the_linearized_network_too(capsys, trained):
+    model, task = problem("over")
+    adamw = wm.Recipe(partial(torch.optim.AdamW, lr=1e-3), batch_size=4)
+    wm.explain(model, task, adamw, steps=30, train=trained, progress=True)
+    shown = capsys.readouterr().err
+    assert ("training:" if trained else "predicting by real training:") in shown
+    assert re.search(r"explaining by steps on the linearized network:.* 0/30 ", shown)
+    run = wm.train(model, task, adamw, steps=30, checkpoints=[10])
+    wm.explain(run, from_step=10, progress=True)
+    shown = capsys.readouterr().err
+    assert len(re.findall(r"explaining by steps on the linearized network: +0%\S* +\S* 0/30 ", shown)) == 3, shown
+    wm.explain(run)
+    assert capsys.readouterr().err == ""
 
 
 def test_the_best_rate():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ from whichmin.decomposition.recorded import explain_recorder
 from whichmin.decomposition.replay import replay
 from whichmin.decomposition.statistics import statistics_term
 from whichmin.dynamics.paths.linearized import flat
+from whichmin.dynamics.paths.real import Patience, Progress
 from whichmin.dynamics.predict import predict
 from whichmin.dynamics.prediction import Prediction
 from whichmin.dynamics.prepare import prepare
@@ -28,6 +30,9 @@ from whichmin.task import Task, Until
 from whichmin.training.recording import Recording
 from whichmin.training.run import Run
 from whichmin.training.train import train as _train
+
+#: What progress bars say.
+EXPLAINING = "explaining"
 
 
 @own_context()
@@ -85,7 +90,8 @@ def explain(
             place of 0, and what happened before is its initialization. θ₀ and f₀ above are then those at T₀, and
             history has what the optimizer remembered there. The explanation tells how the error of one linearization
             falls with T₀, at all checkpoints that were kept (``later``; not of a recorder without its loader).
-        progress: show a progress bar while training.
+        progress: show progress bars on standard error: of training or the predicted path, and of the steps on the
+            linearized network.
 
     Returns:
         An :class:`Explanation`; its ``total`` is the network's own test output.
@@ -105,10 +111,12 @@ def explain(
                 "a run brings its own task and optimizer: pass explain(run), or explain(model, task, optimizer)."
             )
         if isinstance(subject, Recording) and loader is not None:
-            return _explain_replayed(subject, loader, from_step)
+            return _explain_replayed(subject, loader, from_step, progress)
         if loader is not None:
             raise InputError("a run of whichmin.train knows its batches: loader is for a recorder.")
-        return _explain_run(subject, from_step) if isinstance(subject, Run) else explain_recorder(subject, from_step)
+        if isinstance(subject, Recording):
+            return explain_recorder(subject, from_step)
+        return _explain_run(subject, from_step, progress)
     if loader is not None:
         raise InputError("loader is for a recorder; here whichmin trains, with batch_size and seed.")
     if from_step is not None:
@@ -124,13 +132,15 @@ def explain(
     until = task.aim(until)
     model, recipe = begin(subject, Recipe.of(optimizer, batch_size, seed, scheduler))
     if train:
-        return _explain_run(_train(model, task, recipe, until=until, steps=steps, progress=progress))
-    path = predict(model, task, recipe, steps=steps, until=until, tol=tol)
+        return _explain_run(_train(model, task, recipe, until=until, steps=steps, progress=progress), None, progress)
+    path = predict(model, task, recipe, steps=steps, until=until, tol=tol, progress=progress)
     if recipe.names_rate:
         recipe = recipe.with_learning_rate(path.learning_rate)
     assert path.test is not None
     assert isinstance(path.steps, float | int)
-    linearized, terms = _terms(model, task, recipe, path.steps, path.test, path.parameters())
+    with Progress(progress, EXPLAINING) as bar:
+        patience = Patience(None, math.inf, bar)
+        linearized, terms = _terms(model, task, recipe, path.steps, path.test, path.parameters(), patience)
     return Explanation(terms, task, linearized, relinearized=path, from_step=recipe.first_step)
 
 
@@ -139,34 +149,38 @@ def _check_test(task: Task) -> None:
         raise InputError("an explanation is about test outputs: pass a Task with X_test.")
 
 
-def _explain_run(run: Run, from_step: int | None = None) -> Explanation:
+def _explain_run(run: Run, from_step: int | None, progress: bool) -> Explanation:
     _check_test(run.task)
     recipe = run._recipe
     if recipe is None:
         raise ResultError("a loaded run holds no optimizer: explain it before it is saved, or train again.")
-    return _explain_known(run, recipe, from_step)
+    return _explain_known(run, recipe, from_step, progress)
 
 
-def _explain_replayed(recorder: Recording, loader: Iterable[Any], from_step: int | None) -> Explanation:
+def _explain_replayed(recorder: Recording, loader: Iterable[Any], from_step: int | None, progress: bool) -> Explanation:
     _check_test(recorder.task)
     run = recorder.run()
     recipe, rows = replay(recorder, loader)
-    return _explain_known(run, recipe, from_step, rows)
+    return _explain_known(run, recipe, from_step, progress, rows)
 
 
 def _explain_known(
-    run: Run, recipe: Recipe, from_step: int | None, rows: Sequence[Tensor] | None = None
+    run: Run, recipe: Recipe, from_step: int | None, progress: bool, rows: Sequence[Tensor] | None = None
 ) -> Explanation:
     """Of a training whose recipe is known, linearized where it began or at a checkpoint that it kept."""
     task, later = run.task, None
     model, begun = run.initial_model, recipe
     assert run.test is not None
-    with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
+    with (
+        few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic),
+        Progress(progress, EXPLAINING) as bar,
+    ):
+        patience = Patience(None, math.inf, bar)
         if from_step is not None:
             model, begun = begin(run.checkpoint(from_step), recipe)
             kept = [run.checkpoint(checkpoint.step) for checkpoint in run.checkpoints or (run.checkpoint(0),)]
-            later = linearize_later(kept, task, recipe, run.steps, run.test, rows)
-        linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, rows)
+            later = linearize_later(kept, task, recipe, run.steps, run.test, rows, patience)
+        linearized, terms = _terms(model, task, begun, run.steps, run.test, run.final, patience, rows)
     return Explanation(terms, task, linearized, run=run, from_step=begun.first_step, later=later)
 
 
@@ -177,12 +191,13 @@ def _terms(
     steps: float,
     test: Tensor,
     state: dict[str, Tensor],
+    patience: Patience,
     rows: Sequence[Tensor] | None = None,
 ) -> tuple[Prediction, dict[str, Tensor]]:
     """The linearized run of as many steps, and all terms of a network at ``state`` whose test outputs are ``test``."""
     started = time.perf_counter()
     predictor = prepare(model, task, recipe, (float(steps),), rows=rows, require_stable=False)
-    outcome = predictor.linearized()
+    outcome = predictor.linearized(patience)
     linearized = predictor.package(outcome, time.perf_counter() - started, needs_terms=True)
     assert task.X_test is not None
     statistics = statistics_term(private_copy(model).eval(), task.X_test, state, test)

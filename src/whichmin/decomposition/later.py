@@ -11,6 +11,7 @@ from torch import Tensor
 
 from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.paths.linearized import flat
+from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.prepare import prepare
 from whichmin.losses import root_mean_square
 from whichmin.recipe.recipe import Recipe
@@ -50,6 +51,7 @@ def linearize_later(
     end: int,
     test: Tensor,
     rows: Sequence[Tensor] | None = None,
+    patience: Patience | None = None,
 ) -> LaterLinearizations:
     """One linearization at each checkpoint before the end, run to the end.
 
@@ -60,6 +62,7 @@ def linearize_later(
         end: the step at which it ended.
         test: the trained test outputs, (N_test, C).
         rows: the rows of the data that each step used, in place of the recipe's batches.
+        patience: where it is told how far each run came.
 
     Cost: a linearization each, and for an optimizer without a rule in function space a run on the linearized network.
     """
@@ -72,7 +75,7 @@ def linearize_later(
         predictor = prepare(model, task, resumed, (float(end),), rows=rows, require_stable=False)
         network = predictor.network
         remaining = root_mean_square(flat(network.outputs(network.X)) - trained)
-        outcome = predictor.linearized()
+        outcome = predictor.linearized(patience)
         miss = root_mean_square(outcome.test[-1] - trained)
         found.append((checkpoint.step, miss, outcome.error, remaining))
     steps, *distances = zip(*found, strict=True) if found else ((), (), (), ())

@@ -251,8 +251,7 @@ def test_a_budget_that_runs_out_leaves_what_was_predicted(monkeypatch, name, rel
         return 1e6 * (len(looks) > 4)
 
     model, task = problem(n=30)
-    for module in ("real", "stepwise"):
-        monkeypatch.setattr(f"whichmin.dynamics.paths.{module}.time", SimpleNamespace(perf_counter=now))
+    monkeypatch.setattr("whichmin.dynamics.paths.real.time", SimpleNamespace(perf_counter=now))
     found = wm.predict(model, task, BUDGETED[name], steps=3000, relinearize=relinearize, budget=1e3)
     assert 0 < found.steps < 3000
     assert found.error == math.inf

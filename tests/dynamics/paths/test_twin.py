@@ -54,7 +54,7 @@ def trained(model: nn.Module, task: wm.Task, recipe: wm.Recipe, *, steps: int, u
     """A prediction by real training, whose second training is made in parts where it takes more than FREE seconds."""
     with untimed():
         predictor: Predictor = prepare(model, task, recipe, (float(steps),), until=until, only_linearized=False)
-        patience = real_module.Patience(None, math.inf, real_module.Progress(predictor.problem, False))
+        patience = real_module.Patience(None, math.inf, real_module.Progress(False))
         return RealTraining(predictor.problem).run(patience)
 
 
@@ -420,7 +420,7 @@ def test_training_itself_in_fewer_coordinates():
         with untimed():
             predictor: Predictor = prepare(model, task, recipe, (5.0, float(steps)), only_linearized=False)
             real = RealTraining(predictor.problem, row_span=True)
-            outcome = real.run(real_module.Patience(None, math.inf, real_module.Progress(predictor.problem, False)))
+            outcome = real.run(real_module.Patience(None, math.inf, real_module.Progress(False)))
         assert real.span is not None
         for t, train, test in zip((5, steps), outcome.train, outcome.test, strict=True):
             run = wm.train(model, task, recipe, steps=t, until=None)

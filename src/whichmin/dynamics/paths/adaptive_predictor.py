@@ -48,7 +48,7 @@ class AdaptivePredictor(StepwisePredictor):
         """The linearized run where it is asked for, else paths, until one is good enough or training is cheaper."""
         real, goal = patience.real, self.bounded
         if relinearize == "never":
-            linearized = self.linearized(patience.deadline)
+            linearized = self.linearized(patience)
             try:
                 patience.check_deadline()
                 path = self._path_from(self._warm_start(self.problem.origin), FASTEST, math.inf, patience)

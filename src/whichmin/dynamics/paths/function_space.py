@@ -168,7 +168,7 @@ class FunctionSpacePredictor(Predictor):
             end = min(linearization.time_below(problem.goal.until, problem.goal.steps), problem.goal.steps)
         return FunctionSpacePredictor(problem, linearization.rule, linearization, end)
 
-    def linearized(self) -> Outcome:
+    def linearized(self, patience: Patience | None = None) -> Outcome:
         """One linearization, its certificate and its estimated error."""
         network, theory, end = self.network, self.linearization, self.end
         times = [*self.problem.goal.times[:-1], end]

@@ -80,7 +80,7 @@ class Predictor(ABC):
         patience = Patience(
             real if relinearize == "auto" and self.problem.goal.is_reached_by_training else None,
             started + budget,
-            Progress(self.problem, progress),
+            Progress(progress),
             started=started,
         )
         with patience.progress:
@@ -97,8 +97,13 @@ class Predictor(ABC):
         """Such a prediction, no longer than patience lasts."""
 
     @abstractmethod
-    def linearized(self) -> Outcome:
-        """By one linearization at θ₀."""
+    def linearized(self, patience: Patience | None = None) -> Outcome:
+        """By one linearization at θ₀.
+
+        Args:
+            patience: when it ends in any case, where steps are made one by one; then its error is unknown. And where it
+                is told how far it came.
+        """
 
     @abstractmethod
     def terms(self, outcome: Outcome) -> dict[str, Tensor]:

@@ -429,15 +429,15 @@ class RealTraining:
 
 
 class Progress:
-    """A progress bar that says by which way a prediction is made, and what is expected of it.
+    """A progress bar that says by which way something is done, and what is expected of it.
 
     Args:
-        problem: what is predicted.
         is_shown: whether there is one.
+        doing: what is done.
     """
 
-    def __init__(self, problem: Problem, is_shown: bool) -> None:
-        self._problem, self._is_shown = problem, is_shown
+    def __init__(self, is_shown: bool, doing: str = "predicting") -> None:
+        self._is_shown, self._doing = is_shown, doing
         self._bar: Any = None
 
     def __enter__(self) -> Self:
@@ -445,7 +445,7 @@ class Progress:
         if self._is_shown:
             from whichmin._bars import tqdm
 
-            self._bar = tqdm(unit="step", desc="predicting", leave=False, mininterval=0.2)
+            self._bar = tqdm(unit="step", desc=self._doing, leave=False, mininterval=0.2)
         return self
 
     def __exit__(
@@ -459,13 +459,13 @@ class Progress:
         """What is done now, and how many steps and seconds it may take."""
         if self._bar is not None:
             about = f", about {seconds:.1f} s" if math.isfinite(seconds) else ""
-            self._bar.set_description(f"predicting {way}{about}")
+            self._bar.set_description(f"{self._doing} {way}{about}", refresh=False)
             self._bar.reset(total=round(steps) if math.isfinite(steps) else None)
 
     def advance(self, steps: float) -> None:
         """How far it came."""
         if self._bar is not None:
-            self._bar.update(max(0.0, steps - self._bar.n))
+            self._bar.update(max(0, steps - self._bar.n))
 
 
 @dataclass

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
@@ -73,7 +72,7 @@ class StepwisePredictor(Predictor):
         """The linearized run, or a path; ``"auto"`` is real training, whose steps are as cheap."""
         if patience.real is not None:
             return patience.real.run(patience, or_part=True)
-        linearized = self.linearized(patience.deadline)
+        linearized = self.linearized(patience)
         try:
             patience.check_deadline()
             if relinearize == "never":
@@ -105,12 +104,8 @@ class StepwisePredictor(Predictor):
             f"{missed} with {outcome.intervals} intervals: train it for real with whichmin.train."
         )
 
-    def linearized(self, deadline: float = math.inf) -> Outcome:
-        """The optimizer itself on the network linearized at θ₀, with its certificate.
-
-        Args:
-            deadline: when it ends in any case, on the clock of ``time.perf_counter``; then its error is unknown.
-        """
+    def linearized(self, patience: Patience | None = None) -> Outcome:
+        """The optimizer itself on the network linearized at θ₀, with its certificate."""
         network, goal = self.network, self.bounded
         network.put(self.problem.origin)
         space = WeightSpace(network, self._recipe, self._batches)
@@ -118,9 +113,13 @@ class StepwisePredictor(Predictor):
         train, test, curve, notes = [], [], _Curve(), None
 
         def before_step() -> None:
-            if time.perf_counter() > deadline:
-                raise BudgetError
+            if patience is not None:
+                patience.progress.advance(space.steps)
+                patience.check_deadline()
             accumulate_decay(decay, space)
+
+        if patience is not None:
+            patience.progress.say("by steps on the linearized network", goal.steps)
 
         for stop in [*(t for t in goal.times[:-1] if t < goal.steps), goal.steps]:
             try:

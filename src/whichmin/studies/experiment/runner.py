@@ -159,8 +159,9 @@ class _Trial:
             recipe = _resolved(recipe, linearized)
         if not asked.train:
             explanation = explain(
-                self.model, self.task, recipe, train=False, until=asked.until, steps=asked.steps, tol=asked.tol
-            )
+                self.model, self.task, recipe, train=False, until=asked.until, steps=asked.steps, tol=asked.tol,
+                progress=not self.bar.disable,
+            )  # fmt: skip
             return {
                 "linearized": linearized or explanation.prediction,
                 "relinearized": explanation.relinearized,
@@ -175,7 +176,7 @@ class _Trial:
         if trained.interrupted:
             raise KeyboardInterrupt
         self._stage("explaining")
-        explanation = explain(trained)
+        explanation = explain(trained, progress=not self.bar.disable)
         return {
             "linearized": linearized or explanation.prediction,
             "relinearized": relinearized,

@@ -344,4 +344,4 @@ class _Ladder:
     def _trained(self) -> Outcome:
         """All rows, by real training."""
         problem = self.solver.problem
-        return RealTraining(problem).run(Patience(None, math.inf, Progress(problem, False)))
+        return RealTraining(problem).run(Patience(None, math.inf, Progress(False)))
