@@ -12,6 +12,7 @@ import torch
 
 from whichmin.dynamics.paths.real import untimed
 from whichmin.studies.experiment import Experiment, run, runner, table
+from whichmin.training.foreseen import SHARED
 
 from .conftest import SMALL
 
@@ -106,6 +107,17 @@ def test_prediction_is_that_of_explain(cli_json):
     with_training, without = cli_json("explain")["seeds"][0], cli_json("predict")["seeds"][0]
     for name in ("test_loss_linearized", "test_loss_relinearized", "learning_rate", "steps_predicted"):
         assert without[name] == pytest.approx(with_training[name], rel=1e-9)
+
+
+def test_real_training_that_is_the_prediction_is_made_once(monkeypatch):
+    monkeypatch.setattr(runner, "train", lambda *_, **__: pytest.fail("trained twice"))
+    asked = TINY.to_dict() | {"seeds": 2, "optimizer": "adam", "batch_size": 5}
+    for entry in run(Experiment(**asked)):
+        assert entry.relinearized.method == "trained"
+        assert torch.equal(entry.run.test, entry.relinearized.test)
+        assert entry.run.steps == entry.relinearized.steps
+        torch.testing.assert_close(entry.explanation.total, entry.run.test.double(), rtol=0, atol=1e-6)
+        assert SHARED in entry.relinearized.notes
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -71,6 +71,7 @@ class Loop:
         self.losses: list[float] = []
         self.measured: list[int] = []
         self.done = self._first = first
+        self.reason = ""
         self.interrupted = self.has_stalled = False
         self._halt = Halt(first, task.objective.lowest) if halts and until is not None else None
         self._batch_order, self._watch = batches, watch
@@ -91,13 +92,15 @@ class Loop:
             leave=False, mininterval=0.5,
         )  # fmt: skip
         try:
-            return self._full(bar) if self._batch_order is None else self._batches(bar, self._batch_order)
+            self.reason = self._full(bar) if self._batch_order is None else self._batches(bar, self._batch_order)
         except KeyboardInterrupt:
             self.interrupted = True
             self._stop("")
-            return f"interrupted after {self.done} steps at a training {self.task.loss.label} of {self.losses[-1]:.3g}."
+            label = self.task.loss.label
+            self.reason = f"interrupted after {self.done} steps at a training {label} of {self.losses[-1]:.3g}."
         finally:
             bar.close()
+        return self.reason
 
     def go_on(self, steps: int) -> None:
         """Make so many steps more, whatever the loss.

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from whichmin.checkpoint import Checkpoint, begin
 from whichmin.dynamics.monotone import resolve_rate
@@ -109,7 +110,7 @@ def train(
     check_budget(budget)
     model, recipe = begin(model, Recipe.of(optimizer, batch_size, seed, scheduler))
     limit = _check_limits(steps, recipe.first_step)
-    rows = recipe.check(task.n)
+    recipe.check(task.n)
     check_modules(model)
     trainable(model)
     network = private_copy(model)
@@ -150,7 +151,7 @@ def train(
         epoch=recipe.steps_per_epoch(task.n), watch=watch, first=recipe.first_step, halts=steps is None,
     )  # fmt: skip
     try:
-        reason = loop.run(progress)
+        loop.run(progress)
     except TrainingError as error:
         if span is None:
             raise
@@ -162,6 +163,31 @@ def train(
     if not kept and recipe.memory is not None:
         kept = [Checkpoint(recipe.first_step, initial, recipe.memory)]
     seconds = time.perf_counter() - started
+    return run_of(loop, network, task, recipe, initial, learning_rate, seconds, kept)
+
+
+def run_of(
+    loop: Loop,
+    network: nn.Module,
+    task: Task,
+    recipe: Recipe,
+    initial: dict[str, Tensor],
+    learning_rate: float,
+    seconds: float,
+    kept: Sequence[Checkpoint] = (),
+) -> Run:
+    """The result of a training that was made.
+
+    Args:
+        loop: the training.
+        network: what was trained, in its own coordinates.
+        task: the data.
+        recipe: what trained.
+        initial: the state of the network at the start.
+        learning_rate: that of the first step.
+        seconds: what training took.
+        kept: the checkpoints.
+    """
     with torch.no_grad():
         train_outputs = evaluate(network, task.X)
         test_outputs = None if task.X_test is None else finite(evaluate(network, task.X_test), "X_test")
@@ -171,20 +197,20 @@ def train(
         test=test_outputs,
         steps=loop.done,
         losses=torch.tensor(loop.losses, dtype=torch.float64),
-        converged=until is not None and loop.losses[-1] < until,
-        reason=reason,
-        optimizer=type(built).__name__,
+        converged=loop.until is not None and loop.losses[-1] < loop.until,
+        reason=loop.reason,
+        optimizer=type(loop.optimizer).__name__,
         learning_rate=learning_rate,
-        until=until,
+        until=loop.until,
         seconds=seconds,
         initial=initial,
         final=kept[-1].state if kept and kept[-1].step == loop.done else state_of(network),
-        batch_size=rows,
+        batch_size=recipe.check(task.n),
         interrupted=loop.interrupted,
         stalled=loop.has_stalled,
         seed=recipe.seed,
         loss_steps=torch.tensor(loop.measured, dtype=torch.int64),
-        metric=last_metric(built, network.named_parameters()),
+        metric=last_metric(loop.optimizer, network.named_parameters()),
         checkpoints=tuple(kept),
         _network=network,
         _recipe=recipe,

@@ -24,7 +24,7 @@ def kept(tmp_path_factory):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The calls of ``predict``, ``train`` and ``explain``: the verb, its recipe and its settings."""
+    """The calls of ``predict``, ``train``, ``explain`` and both of the first: the verb, its recipe and its settings."""
     calls = []
 
     def counted(name):
@@ -36,7 +36,7 @@ def asked(monkeypatch):
 
         monkeypatch.setattr(runner, name, call)
 
-    for name in ("predict", "train", "explain"):
+    for name in ("predict", "predict_before_training", "train", "explain"):
         counted(name)
     return calls
 
@@ -76,7 +76,7 @@ def test_an_answer_belongs_to_its_question(tmp_path, kept, asked, monkeypatch, c
     assert torch.equal(again.relinearized.test, first.relinearized.test)
     assert torch.equal(again.linearized.test, first.linearized.test)
     assert torch.equal(again.explanation.total, first.explanation.total)
-    for verb in ("predict", "train", "explain"):
+    for verb in ("predict", "predict_before_training", "train", "explain"):
         monkeypatch.setattr(runner, verb, computing)
     with pytest.raises(ComputedError):
         run(Experiment(**TINY | change), out=tmp_path)
@@ -91,16 +91,21 @@ def test_the_number_of_seeds_and_the_place_of_the_data_do_not_matter(tmp_path, a
 
 def test_settings_reach_the_verbs(asked):
     run(Experiment(**TINY | {"optimizer": "adam:lr=0.01", "batch_size": 4, "seed": 3, "steps": 5, "tol": 0.03}))
-    (predicted, recipe, options), (trained, again, limits), (explained, *_) = asked
-    assert (predicted, trained, explained) == ("predict", "train", "explain")
-    assert (recipe.batch_size, recipe.seed, again) == (4, 3, recipe)
-    assert {k: options[k] for k in ("until", "steps", "tol", "relinearize")} == {
-        "until": 3e-2,
-        "steps": 5,
-        "tol": 0.03,
-        "relinearize": "auto",
-    }
-    assert (limits["until"], limits["steps"]) == (3e-2, 5)
+    (both, recipe, options), (explained, *_) = asked
+    assert (both, explained) == ("predict_before_training", "explain")
+    assert (recipe.batch_size, recipe.seed) == (4, 3)
+    assert {k: options[k] for k in ("until", "steps", "tol")} == {"until": 3e-2, "steps": 5, "tol": 0.03}
+    asked.clear()
+    run(Experiment(**TINY | {"steps": 5, "tol": 0.03}))
+    (predicted, recipe, options), (both, again, same), (trained, once_more, limits), (explained, *_) = asked
+    assert (predicted, both, trained, explained) == ("predict", "predict_before_training", "train", "explain")
+    assert recipe.names_rate
+    assert once_more == again
+    assert again.optimizer.keywords["lr"] > 0, "the rate that the prediction took for half"
+    assert options["relinearize"] == "never"
+    for settings in (options, same, limits):
+        assert (settings["until"], settings["steps"]) == (3e-2, 5)
+    assert options["tol"] == same["tol"] == 0.03
     asked.clear()
     run(Experiment(**TINY | {"train": False, "tol": 0.03}))
     assert [name for name, *_ in asked] == ["predict", "explain"]

@@ -64,6 +64,7 @@ class Predictor(ABC):
         row_span: bool = False,
         progress: bool = False,
         started: float | None = None,
+        real: RealTraining | None = None,
     ) -> Outcome:
         """By the method that is asked for; ``"auto"`` by the cheapest that meets the tolerance.
 
@@ -74,9 +75,10 @@ class Predictor(ABC):
             row_span: of real training, see there.
             progress: whether to show a progress bar.
             started: when it began, on the clock of ``time.perf_counter``; now by default.
+            real: the training, where the caller wants to have it as well; by default one of its own.
         """
         started = time.perf_counter() if started is None else started
-        real = RealTraining(self.problem, row_span)
+        real = RealTraining(self.problem, row_span) if real is None else real
         patience = Patience(
             real if relinearize == "auto" and self.problem.goal.is_reached_by_training else None,
             started + budget,

@@ -111,10 +111,14 @@ class RealTraining:
     Args:
         problem: what is predicted.
         row_span: whether in the coordinates of the span of the rows, where that is the same training up to rounding.
+
+    Attributes:
+        made: the training that was made to the end; None before.
     """
 
     def __init__(self, problem: Problem, row_span: bool = False) -> None:
         self.problem, self._row_span = problem, row_span
+        self.made: Loop | None = None
 
     @cached_property
     def span(self) -> RowSpan | None:
@@ -248,6 +252,7 @@ class RealTraining:
             seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
             return outcome
+        self.made = loop
         span, part = self._faster_span(seconds)
         stretches = stands.stretches(loop.done, seconds, began - patience.started, part)
         spans = [span] if len(stretches) == 1 else [self.span] * len(stretches)

@@ -26,6 +26,7 @@ from whichmin.studies.experiment.config import Experiment
 from whichmin.studies.experiment.entry import Entry
 from whichmin.studies.subject import Subject, not_kept
 from whichmin.task import Task
+from whichmin.training.foreseen import predict_before_training
 from whichmin.training.train import train
 
 if TYPE_CHECKING:
@@ -155,7 +156,9 @@ class _Trial:
         self._stage("predicting")
         linearized = None
         if self.named.linear and recipe.batch_size is None:
-            linearized = self._predict(recipe, "never")
+            linearized = predict(
+                self.model, self.task, recipe, steps=asked.steps, until=asked.until, tol=asked.tol, relinearize="never"
+            )
             recipe = _resolved(recipe, linearized)
         if not asked.train:
             explanation = explain(
@@ -167,12 +170,16 @@ class _Trial:
                 "relinearized": explanation.relinearized,
                 "explanation": explanation,
             }
-        relinearized = self._predict(recipe, "auto")
+        relinearized, trained = predict_before_training(
+            self.model, self.task, recipe, until=asked.until, steps=asked.steps, tol=asked.tol,
+            progress=not self.bar.disable,
+        )  # fmt: skip
         recipe = _resolved(recipe, relinearized)
         self._stage("training")
         assert isinstance(relinearized.steps, float | int)
         progress = not self.bar.disable and relinearized.steps
-        trained = train(self.model, self.task, recipe, until=asked.until, steps=asked.steps, progress=progress)
+        if trained is None:
+            trained = train(self.model, self.task, recipe, until=asked.until, steps=asked.steps, progress=progress)
         if trained.interrupted:
             raise KeyboardInterrupt
         self._stage("explaining")
@@ -183,12 +190,6 @@ class _Trial:
             "run": trained,
             "explanation": explanation,
         }
-
-    def _predict(self, recipe: Recipe, relinearize: Any) -> Prediction:
-        asked = self.experiment
-        return predict(
-            self.model, self.task, recipe, steps=asked.steps, until=asked.until, tol=asked.tol, relinearize=relinearize
-        )
 
     def _stage(self, text: str) -> None:
         shown = not self.bar.disable and self.bar.format_dict["elapsed"] > DELAY
