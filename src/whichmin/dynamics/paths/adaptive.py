@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.paths.krylov import KrylovSpace, Moving, Space, Trajectory, gradient_space, lanczos_basis
+from whichmin.dynamics.paths.leaps import Leaps
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -91,6 +92,7 @@ class AdaptivePath:
         edge: the step from which an eigenvalue of K_D is beyond the limit of stability; None if none ever was.
         closest: the largest eigenvalue of K_D in an interval of several steps, over that limit.
         swelling: the logarithm of what a mode beyond the limit has grown by; 0 where none has.
+        leaps: of the training outputs.
 
     Args:
         network: a private copy, which is moved.
@@ -129,6 +131,7 @@ class AdaptivePath:
         self._last: Trajectory | None = None
         self.edge: float | None = None
         self.closest, self.swelling, self._share = 0.0, 0.0, 0.0
+        self.leaps = Leaps()
 
     @property
     def loss(self) -> float:
@@ -238,10 +241,12 @@ class AdaptivePath:
             for name, m in self._m.items():
                 direction[name].add_(m, alpha=trajectory.momentum)
                 m.mul_(trajectory.kept).add_(gained[name])
-        if rule.decay:
-            self.network.decay((1.0 - rule.lr * rule.decay) ** trajectory.steps)
         for name, moved in direction.items():
             moved.mul_(interval.D[name])
+        kept = (1.0 - rule.lr * rule.decay) ** trajectory.steps
+        decayed = self._coordinates.take(self.network.values()) if rule.decay else {}
+        if rule.decay:
+            self.network.decay(kept)
         self._coordinates.add(direction, self.network.parameters)
         for k in sorted({int(trajectory.steps * part) for part in (0.25, 0.5, 0.75)} - {0}):
             self.curve.append((float(self.steps + k), float(trajectory.losses[k])))
@@ -250,8 +255,14 @@ class AdaptivePath:
         self.swelling = max(0.0, self.swelling + trajectory.steps * growth)
         self.intervals += 1
         self._last = trajectory
+        began, before = self.steps - trajectory.steps, self._residual()
         self._features = self._coordinates.restrict(self.network.features()).formed()
         self.curve.append((float(self.steps), self._objective.value(self._residual())))
+        for name, theta in decayed.items():
+            direction[name].add_(theta, alpha=kept - 1.0)
+        self.leaps.look(
+            began, before, trajectory.after, self._residual(), self._push(direction), is_training=trajectory.steps == 1
+        )
         self._miss(interval, self._pull(trajectory.c @ trajectory.space.basis))
 
     def _miss(self, interval: Interval, after: Mapping[str, Tensor]) -> None:

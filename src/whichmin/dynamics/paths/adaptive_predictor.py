@@ -150,15 +150,15 @@ class AdaptivePredictor(StepwisePredictor):
             notes = (*notes, self._edge_note(path.edge))
         elif path.closest > CLOSE:
             notes = (*notes, self._close_note(path.closest))
-        error = _returned(path) * error_told_by(path.error()) if arrived else math.inf
+        error = math.hypot(_returned(path) * error_told_by(path.error()), path.leaps.bent) if arrived else math.inf
         swollen = network.eps * root_mean_square(train[0]) * math.exp(min(path.swelling, LARGEST_EXPONENT))
         outcome = Outcome(
             "relinearized", train, test, float(path.steps), path.intervals + 1, error, path.curve, state,
-            notes=notes, edge=path.edge, swollen=0.0 if path.edge is None else swollen,
+            notes=notes, edge=path.edge, swollen=0.0 if path.edge is None else swollen, leaps=path.leaps,
         )  # fmt: skip
         if stopped:
             raise BudgetError(outcome)
-        return outcome
+        return outcome.no_surer_than_leaps()
 
     def _close_note(self, share: float) -> str:
         return (

@@ -381,7 +381,7 @@ class FunctionSpacePredictor(Predictor):
         Raises:
             PatienceError: it comes to the edge of stability, and training tells what happens there.
         """
-        outcome = self._compared(self._path(count, patience, stride), coarse, ratio)
+        outcome = self._compared(self._path(count, patience, stride), coarse, ratio).no_surer_than_leaps()
         if patience.real is not None:
             if outcome.edge is not None:  # finer paths come there too
                 raise PatienceError
@@ -479,7 +479,7 @@ class FunctionSpacePredictor(Predictor):
         error = 0.0 if path.arrived else math.inf
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
-            notes=self._path_notes(path), edge=path.edge, is_close=path.is_close,
+            notes=self._path_notes(path), edge=path.edge, is_close=path.is_close, leaps=path.leaps,
         )  # fmt: skip
 
     def _misses(self, loss: float, until: float) -> bool:

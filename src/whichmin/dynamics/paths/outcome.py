@@ -8,6 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from whichmin.dynamics.paths.leaps import Leaps
 from whichmin.dynamics.prediction import Certificate
 from whichmin.losses import root_mean_square
 
@@ -111,6 +112,7 @@ class Outcome:
         certificate: the network evaluated at the end of one linearization; None where none was made.
         training_seconds: what real training took, without the second one that tells its error; nan otherwise.
         rounding: the part of the error of one linearization that comes from the rounding of the kernel.
+        leaps: of the training outputs along a path; None where they are not looked for.
         run: the linearized run of an optimizer without a motion in function space; None where none was made.
     """
 
@@ -132,6 +134,7 @@ class Outcome:
     swollen: float = 0.0
     certificate: Certificate | None = None
     rounding: float = 0.0
+    leaps: Leaps | None = None
     run: LinearizedRun | None = None
     training_seconds: float = math.nan
 
@@ -147,3 +150,9 @@ class Outcome:
     def of_unknown_error(self, *notes: str) -> Outcome:
         """With an error of infinity, and these notes after its own."""
         return replace(self.with_notes(*notes), error=math.inf)
+
+    def no_surer_than_leaps(self) -> Outcome:
+        """With an error no less than how far outputs leapt on the way, and a note where some did."""
+        if self.leaps is None:
+            return self
+        return replace(self.with_notes(*self.leaps.notes), error=max(self.error, self.leaps.size))

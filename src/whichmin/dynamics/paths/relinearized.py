@@ -17,6 +17,7 @@ from torch import Tensor
 
 from whichmin.dynamics.motion.motion import FAR, Motion
 from whichmin.dynamics.paths.edge import FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
+from whichmin.dynamics.paths.leaps import Leaps
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
@@ -69,6 +70,7 @@ class Path:
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
         ends: the step at which each interval ended.
+        leaps: of the training outputs.
         pending: c of a move D Jᵀc that is still to be made, (N·C,); None for none. The loss counts it as made.
     """
 
@@ -86,6 +88,7 @@ class Path:
     lingers: bool = False
     arrived: bool = False
     ends: list[float] = field(default_factory=list)
+    leaps: Leaps = field(default_factory=Leaps)
     pending: Array | None = None
 
     @property
@@ -241,7 +244,8 @@ class _Follower:
         t = self._length(motion, path, left, stride)
         self._snapshots(path, motion, t)
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
-        path.remembered = self._move(path, motion, t)
+        began, before = path.steps, self._residual(self._features(path).outputs)
+        direction, path.remembered = self._move(path, motion, t)
         path.intervals += 1
         path.steps += t
         path.ends.append(path.steps)
@@ -250,6 +254,10 @@ class _Follower:
             path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
         path.features, path.pending = self.network.features(), None
         residual = self._residual(path.features.outputs)
+        expected = motion.residual(t)
+        if path.leaps.may_be(before, expected, residual):
+            moved = flat(path.features.push(direction)).numpy()
+            path.leaps.look(began, before, expected, residual, moved, is_training=t == 1 and not self.rule.flow)
         if self.takes_back and t > 1:  # a single step is training itself
             path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
             residual = residual + path.spectrum.apply(path.pending)
@@ -296,8 +304,12 @@ class _Follower:
             end = min(end, self.ends[path.intervals] - path.steps)
         return end if self.goal.until is None else min(end, motion.first_below(self.goal.until, end))
 
-    def _move(self, path: Path, motion: Motion, t: float) -> list[Direction]:
-        """Move the network to time t of an interval; returns what the optimizer remembers there."""
+    def _move(self, path: Path, motion: Motion, t: float) -> tuple[Direction, list[Direction]]:
+        """Move the network to time t of an interval.
+
+        Returns:
+            What it moved by; what the optimizer remembers there.
+        """
         network, C, phi = self.network, motion.coefficients(t), motion.weights(t)
         if path.pending is not None:
             C = np.concatenate([C[:1] + phi[0, 0] * path.pending, C[1:]])
@@ -306,19 +318,17 @@ class _Follower:
         remembered = list(path.remembered)
         if not remembered and len(C) > 1:
             remembered = [Direction.combined([(0.0, pulled[0])]) for _ in C[1:]]
-        theta = Direction(network.values()) if len(C) > 1 and phi[1:, 0].any() else None
+        decays = phi[0, 0] != 1.0 or phi[1:, 0].any()
+        theta = [Direction(network.values())] if decays else []
 
-        def carried(i: int) -> list[tuple[float, Direction]]:
-            return [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(remembered))]
+        def carried(i: int) -> Direction:
+            moved = [(1.0, pulled[i]), *((float(phi[i, j + 1]), s) for j, s in enumerate(remembered))]
+            kept = float(phi[i, 0] - (i == 0))
+            return Direction.combined([*moved, *((kept, values) for values in theta)])
 
-        after = []
-        for i in range(1, len(C)):
-            parts = carried(i) if theta is None else [*carried(i), (float(phi[i, 0]), theta)]
-            after.append(Direction.combined(parts))
-        if phi[0, 0] != 1.0:
-            network.decay(float(phi[0, 0]))
-        network.shift(Direction.combined(carried(0)), 1.0)
-        return after
+        direction, *after = (carried(i) for i in range(len(C)))
+        network.shift(direction, 1.0)
+        return direction, after
 
     def _snapshots(self, path: Path, motion: Motion, t: float) -> None:
         """Outputs at the requested times inside this interval, from the real network at the parameters then."""
