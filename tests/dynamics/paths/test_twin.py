@@ -317,6 +317,26 @@ def test_a_climb_on_the_way_is_in_the_error(monkeypatch, is_seen):
     assert "rounding carries this training away" in outcome.notes[-1]
 
 
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=3e-3), partial(torch.optim.SGD, lr=0.1)])
+def test_what_grows_much_in_a_part_of_training_grows_on(monkeypatch, optimizer):
+    """A residual network from parameters a millionth apart ends elsewhere, as its first or last steps tell."""
+    torch.manual_seed(0)
+    X, X_test = torch.randn(20, 3, 8, 8), torch.randn(20, 3, 8, 8)
+    task = wm.Task(X, torch.arange(20) % 4, X_test, loss=nn.CrossEntropyLoss())
+    model = wm.networks.ResNet(outputs=4, width=8, blocks=(1, 1, 1), seed=0)
+    monkeypatch.setattr(twin, "FREE", 0.01)
+    outcome = trained(model, task, wm.Recipe(optimizer), steps=60)
+    other = wm.networks.ResNet(outputs=4, width=8, blocks=(1, 1, 1), seed=0)
+    with torch.no_grad():
+        for p in other.parameters():
+            p.mul_(1 + 1e-6 * torch.randn(p.shape))
+    run = wm.train(other, task, optimizer, steps=60, until=None, progress=False)
+    apart = float((run.test.flatten() - outcome.test[-1]).square().mean().sqrt())
+    assert apart > 1e-3
+    assert apart <= 4 * outcome.error
+    assert "rounding carries this training away" in outcome.notes[-1]
+
+
 def test_in_fewer_coordinates(monkeypatch):
     """The second training of a dense first layer, where it is faster so: the same to rounding."""
     generator = torch.Generator().manual_seed(0)

@@ -289,8 +289,8 @@ class RealTraining:
 
         Where the loss does not fall steadily, chance may bring both together again at the end, and which step is the
         last one may hang on roundings: then it is as far as they were apart on the way, and as the next step leads, at
-        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow;
-        and so they may where the loss climbed in what is not made again.
+        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow,
+        and so it is where it grew much in a part; and so they may where the loss climbed in what is not made again.
         """
         made, grown, steps_error = trained.done - self.problem.first, [], 0.0
         for stretch in stretches:
@@ -309,6 +309,8 @@ class RealTraining:
         ends = [growth.end if stretch.end == trained.done else min(growth.end, wander)  # much of it passes by the end
                 for growth, stretch in zip(grown, stretches, strict=True)]  # fmt: skip
         error = max(ends if stands.is_seen(stretches) else [*ends, wander], default=0.0)
+        if len(grown) > 1 and any(growth.is_chaotic for growth in grown):
+            error = max(error, min(wander, max(growth.over(made) for growth in grown)))
         if grown and rises(trained.losses):
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:

@@ -31,6 +31,8 @@ RISES = 0.1
 CLIMB = 2.0
 #: Losses may differ by so many times what two trainings' logarithms do at the last few steps.
 MARGIN, LATE = 4.0, 8
+#: What is apart grows by rounding's own accidents by less than this factor in a part of training.
+GROWN = 30.0
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
 SHARE, FREE = 0.25, 0.4
 #: The part of training's time that a second one may take whatever other ways have taken.
@@ -220,6 +222,11 @@ class Growth:
     widest: float = 0.0
     following: float = 0.0
     leeway: float = 1.0
+
+    @property
+    def is_chaotic(self) -> bool:
+        """Whether what was apart grew so much that it will grow on."""
+        return 0 < GROWN * self.start < self.end
 
     def over(self, steps: int) -> float:
         """The distance after so many steps, if it grows on as it did, exponentially."""
