@@ -14,7 +14,7 @@ from oracles.linear_rules import distance, mlp_problem, problem, sgd
 from whichmin.dynamics.paths.controller import IntervalCount
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.outcome import Outcome
-from whichmin.errors import InputError
+from whichmin.errors import InputError, SingularKernelError
 
 METHODS = pytest.mark.parametrize("relinearize", ["never", 6, 10**7])
 
@@ -148,6 +148,24 @@ def test_paths_under_rates_that_die_out_end_where_training_does():
     trained = wm.train(model, task, sgd(0.05), until=0.70805, scheduler=scheduler)
     assert found.steps == pytest.approx(trained.steps, rel=0.02)
     assert (found.test - trained.test).square().mean().sqrt() < 3 * found.error
+
+
+@pytest.mark.parametrize(("settings", "batch_size"), [({}, 3), ({"momentum": 0.9}, None)])
+def test_the_mean_square_error_ends_where_rates_that_die_out_leave_it(settings, batch_size):
+    """Not at the minimizer, which infinitely many steps at any other rates come to."""
+    model, task = problem("over")
+    recipe = wm.Recipe(
+        partial(torch.optim.SGD, lr=0.02, **settings),
+        scheduler=partial(torch.optim.lr_scheduler.ExponentialLR, gamma=0.9),
+        batch_size=batch_size,
+    )
+    trained = wm.train(model, task, recipe, steps=400, until=None, progress=False)
+    found = wm.predict(model, task, recipe, until=1e-9, relinearize=2)
+    assert found.steps == math.inf
+    assert float((found.test - trained.test).square().mean().sqrt()) <= 4 * found.error
+    assert found.curve.losses[-1].item() == pytest.approx(trained.losses[-1].item(), rel=0.2)
+    with pytest.raises(SingularKernelError, match=r"stays above \d\.\d"):
+        wm.predict(model, task, recipe, until=1e-9, relinearize="never")
 
 
 def test_the_limit_of_rates_that_die_out_is_refused():

@@ -63,9 +63,11 @@ class RecursionMotion(Motion):
         *,
         eval_every: int = 1,
         limit: Callable[[int], float] = lambda k: math.inf,
+        dies_out: Callable[[int], bool] = lambda k: False,
     ) -> None:
         super().__init__(start)
         self._rule, self._batch, self._eval_every, self._limit_of = step, batch, eval_every, limit
+        self._dies_out = dies_out
         self._offset = int(min(start.steps, LONGEST))
         self._shares: tuple[float, Array | None] = (math.inf, None)
         self._beyond: tuple[float, tuple[Array, Array] | None] = (math.inf, None)
@@ -255,10 +257,11 @@ class RecursionMotion(Motion):
                 )
 
     def _state(self, t: float) -> State:
-        if t > LONGEST and self.start.objective.is_bounded and not self.start.pushed[0].any():
+        ends = self.start.objective.is_bounded
+        if t > LONGEST and ends and not self.start.pushed[0].any() and not self._dies_out(self._offset):
             return self._limit
         if math.isinf(t):
-            t = LONGEST if self.start.objective.is_bounded or self.start.pushed[0].any() else FAR
+            t = LONGEST if ends or self.start.pushed[0].any() else FAR
         t = int(t)
         if t > self._steps_made:
             self._settle(t)

@@ -189,8 +189,10 @@ class Linearization:
     def floor(self) -> float:
         """The training loss that no number of steps gets below: that of the residual outside K's range.
 
-        Of a loss that is not quadratic the lowest that any outputs have.
+        Of a loss that is not quadratic the lowest that any outputs have; where rates die out, the last one.
         """
+        if self.rule.schedule.dies_out(int(self.first)):
+            return self.loss(math.inf)
         if not self.objective.loss.is_quadratic:
             return self.objective.lowest
         return self.objective.value(self.spectrum.outside(self.motion.start.residual))

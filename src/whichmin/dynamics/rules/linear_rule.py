@@ -208,7 +208,10 @@ class LinearRule(Rule, ABC):
         if self.flow:
             return IntegratedFlow(start, self.generator)
         if not start.objective.loss.is_quadratic:  # beyond its limit of stability it may well train
-            exact = RecursionMotion(start, self._steps(), self.schedule.batches, eval_every=self.schedule.eval_every)
+            exact = RecursionMotion(
+                start, self._steps(), self.schedule.batches, eval_every=self.schedule.eval_every,
+                dies_out=self.schedule.dies_out,
+            )  # fmt: skip
             return self._approximated(start, exact)
         constant = None if self.schedule.lr is not None else self.largest_stable(0, gamma)
         return RecursionMotion(
@@ -217,4 +220,5 @@ class LinearRule(Rule, ABC):
             self.schedule.batches,
             eval_every=self.schedule.eval_every,
             limit=lambda k: self.largest_stable(k, gamma) if constant is None else constant,
+            dies_out=self.schedule.dies_out,
         )
