@@ -170,6 +170,26 @@ def test_a_last_layer_of_zeros():
     assert torch.equal(start.layers[0].weight, network().layers[0].weight)
 
 
+class Positions(nn.Module):
+    """Parameters of the network itself, as a transformer's positions, besides its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.ones(5))
+        self.out = nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.out(x + self.positions)
+
+
+def test_a_last_layer_within_a_network_with_parameters_of_its_own():
+    problem = work()
+    problem.model = Positions().double()
+    start = ZeroLastLayer().network(problem)
+    assert not start.out.weight.any()
+    assert bool((start.positions == 1).all())
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
