@@ -39,8 +39,6 @@ class ZeroLastLayer(NetworkMethod):
         network, X = private_copy(work.model), work.task.X[:ROWS]
         layers = {name: m for name, m in network.named_modules() if any(True for _ in m.parameters(recurse=False))}
         order = _called(network, layers, X)
-        if not order:
-            raise ModelError(f"no layer of {type(network).__name__} is called as a module: the last one is not known.")
         for name, before in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
             parameters = list(layers[name].parameters(recurse=False))
             values = [p.detach().clone() for p in parameters]
@@ -51,14 +49,14 @@ class ZeroLastLayer(NetworkMethod):
             if left == 0:
                 return network
             if before is None or not _is_within(before, name):
-                break
+                raise ModelError(
+                    f"the last layer that runs is {name or type(network).__name__!r}, and with zeros in it outputs are "
+                    f"up to {left:.2g}: they do not come from it alone, so it cannot be set to zero."
+                )
             with torch.no_grad():
                 for p, value in zip(parameters, values, strict=True):
                     p.copy_(value)
-        raise ModelError(
-            f"the last layer that runs is {name or type(network).__name__!r}, and with zeros in it outputs are up to {left:.2g}: they do not come "
-            "from it alone, so it cannot be set to zero."
-        )
+        raise ModelError(f"no layer of {type(network).__name__} is called as a module: the last one is not known.")
 
 
 def _called(network: nn.Module, layers: Mapping[str, nn.Module], X: AnyInputs) -> list[str]:
