@@ -39,7 +39,7 @@ class ZeroLastLayer(NetworkMethod):
         network, X = private_copy(work.model), work.task.X[:ROWS]
         layers = {name: m for name, m in network.named_modules() if any(True for _ in m.parameters(recurse=False))}
         order = _called(network, layers, X)
-        for name, before in zip(reversed(order), [*reversed(order[:-1]), None], strict=True):
+        for i, name in reversed(list(enumerate(order))):
             parameters = list(layers[name].parameters(recurse=False))
             values = [p.detach().clone() for p in parameters]
             with torch.no_grad():
@@ -48,7 +48,7 @@ class ZeroLastLayer(NetworkMethod):
                 left = float(evaluate(network, X).abs().max())
             if left == 0:
                 return network
-            if before is None or not _is_within(before, name):
+            if i == 0 or not _is_within(order[i - 1], name):
                 raise ModelError(
                     f"the last layer that runs is {name or type(network).__name__!r}, and with zeros in it outputs are "
                     f"up to {left:.2g}: they do not come from it alone, so it cannot be set to zero."
