@@ -92,6 +92,16 @@ def test_a_jump_ends_at_the_same_minimizer_in_a_few_steps():
     assert apart(jump.test, scratch.test) < HONEST * mitigation["as_it_is"].predicted.error
 
 
+@pytest.mark.parametrize("until", [None, 1e-9])
+def test_a_jump_trains_no_more_steps_than_there_are(until):
+    """The prediction is of the end of training already, whose number of steps is given."""
+    problem = work(until=until, steps=20)
+    as_it_is, jumped = problem.trained, Jump().train(problem, Jump().predict(problem)).trained
+    assert jumped.steps == 0
+    assert jumped.reached == as_it_is.reached == (until is None)
+    assert apart(jumped.test, as_it_is.test) < HONEST * problem.predicted.error + 1e-9
+
+
 def test_costs_are_those_of_its_network():
     mitigation, count = found(), sum(p.numel() for p in network().parameters())
     extra = {remedy.name: remedy.parameters / count for remedy in mitigation.remedies}
@@ -158,6 +168,26 @@ def test_a_last_layer_of_zeros():
     start = ZeroLastLayer().network(work())
     assert torch.equal(start(task().X), torch.zeros(task().n, 1, dtype=torch.float64))
     assert torch.equal(start.layers[0].weight, network().layers[0].weight)
+
+
+class Positions(nn.Module):
+    """Parameters of the network itself, as a transformer's positions, besides its layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.ones(5))
+        self.out = nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.out(x + self.positions)
+
+
+def test_a_last_layer_within_a_network_with_parameters_of_its_own():
+    problem = work()
+    problem.model = Positions().double()
+    start = ZeroLastLayer().network(problem)
+    assert not start.out.weight.any()
+    assert bool((start.positions == 1).all())
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from oracles.builders import make_comparison
 from oracles.pages import Page
 from whichmin.report.comparison import by_size, failure_sentences, finding, interval, verdict
 from whichmin.report.numbers import number, percent
+from whichmin.report.outputs_finding import seeds_finding
 from whichmin.report.pages.comparison import comparison_page
 from whichmin.studies.comparison import Failure
 from whichmin.studies.effects import Estimate
+from whichmin.studies.seed_spread import SeedSpread
 
 APART = {"gd": 0.0, "adam": 1.5, "rmsprop": 0.5, "again": 0.0}
 
@@ -100,6 +102,19 @@ def test_the_table_of_recipes(trained):
             right = ((outputs > 0) == (comparison.task.y_test > 0)).double().mean(dim=(1, 2))
             assert row[f"accuracy, {kind}"] == interval(Estimate.of(right.numpy(), 0.05))
     assert ("test error, trained" in rows[0]) is ("accuracy, trained" in rows[0]) is trained
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_amounts_are_not_decided():
+    comparison = make_comparison()
+    amounts = dataclasses.replace(comparison.task, y=torch.linspace(-1, 1, comparison.task.n))
+    comparison = dataclasses.replace(comparison, task=amounts)
+    assert "decide" not in finding(comparison)[0]
+    assert "flips" not in Page(comparison_page(comparison)).table("Pairs")[0]
+    outputs = comparison.predicted["gd"]
+    spread = SeedSpread(amounts, outputs, torch.ones(7), (outputs[..., 0] > 0).long(), 1.0)
+    assert "decided" not in " ".join(seeds_finding(spread))
+    assert "decided" in " ".join(seeds_finding(dataclasses.replace(spread, task=make_comparison().task)))
 
 
 @pytest.mark.usefixtures("undrawn")

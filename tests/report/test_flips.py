@@ -7,6 +7,7 @@ import torch
 from oracles.builders import N_TEST, make_classes, make_entry, make_task
 from whichmin import Task
 from whichmin.report import Entry
+from whichmin.report.entries_finding import headline
 from whichmin.report.entry_view import entry_views
 from whichmin.report.flips import SHOWN, flips
 from whichmin.report.thumbnails import thumbnail
@@ -143,6 +144,7 @@ def test_regression_is_called_so():
     got = flips(with_outputs(torch.ones(N_TEST), -torch.ones(N_TEST), task=smooth))
     assert got is not None
     assert "not two classes" in got.text
+    assert "decided" not in " ".join(headline(with_outputs(torch.ones(N_TEST), -torch.ones(N_TEST), task=smooth), got))
 
 
 def test_predictions_are_compared_where_nothing_was_trained():

@@ -20,6 +20,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Test errors, pairs, the finding and the notes."""
     from whichmin.report.comparison import (
         by_size,
+        decides,
         failure_sentences,
         finding,
         interval,
@@ -38,7 +39,8 @@ def print_comparison(comparison: Comparison) -> None:
         if known:
             rows = [[title, *kinds], *([name, *(interval(of[name]) for of in known)] for name in comparison.names)]
             print(*aligned(rows), "", sep="\n")
-    rows = [["distance of outputs", *kinds, "error", "p", "different", "shared", "p", "beyond the seed", "flips"]]
+    flips = ["flips"] if decides(comparison) else []
+    rows = [["distance of outputs", *kinds, "error", "p", "different", "shared", "p", "beyond the seed", *flips]]
     for (one, other), pair in by_size(comparison):
         effect = pair.best
         assert effect is not None
@@ -47,7 +49,7 @@ def print_comparison(comparison: Comparison) -> None:
         paired = [off, number(effect.paired.p_adjusted), verdict(effect.paired)]
         shared = effect.systematic
         beyond = [interval(shared.distance), number(shared.p_adjusted), verdict(shared)]
-        rows.append([f"{one} – {other}", *ways, *paired, *beyond, percent(effect.flips)])
+        rows.append([f"{one} – {other}", *ways, *paired, *beyond, *(percent(effect.flips) for _ in flips)])
     print(*aligned(rows), sep="\n")
     print("\n" + textwrap.fill(" ".join(finding(comparison)), 100))
     reused = reused_sentence(comparison.reused, runs_of(comparison))

@@ -68,6 +68,8 @@ class Prediction(Result):
             steps. Where the loss does not fall steadily it is no less than how far both were apart on the way, than a
             step more leads where rounding decides which step is the last one, and, of parts, than that would grow over
             all of training.
+            Of mini-batches, whose loss is compared with ``until`` once an epoch, it is no less than what another epoch
+            leads to, with a note, where that may be the last one.
             The error of a path has a direction: it lags behind training, so that predicted losses of test points are a
             little low more often than high. For the mean square error L they are by up to 2·``error``·√L.
             Of m < 10 outputs, which may be off by little by chance, it is 1 + 4/m² times what they show, with a note

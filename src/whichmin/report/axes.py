@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.legend import Legend
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from whichmin.report.entry_view import Array
 from whichmin.report.numbers import number, superscript
@@ -41,6 +41,11 @@ def legend(ax: Axes, columns: int) -> None:
 
 def _legend(ax: Axes, columns: int) -> Legend:
     return ax.legend(loc="lower left", bbox_to_anchor=(0, 1.02), ncols=columns, markerscale=1.4)
+
+
+def is_positive(*losses: ArrayLike) -> bool:
+    """Whether a logarithmic axis can show all of these; losses such as Poisson's may be below zero."""
+    return not any(bool((np.asarray(some) <= 0).any()) for some in losses)
 
 
 def logarithmic(ax: Axes, which: str) -> None:

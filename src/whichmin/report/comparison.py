@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
+from whichmin.decision import Decision
 from whichmin.report.numbers import MISSING, number, percent
 from whichmin.studies.comparison import Comparison, Failure, Pair
 from whichmin.studies.effects import Answer, Effect, Estimate
@@ -27,6 +28,11 @@ def shared_start(comparison: Comparison) -> str:
     return "seed" if comparison.networks else "initialization"
 
 
+def decides(comparison: Comparison) -> bool:
+    """Whether outputs decide for classes, so that it is worth a word where they flip."""
+    return Decision.of(comparison.task).classes
+
+
 def _same_seed(effects: Mapping[Names, Effect], comparison: Comparison) -> str:
     trained, start = comparison.trained is not None, shared_start(comparison)
     what = "trained" if trained else "predicted"
@@ -37,10 +43,10 @@ def _same_seed(effects: Mapping[Names, Effect], comparison: Comparison) -> str:
     (one, other), effect = max(different.items(), key=lambda item: item[1].paired.distance.mean)
     furthest = f"{one} and {other} are" if len(effects) == 1 else f"{one} and {other}, the furthest of them, are"
     error = "" if trained else f", where the predictions may be off by {number(effect.paired.error, 2)}"
+    decided = f", and decide {percent(effect.flips)} of the test points differently"
     return (
         f"From the same {start} the {what} minimizers differ{_share(different, effects)}: {furthest} "
-        f"{interval(effect.paired.distance, 2)} apart{error}, and decide {percent(effect.flips)} of the test points "
-        "differently."
+        f"{interval(effect.paired.distance, 2)} apart{error}{decided if decides(comparison) else ''}."
     )
 
 
@@ -161,5 +167,5 @@ def pair_columns(comparison: Comparison) -> dict[str, Callable[[Pair], str]]:
         "p, beyond the seed": of_best(lambda effect: number(effect.systematic.p_adjusted)),
         "beyond the seed": of_best(lambda effect: verdict(effect.systematic)),
         "standard deviation over seeds": of_best(lambda effect: number(effect.seed_std)),
-        "flips": of_best(lambda effect: percent(effect.flips)),
+        **({"flips": of_best(lambda effect: percent(effect.flips))} if decides(comparison) else {}),
     }

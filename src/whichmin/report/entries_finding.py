@@ -239,7 +239,7 @@ def _terms(entries: Sequence[EntryView]) -> str:
 
 
 def _flips(contested: Flips | None) -> str:
-    if contested is None or not contested.total:
+    if contested is None or not contested.total or not contested.classes:
         return ""
     points = "test point is" if contested.total == 1 else "test points are"
     return f"{contested.total:,} {points} decided differently by different entries."

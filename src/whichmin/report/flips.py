@@ -48,12 +48,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Flips:
-    """The contested points, the most evenly split first, and sentences about them."""
+    """The contested points, the most evenly split first, and sentences about them; whether targets are classes."""
 
     text: str
     labels: tuple[str, ...]
     points: tuple[Point, ...]
     total: int
+    classes: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def flips(entries: Sequence[EntryView]) -> Flips | None:
     points = tuple(_point(int(i), task, rule, outputs[:, i], decided[:, i], scale) for i in order[:SHOWN])
     how = "the largest output" if outputs.shape[-1] > 1 else f"the side of {number(rule.threshold)}"
     text = _sentences(source, members, decided, how, rule)
-    return Flips(text, tuple(view.label for view in members), points, len(contested))
+    return Flips(text, tuple(view.label for view in members), points, len(contested), rule.classes)
 
 
 def _comparable(entries: Sequence[EntryView]) -> tuple[str | None, list[EntryView]]:

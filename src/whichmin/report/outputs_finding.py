@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from statistics import fmean
 
+from whichmin.decision import Decision
 from whichmin.infinite.predict import InfinitePrediction
 from whichmin.report.numbers import accuracy, mean_sd, number, percent
 from whichmin.studies.seed_spread import SeedSpread
@@ -20,10 +21,13 @@ def seeds_finding(spread: SeedSpread) -> list[str]:
     finding = [
         f"Over {len(spread.test)} initializations the predicted outputs have a standard deviation of {number(std, 2)} "
         f"(root mean square on the test points); a prediction itself may be off by {number(error, 2)}"
-        f"{', so that the deviation is not told' if error >= std else ''}.",
-        f"{int((flips > 0).sum())} of {len(flips)} test points are decided differently by different seeds; a seed "
-        f"differs from the majority in {percent(float(flips.mean()))} of the cases.",
+        f"{', so that the deviation is not told' if error >= std else ''}."
     ]
+    if Decision.of(spread.task).classes:
+        finding.append(
+            f"{int((flips > 0).sum())} of {len(flips)} test points are decided differently by different seeds; a seed "
+            f"differs from the majority in {percent(float(flips.mean()))} of the cases."
+        )
     if errors is not None:
         right = spread.accuracy
         rightly = "" if right is None else f", the accuracy {accuracy(float(right.mean()))}"

@@ -466,3 +466,36 @@ def test_nothing_is_known_from_one_linearization_while_a_network_leaves_a_saddle
     run = wm.train(model, task, steps=steps // 4, until=None, progress=False, **course)
     assert not early.notes
     assert rms(early.test, run.test) < 4 * early.error
+
+
+def test_which_epoch_is_the_last_may_hang_on_less_than_a_path_is_off():
+    """Training is below ``until`` by a hair after an epoch, and far above it after the next one."""
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(3, 24), nn.Tanh(), nn.Linear(24, 1)).double()
+    X, X_test = torch.randn(15, 3).double(), torch.randn(12, 3).double()
+    task, batches = wm.Task(X, torch.sin(X.sum(1)), X_test), {"batch_size": 4, "seed": 0}
+    until = float(wm.train(model, task, DESCENT, steps=40, until=None, **batches).losses[-1]) * (1 + 1e-4)
+    run = wm.train(model, task, DESCENT, until=until, **batches)
+    predicted = wm.predict(model, task, DESCENT, until=until, relinearize=4, **batches)
+    assert run.steps == 40 < predicted.steps
+    assert 0.1 < root_mean_square(predicted.test - run.test) < predicted.error
+    assert any("training may end" in note for note in predicted.notes)
+    same = wm.predict(model, task, DESCENT, steps=predicted.steps, relinearize=4, **batches)
+    assert same.error < 0.1
+    assert not same.notes
+
+
+def test_one_linearization_may_end_with_another_epoch():
+    model = wm.networks.MLP((3, 600, 1), activation="tanh", seed=34, dtype=torch.float64)
+    torch.manual_seed(34)
+    X, X_test = torch.randn(15, 3).double(), torch.randn(12, 3).double()
+    task, optimizer = wm.Task(X, torch.sin(X.sum(1)), X_test), sgd(0.3)
+    batches = {"batch_size": 4, "seed": 0}
+    run = wm.train(model, task, optimizer, until=0.1023, **batches)
+    predicted = wm.predict(model, task, optimizer, until=0.1023, relinearize="never", **batches)
+    assert predicted.steps != run.steps
+    apart = root_mean_square(predicted.test - run.test)
+    assert apart < predicted.error
+    assert any("training may end" in note for note in predicted.notes)
+    same = wm.predict(model, task, optimizer, steps=predicted.steps, relinearize="never", **batches)
+    assert same.error < apart / 4

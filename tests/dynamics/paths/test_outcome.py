@@ -33,3 +33,13 @@ def test_full_batches_are_looked_at_after_every_step_and_flows_at_any_time():
 
 def test_the_last_time_is_the_end():
     assert Goal((1.0, 7.0, 30.0)).steps == 30.0
+
+
+@pytest.mark.parametrize(
+    ("first", "end", "epochs"),
+    [(0, 12, [4, 8]), (0, 13, [4, 8, 12]), (4, 12, [8]), (5, 40, [28, 32, 36]), (8, 12, []), (0, math.inf, [])],
+)
+def test_epochs_between_two_steps(first, end, epochs):
+    assert Goal((100.0,), until=0.1, eval_every=4).epochs_before(end, first, 3) == epochs
+    for goal in (Goal((100.0,), eval_every=4), Goal((100.0,), until=0.1), Goal((9.0,), 0.1, 4, flow=True)):
+        assert goal.epochs_before(end, first, 3) == []

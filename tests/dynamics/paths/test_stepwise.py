@@ -151,6 +151,21 @@ def test_where_a_run_without_an_end_ends_is_noted(monkeypatch):
     assert any(f"came to a training MSE of {loss:.3g} in 20 steps, above 1e-08" in note for note in short.notes)
 
 
+@pytest.mark.parametrize("relinearize", ["never", 2])
+def test_a_run_ends_where_training_comes_to_a_halt(monkeypatch, relinearize):
+    """Under a rate that dies out no number of steps leads to ``until``."""
+    monkeypatch.setattr("whichmin.loop.stopping.STEPS", 100)
+    model, task = linear_network()
+    scheduler = partial(torch.optim.lr_scheduler.StepLR, step_size=2, gamma=0.3)
+    arguments = {"until": 1e-3, "batch_size": 3, "scheduler": scheduler}
+    trained = wm.train(model, task, ADAM, **arguments)
+    assert trained.stalled
+    predicted = wm.predict(model, task, ADAM, relinearize=relinearize, **arguments)
+    assert predicted.steps == trained.steps < 300
+    assert distance(predicted.test, trained.test) < 1e-9
+    assert any(f"in {trained.steps} steps, above 0.001" in note for note in predicted.notes)
+
+
 def test_the_error_of_a_path_is_how_far_its_outputs_jump():
     """Where an interval ends the linearized outputs meet the network's; intervals of a step are training itself."""
     model, task = mlp_problem((4, 40), 8, n_test=30)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
+from torch import Tensor
 
 from oracles.builders import make_mitigation
 from whichmin.report.figures.remedies import remedies_figure
@@ -14,6 +18,10 @@ def losses(made, kind: str) -> list[float]:
     return [made.validation.test_loss(part.validation) for part in parts if part is not None]
 
 
+def shifted(outputs: Tensor, y: Tensor, by: float) -> Tensor:
+    return (outputs - y).square().mean() - by
+
+
 def test_each_method_has_its_losses():
     made = make_mitigation()
     (ax,) = remedies_figure(made).axes
@@ -23,6 +31,18 @@ def test_each_method_has_its_losses():
         np.testing.assert_allclose(container.lines[0].get_xdata(), losses(made, kind))
     floor = made.validation.test_loss(made.interpolant.validation)
     assert any(np.allclose(line.get_xdata(), floor) for line in ax.lines)
+
+
+def test_losses_below_zero_are_on_an_axis_that_has_them():
+    """Poisson's loss, without a constant, is below zero for large targets."""
+    made = make_mitigation()
+    loss = partial(shifted, by=0.18)
+    made = replace(made, validation=replace(made.validation, loss=loss), task=replace(made.task, loss=loss))
+    assert min(losses(made, "predicted")) < 0 < max(losses(made, "predicted"))
+    (bars,), (search,) = remedies_figure(made).axes, search_figure(made).axes
+    assert bars.get_xscale() == search.get_yscale() == "linear"
+    for container, kind in zip(bars.containers, ("predicted", "trained"), strict=True):
+        np.testing.assert_allclose(container.lines[0].get_xdata(), losses(made, kind))
 
 
 def test_without_training_there_is_one_kind():

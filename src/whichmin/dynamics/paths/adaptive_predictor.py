@@ -142,7 +142,7 @@ class AdaptivePredictor(StepwisePredictor):
         except BudgetError:
             arrived, stopped = False, (STOPPED.format(path.steps),)
         train, test = [flat(network.outputs(network.task.X))], [flat(network.outputs(network.X))]
-        state, notes = network.state(), stopped or self._end_notes(path.curve)
+        state, notes = network.state(), stopped or self._end_notes(path.curve, has_stalled=False)
         if not arrived and not stopped:
             came = f"{path.intervals} intervals, at a training {self.problem.loss_label} of {path.loss:.3g}"
             notes = (*notes, f"the path was given up after {came}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -13,13 +14,14 @@ from whichmin.dynamics.motion.motion import FAR
 from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.edge import is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.linearized import Linearization, flat
-from whichmin.dynamics.paths.outcome import Outcome, error_told_by
+from whichmin.dynamics.paths.outcome import Goal, Outcome, error_told_by
 from whichmin.dynamics.paths.position import Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import BudgetError, Patience, PatienceError, RealTraining
-from whichmin.dynamics.paths.relinearized import Path, follow
+from whichmin.dynamics.paths.relinearized import EPOCHS, Path, follow
 from whichmin.dynamics.paths.rounding import rounded, unresolved
+from whichmin.dynamics.paths.twin import leeway_of, uncertain
 from whichmin.dynamics.prediction import Certificate
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
@@ -56,6 +58,15 @@ HIDDEN = (
     "modes that the rounding of the kernel hides may move the outputs by about {:.2g}: compute the network in double "
     "precision, model.double(), to see them."
 )
+#: Losses at the ends of epochs may be off by so many times what paths tell.
+EPOCH_MARGIN = 2.0
+#: What is said where that may be another epoch.
+OTHER_EPOCH = (
+    "the loss is looked at once an epoch, and which one is the last hangs on less than this may be off: training may "
+    "end {:.0f} steps earlier or later, where outputs are {:.2g} from here."
+)
+#: What is said where there is no time to see.
+EPOCH_UNKNOWN = "the budget ran out before it was known how much hangs on which epoch is the last one."
 #: A loss of no more than this many times the one that was asked for counts as that.
 NEARLY = 1.05
 #: The slope of a loss at the end is taken from this part of the steps on.
@@ -195,6 +206,8 @@ class FunctionSpacePredictor(Predictor):
         if self.problem.goal.until is not None and math.isinf(end):
             came = f"it ends at a training {self.problem.loss_label} of {theory.loss(end):.3g}"
             notes += (f"one linearization at θ₀ never comes below until = {self.problem.goal.until:g}: {came}.",)
+        if (other := self._other_epochs((loss, certificate.train_loss)))[1] > error:
+            error, notes = other[1], (*notes, OTHER_EPOCH.format(*other))
         steps_error = max(map(self._steps_error, (loss, certificate.train_loss)))  # one alone may be right by chance
         steps_error *= ONE_SHOT
         network.put(self.problem.origin)
@@ -333,7 +346,75 @@ class FunctionSpacePredictor(Predictor):
     def _path_of(self, count: int, linearized: Outcome, patience: Patience) -> Outcome:
         """A path of so many intervals, its error by comparison with one of half as many."""
         coarse = self._path(count // 2, patience) if count > 1 else linearized
-        return self._with_certificate(self._judged(coarse, 2.0, count, None, patience), linearized)
+        outcome = self._judged(coarse, 2.0, count, None, patience)
+        return self._with_certificate(self._with_other_epochs(outcome, coarse, 2.0, count, None, patience), linearized)
+
+    def _with_other_epochs(
+        self, outcome: Outcome, coarse: Outcome, ratio: float, count: int, stride: float | None, patience: Patience
+    ) -> Outcome:
+        """With an error no smaller than what another epoch leads to, where that may be the last one.
+
+        The loss is compared with ``until`` once an epoch. Paths that end with the same one may differ by little, and
+        training that is below by a hair one epoch sooner, or not yet, by all that an epoch moves.
+
+        Args:
+            outcome: a path.
+            coarse: the one that it was compared with.
+            ratio: how many times the intervals it has.
+            count: how many intervals were planned.
+            stride: as for :func:`follow`.
+            patience: how long it may take.
+        """
+        goal, end, excess = self.problem.goal, outcome.measured_steps, self.problem.objective.excess
+        if not self._ends_with_an_epoch(end) or not math.isfinite(outcome.error):
+            return outcome
+        losses = {s: excess(loss) for s, loss in outcome.epochs.items()}
+        theory = self.linearization
+        others = {s: theory.loss(s) for s in losses} if coarse.method == "linearized" else coarse.epochs
+        margin = EPOCH_MARGIN / math.sqrt((ratio - 1) * math.hypot(ratio, 1))
+        assert goal.until is not None
+        leeway = leeway_of(losses, {s: excess(loss) for s, loss in others.items()}, margin)
+        off = uncertain(losses, excess(goal.until), leeway, goal.eval_every)
+        if not off:
+            return outcome
+        times = self._beside(end, off)
+        beside = replace(goal, times=tuple(times), until=None)
+        try:
+            found = self._path(count, patience, stride, goal=beside).test
+        except BudgetError:
+            return outcome.of_unknown_error(EPOCH_UNKNOWN)
+        if len(found) < len(times):  # beyond the end it was given up
+            return outcome
+        here = found[times.index(end)]
+        moved = max(error_told_by(other - here) for other in found)
+        if moved <= outcome.error:
+            return outcome
+        return replace(outcome, error=moved).with_notes(OTHER_EPOCH.format(off, moved))
+
+    def _ends_with_an_epoch(self, end: float) -> bool:
+        """Whether training ends with the epoch after which its loss is below ``until``."""
+        return self.problem.goal.looks_by_epoch and self._first < end < self.problem.goal.steps
+
+    def _beside(self, end: float, off: float) -> list[float]:
+        """The steps where training may end, if it is off by so many."""
+        return [s for s in (end - off, end, end + off) if self._first <= s <= self.problem.goal.steps]
+
+    def _other_epochs(self, losses: Sequence[float]) -> tuple[float, float]:
+        """How many steps earlier or later one linearization may end, and how far its outputs are there from the end.
+
+        Args:
+            losses: what the training loss at the end may be.
+        """
+        theory, goal, end, excess = self.linearization, self.problem.goal, self.end, self.problem.objective.excess
+        if not self._ends_with_an_epoch(end):
+            return 0.0, 0.0
+        assert goal.until is not None
+        epochs = [*goal.epochs_before(end, self._first, EPOCHS), end]
+        known = {s: excess(theory.loss(s)) for s in epochs}
+        leeway = max(leeway_of(known, {end: excess(loss)}, 1.0) for loss in losses)
+        off = uncertain(known, excess(goal.until), leeway, goal.eval_every)
+        at = [theory.test(s) for s in self._beside(end, off)] if off else []
+        return off, max((error_told_by(other - theory.test(end)) for other in at), default=0.0)
 
     def _refined(self, linearized: Outcome, controller: IntervalCount, tol: float, patience: Patience) -> Outcome:
         """Paths of more and more intervals of equal length, until one is good enough."""
@@ -351,6 +432,11 @@ class FunctionSpacePredictor(Predictor):
 
         last = refine(finer, controller, Attempt(1, linearized))
         outcome = last.outcome.with_notes(*self._missed(last.outcome, controller, tol))
+        if last.before is not None:
+            count, coarse = int(last.resolution), last.before
+            outcome = self._with_other_epochs(
+                outcome, coarse.outcome, count / coarse.resolution, count, length / count, patience
+            )
         return self._with_certificate(outcome, linearized)
 
     def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:
@@ -466,20 +552,20 @@ class FunctionSpacePredictor(Predictor):
 
     def _path(
         self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True,
-        origin: Position | None = None,
+        origin: Position | None = None, goal: Goal | None = None,
     ) -> Outcome:  # fmt: skip
         network = self.network
         network.put(origin or self.problem.origin)
         patience.progress.say(f"along a path of {count} intervals", self.end)
-        path = follow(
-            self.problem, self.rule, self.linearization, count, stride=stride, project=project, patience=patience
-        )
+        problem = self.problem if goal is None else replace(self.problem, goal=goal)
+        path = follow(problem, self.rule, self.linearization, count, stride=stride, project=project, patience=patience)
         train = [flat(f) for f in (*path.train, network.outputs(network.task.X))]
         test = [flat(f) for f in (*path.test, network.outputs(network.X))]
         error = 0.0 if path.arrived else math.inf
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
-            notes=self._path_notes(path), edge=path.edge, is_close=path.is_close, leaps=path.leaps,
+            notes=self._path_notes(path), edge=path.edge, is_close=path.is_close, epochs=path.epochs,
+            leaps=path.leaps,
         )  # fmt: skip
 
     def _misses(self, loss: float, until: float) -> bool:

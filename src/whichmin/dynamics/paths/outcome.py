@@ -51,6 +51,25 @@ class Goal:
         """Whether training would end: not a flow, nor the limit of infinitely many steps."""
         return not self.flow and (math.isfinite(self.steps) or self.until is not None)
 
+    @property
+    def looks_by_epoch(self) -> bool:
+        """Whether the loss is compared with ``until`` at the ends of epochs of several steps."""
+        return self.until is not None and self.eval_every > 1 and not self.flow
+
+    def epochs_before(self, end: float, first: float, most: int) -> list[float]:
+        """The last steps between two at which the loss is compared with ``until``, where that is by epochs.
+
+        Args:
+            end: the later one.
+            first: the earlier one.
+            most: so many at most.
+        """
+        if not self.looks_by_epoch or math.isinf(end):
+            return []
+        last = math.ceil(end / self.eval_every) - 1
+        numbers = range(max(math.floor(first / self.eval_every), last - most) + 1, last + 1)
+        return [float(self.eval_every * number) for number in numbers]
+
     def is_reached(self, loss: float, steps: float) -> bool:
         """Whether training stops here because its loss is below ``until``."""
         return self.until is not None and loss < self.until and self.is_evaluated(steps)
@@ -106,6 +125,7 @@ class Outcome:
         unknowable: the part of ``error`` that no finer path would take away.
         curve: (step, training loss) pairs.
         state: the network's parameters at the end, a state dict.
+        epochs: of batches, training losses that are compared with ``until``, by the step.
         notes: what the caller should know.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         swollen: what rounding of the outputs has grown to beyond that limit, if nothing stopped it.
@@ -124,6 +144,7 @@ class Outcome:
     error: float
     curve: list[tuple[float, float]]
     state: dict[str, Tensor]
+    epochs: dict[float, float] = field(default_factory=dict)
     loss_error: float = 0.0
     unknowable: float = 0.0
     steps_error: float = 0.0

@@ -47,6 +47,8 @@ AT_LOSS = 1.01
 STUCK = 0.98
 #: A path ends where many steps, fewer than a stride, left the loss but for this part of it.
 STILL = 1e-6
+#: Losses are kept of so many of the last epochs of an interval.
+EPOCHS = 8
 #: What an interval misses is told from so many of its times.
 TIMES_OF_MISSES = 12
 
@@ -64,6 +66,7 @@ class Path:
         train: f(X) at the requested times, as far as they are passed.
         test: f(x') at the requested times.
         curve: (step, training loss) pairs.
+        epochs: of batches, training losses that are compared with ``until``, by the step: the last of each interval.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         at_loss: whether the last interval went to the training loss that training is to reach.
         lingers: whether the last interval took as many steps as one is looked for in.
@@ -82,6 +85,7 @@ class Path:
     train: list[Tensor] = field(default_factory=list)
     test: list[Tensor] = field(default_factory=list)
     curve: list[tuple[float, float]] = field(default_factory=list)
+    epochs: dict[float, float] = field(default_factory=dict)
     edge: float | None = None
     is_close: bool = False
     at_loss: bool = False
@@ -207,6 +211,7 @@ class _Follower:
         self.network.shift(self._features(path).pull(torch.from_numpy(path.pending), metric=self.metric), 1.0)
         path.pending = path.features = None
         path.curve[-1] = (path.steps, self.loss(self.network.outputs(self.network.task.X)))
+        self._look(path)
 
     def _features(self, path: Path) -> Features:
         """Of the training set where the path stands."""
@@ -243,6 +248,9 @@ class _Follower:
         motion = self.rule.motion(start)
         t = self._length(motion, path, left, stride)
         self._snapshots(path, motion, t)
+        path.epochs |= {
+            s: motion.loss(s - path.steps) for s in self.goal.epochs_before(path.steps + t, path.steps, EPOCHS)
+        }
         path.curve.extend((path.steps + s, motion.loss(s)) for s in drawn_times(t, 8)[1:-1])
         began, before = path.steps, self._residual(self._features(path).outputs)
         direction, path.remembered = self._move(path, motion, t)
@@ -262,6 +270,12 @@ class _Follower:
             path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
             residual = residual + path.spectrum.apply(path.pending)
         path.curve.append((path.steps, self.objective.value(residual)))
+        self._look(path)
+
+    def _look(self, path: Path) -> None:
+        """Keep the loss where the path stands, if an epoch ends there."""
+        if self.goal.looks_by_epoch and self.goal.is_evaluated(path.steps):
+            path.epochs[path.steps] = path.loss
 
     def _taken_back(self, spectrum: Spectrum, motion: Motion, t: float, residual: Array) -> Array:
         """The coefficients that take back a part of what an interval missed, as training does all the while, (N·C,).

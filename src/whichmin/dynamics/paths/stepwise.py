@@ -123,7 +123,8 @@ class StepwisePredictor(Predictor):
 
         for stop in [*(t for t in goal.times[:-1] if t < goal.steps), goal.steps]:
             try:
-                curve.extend(space.run(stop, goal, before_step=before_step))
+                halts = stop == goal.steps and math.isinf(self.problem.goal.steps)
+                curve.extend(space.run(stop, goal, before_step=before_step, halts=halts))
             except BudgetError:
                 notes = (STOPPED.format(space.steps),)
             train.append(flat(space.outputs()))
@@ -138,7 +139,7 @@ class StepwisePredictor(Predictor):
         )
         network.put(self.problem.origin)
         error = math.inf if notes else error_told_by(at_test - test[-1])
-        notes = notes or self._end_notes(curve.points)
+        notes = notes or self._end_notes(curve.points, space.has_stalled)
         return Outcome(
             "linearized", train, test, float(space.steps), 1, error, curve.points, state, notes=notes,
             certificate=certificate, run=run,
@@ -150,15 +151,15 @@ class StepwisePredictor(Predictor):
             p.data.copy_(values[name])
         return self.network.state()
 
-    def _end_notes(self, curve: list[tuple[float, float]]) -> tuple[str, ...]:
-        """What is to be said of where a run ended."""
-        (came, loss), goal, bounded = curve[-1], self.problem.goal, self.bounded
+    def _end_notes(self, curve: list[tuple[float, float]], has_stalled: bool) -> tuple[str, ...]:
+        """What is to be said of where a run ended, and whether it came no lower there."""
+        (came, loss), goal = curve[-1], self.problem.goal
         if math.isfinite(goal.steps):
             return ()
         if goal.until is None:
             later = "later ones change next to nothing."
             return (f"ended at a training {self.problem.loss_label} of {loss:.2g} after {came:.0f} steps: {later}",)
-        if loss >= goal.until and came >= bounded.steps:
+        if loss >= goal.until and (has_stalled or came >= self.bounded.steps):
             halfway = curve[len(curve) // 2][1]
             return (
                 f"{self.problem.optimizer} came to a training {self.problem.loss_label} of {loss:.3g} in {came:.0f} "
@@ -213,21 +214,24 @@ class StepwisePredictor(Predictor):
             test_features, before = network.features(network.X), space.steps
             intervals += 1
             end = max(space.steps + 1, math.ceil(space.steps * (1 + growth)))
-            curve.extend(space.run(min([end, goal.steps, *wanted]), goal, before_step=patience.check_deadline))
+            halts = not wanted and math.isinf(self.problem.goal.steps)
+            stop = min([end, goal.steps, *wanted])
+            curve.extend(space.run(stop, goal, before_step=patience.check_deadline, halts=halts))
             expected = space.outputs_at(test_features)
             space.linearize()
             patience.check(space.steps, curve.points[-1][1], curve.points[0][1])
             missed = 1 - 1 / max(space.steps - before, 1)  # an interval of one step, or of none, is training itself
             jumps = jumps + missed * (flat(network.outputs(network.X)) - expected)
-            arrived = space.steps >= goal.steps or goal.is_reached(space.loss(), space.steps)
+            is_over = space.steps >= goal.steps or space.has_stalled
+            arrived = is_over or goal.is_reached(space.loss(), space.steps)
             times = 1 + len(wanted) if arrived else int(bool(wanted) and space.steps == wanted[0])
             train += times * [flat(network.outputs(network.task.X))] if times else []
             test += times * [flat(network.outputs(network.X))] if times else []
             wanted = wanted[times:]
+        notes = self._end_notes(curve.points, space.has_stalled)
         return Outcome(
             "relinearized", train, test, float(space.steps), intervals, error_told_by(jumps.reshape(-1)), curve.points,
-            self._state_at(space.state()), notes=self._end_notes(curve.points), certificate=linearized.certificate,
-            run=linearized.run,
+            self._state_at(space.state()), notes=notes, certificate=linearized.certificate, run=linearized.run,
         )  # fmt: skip
 
     def terms(self, outcome: Outcome) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
 from whichmin.tangent.model import trainable
 
+S = TypeVar("S", int, float)
 #: Where training stands is kept when it has made so many times the steps; the last few are.
 GROWTH, KEPT = 1.25, 4
 #: Those few hold no more bytes than this together, unless a single one does.
@@ -257,25 +258,27 @@ def spikes(losses: Sequence[float]) -> bool:
     return any(loss > CLIMB * low > 0 for loss, low in zip(losses[half + 1 :], lowest[half:-1], strict=True))
 
 
-def leeway_of(trained: Mapping[int, float], twin: Mapping[int, float]) -> float:
+def leeway_of(trained: Mapping[S, float], twin: Mapping[S, float], margin: float = MARGIN) -> float:
     """The factor by which losses may differ: several times that of two trainings' last losses at the same steps.
 
     Args:
         trained: the losses of one by the step, above the lowest one that there is.
         twin: those of the other.
+        margin: so many times, of the factors' logarithms.
     """
     pairs = [(trained[step], loss) for step, loss in twin.items() if step in trained][-LATE:]
-    return math.exp(MARGIN * max((abs(math.log(a / b)) for a, b in pairs if a > 0 and b > 0), default=0.0))
+    apart = max((abs(math.log(a / b)) for a, b in pairs if a > 0 and b > 0), default=0.0)
+    return math.exp(min(margin * apart, 700.0))
 
 
-def uncertain(losses: Mapping[int, float], until: float, leeway: float, epoch: int) -> int:
+def uncertain(losses: Mapping[S, float], until: float, leeway: float, epoch: int) -> float:
     """How many steps the one at which a loss first falls below ``until`` may be off, if losses are off by a factor.
 
     That is since when it may have been below, or an epoch where it is below by less than that; 0 where the factor
     leaves all as it is, or cannot be applied.
 
     Args:
-        losses: by the step, above the lowest one that there is; the last one is below ``until``.
+        losses: by the step, above the lowest one that there is; the last one is below ``until`` or about that.
         until: in the same way.
         leeway: the factor.
         epoch: after how many steps the loss is looked at.
@@ -283,7 +286,7 @@ def uncertain(losses: Mapping[int, float], until: float, leeway: float, epoch: i
     if until <= 0:  # the lowest one is not known
         return 0
     last = max(losses)
-    first = next(step for step, loss in losses.items() if loss < until * leeway)
+    first = next((step for step, loss in losses.items() if loss < until * leeway), last)
     return max(last - first, epoch if losses[last] * leeway >= until else 0)
 
 

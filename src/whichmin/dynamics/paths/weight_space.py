@@ -16,6 +16,7 @@ from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.errors import DivergenceError
+from whichmin.loop.stopping import Halt
 from whichmin.recipe.build import take_step
 from whichmin.recipe.recipe import Recipe
 from whichmin.recipe.schedule import Batches, GivenBatches
@@ -32,6 +33,7 @@ class WeightSpace:
         values: the parameters that the optimizer moves, by name.
         optimizer: the optimizer.
         steps: how many steps were made, with those before the recipe's first one.
+        has_stalled: whether a run ended because its loss came no lower.
 
     Args:
         network: a private copy, at the point of linearization; it has released its cached layers.
@@ -45,6 +47,7 @@ class WeightSpace:
         self.optimizer = recipe.build(list(self.values.values()))
         self._scheduler = recipe.build_scheduler(self.optimizer)
         self.steps = self._first = recipe.first_step
+        self._halt, self.has_stalled = Halt(self._first, network.task.objective.lowest), False
         self.linearize()
 
     def linearize(self) -> None:
@@ -79,11 +82,12 @@ class WeightSpace:
         self.steps += 1
 
     def run(
-        self, steps: float, goal: Goal, before_step: Callable[[], None] | None = None
+        self, steps: float, goal: Goal, before_step: Callable[[], None] | None = None, *, halts: bool = False
     ) -> Iterator[tuple[int, float]]:
         """Make steps up to number ``steps``, or until the goal's training loss is reached.
 
-        ``before_step`` is called before every step.
+        ``before_step`` is called before every step. With ``halts`` it ends, and ``has_stalled``, where training would
+        (:class:`whichmin.loop.stopping.Halt`).
 
         Yields:
             (step, training loss) wherever the loss is known: at the start, and in full batches before every step.
@@ -108,6 +112,10 @@ class WeightSpace:
                         math.nan,
                     )
                 if goal.is_reached(now, self.steps):
+                    return
+                rates = [float(group["lr"]) for group in self.optimizer.param_groups]
+                if halts and self._halt.has_come(self.steps, now, rates):
+                    self.has_stalled = True
                     return
             if last:
                 return

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from whichmin.mitigation.mitigation import Mitigation
 from whichmin.mitigation.outcome import Search
-from whichmin.report.axes import WIDTH, legend, logarithmic_fine
+from whichmin.report.axes import WIDTH, is_positive, legend, logarithmic_fine
 from whichmin.report.drawing import PageFigure, register
 from whichmin.report.palette import GREEN, MUTED, RELINEARIZED, TRAINED, styled
 from whichmin.report.panel import HEIGHT
@@ -32,9 +32,10 @@ def search_figure(mitigation: Mitigation) -> Figure | None:
         ax.plot([remedy.search.scale], [loss], "s", ms=5, color=TRAINED, label="trained")
     floor = mitigation.validation.test_loss(mitigation.interpolant.validation.double())
     ax.axhline(floor, color=GREEN, lw=1.2, linestyle=(0, (4, 2)), label="interpolator")
+    is_logarithmic = is_positive(*(line.get_ydata() for line in ax.lines))
     ax.axvline(1.0, color=MUTED, lw=0.7)
     logarithmic_fine(ax, "x")
-    if floor > 0:
+    if is_logarithmic:
         logarithmic_fine(ax, "y")
     ax.set(xlabel="scale of every layer", ylabel=f"validation {mitigation.task.loss.label}")
     legend(ax, 3)
