@@ -168,6 +168,18 @@ def test_the_mean_square_error_ends_where_rates_that_die_out_leave_it(settings, 
         wm.predict(model, task, recipe, until=1e-9, relinearize="never")
 
 
+def test_a_step_that_reaches_a_loss_on_the_linearized_network_alone_is_not_the_last():
+    """Gradient descent at a large rate: linearized, step 12 comes below; training comes there with step 18."""
+    torch.manual_seed(0)
+    X, X_test = torch.randn(24, 5), torch.randn(20, 5)
+    task = wm.Task(X, (X[:, 0] * X[:, 1] > 0).long(), X_test, loss=torch.nn.CrossEntropyLoss())
+    model = torch.nn.Sequential(torch.nn.Linear(5, 16), torch.nn.Tanh(), torch.nn.Linear(16, 2))
+    trained = wm.train(model, task, sgd(2.0), until=0.4388, progress=False)
+    found = wm.predict(model, task, sgd(2.0), until=0.4388, relinearize=60)
+    assert found.steps == trained.steps == 18
+    assert found.curve.losses[-1] < 0.4388
+
+
 def test_the_limit_of_rates_that_die_out_is_refused():
     model, task = problem("over")
     kept, dying = (partial(torch.optim.lr_scheduler.LinearLR, end_factor=f, total_iters=50) for f in (1.0, 0.0))

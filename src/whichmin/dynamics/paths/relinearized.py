@@ -258,14 +258,15 @@ class _Follower:
         path.steps += t
         path.ends.append(path.steps)
         path.lingers = t >= FAR
-        if self.goal.until is not None:
-            path.at_loss = self.goal.is_reached(motion.loss(t), path.steps)
+        is_training = t == 1 and not self.rule.flow
+        if self.goal.until is not None:  # after a step as training makes it the network's own loss tells
+            path.at_loss = not is_training and self.goal.is_reached(motion.loss(t), path.steps)
         path.features, path.pending = self.network.features(), None
         residual = self._residual(path.features.outputs)
         expected = motion.residual(t)
         if path.leaps.may_be(before, expected, residual):
             moved = flat(path.features.push(direction)).numpy()
-            path.leaps.look(began, before, expected, residual, moved, is_training=t == 1 and not self.rule.flow)
+            path.leaps.look(began, before, expected, residual, moved, is_training=is_training)
         if self.takes_back and t > 1:  # a single step is training itself
             path.pending = (1.0 - 1.0 / t) * self._taken_back(path.spectrum, motion, t, residual)
             residual = residual + path.spectrum.apply(path.pending)
