@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
+from whichmin.studies.leaving_out.answers import _predicted
 from whichmin.studies.leaving_out.plan import IN_COMMON, UNKNOWN, Pilot, _apart, _in_common, _Ladder, _typical
 
 
@@ -59,3 +62,11 @@ def test_rungs_that_cannot_be_fine_enough_are_skipped(count, error, expected):
     ladder = _Ladder(None, [], 1.0, None)
     ladder.accepted = 1.0
     assert ladder._next(count, (Pilot(5, 0.0, error, 1.0),)) == expected
+
+
+def test_an_error_is_no_less_than_the_rounding_of_the_outputs():
+    """Paths of single steps agree to the last digit, and training on the rest ends elsewhere by roundings."""
+    plan = SimpleNamespace(corrected=lambda group, test: test, error=lambda group, test: 0.0)
+    solver = SimpleNamespace(problem=SimpleNamespace(network=SimpleNamespace(eps=1e-7)))
+    answer = _predicted(solver, plan, None, np.array([3.0, -4.0]), 8.0, "relinearized", 0.1)
+    assert answer.error == pytest.approx(1e-7 * math.sqrt(12.5))

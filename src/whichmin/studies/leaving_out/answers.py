@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from whichmin.errors import WhichminError
 from whichmin.jobs.store import Question, Store
-from whichmin.losses import Array
+from whichmin.losses import Array, root_mean_square
 from whichmin.recipe.recipe import Recipe
 from whichmin.studies.leaving_out.groups import Group
 from whichmin.studies.leaving_out.plan import Plan, make_plan
@@ -144,7 +144,10 @@ class LeavingOut:
         if plan.way == "inverse":
             pairs = list(zip(self.groups, solver.converged(self.groups), strict=True))
             seconds = (time.perf_counter() - started) / len(pairs)
-            return [_predicted(plan, group, one.test.numpy(), one.steps, "linearized", seconds) for group, one in pairs]
+            return [
+                _predicted(solver, plan, group, one.test.numpy(), one.steps, "linearized", seconds)
+                for group, one in pairs
+            ]
         (group,) = self.groups
         return [_answer(solver, plan, group)]
 
@@ -173,9 +176,13 @@ def _answer(solver: Solver, plan: Plan, group: Group) -> Answer:
         notes = () if outcome.method == "trained" else outcome.notes
         return Answer(outcome.test[-1].numpy(), outcome.error, outcome.steps, outcome.method, seconds, notes)
     solved = solver.linearized(group) if plan.way == "linearized" else solver.path(group, plan.ends)
-    return _predicted(plan, group, solved.test.numpy(), solved.steps, plan.way, time.perf_counter() - started)
+    return _predicted(solver, plan, group, solved.test.numpy(), solved.steps, plan.way, time.perf_counter() - started)
 
 
-def _predicted(plan: Plan, group: Group, test: Array, steps: float, method: str, seconds: float) -> Answer:
+def _predicted(
+    solver: Solver, plan: Plan, group: Group, test: Array, steps: float, method: str, seconds: float
+) -> Answer:
+    """With an error no less than the rounding of the outputs."""
     corrected = plan.corrected(group, test)
-    return Answer(corrected, plan.error(group, corrected), steps, method, seconds)
+    rounding = solver.problem.network.eps * root_mean_square(corrected)
+    return Answer(corrected, max(plan.error(group, corrected), rounding), steps, method, seconds)
