@@ -136,6 +136,9 @@ def test_a_prediction_by_training_is_not_said_to_do_without():
         predicted = dataclasses.replace(whole.relinearized, method=method)
         entry = dataclasses.replace(whole, run=None, relinearized=predicted, task=whole.run.task, explanation=None)
         assert " ".join(headline(entry_views([entry]), None)).startswith(words)
+        beside = dataclasses.replace(whole, relinearized=predicted, explanation=None)
+        says = "; the prediction, by training in" if method == "trained" else "; the predicted minimizer, found in"
+        assert says in " ".join(headline(entry_views([beside]), None))
     for method, words in (("trained", "By training a copy, in"), ("relinearized", "The minimizer was predicted in")):
         bare = Entry("a", relinearized=dataclasses.replace(whole.relinearized, method=method))
         assert " ".join(headline(entry_views([bare]), None)).startswith(words)

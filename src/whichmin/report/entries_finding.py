@@ -169,8 +169,12 @@ def _test_error(entries: Sequence[EntryView]) -> str:
             f"{number(estimate, 2)} (root mean square of outputs) from the trained network."
         )
     took = [v.run.seconds for v in entries if v.run is not None]
+    if {p.method for v in entries if (p := v.prediction) is not None} == {"trained"}:
+        found = f"prediction, by training in {_took(entries)},"
+    else:
+        found = f"predicted minimizer, found {_beside(entries, fmean(took))},"
     return (
-        f"{reached}; the predicted minimizer, found {_beside(entries, fmean(took))}, says "
+        f"{reached}; the {found} says "
         f"{mean_sd(predicted)}{f' and {_accuracy(right_predicted)}' if right_predicted else ''}."
     )
 
