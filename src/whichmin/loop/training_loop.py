@@ -20,6 +20,8 @@ from whichmin.task import Task
 
 #: How often, in steps, the last good parameters are kept.
 KEEP_EVERY = 100
+#: Training errors that are measured ever more rarely are so after this part of the steps made more.
+RARER = 0.4
 
 
 class Loop:
@@ -42,6 +44,8 @@ class Loop:
         first: how many steps were made before the loop; batches, scheduler and optimizer stand there. All numbers of
             steps are counted with them.
         halts: whether training that stalls above ``until`` stops, see :class:`whichmin.loop.stopping.Halt`.
+        sparse: whether the training error of mini-batches is measured ever more rarely, where nothing hangs on it: an
+            epoch's takes as long as a third of its steps.
 
     Attributes:
         losses: the training losses that were measured.
@@ -65,12 +69,14 @@ class Loop:
         watch: Callable[[int], str | None] | None = None,
         first: int = 0,
         halts: bool = False,
+        sparse: bool = False,
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
         self.until, self.limit, self.epoch = until, limit, epoch
         self.losses: list[float] = []
         self.measured: list[int] = []
-        self.done = self._first = first
+        self.done = self._first = self._due = first
+        self._rarer = RARER if sparse and until is None else 0.0
         self.reason = ""
         self.interrupted = self.has_stalled = False
         self._halt = Halt(first, task.objective.lowest) if halts and until is not None else None
@@ -134,7 +140,8 @@ class Loop:
         for step in range(self._first, self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
-            if step % self.epoch == 0 or step == self.limit:
+            if (step % self.epoch == 0 and step >= self._due) or step == self.limit:
+                self._due = step + self._rarer * (step - self._first)
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
                     return reason

@@ -56,7 +56,7 @@ def predict_before_training(
     times = (math.inf if steps is None else float(steps),)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         predictor = prepare(model, task, recipe, times, until=until, only_linearized=False)
-        real = RealTraining(predictor.problem)
+        real = RealTraining(predictor.problem, sparse=False)
         outcome = predictor.predict("auto", tol, progress=progress, started=started, real=real)
         prediction = predictor.package(outcome, time.perf_counter() - started)
     made, limit = real.made, MAX_STEPS if steps is None else steps

@@ -259,3 +259,20 @@ def test_a_budget_that_runs_out_leaves_what_was_predicted(monkeypatch, name, rel
     stopped = wm.train(model, task, BUDGETED[name], steps=int(found.steps), until=None)
     moved = float((stopped.test - model(task.X_test)).square().mean().sqrt())
     assert float((found.test - stopped.test).square().mean().sqrt()) < 0.2 * moved
+
+
+@pytest.mark.parametrize("until", [None, 1e-12])
+def test_training_errors_of_epochs_are_measured_ever_more_rarely_where_nothing_hangs_on_them(until):
+    generator = torch.Generator().manual_seed(0)
+    X = torch.randn(12, 3, generator=generator)
+    task = wm.Task(X, X[:, :1].sin())
+    recipe = wm.Recipe(partial(torch.optim.Adam, lr=1e-3), batch_size=4)
+    model = wm.networks.MLP((3, 8, 1), seed=0)
+    found = wm.predict(model, task, recipe, steps=300, until=until)
+    run = wm.train(model, task, recipe, steps=300, until=until, progress=False)
+    assert found.method == "trained"
+    known = dict(zip(run.loss_steps.tolist(), run.losses.tolist(), strict=True))
+    at = found.curve.steps.tolist()
+    assert [known[step] for step in at] == found.curve.losses.tolist()
+    assert (at[0], at[-1]) == (0, 300)
+    assert len(at) == len(known) if until else len(at) < len(known) / 4

@@ -111,13 +111,14 @@ class RealTraining:
     Args:
         problem: what is predicted.
         row_span: whether in the coordinates of the span of the rows, where that is the same training up to rounding.
+        sparse: whether the training error of mini-batches is measured ever more rarely.
 
     Attributes:
         made: the training that was made to the end; None before.
     """
 
-    def __init__(self, problem: Problem, row_span: bool = False) -> None:
-        self.problem, self._row_span = problem, row_span
+    def __init__(self, problem: Problem, row_span: bool = False, *, sparse: bool = True) -> None:
+        self.problem, self._row_span, self._sparse = problem, row_span, sparse
         self.made: Loop | None = None
 
     @cached_property
@@ -222,7 +223,7 @@ class RealTraining:
             return "the budget ran out"
 
         patience.progress.say("by real training", min(goal.steps, problem.first + patience.expected))
-        loop = self._loop(limit, goal.until, watch, span=self.span)
+        loop = self._loop(limit, goal.until, watch, span=self.span, sparse=self._sparse and is_lost is None)
         try:
             loop.run(progress=False)
         except TrainingError as error:
@@ -396,7 +397,7 @@ class RealTraining:
 
     def _loop(
         self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False,
-        stand: Stand | None = None, span: RowSpan | None = None,
+        stand: Stand | None = None, span: RowSpan | None = None, sparse: bool = True,
     ) -> Loop:  # fmt: skip
         """Training from θ₀ on; from a stand, a few roundings beside it, in coordinates of its own from θ₀ only."""
         problem, recipe, first = self.problem, self.problem.recipe, self.problem.recipe.first_step
@@ -417,6 +418,7 @@ class RealTraining:
         return Loop(
             network, task, optimizer, scheduler, until=until, limit=limit, batches=batches,
             epoch=recipe.steps_per_epoch(task.n), watch=watch, first=first, halts=math.isinf(problem.goal.steps),
+            sparse=sparse,
         )  # fmt: skip
 
     def _outputs(self, loop: Loop, X: AnyInputs, span: RowSpan | None) -> Tensor:
