@@ -31,7 +31,9 @@ def test_outputs_are_those_of_predict(found):
             alone = wm.predict(network(seed), task, SLOW, until=3e-2, batch_size=3, seed=1000 * seed)
         assert torch.equal(found.predicted["adagrad"][seed], full.test)
         assert torch.equal(found.predicted["batches"][seed], alone.test)
-        assert found.errors["batches"][seed] == alone.error
+        assert found.errors["adagrad"][seed] == full.error
+        # Of real training: which parts of it are made again hangs on the clock.
+        assert found.errors["batches"][seed] == pytest.approx(alone.error, abs=1e-13)
     assert found.seeds == 6
     assert found.trained is None
     assert not found.failures
