@@ -67,7 +67,9 @@ class Prediction(Result):
             again from parameters a few roundings apart, all of it where that takes little, else its first and its last
             steps. Where the loss does not fall steadily it is no less than how far both were apart on the way, than a
             step more leads where rounding decides which step is the last one, and, of parts, than that would grow over
-            all of training.
+            all of training; so it is, too, where what is apart grows more than thirtyfold in a part.
+            Where outputs leap within an interval of a path as no derivative tells (gates, comparisons in forward), it
+            is no less than the largest leap of the training outputs, with a note.
             Of mini-batches, whose loss is compared with ``until`` once an epoch, it is no less than what another epoch
             leads to, with a note, where that may be the last one.
             The error of a path has a direction: it lags behind training, so that predicted losses of test points are a

@@ -89,3 +89,17 @@ def test_rectifiers_do_not_leap(optimizer):
     found, off = predicted(rectifiers, optimizer, 10)
     assert off <= 4 * found.error <= 40 * off
     assert not any("leapt" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=1e-6), DECAYED, sgd(1e-5), sgd(0.1)])
+def test_roundings_are_no_leaps(optimizer):
+    """In a network that is linear in its parameters nothing turns, and what moves otherwise is rounding."""
+
+    def frozen():
+        network = nn.Sequential(nn.Linear(4, 64), nn.Tanh(), nn.Linear(64, 2))
+        network[0].requires_grad_(False)
+        return network
+
+    found, off = predicted(frozen, optimizer, 4)
+    assert off <= 4 * found.error
+    assert not any("leapt" in note for note in found.notes)

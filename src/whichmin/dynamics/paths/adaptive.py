@@ -131,7 +131,7 @@ class AdaptivePath:
         self._last: Trajectory | None = None
         self.edge: float | None = None
         self.closest, self.swelling, self._share = 0.0, 0.0, 0.0
-        self.leaps = Leaps()
+        self.leaps = Leaps(self._first + objective.origin, self._first, network.eps)
 
     @property
     def loss(self) -> float:

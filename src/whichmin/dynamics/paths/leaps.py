@@ -11,13 +11,15 @@ import math
 
 import numpy as np
 
-from whichmin.losses import Array, mean_square
+from whichmin.losses import Array, root_mean_square
 
 #: Outputs leap that move by so many times more than by the turn of the features, in the root mean square. A rectifier
 #: that bends in an interval moves them by as much at most.
 LEAP = 2.0
 #: One of them leaps that moves by so many times more than any is moved by that turn.
 LEAP_OF_ONE = 3.0
+#: No leap is what is no more than so many roundings of the outputs, or this part of the residual, at the path's start.
+ROUNDINGS, SMALLEST = 100.0, 1e-5
 #: Without a leap, none is off what was expected by more than so many times the median.
 OUTLYING = 6.0
 #: Without a leap, outputs are off what was expected by less than this part of how they move, in the root mean square.
@@ -33,12 +35,18 @@ LEAPT = (
 class Leaps:
     """Those of a path's training outputs.
 
+    Args:
+        outputs: where the path begins, (N·C,).
+        residual: the same.
+        eps: the rounding unit of the outputs' type.
+
     Attributes:
         size: how far they leapt in an interval of several steps at most, the root mean square.
         since: the step at which the first interval began in which some did; None where none did.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outputs: Array, residual: Array, eps: float) -> None:
+        self._least = max(ROUNDINGS * eps * root_mean_square(outputs), SMALLEST * root_mean_square(residual))
         self.size = 0.0
         self.since: float | None = None
         self._bends: Array | float = 0.0
@@ -59,7 +67,7 @@ class Leaps:
     def may_be(self, before: Array, expected: Array, after: Array) -> bool:
         """Whether there may be leaps in an interval, without J at its end."""
         off = np.abs(after - expected)
-        far = _rms(off) > FAR_OFF * _rms(expected - before)
+        far = root_mean_square(off) > FAR_OFF * root_mean_square(expected - before)
         return far or bool(off.max() > OUTLYING * np.median(off))
 
     def look(
@@ -78,16 +86,12 @@ class Leaps:
         """
         turned = 0.5 * (moved - (expected - before))
         apart = after - expected - turned
-        leaps = np.abs(apart) > LEAP_OF_ONE * np.abs(turned).max()
-        if _rms(apart) > LEAP * _rms(turned):
+        leaps = np.abs(apart) > max(LEAP_OF_ONE * np.abs(turned).max(), self._least)
+        if root_mean_square(apart) > max(LEAP * root_mean_square(turned), self._least):
             leaps[:] = True
         if leaps.any():
             self.since = step if self.since is None else self.since
         if is_training:
             return
-        self.size = max(self.size, _rms(apart * leaps))
+        self.size = max(self.size, root_mean_square(apart * leaps))
         self._bends = self._bends + np.where(leaps, 0.0, apart) ** 2
-
-
-def _rms(r: Array) -> float:
-    return math.sqrt(mean_square(r))

@@ -60,6 +60,7 @@ class Path:
     Attributes:
         features: of the training set at the end; None where nobody needed them there.
         spectrum: of the last interval.
+        leaps: of the training outputs.
         remembered: what the optimizer remembers, directions in parameter space.
         steps: how far it came.
         intervals: how many linearizations it took.
@@ -73,12 +74,12 @@ class Path:
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
         ends: the step at which each interval ended.
-        leaps: of the training outputs.
         pending: c of a move D Jᵀc that is still to be made, (N·C,); None for none. The loss counts it as made.
     """
 
     features: Features | None
     spectrum: Spectrum
+    leaps: Leaps
     remembered: list[Direction] = field(default_factory=list)
     steps: float = 0.0
     intervals: int = 0
@@ -92,7 +93,6 @@ class Path:
     lingers: bool = False
     arrived: bool = False
     ends: list[float] = field(default_factory=list)
-    leaps: Leaps = field(default_factory=Leaps)
     pending: Array | None = None
 
     @property
@@ -131,7 +131,9 @@ def follow(
     """
     follower = _Follower(problem.network, rule, linearization.metric, problem.objective, problem.goal, tuple(ends))
     features = problem.network.features()
-    path = Path(features, linearization.spectrum, list(linearization.remembered), linearization.first)
+    outputs = flat(features.outputs).numpy()
+    leaps = Leaps(outputs, outputs - problem.objective.origin, problem.network.eps)
+    path = Path(features, linearization.spectrum, leaps, list(linearization.remembered), linearization.first)
     first = before = follower.loss(features.outputs)
     path.curve.append((path.steps, first))
     most = count if stride is None else PATIENCE * count + EXTRA_INTERVALS

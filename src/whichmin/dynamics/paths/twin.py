@@ -19,7 +19,9 @@ from whichmin.loop.training_loop import Loop, state_of
 from whichmin.losses import root_mean_square
 from whichmin.tangent.model import trainable
 
+#: Steps.
 S = TypeVar("S", int, float)
+
 #: Where training stands is kept when it has made so many times the steps; the last few are.
 GROWTH, KEPT = 1.25, 4
 #: Those few hold no more bytes than this together, unless a single one does.
