@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from whichmin.dynamics.paths.real import untimed
+from whichmin.dynamics.paths.clock import untimed
 from whichmin.studies.experiment import Experiment, run, runner, table
 from whichmin.training.foreseen import SHARED
 

@@ -288,7 +288,8 @@ def test_what_cannot_be_swept(tmp_path, monkeypatch, arguments, error, message):
 
 
 def test_a_choice_that_is_not_timed_does_not_look_at_the_clock(monkeypatch):
-    from whichmin.dynamics.paths.real import LINEARIZATION, STEP, RealTraining, seconds_of_linearization, untimed
+    from whichmin.dynamics.paths.clock import LINEARIZATION, STEP, seconds_of_linearization, untimed
+    from whichmin.dynamics.paths.real import RealTraining
 
     monkeypatch.setattr(RealTraining, "seconds_per_step", RealTraining.__dict__["seconds_per_step"])
     with untimed():

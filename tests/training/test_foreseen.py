@@ -10,7 +10,7 @@ import torch
 
 import whichmin as wm
 from oracles.linear_rules import problem
-from whichmin.dynamics.paths.real import untimed
+from whichmin.dynamics.paths.clock import untimed
 from whichmin.loop.training_loop import Loop
 from whichmin.training.foreseen import SHARED, predict_before_training
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from whichmin.data.load import load
-from whichmin.dynamics.paths.real import untimed
+from whichmin.dynamics.paths.clock import untimed
 from whichmin.dynamics.predict import predict
 from whichmin.errors import WhichminError
 from whichmin.jobs.store import Question, Store, versions

@@ -13,9 +13,10 @@ from torch import nn
 import whichmin as wm
 from whichmin.dynamics.paths import real as real_module
 from whichmin.dynamics.paths import twin
+from whichmin.dynamics.paths.clock import STEP, untimed
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Predictor
-from whichmin.dynamics.paths.real import CHAOTIC, STEP, UNCHECKED, RealTraining, untimed
+from whichmin.dynamics.paths.real import CHAOTIC, UNCHECKED, RealTraining
 from whichmin.dynamics.paths.twin import (
     FREE,
     GROWTH,

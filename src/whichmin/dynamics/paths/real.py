@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice, pairwise
@@ -16,6 +15,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from whichmin.dynamics.paths.clock import LINEARIZATION, STEP, is_timed
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.problem import Problem
@@ -50,8 +50,6 @@ LONGEST = 100_000
 FREE = 0.35
 #: The part of training's time that other ways may take besides.
 SHARE = 0.3
-#: Seconds of a step and of a linearization that are not timed: about those of 100 points and a hidden layer of 2048.
-STEP, LINEARIZATION = 2e-3, 2e-2
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: What is said where it ended too early.
@@ -66,27 +64,6 @@ CHAOTIC = 0.01
 LEEWAY = 2.0
 #: Points of a training curve that are kept.
 DRAWN = 240
-
-
-_is_timed: ContextVar[bool] = ContextVar("is_timed", default=True)
-
-
-@contextmanager
-def untimed() -> Iterator[None]:
-    """Choose the way of a prediction without looking at a clock, so that it is the same on a busy machine.
-
-    A training step then counts as ``STEP`` seconds, and a linearization as ``LINEARIZATION``.
-    """
-    token = _is_timed.set(False)
-    try:
-        yield
-    finally:
-        _is_timed.reset(token)
-
-
-def seconds_of_linearization(timed: float) -> float:
-    """What a linearization took, or within :func:`untimed` what it counts as."""
-    return timed if _is_timed.get() else LINEARIZATION
 
 
 class PatienceError(Exception):
@@ -132,7 +109,7 @@ class RealTraining:
         return self._timed(self.span)
 
     def _timed(self, span: RowSpan | None) -> float:
-        if not _is_timed.get():
+        if not is_timed():
             return STEP
         times: list[float] = []
 
@@ -249,7 +226,7 @@ class RealTraining:
             "trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes,
             training_seconds=seconds,
         )  # fmt: skip
-        if not _is_timed.get():
+        if not is_timed():
             seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
             return outcome
@@ -513,7 +490,7 @@ class Patience:
         self.progress.advance(steps)
         self.check_deadline()
         now = time.perf_counter()
-        before, self._spent = self._spent, now - self.started if _is_timed.get() else self._spent + LINEARIZATION
+        before, self._spent = self._spent, now - self.started if is_timed() else self._spent + LINEARIZATION
         after_next = self._spent + (self._spent - before if self._checked else 0.0)
         self._checked = True
         if self.real is None or after_next < FREE:

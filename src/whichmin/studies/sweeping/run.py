@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from whichmin.decision import Decision
-from whichmin.dynamics.paths.real import untimed
+from whichmin.dynamics.paths.clock import untimed
 from whichmin.dynamics.predict import predict
 from whichmin.jobs.store import Question, Store, versions
 from whichmin.mitigation.outcome import Outcome, Remedy
