@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from whichmin.late import is_late
+
 #: The most lines of a ``repr``, and the characters of one.
 LINES, WIDTH = 5, 110
 INDENT = "  "
@@ -44,10 +46,10 @@ class Shown:
         return ()
 
     def _facts(self) -> Mapping[str, Any]:
-        """What else is shown, by name."""
+        """What else is shown, by name; not what is still to be made."""
         assert dataclasses.is_dataclass(self)
         named = [field.name for field in dataclasses.fields(self) if field.repr and not field.name.startswith("_")]
-        return {name: getattr(self, name) for name in named if name != "notes"}
+        return {name: getattr(self, name) for name in named if name != "notes" and not is_late(self, name)}
 
     def _remarks(self) -> Sequence[str]:
         """What a reader should know: the notes of what has any."""

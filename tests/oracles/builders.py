@@ -56,6 +56,8 @@ def make_prediction(
         "certificate": Certificate(2e-3, 1.5e-3 * (1 + seed)),
         "eigenvalues": eigenvalues,
         "max_lr": 0.9,
+        "best_lr": math.nan,
+        "rates": None,
         "optimizer": "SGD",
         "limit": math.inf if given.get("flow") else 0.9,
         "curve": Curve(steps, 1.1 / (1 + steps / 20) ** 2.2),

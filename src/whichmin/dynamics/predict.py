@@ -138,8 +138,9 @@ def predict(
     where = Memory(parse_size(memory, "memory"), folder, progress, executor, products=only_linearized)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         predictor = prepare(
-            model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized, memory=where
-        )
+            model, task, recipe, times, until=until, flow=flow, only_linearized=only_linearized,
+            train_first=relinearize == "auto", memory=where,
+        )  # fmt: skip
         outcome = predictor.predict(
             relinearize, tol, budget=limit, row_span=row_span, progress=progress, started=started
         )

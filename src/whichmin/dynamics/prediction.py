@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from whichmin.arrays import TensorIfKnown
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import ResultError
+from whichmin.late import late
 from whichmin.results import NOT_SAVED, Result, by_point
 from whichmin.shown import Shown
 from whichmin.tangent.copying import private_copy
@@ -43,9 +44,13 @@ class Curve:
     losses: Tensor
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prediction(Result):
     """Where training goes, without having trained.
+
+    What the tangent kernel at θ₀ tells beside it, ``terms``, ``eigenvalues``, ``max_lr``, ``best_lr``, ``limit`` and
+    ``rates``, is made when one of them is first asked for where the prediction is by real training, which needs no
+    kernel: that takes a linearization, a Cholesky factor for the terms, and may raise what making a kernel raises.
 
     ``to_frame`` has one row per test point and output: ``point``, ``output``, ``predicted`` and a column per term.
 
@@ -113,16 +118,16 @@ class Prediction(Result):
     intervals: int
     error: float
     target_std: float
-    terms: dict[str, Tensor]
+    terms: dict[str, Tensor] = late()
     certificate: Certificate | None
-    eigenvalues: Tensor
-    max_lr: float
+    eigenvalues: Tensor = late()
+    max_lr: float = late()
     curve: Curve
     seconds: float
     optimizer: str = ""
-    best_lr: float = math.nan
-    limit: float | None = None
-    rates: Convergence | None = None
+    best_lr: float = late()
+    limit: float | None = late()
+    rates: Convergence | None = late()
     notes: tuple[str, ...] = ()
     training_seconds: float = math.nan
     _state: dict[str, Tensor] = field(default_factory=dict, repr=False)

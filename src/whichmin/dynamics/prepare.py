@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +14,13 @@ from whichmin.dynamics.monotone import resolve_rate
 from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.linearized import Linearization
+from whichmin.dynamics.paths.origin import Origin
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.predictor import Predictor, Problem
-from whichmin.dynamics.paths.real import seconds_of_linearization
 from whichmin.dynamics.paths.start import remembered_by
 from whichmin.dynamics.paths.stepwise import StepwisePredictor
+from whichmin.dynamics.paths.training_first import TrainingFirst
 from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.adaptive_rule import AdaptiveRule
 from whichmin.dynamics.rules.linear_rule import LinearRule
@@ -28,6 +29,7 @@ from whichmin.dynamics.rules.registry import rule_of
 from whichmin.dynamics.rules.rule import Rule
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
 from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.spectrum import DENSE
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.unheld import UnheldSpectrum
 from whichmin.recipe.build import check_optimizer
@@ -55,9 +57,10 @@ def prepare(
     only_linearized: bool = True,
     require_stable: bool = True,
     outputs_only: bool = False,
+    train_first: bool = False,
     memory: Memory | None = None,
 ) -> Predictor:
-    """Copy and check the network, linearize it, and find where to end.
+    """Copy and check the network, linearize it where that is needed at once, and find where to end.
 
     Args:
         model: the network; it is not changed.
@@ -71,6 +74,8 @@ def prepare(
         memory: where the kernel may be held; in memory by default.
         require_stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
         outputs_only: whether nothing but outputs is wanted, see :class:`Goal`.
+        train_first: whether real training may come before a linearization that takes longer, see
+            :class:`TrainingFirst`.
 
     Raises:
         DivergenceError, SingularKernelError, ModelError, MemoryPlanError, OptimizerError, InputError: as
@@ -78,11 +83,9 @@ def prepare(
     """
     size = recipe.check(task.n)
     network = MovingNetwork(model, task, memory)
-    started = time.perf_counter()
-    features, spectrum = network.start()
-    seconds = seconds_of_linearization(time.perf_counter() - started)
-    objective = task.objective
-    recipe = resolve_rate(model, task, recipe, lambda: spectrum, until, times[-1])
+    network.check()
+    at_origin = Origin(network)
+    recipe = resolve_rate(model, task, recipe, lambda: at_origin.spectrum, until, times[-1])
     optimizer = recipe.build(network.parameters.values())
     check_optimizer(optimizer, network.parameters)
     rule = rule_of(optimizer, flow=flow)
@@ -102,11 +105,7 @@ def prepare(
     scheduler = recipe.build_scheduler(optimizer)
     if scheduler is not None and isinstance(scheduled := rule_of(optimizer, flow=flow), LinearRule):
         rule = replace(scheduled, lr=lr)  # a scheduler may have brought momentum
-    problem = Problem(
-        network, features, spectrum, network.position(), objective,
-        Goal(times, until, eval_every, flow, outputs_only), recipe, name, lr, rule, seconds,
-    )  # fmt: skip
-    _check_unheld(spectrum, rule, name)
+    remembered: tuple[Direction, ...] = ()
     if isinstance(rule, LinearRule):
         remembered = remembered_by(rule, optimizer, network) if first else ()
         rule = replace(rule, schedule=Schedule.of(optimizer, scheduler, batches, eval_every, first))
@@ -115,16 +114,53 @@ def prepare(
                 "steps is infinite, and the scheduler's learning rates die out: training ends where they do, not "
                 "at a minimizer. Pass a number of steps, or until= a training loss."
             )
+    follows = isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1
+    choose = _Choice(batches, remembered, follows, only_linearized, require_stable, train_first)
+    goal = Goal(times, until, eval_every, flow, outputs_only)
+    return choose(Problem(network, at_origin, task.objective, goal, recipe, name, lr, rule, choose))
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """Which predictor is that of a problem.
+
+    Attributes:
+        batches: the rows of each step; None for all.
+        remembered: the rule's state vectors at θ₀.
+        follows: whether an adaptive rule is followed through Krylov spaces.
+        only_linearized: see :func:`prepare`.
+        require_stable: see there.
+        train_first: see there.
+    """
+
+    batches: Batches | GivenBatches | None
+    remembered: tuple[Direction, ...]
+    follows: bool
+    only_linearized: bool
+    require_stable: bool
+    train_first: bool
+
+    def __call__(self, problem: Problem) -> Predictor:
+        if self.only_linearized:
+            _check_unheld(problem.spectrum, problem.rule, problem.optimizer)
+        if isinstance(problem.rule, LinearRule):
+            linear = partial(self._linear, problem, problem.rule)
+            is_large = problem.network.task.n * problem.network.task.outputs > DENSE
+            may_train = self.train_first and is_large and problem.goal.is_reached_by_training
+            return TrainingFirst(problem, linear) if may_train and math.isfinite(problem.goal.steps) else linear()
+        _check_targets(problem)
+        if self.follows:
+            assert isinstance(problem.rule, AdaptiveRule)
+            return AdaptivePredictor(problem, problem.rule)
+        return StepwisePredictor(problem, self.batches)
+
+    def _linear(self, problem: Problem, rule: LinearRule) -> Predictor:
         try:
-            return _in_function_space(problem, rule, remembered, only_linearized, require_stable)
+            return _in_function_space(problem, rule, self.remembered, self.only_linearized, self.require_stable)
         except DivergenceError as error:
-            if only_linearized or not problem.goal.is_reached_by_training:
+            if self.only_linearized or not problem.goal.is_reached_by_training:
                 raise
-            return UnstablePredictor(problem, batches, error)
-    _check_targets(problem)
-    if isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1:
-        return AdaptivePredictor(problem, rule)
-    return StepwisePredictor(problem, batches)
+            return UnstablePredictor(problem, self.batches, error)
 
 
 def _check_unheld(spectrum: Spectrum, rule: Rule | None, name: str) -> None:

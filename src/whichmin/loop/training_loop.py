@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +20,8 @@ from whichmin.task import Task
 
 #: How often, in steps, the last good parameters are kept.
 KEEP_EVERY = 100
-#: Training errors that are measured ever more rarely are so after this part of the steps made more.
-RARER = 0.4
+#: Training errors that are measured ever more rarely are so after this part of the steps made more, and some epochs.
+RARER, EPOCHS_APART = 0.4, 5
 
 
 class Loop:
@@ -44,8 +44,8 @@ class Loop:
         first: how many steps were made before the loop; batches, scheduler and optimizer stand there. All numbers of
             steps are counted with them.
         halts: whether training that stalls above ``until`` stops, see :class:`whichmin.loop.stopping.Halt`.
-        sparse: whether the training error of mini-batches is measured ever more rarely, where nothing hangs on it: an
-            epoch's takes as long as a third of its steps.
+        errors: when the training error of mini-batches is measured where nothing hangs on it, that is without
+            ``until``: every epoch, which takes as long as a third of its steps, ever more rarely, or never.
 
     Attributes:
         losses: the training losses that were measured.
@@ -69,14 +69,16 @@ class Loop:
         watch: Callable[[int], str | None] | None = None,
         first: int = 0,
         halts: bool = False,
-        sparse: bool = False,
+        errors: Literal["every epoch", "rarely", "never"] = "every epoch",
     ) -> None:
         self.network, self.task, self.optimizer, self.scheduler = network, task, optimizer, scheduler
         self.until, self.limit, self.epoch = until, limit, epoch
         self.losses: list[float] = []
         self.measured: list[int] = []
-        self.done = self._first = self._due = first
-        self._rarer = RARER if sparse and until is None else 0.0
+        self.done = self._first = first
+        self._due: float = first
+        self._is_rare = errors == "rarely" and until is None
+        self._is_blind = errors == "never" and until is None and batches is not None
         self.reason = ""
         self.interrupted = self.has_stalled = False
         self._halt = Halt(first, task.objective.lowest) if halts and until is not None else None
@@ -140,8 +142,13 @@ class Loop:
         for step in range(self._first, self.limit + 1):
             if self._watch is not None and (reason := self._watch(step)) is not None:
                 return self._stop(reason)
-            if (step % self.epoch == 0 and step >= self._due) or step == self.limit:
-                self._due = step + self._rarer * (step - self._first)
+            if self._is_blind:
+                if step == self.limit:
+                    self._check_parameters(step)
+                    return ""
+            elif (step % self.epoch == 0 and step >= self._due) or step == self.limit:
+                if self._is_rare:
+                    self._due = step + max(RARER * (step - self._first), EPOCHS_APART * self.epoch)
                 reason = self._look(step, self._error(), bar)
                 if reason is not None:
                     return reason
@@ -160,7 +167,7 @@ class Loop:
 
     def _stop(self, reason: str) -> str:
         """Stop where the parameters are now, with the loss there."""
-        if not self.measured or self.measured[-1] != self.done:
+        if not self._is_blind and (not self.measured or self.measured[-1] != self.done):
             self._note(self.done, self._error())
         return reason
 

@@ -19,6 +19,8 @@ from whichmin.tangent.products import product
 
 #: What a layer remembers of where it stood: the pending move, the outputs on the training and on the test inputs.
 Memory = tuple[Tensor | None, Tensor | None, Tensor | None]
+#: That of a layer whose weight stands where it should and whose outputs there are not known.
+NOTHING: Memory = (None, None, None)
 
 
 @dataclass(eq=False)
@@ -216,12 +218,15 @@ class CachedLayers:
 
     def nothing(self) -> dict[str, Memory]:
         """The memory of layers whose weights stand where they should and whose outputs there are not known."""
-        return dict.fromkeys(self._layers, (None, None, None))
+        return dict.fromkeys(self._layers, NOTHING)
 
     def recall(self, memory: Mapping[str, Memory]) -> None:
-        """Back to where :meth:`memory` was taken; the weights are put back by the caller."""
+        """Back to where :meth:`memory` was taken; the weights are put back by the caller.
+
+        Layers that were not cached there stand where their weights do.
+        """
         for name, layer in self._layers.items():
-            layer.recall(memory[name])
+            layer.recall(memory.get(name, NOTHING))
 
     def _settle(self, name: str) -> None:
         self._layers[name].settle(self._parameters[name].data)

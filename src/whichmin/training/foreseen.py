@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import replace
 
 from torch import nn
 
@@ -55,15 +54,17 @@ def predict_before_training(
     started = time.perf_counter()
     times = (math.inf if steps is None else float(steps),)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
-        predictor = prepare(model, task, recipe, times, until=until, only_linearized=False)
-        real = RealTraining(predictor.problem, sparse=False)
+        predictor = prepare(model, task, recipe, times, until=until, only_linearized=False, train_first=True)
+        real = RealTraining(predictor.problem, every_epoch=True)
         outcome = predictor.predict("auto", tol, progress=progress, started=started, real=real)
+        made, limit = real.made, MAX_STEPS if steps is None else steps
+        is_shared = outcome.method == "trained" and made is not None and made.limit == limit
+        outcome = outcome.with_notes(SHARED) if is_shared else outcome
         prediction = predictor.package(outcome, time.perf_counter() - started)
-    made, limit = real.made, MAX_STEPS if steps is None else steps
-    if outcome.method != "trained" or made is None or made.limit != limit:
+    if made is None or not is_shared:
         return prediction, None
     resolved = recipe.with_learning_rate(prediction.learning_rate) if recipe.names_rate else recipe
     run = run_of(
         made, made.network, task, resolved, state_of(model), prediction.learning_rate, prediction.training_seconds
     )
-    return replace(prediction, notes=(*prediction.notes, SHARED)), run
+    return prediction, run

@@ -18,6 +18,7 @@ from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Predictor
 from whichmin.dynamics.paths.real import CHAOTIC, UNCHECKED, RealTraining
 from whichmin.dynamics.paths.twin import (
+    EARLY,
     FREE,
     GROWTH,
     LEAST,
@@ -193,7 +194,7 @@ def test_which_parts_there_is_time_for():
     assert (whole.start.step, whole.end, whole.outputs) == (0, 1000, None)
     for seconds, spent in ((10.0, 0.0), (10.0, 1.0), (10.0, 100.0)):
         early, late = stands.stretches(1000, seconds, spent)
-        allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds) / seconds * 1000 / 2
+        allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds) / seconds * 1000 * EARLY
         assert early.start.step == 0
         assert early.end <= allowed
         assert early.outputs is not None
@@ -211,6 +212,33 @@ def test_growth():
     assert growth.over(300) == pytest.approx(1e-3)
     assert Growth(100, 1e-6, 1e-7).over(1000) == 1e-7
     assert Growth(100, 0.0, 1e-7).over(1000) == 1e-7
+
+
+def test_growth_that_is_carried_on_is_a_power_of_the_steps():
+    assert Growth(10, 1e-7, 1e-4, ((2, 1e-6), (5, 5e-5))).carried(40) == pytest.approx(4e-4)
+    assert Growth(10, 1e-7, 1e-4, ((5, 1e-7),)).carried(40) == pytest.approx(1.6e-3), "no more than the square"
+    assert Growth(10, 1e-7, 1e-4, ((5, 2e-4),)).carried(40) == pytest.approx(1e-4), "it does not shrink"
+    assert Growth(10, 1e-7, 1e-4, ((8, 1e-7),)).carried(40) == pytest.approx(1.6e-3), "no step of the first half"
+
+
+def test_the_first_steps_of_adam_are_no_chaos():
+    """Gradients of rounding's size move a weight by the whole rate: once, and not again and again."""
+    torch.manual_seed(0)
+    X, classes = torch.randn(400, 64), torch.arange(400) % 5
+    X[:, 40:] = 0.0  # as pixels that are always black
+    model = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 5))
+    task = wm.Task(X, classes, torch.randn(50, 64), loss=nn.CrossEntropyLoss())
+    recipe = wm.Recipe(partial(torch.optim.Adam, lr=1e-3))
+    with untimed():
+        outcome = trained(model, task, recipe, steps=400)
+    run = wm.train(model, task, recipe, steps=400, until=None, progress=False)
+    other = copy.deepcopy(model)
+    nudge(other)
+    again = wm.train(other, task, recipe, steps=400, until=None, progress=False)
+    assert run.test is not None
+    assert again.test is not None
+    apart = float((run.test - again.test).square().mean().sqrt())
+    assert apart / 10 < outcome.error < max(100 * apart, 1e-4)
 
 
 def test_rises_of_the_loss():

@@ -58,7 +58,7 @@ class AdaptivePredictor(StepwisePredictor):
         if real is None:
             return self._in_time(relinearize, tol, patience)
         patience.expected = goal.steps - self.problem.first if goal.until is None else math.inf
-        if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.seconds):
+        if patience.is_training_cheaper(FEWEST_INTERVALS * self.problem.at_origin.least_seconds):
             return real.run(patience, or_part=True)
         with suppress(PatienceError):
             outcome = self._in_time(relinearize, tol, patience)
@@ -109,8 +109,7 @@ class AdaptivePredictor(StepwisePredictor):
         return self.problem.scale(self._path_from(start, FASTEST, math.inf, patience).train[-1])
 
     def _warm_start(self, origin: Position) -> WarmStart:
-        network = self.network
-        network.put(origin)
+        network = self._stand(origin)
         optimizer = self._recipe.build(list(network.parameters.values()))
         return warm_start(network, self._rule, optimizer, self.bounded, self.problem.first)
 

@@ -117,10 +117,16 @@ class MovingNetwork:
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
         self.kernel_rounding, self.plan = 0.0, ""
-        self._route = Route()
+        self._found: Route | None = None
         self._formed_at_test: frozenset[str] = frozenset()
         self._is_test_checked, self._test_eps = False, self.eps
         self._cached = CachedLayers(self.parameters, task.X, self.X)
+
+    @property
+    def _route(self) -> Route:
+        """How J is made, which :meth:`start` finds out."""
+        assert self._found is not None, "features are asked for before the start"
+        return self._found
 
     def only(self, rows: Tensor) -> MovingNetwork:
         """The same copy of the model on some of the training rows; it stands where this one does, and they move as one.
@@ -133,23 +139,44 @@ class MovingNetwork:
         part._cached = self._cached.only(rows, part.task.X, part.X)
         return part
 
-    def start(self) -> tuple[Features, Spectrum]:
+    def examine(self) -> tuple[Examination, Examination]:
+        """What a few rows of the training inputs tell of the model, and of those where test outputs are wanted.
+
+        Raises:
+            ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
+        """
+        X, C = self.task.X, self.task.outputs
+        examination = examine(self.model, X, **self.task.axes)
+        return examination, examination if self.X is X else examine(self.model, self.X, outputs=C)
+
+    def check(self) -> None:
+        """Refuse models that are no function of single rows, from a few of them: what can be said without a kernel.
+
+        Raises:
+            ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
+        """
+        for examination in {id(each): each for each in self.examine()}.values():
+            examination.check_rows()
+
+    def start(self, cache: bool = True) -> tuple[Features, Spectrum]:
         """The features of the training inputs at the start and the spectrum of their kernel, with all checks.
+
+        Args:
+            cache: whether layers may be cached, for rules that move their weights along Jᵀ.
 
         Raises:
             ModelError: see :func:`whichmin.tangent_kernel`; or outputs that do not match the targets.
             MemoryPlanError: the kernel of the training set does not fit.
         """
         X, C = self.task.X, self.task.outputs
-        examination = examine(self.model, X, **self.task.axes)
-        at_test = examination if self.X is X else examine(self.model, self.X, outputs=C)
+        examination, at_test = self.examine()
         self._test_eps = at_test.eps
         there = examine_beside(examination)
-        cacheable = [n for n in examination.cacheable if there is None or n in there.cacheable]
+        cacheable = [n for n in examination.cacheable if cache and (there is None or n in there.cacheable)]
 
         def attempt(route: Route) -> tuple[Features, Spectrum] | None:
             self.release()
-            self._route = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
+            self._found = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
             self._plan(examination)
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else cacheable)
             features = self.features()
@@ -257,6 +284,11 @@ class MovingNetwork:
     def _block(self, X: AnyInputs) -> Features:
         """Features of some rows, made by themselves."""
         return features_of(self.model, self.parameters, X, route=self._route)
+
+    def few_features(self, rows: int, route: Route) -> Features:
+        """J of the first few training rows by a route, without a check."""
+        inputs = self.task.X[list(range(min(rows, self.task.n)))]
+        return features_of(self.model, self.parameters, inputs, route=route)
 
     def _agrees(self, features: Features, K: Tensor, examination: Examination, at_test: Examination) -> bool:
         """Whether K of the sampled rows, and K(x', X) on a few rows of it, are what plain autograd says."""
@@ -450,6 +482,11 @@ class MovingNetwork:
         with torch.no_grad():
             rounded = evaluate(coarse, moved(self.X, type_))
         return float((rounded.double() - exact.double()).square().mean().sqrt())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(iter(self.parameters.values())).device
 
     @property
     def eps(self) -> float:

@@ -8,7 +8,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,7 +22,10 @@ from whichmin.dynamics.paths.real import BudgetError, Patience, Progress, RealTr
 from whichmin.dynamics.prediction import Curve, Prediction
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import SingularKernelError
+from whichmin.jobs.threads import few_blas_threads
+from whichmin.late import Later
 from whichmin.losses import root_mean_square
+from whichmin.tangent.context import own_context
 
 #: What is said where the seconds of a prediction ran out.
 OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
@@ -40,6 +44,9 @@ OPENED = (
 )
 #: Where errors are looked at in no more outputs than this, it is said.
 FEW_OUTPUTS = 2
+
+#: What the kernel at θ₀ tells beside a prediction, by its name there.
+OF_KERNEL: tuple[str, ...] = ("terms", "eigenvalues", "max_lr", "best_lr", "limit", "rates")
 
 Relinearize = Literal["auto", "path", "never"] | int
 
@@ -200,14 +207,11 @@ class Predictor(ABC):
             stacked = torch.stack([o.reshape(-1, task.outputs) for o in outputs]).to(like)
             return stacked if several else stacked[-1]
 
-        terms, notes = dict[str, Tensor](), outcome.notes
-        if task.X_test is not None:
-            try:
-                terms = self.terms(outcome)
-            except SingularKernelError as error:
-                if needs_terms:
-                    raise
-                notes = (*notes, f"there are no terms: {error}")
+        facts: dict[str, Any]
+        if outcome.method == "trained":
+            facts, notes = dict.fromkeys(OF_KERNEL, Later(partial(_facts_anew, problem, outcome))), ()
+        else:
+            facts, notes = self._facts(outcome, needs_terms)
         return Prediction(
             train=shaped(outcome.train),
             test=None if task.X_test is None else shaped(outcome.test),
@@ -218,21 +222,41 @@ class Predictor(ABC):
             intervals=outcome.intervals,
             error=outcome.error,
             target_std=problem.scale(outcome.train[-1]),
-            terms={name: term.reshape(-1, task.outputs) for name, term in terms.items()},
             certificate=outcome.certificate,
-            eigenvalues=problem.spectrum.eigenvalues,
-            max_lr=problem.spectrum.max_lr,
-            best_lr=problem.spectrum.best_lr,
-            rates=self.convergence(),
             curve=Curve(*torch.tensor(outcome.curve, dtype=torch.float64).T.contiguous()),
             seconds=seconds,
             training_seconds=outcome.training_seconds,
             optimizer=problem.optimizer,
-            limit=self.limit(),
-            notes=notes + self._rank_notes() + ((self.network.plan,) if self.network.plan else ()),
+            notes=outcome.notes + notes + ((self.network.plan,) if self.network.plan else ()),
+            **facts,
             _state=outcome.state,
             _network=self.network.model,
         )
+
+    def _facts(self, outcome: Outcome, needs_terms: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
+        """What the kernel at θ₀ tells beside a prediction, by its name there, and what is to be said of it.
+
+        Raises:
+            SingularKernelError: there are no terms, and they are needed.
+        """
+        spectrum, task, terms = self.problem.spectrum, self.network.task, dict[str, Tensor]()
+        notes: tuple[str, ...] = ()
+        if task.X_test is not None:
+            try:
+                terms = self.terms(outcome)
+            except SingularKernelError as error:
+                if needs_terms:
+                    raise
+                notes = (f"there are no terms: {error}",)
+        facts = {
+            "terms": {name: term.reshape(-1, task.outputs) for name, term in terms.items()},
+            "eigenvalues": spectrum.eigenvalues,
+            "max_lr": spectrum.max_lr,
+            "best_lr": spectrum.best_lr,
+            "limit": self.limit(),
+            "rates": self.convergence(),
+        }
+        return facts, notes + self._rank_notes()
 
     def _rank_notes(self) -> tuple[str, ...]:
         spectrum, size = self.problem.spectrum, self.network.size
@@ -259,3 +283,11 @@ def _noted(outcome: Outcome) -> Outcome:
         return outcome
     at = "one test output alone" if m == 1 else f"{m} test outputs alone"
     return outcome.with_notes(f"the error is estimated at {at}, where it may be small by chance: it is rough.")
+
+
+@own_context()
+def _facts_anew(problem: Problem, outcome: Outcome) -> dict[str, Any]:
+    """What the kernel at θ₀ tells beside a prediction by real training, for which nothing was made."""
+    task = problem.network.task
+    with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
+        return problem.anew(outcome.steps)._facts(outcome)[0]

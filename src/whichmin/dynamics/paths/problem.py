@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from whichmin.dynamics.paths.origin import Origin
 from whichmin.dynamics.paths.outcome import Goal
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.rules.rule import Rule
@@ -15,36 +18,63 @@ from whichmin.losses import Objective
 from whichmin.recipe.recipe import Recipe
 from whichmin.tangent.features import Features
 
+if TYPE_CHECKING:
+    from whichmin.dynamics.paths.predictor import Predictor
+
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """A training that is to be predicted, with the network linearized at θ₀.
+    """A training that is to be predicted.
 
     Attributes:
-        network: a private copy, which stands at θ₀.
-        features: J(X) there.
-        spectrum: of K(X, X) there.
-        origin: θ₀.
+        network: a private copy.
+        at_origin: θ₀, and the network linearized there when that is asked for.
         objective: the loss on the training set.
         goal: where training ends.
         recipe: what trains the network, its learning rate settled.
         optimizer: the optimizer's class name.
         learning_rate: its learning rate, with ``"best"`` resolved.
         rule: its rule; None where none is known.
-        seconds: how long the linearization at θ₀ took.
+        predictor_of: gives the predictor of such a problem.
     """
 
     network: MovingNetwork
-    features: Features
-    spectrum: Spectrum
-    origin: Position
+    at_origin: Origin
     objective: Objective
     goal: Goal
     recipe: Recipe
     optimizer: str
     learning_rate: float
     rule: Rule | None
-    seconds: float = 0.0
+    predictor_of: Callable[[Problem], Predictor] = field(repr=False)
+
+    @property
+    def origin(self) -> Position:
+        """θ₀."""
+        return self.at_origin.position
+
+    @property
+    def features(self) -> Features:
+        """J(X) at θ₀."""
+        return self.at_origin.features
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """Of K(X, X) at θ₀."""
+        return self.at_origin.spectrum
+
+    @property
+    def seconds(self) -> float:
+        """How long the linearization at θ₀ took."""
+        return self.at_origin.seconds
+
+    def anew(self, steps: float) -> Predictor:
+        """A predictor of the same training to so many steps, for which nothing was made."""
+        network = self.network
+        network.put(self.origin)
+        network.release()
+        goal = replace(self.goal, times=(steps,), until=None)
+        return self.predictor_of(replace(self, at_origin=Origin(network), goal=goal))
 
     @property
     def first(self) -> int:

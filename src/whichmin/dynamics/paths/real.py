@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import islice, pairwise
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from whichmin.dynamics.paths.twin import (
     Stand,
     Stands,
     Stretch,
+    is_affordable,
     leeway_of,
     nudge,
     rises,
@@ -88,14 +89,14 @@ class RealTraining:
     Args:
         problem: what is predicted.
         row_span: whether in the coordinates of the span of the rows, where that is the same training up to rounding.
-        sparse: whether the training error of mini-batches is measured ever more rarely.
+        every_epoch: whether the training error of mini-batches is measured at every epoch, else ever more rarely.
 
     Attributes:
         made: the training that was made to the end; None before.
     """
 
-    def __init__(self, problem: Problem, row_span: bool = False, *, sparse: bool = True) -> None:
-        self.problem, self._row_span, self._sparse = problem, row_span, sparse
+    def __init__(self, problem: Problem, row_span: bool = False, *, every_epoch: bool = False) -> None:
+        self.problem, self._row_span, self._every_epoch = problem, row_span, every_epoch
         self.made: Loop | None = None
 
     @cached_property
@@ -200,7 +201,8 @@ class RealTraining:
             return "the budget ran out"
 
         patience.progress.say("by real training", min(goal.steps, problem.first + patience.expected))
-        loop = self._loop(limit, goal.until, watch, span=self.span, sparse=self._sparse and is_lost is None)
+        errors = "every epoch" if self._every_epoch or is_lost is not None else "rarely"
+        loop = self._loop(limit, goal.until, watch, span=self.span, errors=errors)
         try:
             loop.run(progress=False)
         except TrainingError as error:
@@ -226,24 +228,21 @@ class RealTraining:
             "trained", train, test, float(loop.done), 0, math.inf, kept, self._state(loop), notes=notes,
             training_seconds=seconds,
         )  # fmt: skip
-        if not is_timed():
-            seconds, began = (loop.done - problem.first) * STEP, patience.started
         if not is_whole:
             return outcome
         self.made = loop
-        span, part = self._faster_span(seconds)
-        stretches = stands.stretches(loop.done, seconds, began - patience.started, part)
+        if not is_timed():
+            seconds, began = (loop.done - problem.first) * STEP, patience.started
+        spent = began - patience.started
+        span, part = (self.span, 1.0) if is_affordable(seconds, spent) else self._faster_span()
+        stretches = stands.stretches(loop.done, seconds, spent, part)
         spans = [span] if len(stretches) == 1 else [self.span] * len(stretches)
         stretches = [replace(stretch, span=each) for stretch, each in zip(stretches, spans, strict=True)]
         return self._with_twin(outcome, stretches, stands, loop, patience)
 
-    def _faster_span(self, seconds: float) -> tuple[RowSpan | None, float]:
-        """Coordinates in which a second training is fastest, and the part of the time of the first that it takes.
-
-        Args:
-            seconds: what training took.
-        """
-        if self.span is not None or seconds <= FREE:
+    def _faster_span(self) -> tuple[RowSpan | None, float]:
+        """Coordinates in which a second training is fastest, and the part of the time of the first that it takes."""
+        if self.span is not None:
             return self.span, 1.0
         span = self._find_span()
         part = 1.0 if span is None else self._timed(span) / self.seconds_per_step
@@ -288,7 +287,7 @@ class RealTraining:
                 for growth, stretch in zip(grown, stretches, strict=True)]  # fmt: skip
         error = max(ends if stands.is_seen(stretches) else [*ends, wander], default=0.0)
         if len(grown) > 1 and any(growth.is_chaotic for growth in grown):
-            error = max(error, min(wander, max(growth.over(made) for growth in grown)))
+            error = max(error, min(wander, max(growth.carried(made) for growth in grown if growth.is_chaotic)))
         if grown and rises(trained.losses):
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:
@@ -318,19 +317,20 @@ class RealTraining:
         Beside it the step at which it ended.
         """
         start, end, span = stretch.start.step, stretch.end, stretch.span
-        passed, widest = stands.passed(start, end), 0.0
+        passed, way = stands.passed(start, end), list[tuple[int, float]]()
         patience.progress.say("once more, a few roundings apart", end)
 
         def watch(step: int) -> str | None:
-            nonlocal widest
             patience.progress.advance(step)
             if step in passed:
-                widest = max(widest, root_mean_square(self._probe(twin, span) - passed[step]))
+                way.append((step - start, root_mean_square(self._probe(twin, span) - passed[step])))
             return None if time.perf_counter() <= patience.deadline else "the budget ran out"
 
         until = trained.until if end == trained.done and self._is_first_below(trained) else None
         twin = self._loop(end if until is None else 2 * end - start, until, watch, stand=stretch.start, span=span)
-        nudged = self._probe(twin, span)
+        still = self._probe(twin, span)
+        nudge(twin.network)
+        first = root_mean_square(self._probe(twin, span) - still)
         twin.run(progress=False)
         self._raise_if_stopped(twin)
         if time.perf_counter() > patience.deadline:
@@ -342,8 +342,7 @@ class RealTraining:
             twin.go_on(1)
             self._raise_if_stopped(twin)
             following = root_mean_square(self._probe(twin, span) - last)
-        first, apart = root_mean_square(nudged - stretch.start.outputs), root_mean_square(last - there)
-        return Growth(end - start, first, apart, widest, following, leeway), done
+        return Growth(end - start, first, root_mean_square(last - there), tuple(way), following, leeway), done
 
     @staticmethod
     def _raise_if_stopped(loop: Loop) -> None:
@@ -362,8 +361,9 @@ class RealTraining:
         return trained.until is not None and not trained.has_stalled and trained.done < trained.limit
 
     def _probe(self, loop: Loop, span: RowSpan | None) -> Tensor:
-        """Outputs where errors are looked at, of some of the rows."""
-        return self._outputs(loop, self.problem.network.X[:ROWS], span)
+        """Outputs where errors are looked at, of no more rows than a step has, or a few."""
+        size = self.problem.recipe.batch_size or ROWS[1]
+        return self._outputs(loop, self.problem.network.X[: min(max(size, ROWS[0]), ROWS[1])], span)
 
     def _short_of(self, until: float | None, loop: Loop) -> str:
         ends = "stalls" if loop.has_stalled else "ends"
@@ -374,9 +374,10 @@ class RealTraining:
 
     def _loop(
         self, limit: int, until: float | None, watch: Callable[[int], str | None], *, fine: bool = False,
-        stand: Stand | None = None, span: RowSpan | None = None, sparse: bool = True,
+        stand: Stand | None = None, span: RowSpan | None = None,
+        errors: Literal["every epoch", "rarely", "never"] = "never",
     ) -> Loop:  # fmt: skip
-        """Training from θ₀ on; from a stand, a few roundings beside it, in coordinates of its own from θ₀ only."""
+        """Training from θ₀ on, or from a stand, in coordinates of its own from θ₀ only."""
         problem, recipe, first = self.problem, self.problem.recipe, self.problem.recipe.first_step
         if span is None:
             network, task = problem.network.copy_at(problem.origin, fine=fine)
@@ -389,13 +390,12 @@ class RealTraining:
         if stand is not None:
             if span is self.span:
                 stand.put(network, optimizer, scheduler)
-            nudge(network)
             batches = None if batches is None else islice(batches, stand.step - first, None)
             first = stand.step
         return Loop(
             network, task, optimizer, scheduler, until=until, limit=limit, batches=batches,
             epoch=recipe.steps_per_epoch(task.n), watch=watch, first=first, halts=math.isinf(problem.goal.steps),
-            sparse=sparse,
+            errors=errors,
         )  # fmt: skip
 
     def _outputs(self, loop: Loop, X: AnyInputs, span: RowSpan | None) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 from whichmin.dynamics.paths.controller import Attempt, GrowthFactor, refine
 from whichmin.dynamics.paths.linearized import flat
 from whichmin.dynamics.paths.outcome import Goal, LinearizedRun, Outcome, error_told_by
-from whichmin.dynamics.paths.position import Position
+from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET, UNKNOWN, Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import STOPPED, BudgetError, Patience
@@ -43,20 +43,25 @@ class StepwisePredictor(Predictor):
 
     def __init__(self, problem: Problem, batches: Batches | GivenBatches | None) -> None:
         super().__init__(problem)
-        self._taken = None if problem.network.release() else problem.features
+        problem.at_origin.without_caches()
         self._recipe, self._batches = problem.recipe, batches
 
     @cached_property
     def features(self) -> Features:
         """J(X) at θ₀."""
-        self.network.put(self.problem.origin)
-        return self._taken or self.network.features()
+        self._stand(self.problem.origin)
+        return self.problem.features
 
     @cached_property
     def test_features(self) -> Features:
         """J(x') at θ₀, at the points where test outputs are wanted."""
-        self.network.put(self.problem.origin)
-        return self.network.features(self.network.X)
+        return self._stand(self.problem.origin).features(self.network.X)
+
+    def _stand(self, position: Position) -> MovingNetwork:
+        """The network at a position, from where it may be linearized: how is known at θ₀."""
+        _ = self.problem.features
+        self.network.put(position)
+        return self.network
 
     @cached_property
     def bounded(self) -> Goal:
@@ -64,7 +69,9 @@ class StepwisePredictor(Predictor):
         goal, objective = self.problem.goal, self.problem.objective
         if math.isfinite(goal.steps):
             return goal
-        first = objective.value(flat(self.features.outputs).numpy() - objective.origin)
+        self.network.put(self.problem.origin)
+        outputs = flat(self.network.outputs(self.network.task.X))
+        first = objective.value(outputs.numpy() - objective.origin)
         until = first + (CONVERGED - 1.0) * objective.excess(first) if goal.until is None else goal.until
         return replace(goal, times=(*goal.times[:-1], self.problem.first + LONGEST), until=until)
 
@@ -106,8 +113,7 @@ class StepwisePredictor(Predictor):
 
     def linearized(self, patience: Patience | None = None) -> Outcome:
         """The optimizer itself on the network linearized at θ₀, with its certificate."""
-        network, goal = self.network, self.bounded
-        network.put(self.problem.origin)
+        goal, network = self.bounded, self._stand(self.problem.origin)
         space = WeightSpace(network, self._recipe, self._batches)
         decay = {n: torch.zeros_like(v) for n, v in space.values.items()} if _is_decoupled(space.optimizer) else None
         train, test, curve, notes = [], [], _Curve(), None
@@ -204,8 +210,7 @@ class StepwisePredictor(Predictor):
 
         Not so after an interval of one step, which is training itself.
         """
-        network, goal = self.network, self.bounded
-        network.put(origin)
+        goal, network = self.bounded, self._stand(origin)
         space = WeightSpace(network, self._recipe, self._batches)
         train, test, curve = [], [], _Curve()
         wanted = [t for t in goal.times[:-1] if t < goal.steps]

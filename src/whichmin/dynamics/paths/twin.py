@@ -26,8 +26,12 @@ S = TypeVar("S", int, float)
 GROWTH, KEPT = 1.25, 4
 #: Those few hold no more bytes than this together, unless a single one does.
 MEMORY = 2**28
-#: Outputs, of at most so many rows, are kept where training has made so many times the steps.
-SPACING, ROWS = 1.25, 256
+#: Outputs are kept where training has made so many times the steps.
+SPACING = 1.5
+#: At no more than so many steps they are compared on the way.
+PASSED = 8
+#: Those of as many rows as a step has, within these limits.
+ROWS = (32, 256)
 #: Training whose loss rises at more than this part of the steps may be at the edge of stability.
 RISES = 0.1
 #: A loss that has climbed to so many times the lowest one before is a spike.
@@ -36,8 +40,12 @@ CLIMB = 2.0
 MARGIN, LATE = 4.0, 8
 #: What is apart grows by rounding's own accidents by less than this factor in a part of training.
 GROWN = 30.0
+#: As a power of the steps what is apart grows on by no more than this.
+LARGEST_POWER = 2.0
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
-SHARE, FREE = 0.25, 0.4
+SHARE, FREE = 0.22, 0.3
+#: The part of the steps that are made again which are the first ones: most of what is apart grows there.
+EARLY = 2 / 3
 #: The part of training's time that a second one may take whatever other ways have taken.
 LEAST = 0.08
 
@@ -48,25 +56,23 @@ class Stand:
 
     Attributes:
         step: steps made, from the beginning of training.
-        outputs: those that are compared.
         network: its state dict, without parameters that are not trained.
         optimizer: that of the optimizer.
         scheduler: that of the scheduler; None without one.
     """
 
     step: int
-    outputs: Tensor
     network: dict[str, Tensor]
     optimizer: dict[str, Any]
     scheduler: dict[str, Any] | None
 
     @classmethod
-    def of(cls, loop: Loop, outputs: Tensor) -> Stand:
-        """A copy of where a loop is, with its outputs there."""
+    def of(cls, loop: Loop) -> Stand:
+        """A copy of where a loop is."""
         scheduler = None if loop.scheduler is None else copy.deepcopy(loop.scheduler.state_dict())
         frozen = {name for name, p in loop.network.named_parameters() if not p.requires_grad}
         network = {name: v for name, v in state_of(loop.network).items() if name not in frozen}
-        return cls(loop.done, outputs, network, copy.deepcopy(loop.optimizer.state_dict()), scheduler)
+        return cls(loop.done, network, copy.deepcopy(loop.optimizer.state_dict()), scheduler)
 
     def put(self, network: nn.Module, optimizer: torch.optim.Optimizer, scheduler: Any) -> None:
         """Bring another training of the same kind there."""
@@ -138,11 +144,11 @@ class Stands:
     def look(self, loop: Loop) -> None:
         """Called before every step."""
         if self._first is None:
-            self._first = Stand.of(loop, self._outputs(loop))
+            self._first = Stand.of(loop)
             return
         made = loop.done - self._first.step
         if not self._last or made >= GROWTH * (self._last[-1].step - self._first.step):
-            stand = Stand.of(loop, self._outputs(loop))
+            stand = Stand.of(loop)
             while self._last and (len(self._last) + 1) * stand.bytes > MEMORY:
                 self._last.popleft()
             self._last.append(stand)
@@ -172,14 +178,15 @@ class Stands:
         return at is None or any(s.start.step <= at.start.step and at.end <= s.end for s in stretches)
 
     def wander(self, done: int, outputs: Tensor) -> float:
-        """How far outputs were in the last half of training from those at its end, at most."""
+        """How far outputs were in the last two thirds of training from those at its end, at most."""
         first = 0 if self._first is None else self._first.step
-        late = [passed for step, passed in self._passed if 2 * (step - first) >= done - first]
+        late = [passed for step, passed in self._passed if 3 * (step - first) >= done - first]
         return max((root_mean_square(passed - outputs) for passed in late), default=math.inf)
 
     def passed(self, start: int, end: int) -> dict[int, Tensor]:
-        """Outputs between two steps, by the step."""
-        return {step: outputs for step, outputs in self._passed if start < step < end}
+        """Outputs at some steps between two, by the step."""
+        between = [(step, outputs) for step, outputs in self._passed if start < step < end]
+        return dict(between[:: -(-len(between) // PASSED) or 1])
 
     def stretches(self, done: int, seconds: float, spent: float, part: float = 1.0) -> list[Stretch]:
         """What a second training has time for: all of it, or its largest spike or first steps, and its last steps.
@@ -193,15 +200,15 @@ class Stands:
         first = self._first
         if first is None or done <= first.step:
             return []
-        allowed = max(SHARE * seconds + FREE - spent, LEAST * seconds)
+        allowed = _allowed(seconds, spent)
         if allowed >= part * seconds:
             return [Stretch(first, done)]
-        steps = allowed / seconds * (done - first.step) / 2
+        steps = allowed / seconds * (done - first.step)
         around = self._around
-        passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(steps, 1)]
+        passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(EARLY * steps, 1)]
         kept = [stand for stand in self._last if stand.step < done] or [first]
-        last = next((stand for stand in kept if done - stand.step <= steps), kept[-1])
-        if around is not None and around.end - around.start.step <= 2 * steps and around.end < done:
+        last = next((stand for stand in kept if done - stand.step <= (1 - EARLY) * steps), kept[-1])
+        if around is not None and around.end - around.start.step <= steps and around.end < done:
             return [around, Stretch(last, done)]
         return [*(Stretch(first, *at) for at in passed[-1:]), Stretch(last, done)]
 
@@ -214,7 +221,7 @@ class Growth:
         steps: its length.
         start: the root mean square distance of outputs at its start.
         end: the same at its end.
-        widest: the largest of those on its way.
+        way: steps from its start and the distance there, on its way.
         following: how far one step more leads, where the last one is that at which a loss was reached; else 0.
         leeway: the factor by which losses there may be off; else 1.
     """
@@ -222,9 +229,14 @@ class Growth:
     steps: int
     start: float
     end: float
-    widest: float = 0.0
+    way: tuple[tuple[int, float], ...] = ()
     following: float = 0.0
     leeway: float = 1.0
+
+    @property
+    def widest(self) -> float:
+        """The largest distance on its way."""
+        return max((apart for _, apart in self.way), default=0.0)
 
     @property
     def is_chaotic(self) -> bool:
@@ -236,6 +248,28 @@ class Growth:
         if not 0 < self.start < self.end:
             return self.end
         return self.end * math.exp(min(math.log(self.end / self.start) * (steps / self.steps - 1.0), 700.0))
+
+    def carried(self, steps: int) -> float:
+        """The distance after so many steps, if it grows on as it did in the last half of the stretch, as a power.
+
+        Training that settles carries what is apart on without an exponent: by the ½th to the 2nd power of the steps.
+        """
+        middle = [(step, apart) for step, apart in self.way if 2 * step <= self.steps and apart > 0]
+        power = LARGEST_POWER
+        if middle:
+            step, apart = middle[-1]
+            power = min(max(math.log(self.end / apart) / math.log(self.steps / step), 0.0), LARGEST_POWER)
+        return self.end * (steps / self.steps) ** power
+
+
+def is_affordable(seconds: float, spent: float) -> bool:
+    """Whether there is time to make all of a training again that took so many seconds, others so many before it."""
+    return _allowed(seconds, spent) >= seconds
+
+
+def _allowed(seconds: float, spent: float) -> float:
+    """The seconds that a second training may take."""
+    return max(SHARE * seconds + FREE - spent, LEAST * seconds)
 
 
 def rises(losses: Sequence[float]) -> bool:

@@ -15,6 +15,7 @@ from whichmin.dynamics.motion.motion import Start
 from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.linearized import Linearization, flat
+from whichmin.dynamics.paths.origin import Origin
 from whichmin.dynamics.paths.outcome import Goal, Outcome
 from whichmin.dynamics.paths.predictor import Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
@@ -99,7 +100,8 @@ class Solver:
         )
         self.network = self.predictor.network
         self.network.outputs(self.network.X)  # which cached layers then know at θ₀
-        self.problem = replace(self.predictor.problem, origin=self.network.position())
+        self.problem = self.predictor.problem
+        self.problem.at_origin.remember()
 
     @property
     def linearization(self) -> Linearization | None:
@@ -213,7 +215,8 @@ class Solver:
     def by_itself(self, group: Group) -> Outcome:
         """The rest, as ``predict`` predicts it: optimizers without a motion in function space."""
         problem = self.without(group)
-        problem = replace(problem, features=problem.network.features())
+        part = Origin.of_part(problem.network, problem.network.features(), problem.spectrum, problem.seconds)
+        problem = replace(problem, at_origin=part)
         relinearize, tol = self.asked.relinearize, self.asked.tol
         if isinstance(self.predictor, AdaptivePredictor):
             assert isinstance(problem.rule, AdaptiveRule)
@@ -236,10 +239,9 @@ class Solver:
         rule = full.rule
         if isinstance(rule, LinearRule):
             rule = self._rule_without(rule, recipe, network.task)
-        return replace(
-            full, network=network, origin=network.position(), objective=objective,
-            spectrum=self._block(full.spectrum, kept, objective.gamma), goal=goal, recipe=recipe, rule=rule,
-        )  # fmt: skip
+        block = self._block(full.spectrum, kept, objective.gamma)
+        part = Origin.of_part(network, full.features, block, full.seconds)
+        return replace(full, network=network, at_origin=part, objective=objective, goal=goal, recipe=recipe, rule=rule)
 
     def _linearization_without(self, group: Group, task: Task) -> Linearization:
         """At θ₀, of training on the rest, whose task is given."""

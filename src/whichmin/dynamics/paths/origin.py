@@ -1,0 +1,99 @@
+"""θ₀, and the network linearized there when that is first asked for."""
+
+from __future__ import annotations
+
+import time
+from functools import cached_property
+
+from whichmin.dynamics.paths.clock import LINEARIZATION, is_timed, seconds_of_linearization
+from whichmin.dynamics.paths.position import MovingNetwork, Position
+from whichmin.kernels.modes import Spectrum
+from whichmin.kernels.spectrum import DENSE
+from whichmin.tangent.features import Features
+from whichmin.tangent.route import Route
+
+#: Of so many rows features are timed, to know what those of all rows take.
+TIMED_ROWS = (4, 8)
+#: Seconds that a pair of outputs adds to a linearization, with all that is asked of its kernel, on a CPU and elsewhere.
+PAIR, PAIR_ELSEWHERE = 1e-7, 2e-9
+
+
+class Origin:
+    """θ₀, and the network linearized there when that is first asked for.
+
+    Args:
+        network: stands at θ₀.
+    """
+
+    def __init__(self, network: MovingNetwork) -> None:
+        self.network, self._position, self._caches = network, network.position(), True
+
+    @property
+    def position(self) -> Position:
+        """θ₀."""
+        return self._position
+
+    def remember(self) -> None:
+        """The network stands at θ₀: keep what its cached layers know there."""
+        self._position = self.network.position()
+
+    @cached_property
+    def _linearized(self) -> tuple[Features, Spectrum, float]:
+        self.network.put(self._position)
+        started = time.perf_counter()
+        features, spectrum = self.network.start(self._caches)
+        seconds = seconds_of_linearization(time.perf_counter() - started)
+        self.remember()
+        return features, spectrum, seconds
+
+    @property
+    def features(self) -> Features:
+        """J(X)."""
+        return self._linearized[0]
+
+    @property
+    def spectrum(self) -> Spectrum:
+        """That of K(X, X)."""
+        return self._linearized[1]
+
+    @property
+    def seconds(self) -> float:
+        """How long the linearization took."""
+        return self._linearized[2]
+
+    def without_caches(self) -> None:
+        """Cache no layers, for rules that move weights in another way than along Jᵀ."""
+        self.network.put(self._position)
+        if self.network.release():
+            self._linearized = self.network.features(), *self._linearized[1:]
+        self._caches = False
+        self.remember()
+
+    @classmethod
+    def of_part(cls, network: MovingNetwork, features: Features, spectrum: Spectrum, seconds: float) -> Origin:
+        """Where a network stands that was linearized there as a part of another one."""
+        origin = cls(network)
+        origin._linearized = features, spectrum, seconds
+        return origin
+
+    @cached_property
+    def least_seconds(self) -> float:
+        """About what a linearization takes at least; of a large kernel guessed from a few rows, without making it."""
+        rows, n = self.network.task.n, self.network.task.n * self.network.task.outputs
+        if n <= DENSE or "_linearized" in vars(self):
+            return self.seconds
+        if not is_timed():
+            return LINEARIZATION
+        self.network.put(self._position)
+        route, (few, more) = self.network.examine()[0].route, TIMED_ROWS
+        a_row = max(self._seconds_of(more, route) - self._seconds_of(few, route), 0.0) / (more - few)
+        return rows * a_row + n**2 * (PAIR if self.network.device.type == "cpu" else PAIR_ELSEWHERE)
+
+    def _seconds_of(self, rows: int, route: Route) -> float:
+        """What the features of so many rows take, the faster of two times."""
+        times = []
+        for _ in range(2):
+            started = time.perf_counter()
+            float(self.network.few_features(rows, route).outputs.detach().sum())  # which waits for the device
+            times.append(time.perf_counter() - started)
+        return min(times)
