@@ -16,7 +16,7 @@ from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
 
 #: A prediction by linearizations takes about so many times one at least.
-LINEARIZATIONS = 2.0
+LINEARIZATIONS = 3.0
 
 
 class TrainingFirst(Predictor):
