@@ -107,7 +107,8 @@ def predict(
 
     Cost: a kernel per linearization, some dozens to hundreds of products with it (up to 512 training outputs an
     eigendecomposition), and about three training steps; terms take a Cholesky factor, (N·C)³/3, once. Of an adaptive
-    rule about eight training steps per linearization, of any other optimizer its steps.
+    rule about eight training steps per linearization, of any other optimizer its steps. Real training is made one and
+    a half times at most, and without a kernel.
 
     Raises:
         DivergenceError: a learning rate at or beyond the limit of stability, which it names; with ``"auto"`` and an end
