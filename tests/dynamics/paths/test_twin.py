@@ -21,6 +21,7 @@ from whichmin.dynamics.paths.twin import (
     EARLY,
     FREE,
     GROWTH,
+    LARGEST_POWER,
     LEAST,
     SHARE,
     Growth,
@@ -202,7 +203,8 @@ def test_which_parts_there_is_time_for():
         assert late.end == 1000
         assert 1000 - late.start.step <= max(allowed, 1000 * (1 - 1 / GROWTH))
         assert late.outputs is None
-    assert stands.wander(1000, torch.tensor([1000.0])) == pytest.approx(1000 - 500, abs=250)
+    assert stands.wander(1000, torch.tensor([1000.0])) == pytest.approx(1000 - 333, abs=170)
+    assert stands.wander(1000, torch.tensor([1000.0]), 20) == pytest.approx(1000 - 20, abs=10)
     assert stands_of(0).stretches(0, 1.0, 0.0) == []
 
 
@@ -215,10 +217,11 @@ def test_growth():
 
 
 def test_growth_that_is_carried_on_is_a_power_of_the_steps():
+    most = 1e-4 * 4**LARGEST_POWER
     assert Growth(10, 1e-7, 1e-4, ((2, 1e-6), (5, 5e-5))).carried(40) == pytest.approx(4e-4)
-    assert Growth(10, 1e-7, 1e-4, ((5, 1e-7),)).carried(40) == pytest.approx(1.6e-3), "no more than the square"
+    assert Growth(10, 1e-7, 1e-4, ((5, 1e-7),)).carried(40) == pytest.approx(most)
     assert Growth(10, 1e-7, 1e-4, ((5, 2e-4),)).carried(40) == pytest.approx(1e-4), "it does not shrink"
-    assert Growth(10, 1e-7, 1e-4, ((8, 1e-7),)).carried(40) == pytest.approx(1.6e-3), "no step of the first half"
+    assert Growth(10, 1e-7, 1e-4, ((8, 1e-7),)).carried(40) == pytest.approx(most), "no step of the first half"
 
 
 def test_the_first_steps_of_adam_are_no_chaos():
@@ -363,7 +366,7 @@ def test_what_grows_much_in_a_part_of_training_grows_on(monkeypatch, optimizer):
     apart = float((run.test.flatten() - outcome.test[-1]).square().mean().sqrt())
     assert apart > 1e-3
     assert apart <= 4 * outcome.error
-    assert "rounding carries this training away" in outcome.notes[-1]
+    assert outcome.error <= 30 * apart
 
 
 def test_in_fewer_coordinates(monkeypatch):

@@ -279,15 +279,16 @@ class RealTraining:
                 return outcome.with_notes(UNCHECKED)
             grown.append(growth)
             steps_error = abs(steps - stretch.end) / made
-        scale, wander = (
-            self.problem.scale(outcome.train[-1]),
-            stands.wander(trained.done, self._probe(trained, self.span)),
-        )
-        ends = [growth.end if stretch.end == trained.done else min(growth.end, wander)  # much of it passes by the end
-                for growth, stretch in zip(grown, stretches, strict=True)]  # fmt: skip
+        scale, last = self.problem.scale(outcome.train[-1]), self._probe(trained, self.span)
+        wander = stands.wander(trained.done, last)
+        within = [stands.wander(trained.done, last, min(stretch.end, trained.done // 2)) for stretch in stretches]
+        ends = [growth.end if stretch.end == trained.done else min(growth.end, most)  # much of it passes by the end
+                for growth, stretch, most in zip(grown, stretches, within, strict=True)]  # fmt: skip
         error = max(ends if stands.is_seen(stretches) else [*ends, wander], default=0.0)
-        if len(grown) > 1 and any(growth.is_chaotic for growth in grown):
-            error = max(error, min(wander, max(growth.carried(made) for growth in grown if growth.is_chaotic)))
+        if len(grown) > 1:
+            pairs = zip(grown, within, strict=True)
+            carried = [min(most, growth.carried(made)) for growth, most in pairs if growth.is_chaotic]
+            error = max([error, *carried])
         if grown and rises(trained.losses):
             error = max(error, *(growth.widest for growth in grown))
             if len(grown) > 1:

@@ -41,7 +41,7 @@ MARGIN, LATE = 4.0, 8
 #: What is apart grows by rounding's own accidents by less than this factor in a part of training.
 GROWN = 30.0
 #: As a power of the steps what is apart grows on by no more than this.
-LARGEST_POWER = 2.0
+LARGEST_POWER = 1.2
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
 SHARE, FREE = 0.22, 0.3
 #: The part of the steps that are made again which are the first ones: most of what is apart grows there.
@@ -177,10 +177,17 @@ class Stands:
         at = self._around
         return at is None or any(s.start.step <= at.start.step and at.end <= s.end for s in stretches)
 
-    def wander(self, done: int, outputs: Tensor) -> float:
-        """How far outputs were in the last two thirds of training from those at its end, at most."""
+    def wander(self, done: int, outputs: Tensor, since: int | None = None) -> float:
+        """How far outputs were from those at the end of training, at most.
+
+        Args:
+            done: the step at its end.
+            outputs: those there.
+            since: from which step on; by default in the last two thirds.
+        """
         first = 0 if self._first is None else self._first.step
-        late = [passed for step, passed in self._passed if 3 * (step - first) >= done - first]
+        begin = first + (done - first) / 3 if since is None else since
+        late = [passed for step, passed in self._passed if step >= begin]
         return max((root_mean_square(passed - outputs) for passed in late), default=math.inf)
 
     def passed(self, start: int, end: int) -> dict[int, Tensor]:
@@ -252,7 +259,7 @@ class Growth:
     def carried(self, steps: int) -> float:
         """The distance after so many steps, if it grows on as it did in the last half of the stretch, as a power.
 
-        Training that settles carries what is apart on without an exponent: by the ½th to the 2nd power of the steps.
+        Training that settles carries what is apart on without an exponent, about in proportion to the steps.
         """
         middle = [(step, apart) for step, apart in self.way if 2 * step <= self.steps and apart > 0]
         power = LARGEST_POWER
