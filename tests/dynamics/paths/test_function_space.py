@@ -93,7 +93,7 @@ def test_losses_next_to_nothing_are_compared_with_a_floor():
     predictor = predictor_of(model, wm.Task(task.X, 10 * task.y, task.X_test))
     floor = 1e-5 * float((10 * task.y).var(correction=0))
     y = 10 * task.y.reshape(-1)
-    found = predictor._loss_error([y + math.sqrt(1e-3 * floor)], [y + math.sqrt(3e-3 * floor)])
+    found = predictor.one_shot.loss_error([y + math.sqrt(1e-3 * floor)], [y + math.sqrt(3e-3 * floor)])
     assert found == pytest.approx(2e-3, rel=1e-6)
 
 
