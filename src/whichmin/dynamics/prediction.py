@@ -70,9 +70,11 @@ class Prediction(Result):
             path from its difference to a path of fewer intervals. By real training nothing is approximated, but
             rounding may lead it elsewhere on another machine: it is how far the same training is from it that begins
             again from parameters a few roundings apart, all of it where that takes little, else its first and its last
-            steps. Where the loss does not fall steadily it is no less than how far both were apart on the way, than a
-            step more leads where rounding decides which step is the last one, and, of parts, than that would grow over
-            all of training; so it is, too, where what is apart grows more than thirtyfold in a part.
+            steps, with a note. Where the loss does not fall steadily it is no less than how far both were apart on the
+            way, and than a step more leads where rounding decides which step is the last one. Of parts, what grows more
+            than thirtyfold in one grows on; and where the loss climbs or rises between them outputs may be apart as far
+            as they wander in training: that is the error where what is apart was seen to grow, else the geometric mean
+            of it and of what was seen.
             Where outputs leap within an interval of a path as no derivative tells (gates, comparisons in forward), it
             is no less than the largest leap of the training outputs, with a note.
             Of mini-batches, whose loss is compared with ``until`` once an epoch, it is no less than what another epoch

@@ -79,7 +79,8 @@ def test_training_goes_on_from_a_stand_as_it_went(monkeypatch, name, steps):
 def test_training_that_settles_is_known_to_rounding(name, steps):
     outcome = trained(*problem(), RECIPES[name], steps=steps)
     assert 0 < outcome.error < 1e-11
-    assert len(outcome.notes) == 1
+    assert len(outcome.notes) == (1 if steps < MANY else 2)
+    assert steps < MANY or f"of {steps} steps: what it does between is not in the error" in outcome.notes[-1]
 
 
 def test_of_training_to_a_loss_the_steps_too():
@@ -331,7 +332,7 @@ def test_chance_that_brings_trainings_together_is_not_believed(monkeypatch, part
 
 @pytest.mark.parametrize("is_seen", [True, False])
 def test_a_climb_on_the_way_is_in_the_error(monkeypatch, is_seen):
-    """What a stretch around it shows, or as far as outputs wander later; without it this training returns to itself."""
+    """What a stretch around it shows; where it was not looked at, it is said how far outputs wander later."""
     model, task = problem()
     stretch: list[object] = []
 
@@ -345,8 +346,12 @@ def test_a_climb_on_the_way_is_in_the_error(monkeypatch, is_seen):
     monkeypatch.setattr(Stands, "wander", lambda self, *arguments: 0.25)
     monkeypatch.setattr(Stands, "is_seen", lambda self, stretches: is_seen)
     outcome = trained(model, task, RECIPES["momentum"], steps=MANY)
-    assert outcome.error == 0.25
-    assert "rounding carries this training away" in outcome.notes[-1]
+    if is_seen:
+        assert outcome.error == 0.25
+        assert "rounding carries this training away" in outcome.notes[-1]
+    else:
+        assert calm.error < outcome.error < 0.25, "between what was seen and what may be"
+        assert f"of {MANY} steps: between, it may be as far as 0.25" in outcome.notes[-1]
 
 
 @pytest.mark.parametrize("optimizer", [partial(torch.optim.Adam, lr=3e-3), partial(torch.optim.SGD, lr=0.1)])

@@ -59,6 +59,10 @@ STOPPED = "the budget ran out after {} steps: these are the outputs there."
 APART = "begun again from parameters a few roundings apart,"
 #: What is said where there was no time for one.
 UNCHECKED = "the budget ran out before it was seen how far rounding carries this training away."
+#: What is said where only parts were made again ...
+PARTLY = "how far rounding carries this training was seen on {} of {} steps: what it does between is not in the error."
+#: ... and where the loss rises between them.
+LIKELY = "how far rounding carries this training was seen on {} of {} steps: between, it may be as far as {:.2g}."
 #: Where two trainings end further apart than this part of the targets' scale, or of their steps, it is said.
 CHAOTIC = 0.01
 #: Training that rounding carries away may come to a loss when it has come to so many times that loss.
@@ -266,8 +270,9 @@ class RealTraining:
 
         Where the loss does not fall steadily, chance may bring both together again at the end, and which step is the
         last one may hang on roundings: then it is as far as they were apart on the way, and as the next step leads, at
-        least. Where only parts are made again: as far as what is apart would grow in all, or as outputs wander anyhow,
-        and so it is where it grew much in a part; and so they may where the loss climbed in what is not made again.
+        least. Where only parts are made again, what grew much in one grows on. Where the loss climbed in what is not
+        made again, or rises now and then, outputs may be apart as far as they wander anyhow: the error is that where
+        what is apart was seen to grow, else the geometric mean of that and of what was seen.
         """
         made, grown, steps_error = trained.done - self.problem.first, [], 0.0
         for stretch in stretches:
@@ -284,32 +289,38 @@ class RealTraining:
         within = [stands.wander(trained.done, last, min(stretch.end, trained.done // 2)) for stretch in stretches]
         ends = [growth.end if stretch.end == trained.done else min(growth.end, most)  # much of it passes by the end
                 for growth, stretch, most in zip(grown, stretches, within, strict=True)]  # fmt: skip
-        error = max(ends if stands.is_seen(stretches) else [*ends, wander], default=0.0)
-        if len(grown) > 1:
-            pairs = zip(grown, within, strict=True)
-            carried = [min(most, growth.carried(made)) for growth, most in pairs if growth.is_chaotic]
-            error = max([error, *carried])
-        if grown and rises(trained.losses):
-            error = max(error, *(growth.widest for growth in grown))
-            if len(grown) > 1:
+        pairs = zip(grown, within, strict=True)
+        again = sum(stretch.end - stretch.start.step for stretch in stretches)
+        is_partial = again < made
+        carried = [min(most, growth.carried(made)) for growth, most in pairs if is_partial and growth.is_chaotic]
+        seen = max([*ends, *carried], default=0.0)
+        most = seen if stands.is_seen(stretches) else max(seen, wander)
+        is_rising = bool(grown) and rises(trained.losses)
+        if is_rising:
+            seen = max(seen, *(growth.widest for growth in grown))
+            if is_partial:
                 is_spiky = trained.epoch == 1 and spikes(list(self._excess(trained).values()))
-                error = max(error, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
-            if trained.until is not None and self._is_first_below(trained):
-                leeway = LEEWAY if error > CHAOTIC * scale else max(growth.leeway for growth in grown)
-                until = self.problem.objective.excess(trained.until)
-                off = uncertain(self._excess(trained), until, leeway, trained.epoch)
-                if off:
-                    steps_error = max(steps_error, off / made)
-                    error = max(error, *(growth.following for growth in grown))
+                most = max(most, min(wander, math.inf if is_spiky else max(growth.over(made) for growth in grown)))
+        grows = any(growth.grows for growth in grown)
+        error = math.sqrt(seen * most) if most > seen > 0 and not grows else max(seen, most)
+        if is_rising and trained.until is not None and self._is_first_below(trained):
+            leeway = LEEWAY if most > CHAOTIC * scale else max(growth.leeway for growth in grown)
+            until = self.problem.objective.excess(trained.until)
+            off = uncertain(self._excess(trained), until, leeway, trained.epoch)
+            if off:
+                steps_error = max(steps_error, off / made)
+                error = max(error, *(growth.following for growth in grown))
         error = error if math.isfinite(error) else math.inf
         notes, share = outcome.notes, error / scale
-        if share > CHAOTIC or steps_error > CHAOTIC:
+        if (seen if is_partial and not grows else error) > CHAOTIC * scale or steps_error > CHAOTIC:
             steps = f" and {steps_error:.1%} of the steps" if steps_error > 0 else ""
             notes = (
                 *notes,
                 f"rounding carries this training away: {APART} it ends about {share:.1%} of the targets' scale{steps} "
                 "away from itself, and nobody can know it better.",
             )
+        elif is_partial:
+            notes = (*notes, (LIKELY if most > CHAOTIC * scale else PARTLY).format(again, made, most))
         return replace(outcome, error=error, unknowable=error, steps_error=steps_error, notes=notes)
 
     def _again(self, stretch: Stretch, stands: Stands, trained: Loop, patience: Patience) -> tuple[Growth | None, int]:

@@ -40,6 +40,8 @@ CLIMB = 2.0
 MARGIN, LATE = 4.0, 8
 #: What is apart grows by rounding's own accidents by less than this factor in a part of training.
 GROWN = 30.0
+#: It grows by less than this factor where nothing carries it on.
+GROWING = 8.0
 #: As a power of the steps what is apart grows on by no more than this.
 LARGEST_POWER = 1.2
 #: The part of training's time, and the seconds, that other ways and a second training may take together.
@@ -249,6 +251,11 @@ class Growth:
     def is_chaotic(self) -> bool:
         """Whether what was apart grew so much that it will grow on."""
         return 0 < GROWN * self.start < self.end
+
+    @property
+    def grows(self) -> bool:
+        """Whether what was apart grew by more than the first few steps of any training bring."""
+        return 0 < GROWING * self.start < max(self.end, self.widest)
 
     def over(self, steps: int) -> float:
         """The distance after so many steps, if it grows on as it did, exponentially."""
