@@ -29,7 +29,6 @@ from whichmin.dynamics.rules.registry import rule_of
 from whichmin.dynamics.rules.rule import Rule
 from whichmin.errors import DivergenceError, InputError, OptimizerError, SingularKernelError
 from whichmin.kernels.modes import Spectrum
-from whichmin.kernels.spectrum import DENSE
 from whichmin.kernels.stored import StoredSpectrum
 from whichmin.kernels.unheld import UnheldSpectrum
 from whichmin.recipe.build import check_optimizer
@@ -74,7 +73,7 @@ def prepare(
         memory: where the kernel may be held; in memory by default.
         require_stable: whether a rate beyond the limit of stability is an error; else its oscillation is damped.
         outputs_only: whether nothing but outputs is wanted, see :class:`Goal`.
-        train_first: whether real training may come before a linearization that takes longer, see
+        train_first: whether real training may come before a linearization that takes long, see
             :class:`TrainingFirst`.
 
     Raises:
@@ -145,8 +144,7 @@ class _Choice:
             _check_unheld(problem.spectrum, problem.rule, problem.optimizer)
         if isinstance(problem.rule, LinearRule):
             linear = partial(self._linear, problem, problem.rule)
-            is_large = problem.network.task.n * problem.network.task.outputs > DENSE
-            may_train = self.train_first and is_large and problem.goal.is_reached_by_training
+            may_train = self.train_first and problem.goal.is_reached_by_training
             return TrainingFirst(problem, linear) if may_train and math.isfinite(problem.goal.steps) else linear()
         _check_targets(problem)
         if self.follows:

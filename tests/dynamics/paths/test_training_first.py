@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 import whichmin as wm
-from whichmin.dynamics.paths import training_first
 from whichmin.dynamics.paths.clock import LINEARIZATION, STEP, untimed
+from whichmin.dynamics.paths.origin import PAIR, Origin
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.real import RealTraining
-from whichmin.kernels.spectrum import DENSE
 from whichmin.late import is_late
 
-#: So many steps take no longer than the linearizations of a prediction, where none of them is timed.
-SHORT = int(training_first.LINEARIZATIONS * LINEARIZATION / STEP)
+#: The steps of a training, and what a linearization is taken to last beside it.
+SHORT, LONG = 20, 1.0
 
 
 def close(one: torch.Tensor, other: torch.Tensor, atol: float) -> None:
@@ -28,14 +27,14 @@ def problem(loss: nn.Module | None = None) -> tuple[nn.Module, wm.Task]:
     X, others = torch.randn(180, 6, dtype=torch.float64), torch.randn(9, 6, dtype=torch.float64)
     model = nn.Sequential(nn.Linear(6, 40), nn.Tanh(), nn.Linear(40, 3)).double()
     targets = torch.sin(X[:, :3]) if loss is None else torch.arange(180) % 3
-    assert DENSE < 180 * 3
     return model, wm.Task(X, targets, others, **({} if loss is None else {"loss": loss}))
 
 
 @pytest.fixture(autouse=True)
 def _cheap_steps(monkeypatch) -> None:
-    """A step counts as it does where nothing is timed; other tests make it dear."""
+    """A step counts as it does where nothing is timed, other tests make it dear, and a linearization as ``LONG``."""
     monkeypatch.setattr(RealTraining, "seconds_per_step", STEP)
+    monkeypatch.setattr(Origin, "least_seconds", LONG)
 
 
 @pytest.fixture
@@ -102,12 +101,37 @@ def test_the_terms_are_those_of_a_prediction_that_made_the_kernel_first(starts):
     assert at_once.rates is not None
 
 
-def test_more_steps_ask_for_the_kernel(starts):
+def test_a_kernel_that_takes_little_is_made_first(starts, monkeypatch):
     model, task = problem()
+    monkeypatch.setattr(Origin, "least_seconds", 1e-3)
     with untimed():
-        found = wm.predict(model, task, SGD, steps=SHORT + 1)
-    assert len(starts) >= 1
-    assert found.method != "trained"
+        wm.predict(model, task, SGD, steps=SHORT)
+    assert len(starts) == 1
+
+
+def test_a_kernel_that_took_long_is_not_followed_up(starts, monkeypatch):
+    """The guess was too small: with what comes after it, it takes more of training's time than it may."""
+    model, task = problem()
+    monkeypatch.setattr(Origin, "least_seconds", 1e-3)
+    monkeypatch.setattr(Origin, "seconds", LONG)
+    found = wm.predict(model, task, SGD, steps=SHORT)
+    assert len(starts) <= 1
+    assert found.method == "trained"
+
+
+def test_what_a_linearization_takes_is_guessed_from_a_few_rows(monkeypatch, starts):
+    monkeypatch.undo()
+    model, task = problem()
+    network = MovingNetwork(model, task)
+    origin = Origin(network)
+    with untimed():
+        assert origin.least_seconds == LINEARIZATION
+    assert starts == []
+    guessed = Origin(network).least_seconds
+    made = Origin(network)
+    assert made.seconds > 0
+    assert made.least_seconds == made.seconds
+    assert 540**2 * PAIR < guessed < 100 * made.seconds
 
 
 def test_what_the_model_does_later_changes_nothing():

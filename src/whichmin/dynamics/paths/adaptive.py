@@ -122,6 +122,7 @@ class AdaptivePath:
         features = network.features()
         self._coordinates = Coordinates(features)
         self._features = self._coordinates.restrict(features).formed()
+        self._patience: Patience | None = None
         self._m = None if start.m is None else _copy(self._coordinates.take(start.m))
         self._v = _copy(self._coordinates.take(start.v))
         self._missed = {name: torch.zeros_like(v) for name, v in self._v.items()}
@@ -144,7 +145,7 @@ class AdaptivePath:
         Raises:
             PatienceError, BudgetError: it took too long.
         """
-        longest = math.inf
+        longest, self._patience = math.inf, patience
         while not (self.steps >= goal.steps or goal.is_reached(self.loss, self.steps)):
             first, now = self._objective.excess(self.curve[0][1]), self._objective.excess(self.loss)
             if self.intervals >= most or not now <= DIVERGED * (abs(first) + 1e-30):
@@ -184,6 +185,8 @@ class AdaptivePath:
 
     def _pull(self, c: Array) -> dict[str, Tensor]:
         """Jᵀc, in the coordinates that move."""
+        if self._patience is not None:
+            self._patience.check_within()
         return self._features.pull(torch.from_numpy(c)).tensors
 
     def _push(self, direction: Mapping[str, Tensor]) -> Array:

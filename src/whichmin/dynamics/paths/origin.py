@@ -8,12 +8,10 @@ from functools import cached_property
 from whichmin.dynamics.paths.clock import LINEARIZATION, is_timed, seconds_of_linearization
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.kernels.modes import Spectrum
-from whichmin.kernels.spectrum import DENSE
 from whichmin.tangent.features import Features
-from whichmin.tangent.route import Route
 
-#: Of so many rows features are timed, to know what those of all rows take.
-TIMED_ROWS = (4, 8)
+#: Of so many rows features are timed, to know what those of all rows take, and the part of that which many rows take.
+TIMED_ROWS, AT_ONCE = 4, 0.5
 #: Seconds that a pair of outputs adds to a linearization, with all that is asked of its kernel, on a CPU and elsewhere.
 PAIR, PAIR_ELSEWHERE = 1e-7, 2e-9
 
@@ -78,22 +76,17 @@ class Origin:
 
     @cached_property
     def least_seconds(self) -> float:
-        """About what a linearization takes at least; of a large kernel guessed from a few rows, without making it."""
-        rows, n = self.network.task.n, self.network.task.n * self.network.task.outputs
-        if n <= DENSE or "_linearized" in vars(self):
+        """About what a linearization takes at least, guessed from a few rows where it was not made."""
+        if "_linearized" in vars(self):
             return self.seconds
         if not is_timed():
             return LINEARIZATION
         self.network.put(self._position)
-        route, (few, more) = self.network.examine()[0].route, TIMED_ROWS
-        a_row = max(self._seconds_of(more, route) - self._seconds_of(few, route), 0.0) / (more - few)
-        return rows * a_row + n**2 * (PAIR if self.network.device.type == "cpu" else PAIR_ELSEWHERE)
-
-    def _seconds_of(self, rows: int, route: Route) -> float:
-        """What the features of so many rows take, the faster of two times."""
+        route, rows = self.network.examine()[0].route, self.network.task.n
         times = []
         for _ in range(2):
             started = time.perf_counter()
-            float(self.network.few_features(rows, route).outputs.detach().sum())  # which waits for the device
+            float(self.network.few_features(TIMED_ROWS, route).outputs.detach().sum())  # which waits for the device
             times.append(time.perf_counter() - started)
-        return min(times)
+        pair = PAIR if self.network.device.type == "cpu" else PAIR_ELSEWHERE
+        return AT_ONCE * min(times) * max(rows / TIMED_ROWS, 1.0) + (rows * self.network.task.outputs) ** 2 * pair

@@ -50,7 +50,7 @@ LONGEST = 100_000
 #: Seconds that other ways may take whatever training takes.
 FREE = 0.35
 #: The part of training's time that other ways may take besides.
-SHARE = 0.3
+SHARE = 0.2
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: What is said where it ended too early.
@@ -501,8 +501,7 @@ class Patience:
         """
         self.progress.advance(steps)
         self.check_deadline()
-        now = time.perf_counter()
-        before, self._spent = self._spent, now - self.started if is_timed() else self._spent + LINEARIZATION
+        before, self._spent = self._spent, self.spent if is_timed() else self._spent + LINEARIZATION
         after_next = self._spent + (self._spent - before if self._checked else 0.0)
         self._checked = True
         if self.real is None or after_next < FREE:
@@ -510,6 +509,11 @@ class Patience:
         made = steps - self.real.problem.first
         if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(made, loss, first):
             raise PatienceError
+
+    @property
+    def spent(self) -> float:
+        """The seconds since the beginning; none where nothing is timed."""
+        return time.perf_counter() - self.started if is_timed() else 0.0
 
     @property
     def is_over(self) -> bool:
@@ -525,10 +529,28 @@ class Patience:
         if self.is_over:
             raise BudgetError
 
+    def check_within(self) -> None:
+        """Called within an interval, where it takes long.
+
+        Raises:
+            PatienceError: more time has passed than training lets other ways have.
+        """
+        if is_timed() and self.spent > FREE + SHARE * self._training:
+            raise PatienceError
+
     def is_training_cheaper(self, seconds: float) -> bool:
         """Whether real training takes no longer than that."""
+        return self._training <= seconds
+
+    def is_training_first(self, seconds: float) -> bool:
+        """Whether another way that takes so long before anything is known of it takes too much of training's time."""
+        return FREE + SHARE * self._training <= seconds
+
+    @property
+    def _training(self) -> float:
+        """The seconds of real training; infinity where they are not known, or nothing takes another way's place."""
         real = self.real
-        return real is not None and math.isfinite(self.expected) and real.seconds_per_step * self.expected <= seconds
+        return math.inf if real is None or math.isinf(self.expected) else real.seconds_per_step * self.expected
 
     def _steps(self, steps: float, loss: float, first: float) -> float:
         """How many steps training takes from θ₀ on, as far as the path tells."""

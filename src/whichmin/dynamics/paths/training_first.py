@@ -1,4 +1,4 @@
-"""Predictions of a linear rule where real training takes no longer than a linearization."""
+"""Predictions of a linear rule where real training is short beside a linearization."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from whichmin.dynamics.paths.real import Patience
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
 
-#: A prediction by linearizations takes about so many times one at least.
-LINEARIZATIONS = 3.0
+#: A prediction by linearizations takes about so many times one at least, and so many more when the first was made.
+LINEARIZATIONS, MORE = 3.0, 2.0
 
 
 class TrainingFirst(Predictor):
-    """Of a linear rule and a known number of steps: real training where that is cheaper than looking at a kernel.
+    """Of a linear rule and a known number of steps: real training where looking at a kernel takes much of its time.
 
-    Kernels of many outputs, N·C in the thousands, may take longer than a hundred training steps.
+    Kernels of many outputs, N·C in the thousands, and of deep networks may take longer than a hundred training steps.
 
     Args:
         problem: what is predicted.
@@ -41,12 +41,14 @@ class TrainingFirst(Predictor):
 
     def _predict(self, relinearize: Relinearize, tol: float, patience: Patience) -> Outcome:
         """By real training that lowers the loss; else as the other one does."""
-        goal, real = self.problem.goal, patience.real
-        if real is not None and "other" not in vars(self):
+        goal, at_origin = self.problem.goal, self.problem.at_origin
+        if patience.real is not None and "other" not in vars(self):
             patience.expected = goal.steps - self.problem.first
-            if patience.is_training_cheaper(LINEARIZATIONS * self.problem.at_origin.least_seconds):
+            is_first = patience.is_training_first(LINEARIZATIONS * at_origin.least_seconds)
+            is_first = is_first or patience.is_training_first(patience.spent + MORE * at_origin.seconds)
+            if is_first:
                 with suppress(DivergenceError):
-                    outcome = real.run(patience, or_part=True)
+                    outcome = patience.real.run(patience, or_part=True)
                     if outcome.curve[-1][1] <= outcome.curve[0][1]:
                         return outcome
         return self.other._predict(relinearize, tol, patience)

@@ -49,7 +49,7 @@ SHARE, FREE = 0.22, 0.3
 #: The part of the steps that are made again which are the first ones: most of what is apart grows there.
 EARLY = 2 / 3
 #: The part of training's time that a second one may take whatever other ways have taken.
-LEAST = 0.08
+LEAST = 0.06
 
 
 @dataclass(frozen=True, eq=False)
