@@ -50,7 +50,8 @@ class Prediction(Result):
 
     What the tangent kernel at θ₀ tells beside it, ``terms``, ``eigenvalues``, ``max_lr``, ``best_lr``, ``limit`` and
     ``rates``, is made when one of them is first asked for where the prediction is by real training, which needs no
-    kernel: that takes a linearization, a Cholesky factor for the terms, and may raise what making a kernel raises.
+    kernel: that takes a linearization, a Cholesky factor for the terms, and may raise what making a kernel raises. What
+    there is to say of the kernel is logged as a warning then, and not among ``notes``.
 
     ``to_frame`` has one row per test point and output: ``point``, ``output``, ``predicted`` and a column per term.
 
@@ -91,8 +92,8 @@ class Prediction(Result):
             if it changes, ``path``; for a followed path also ``curvature`` and ``drift``, or, where no linearized run
             was made, one term ``trajectory`` for all that is not of the first three. None, with a note, where the
             kernel is too large to be decomposed and cannot be inverted.
-        certificate: see :class:`Certificate`; None where an adaptive optimizer's path was followed without the
-            linearized run that it would be about.
+        certificate: see :class:`Certificate`; None where no linearized run was made that it would be about: of an
+            adaptive optimizer's path, and of real training that came first.
         eigenvalues: of the tangent kernel at θ₀, (N·C,), float64, descending; of more than 1,024 the largest 32.
         max_lr: the limit of stability 2/(γ λ_max) of gradient descent at θ₀, whatever the optimizer.
         optimizer: the optimizer's class name.

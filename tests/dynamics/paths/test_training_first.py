@@ -1,5 +1,6 @@
 """Real training that comes before a kernel which would take longer, and what is made of the kernel afterwards."""
 
+import gc
 import pickle
 from functools import partial
 
@@ -13,6 +14,7 @@ from whichmin.dynamics.paths.origin import PAIR, Origin
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.real import RealTraining
 from whichmin.late import is_late
+from whichmin.tangent.features import Features
 
 #: The steps of a training, and what a linearization is taken to last beside it.
 SHORT, LONG = 20, 1.0
@@ -109,14 +111,20 @@ def test_a_kernel_that_takes_little_is_made_first(starts, monkeypatch):
     assert len(starts) == 1
 
 
-def test_a_kernel_that_took_long_is_not_followed_up(starts, monkeypatch):
+def test_a_kernel_that_took_long_is_not_followed_up_or_held(starts, monkeypatch):
     """The guess was too small: with what comes after it, it takes more of training's time than it may."""
     model, task = problem()
     monkeypatch.setattr(Origin, "least_seconds", 1e-3)
-    monkeypatch.setattr(Origin, "seconds", LONG)
+    monkeypatch.setattr(Origin, "seconds", property(lambda self: len(self.features.outputs) and LONG))
+    gc.collect()
+    before = sum(isinstance(each, Features) for each in gc.get_objects())
     found = wm.predict(model, task, SGD, steps=SHORT)
-    assert len(starts) <= 1
+    assert len(starts) == 1
     assert found.method == "trained"
+    gc.collect()
+    assert sum(isinstance(each, Features) for each in gc.get_objects()) == before
+    assert set(found.terms) >= {"interpolant", "initialization"}
+    assert len(starts) == 2
 
 
 def test_what_a_linearization_takes_is_guessed_from_a_few_rows(monkeypatch, starts):
@@ -145,6 +153,7 @@ def test_what_the_model_does_later_changes_nothing():
     found.model()(task.X)
     for name, term in before.items():
         close(found.terms[name], term, 1e-12)
+    assert float(before["interpolant"].abs().max()) > 0
 
 
 def test_it_is_saved_and_pickled_whole(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from abc import ABC, abstractmethod
@@ -26,6 +27,8 @@ from whichmin.jobs.threads import few_blas_threads
 from whichmin.late import Later
 from whichmin.losses import root_mean_square
 from whichmin.tangent.context import own_context
+
+logger = logging.getLogger(__name__)
 
 #: What is said where the seconds of a prediction ran out.
 OUT_OF_BUDGET = "the budget ran out before a path or real training was there: this is one linearization at θ₀."
@@ -209,7 +212,7 @@ class Predictor(ABC):
 
         facts: dict[str, Any]
         if outcome.method == "trained":
-            facts, notes = dict.fromkeys(OF_KERNEL, Later(partial(_facts_anew, problem, outcome))), ()
+            facts, notes = dict.fromkeys(OF_KERNEL, Later(partial(_facts_of, problem.anew(outcome.steps), outcome))), ()
         else:
             facts, notes = self._facts(outcome, needs_terms)
         return Prediction(
@@ -286,8 +289,12 @@ def _noted(outcome: Outcome) -> Outcome:
 
 
 @own_context()
-def _facts_anew(problem: Problem, outcome: Outcome) -> dict[str, Any]:
+def _facts_of(problem: Problem, outcome: Outcome) -> dict[str, Any]:
     """What the kernel at θ₀ tells beside a prediction by real training, for which nothing was made."""
     task = problem.network.task
+    problem.network.put(problem.origin)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
-        return problem.anew(outcome.steps)._facts(outcome)[0]
+        facts, notes = problem.predictor_of(problem)._facts(outcome)
+    for note in notes:
+        logger.warning("%s", note)
+    return facts

@@ -68,13 +68,12 @@ class Problem:
         """How long the linearization at θ₀ took."""
         return self.at_origin.seconds
 
-    def anew(self, steps: float) -> Predictor:
-        """A predictor of the same training to so many steps, for which nothing was made."""
-        network = self.network
-        network.put(self.origin)
-        network.release()
+    def anew(self, steps: float) -> Problem:
+        """The same training to so many steps, for which nothing is made or held; the network stands at θ₀."""
+        self.network.put(self.origin)
+        self.network.release()
         goal = replace(self.goal, times=(steps,), until=None)
-        return self.predictor_of(replace(self, at_origin=Origin(network), goal=goal))
+        return replace(self, at_origin=Origin(self.network), goal=goal)
 
     @property
     def first(self) -> int:

@@ -484,7 +484,7 @@ class Patience:
     progress: Progress
     expected: float = math.inf
     started: float = field(default_factory=time.perf_counter)
-    _spent: float = field(default=0.0, init=False)
+    _at_last_check: float = field(default=0.0, init=False)
     _checked: bool = field(default=False, init=False)
 
     def check(self, steps: float, loss: float, first: float) -> None:
@@ -501,9 +501,9 @@ class Patience:
         """
         self.progress.advance(steps)
         self.check_deadline()
-        before, self._spent = self._spent, self.spent if is_timed() else self._spent + LINEARIZATION
-        after_next = self._spent + (self._spent - before if self._checked else 0.0)
-        self._checked = True
+        before, now = self._at_last_check, self.spent if is_timed() else self._at_last_check + LINEARIZATION
+        after_next = now + (now - before if self._checked else 0.0)
+        self._at_last_check, self._checked = now, True
         if self.real is None or after_next < FREE:
             return
         made = steps - self.real.problem.first
