@@ -165,6 +165,14 @@ def test_predictions_of_any_loss(loss, relinearize, name):
     on_both(verb, loss=loss)
 
 
+def test_what_is_made_later_of_a_prediction_by_training(tmp_path):
+    verb = lambda model, task: wm.predict(model, task, RECIPES["adamw in batches"], steps=20)  # noqa: E731
+    found = on_both(verb, of=lambda prediction: torch.stack([t.cpu() for t in prediction.terms.values()]))
+    assert found.method == "trained"
+    torch.testing.assert_close(sum(found.terms.values()), found.test.cpu())
+    found.report(tmp_path / "it.html")
+
+
 def test_ends_of_training():
     on_both(lambda model, task: wm.predict(model, task, SGD, steps=float("inf"), relinearize="never"))
     on_both(lambda model, task: wm.predict(model, task, SGD, until=1e-2))
@@ -246,11 +254,17 @@ def test_mitigation(tmp_path):
     found.report(tmp_path / "it.html")
 
 
-def test_left_out_rows(tmp_path):
-    for relinearize in ("never", "path"):
-        verb = partial(wm.leave_out, optimizer=SGD, groups=[[0], [1, 2]], steps=20, until=None, relinearize=relinearize)
-        found = on_both(verb)
-        found.report(tmp_path / "it.html")
+@pytest.mark.parametrize(
+    ("name", "relinearize"),
+    [("gd", "never"), ("gd", "path"), ("gd", "auto"), ("adam", "path"), ("adamw in batches", "auto")],
+)
+def test_left_out_rows(name, relinearize, tmp_path):
+    verb = lambda model, task: wm.leave_out(  # noqa: E731
+        model, task, RECIPES[name], [[0], [1, 2]], steps=20, until=None, relinearize=relinearize
+    )
+    found = on_both(verb)
+    assert (name == "adamw in batches") == ("trained" in found.method)
+    found.report(tmp_path / "it.html")
 
 
 def test_minimizers_and_infinite_width():

@@ -176,6 +176,19 @@ def test_a_rate_that_diverges_is_named_as_ever(starts):
     assert len(starts) == 1
 
 
+def test_a_rate_beyond_the_limit_is_noted_where_training_comes_first(starts):
+    model, task = problem()
+    lr = 1.2 * wm.predict(model, task, SGD, steps=SHORT).max_lr
+    starts.clear()
+    with untimed():
+        found = wm.predict(model, task, partial(torch.optim.SGD, lr=lr), steps=200)
+    run = wm.train(model, task, partial(torch.optim.SGD, lr=lr), steps=200, until=None, progress=False)
+    assert 2 * run.losses[3] < run.losses[6] < run.losses[0]
+    close(found.test, run.test, 1e-12)
+    assert any("beyond the limit of stability" in note for note in found.notes)
+    assert len(starts) == 1
+
+
 def test_models_that_are_no_functions_of_rows_are_refused_before_they_are_trained():
     model, task = problem()
     mixing = nn.Sequential(model, nn.Module()).double()

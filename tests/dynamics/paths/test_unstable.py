@@ -54,6 +54,16 @@ def test_it_is_refused_where_training_does_not_lower_the_loss(factor):
         assert caught.value.limit == pytest.approx(limit)
 
 
+def test_a_few_steps_that_lower_the_loss_are_told():
+    model, task, lr = catapult()
+    sgd = partial(torch.optim.SGD, lr=lr)
+    run = wm.train(model, task, sgd, steps=1, until=None)
+    assert run.losses[1] < run.losses[0]
+    found = wm.predict(model, task, sgd, steps=1)
+    torch.testing.assert_close(found.test, run.test, rtol=0, atol=0)
+    assert any("has not by step 1, and its kernel is no smaller" in note for note in found.notes)
+
+
 def dying():
     """A network whose rectifiers a large step turns off for every input."""
     return wm.networks.MLP((4, 32, 1), seed=0).double()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
+from itertools import accumulate
 
 from torch import Tensor
 
@@ -12,11 +13,14 @@ from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
+from whichmin.dynamics.paths.unstable import UnstablePredictor
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
 
 #: A prediction by linearizations takes about so many times one at least, and so many more when the first was made.
 LINEARIZATIONS, MORE = 3.0, 2.0
+#: A loss that rises to so many times the lowest before it tells of a rate that may be beyond the limit of stability.
+RISES = 1.1
 
 
 class TrainingFirst(Predictor):
@@ -50,8 +54,17 @@ class TrainingFirst(Predictor):
                 with suppress(DivergenceError):
                     outcome = patience.real.run(patience, or_part=True)
                     if outcome.curve[-1][1] <= outcome.curve[0][1]:
-                        return outcome
+                        return self._judged(outcome)
         return self.other._predict(relinearize, tol, patience)
+
+    def _judged(self, outcome: Outcome) -> Outcome:
+        """With a note where the rate is beyond the limit of stability at θ₀: losses in full batches rise on the way."""
+        losses = [loss for _, loss in outcome.curve]
+        rises = any(loss > RISES * lowest for loss, lowest in zip(losses, accumulate(losses, min), strict=True))
+        is_suspected = rises and self.problem.goal.eval_every == 1
+        if is_suspected and isinstance(self.other, UnstablePredictor):
+            return self.other.accepted(outcome)
+        return outcome
 
     def linearized(self, patience: Patience | None = None) -> Outcome:
         """That of the other one."""

@@ -58,21 +58,35 @@ class UnstablePredictor(StepwisePredictor):
             outcome = patience.real.run(patience, or_part=True, is_lost=_is_lost)
         except DivergenceError as error:
             raise self._error from error
-        if not outcome.curve[-1][1] <= outcome.curve[0][1] or not self._is_more_stable_at(outcome):
+        return self.accepted(outcome)
+
+    def accepted(self, outcome: Outcome) -> Outcome:
+        """Real training, with a note of the rate.
+
+        Raises:
+            DivergenceError: it does not lower the loss, or ends at a network that has died.
+        """
+        became = self._change_of_the_largest_eigenvalue(outcome)
+        if not outcome.curve[-1][1] <= outcome.curve[0][1] or became < DEAD:
             raise self._error
         note = (
             "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge, and "
             "training moves to where the kernel is smaller."
         )
+        if became >= SMALLER:
+            note = (
+                "at θ₀ the learning rate is beyond the limit of stability: the linearized network diverges. Training "
+                f"has not by step {outcome.steps:,.0f}, and its kernel is no smaller there: it may diverge later."
+            )
         return outcome.with_notes(note)
 
-    def _is_more_stable_at(self, outcome: Outcome) -> bool:
-        """Whether the largest eigenvalue of the kernel is smaller at the end than at θ₀, and the network not dead."""
+    def _change_of_the_largest_eigenvalue(self, outcome: Outcome) -> float:
+        """That of the kernel at the end, over that at θ₀."""
         network = self.network
         network.model.load_state_dict(outcome.state)
         largest = largest_eigenvalue(network.features())
         network.put(self.problem.origin)
-        return DEAD < largest / self.problem.spectrum.largest < SMALLER
+        return largest / self.problem.spectrum.largest
 
 
 def _is_lost(loop: Loop) -> bool:

@@ -168,7 +168,7 @@ def _answer(solver: Solver, plan: Plan, group: Group) -> Answer:
     if plan.way == "trained":
         run = solver.trained(group, plan.is_chaotic)
         assert run.test is not None
-        test = run.test.double().reshape(-1).numpy()
+        test = run.test.double().reshape(-1).cpu().numpy()
         return Answer(test, plan.full_error, float(run.steps), "trained", time.perf_counter() - started)
     if plan.way == "itself":
         outcome = solver.by_itself(group)
