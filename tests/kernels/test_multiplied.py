@@ -32,7 +32,7 @@ def setting(monkeypatch):
 def large(monkeypatch):
     """Kernels take 10⁸ times what they do, so that they do not fit."""
     monkeypatch.setattr("whichmin.dynamics.paths.position.bytes_per_entry", lambda n, item: 10**8)
-    monkeypatch.setattr("whichmin.dynamics.paths.position.PASS_BYTES", 4000)  # a few rows at once
+    monkeypatch.setattr("whichmin.dynamics.paths.position.PASS_BYTES", 40000)  # some rows at once
 
 
 @pytest.mark.parametrize(

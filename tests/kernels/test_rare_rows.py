@@ -185,9 +185,9 @@ def test_a_gate_that_opens_on_the_way(branch, optimizer):
     model, X, others = Opening(branch), torch.randn(40, 4), torch.randn(60, 4)
     model.threshold = float(torch.cat([model(X), model(others)])[:, 0].max().detach()) + 0.02
     task = wm.Task(X, 1.5 * torch.sin(X[:, :2]) + 1, others)
-    run = wm.train(model, task, optimizer, steps=150, until=None, progress=False)
-    path = wm.predict(model, task, optimizer, steps=150, relinearize="path")
-    auto = wm.predict(model, task, optimizer, steps=150)
+    run = wm.train(model, task, optimizer, steps=50, until=None, progress=False)
+    path = wm.predict(model, task, optimizer, steps=50, relinearize="path")
+    auto = wm.predict(model, task, optimizer, steps=50)
     if branch is row_by_row:
         assert path.error == math.inf
         assert any("a branch opened" in note for note in path.notes)

@@ -16,7 +16,7 @@ from whichmin.tangent.examine import examine
 
 #: Kinds that write into their inputs or take vectors for matrices cannot stand beside a layer.
 TOGETHER = sorted(set(KINDS) - {"writes into its input", "a vector as a weight"})
-STEPS = 8
+STEPS = 4
 
 
 @pytest.mark.parametrize("gate", [0.0, 1e-6, 0.3])
