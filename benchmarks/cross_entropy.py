@@ -63,7 +63,7 @@ def plain_seconds(model: torch.nn.Module, task: wm.Task, recipe: wm.Recipe, step
     for _ in range(steps):
         rows = slice(None) if batches is None else next(batches)
         optimizer.zero_grad()
-        loss = LOSS(network(task.X[rows]), task.y[rows])
+        loss = task.loss(network(task.X[rows]), task.y[rows])
         if until is not None and loss.item() < until:
             break
         loss.backward()

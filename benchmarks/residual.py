@@ -86,7 +86,7 @@ def end_to_end(name: str, width: int, norm: Any, steps: int, seeds: int) -> Row:
     task = wm.data.load("cifar-10", classes=CLASSES[name], n_train=100, n_test=200, loss=LOSS)
     model = network(0)
     began = time.perf_counter()
-    sgd, adam = partial(torch.optim.SGD, lr=0.05), partial(torch.optim.Adam, lr=1e-3)
+    sgd, adam = partial(torch.optim.SGD, lr=0.01), partial(torch.optim.Adam, lr=1e-3)
     row: Row = {"classes": name, "one linearization needs": planned(model, task, sgd)}
     step = seconds_of_a_step(model, task)
     _, kernel = timed(lambda: wm.tangent_kernel(model, task.X))

@@ -63,6 +63,21 @@ def contract(
     return K.detach().view(C, n1, C, n2).permute(1, 0, 3, 2)
 
 
+def multiplications(factors: Factors, parameters: Mapping[str, Tensor], n: int) -> float:
+    """About how many the kernel of n rows like these takes at least: those of parameters whose gradients are formed."""
+    rows, C = factors.outputs.shape
+    total = 0.0
+    for name in {*factors.by_parameter, *factors.formed}:
+        shape, positions = tuple(parameters[name].shape), 0.0
+        if name not in factors.formed:
+            uses = _together(factors.by_parameter[name], shape)
+            if all(u.use.layer.has_gram(u, v) for u in uses for v in uses):
+                continue
+            positions = sum(u.gradient.numel() for u in uses) / (C * rows * shape[0] if shape else 1)
+        total += math.prod(shape) * (n * C * positions + (n * C) ** 2 / 2)
+    return total
+
+
 def _add_part(
     K: Tensor,
     left: Sequence[Factor],

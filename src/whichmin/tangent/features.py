@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from whichmin.inputs import AnyInputs
 from whichmin.tangent.autograd import jvp
 from whichmin.tangent.cached_layer import CachedCall, CachedLayers
-from whichmin.tangent.contract import contract
+from whichmin.tangent.contract import contract, multiplications
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.factors import Factors, factorize
 from whichmin.tangent.layers.base import Factor
@@ -153,6 +153,10 @@ class Features:
                 total += product.push(moved - start, rows)
         moves = {n: values[n].detach() - self.parameters[n].detach() for n in self._rest}
         return self._add_rest(total, moves, rows)
+
+    def multiplications(self, n: int) -> float:
+        """About how many the kernel of n rows like these takes at least."""
+        return multiplications(self._factors, self.parameters, n)
 
     def gram(self, other: Features | None = None, metric: Metric | None = None) -> Tensor:
         """J D J(other)ᵀ, (n₁·C, n₂·C), rows ordered as ``outputs.reshape(-1)``; with itself by default.

@@ -176,17 +176,20 @@ def test_a_rate_that_diverges_is_named_as_ever(starts):
     assert len(starts) == 1
 
 
-def test_a_rate_beyond_the_limit_is_noted_where_training_comes_first(starts):
+@pytest.mark.parametrize("seconds", [0.15, LONG])
+def test_a_rate_beyond_the_limit_is_noted_where_training_comes_first(seconds, starts, monkeypatch):
+    """Where looking at the limit takes little of training's time."""
     model, task = problem()
     lr = 1.2 * wm.predict(model, task, SGD, steps=SHORT).max_lr
     starts.clear()
+    monkeypatch.setattr(Origin, "least_seconds", seconds)
     with untimed():
         found = wm.predict(model, task, partial(torch.optim.SGD, lr=lr), steps=200)
     run = wm.train(model, task, partial(torch.optim.SGD, lr=lr), steps=200, until=None, progress=False)
     assert 2 * run.losses[3] < run.losses[6] < run.losses[0]
     close(found.test, run.test, 1e-12)
-    assert any("beyond the limit of stability" in note for note in found.notes)
-    assert len(starts) == 1
+    assert any("beyond the limit of stability" in note for note in found.notes) == (seconds < LONG)
+    assert len(starts) == (seconds < LONG)
 
 
 def test_models_that_are_no_functions_of_rows_are_refused_before_they_are_trained():

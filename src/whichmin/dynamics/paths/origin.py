@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from functools import cached_property
 
+import torch
+
 from whichmin.dynamics.paths.clock import LINEARIZATION, is_timed, seconds_of_linearization
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.kernels.modes import Spectrum
@@ -14,6 +16,8 @@ from whichmin.tangent.features import Features
 TIMED_ROWS, AT_ONCE = 4, 0.5
 #: Seconds that a pair of outputs adds to a linearization, with all that is asked of its kernel, on a CPU and elsewhere.
 PAIR, PAIR_ELSEWHERE = 1e-7, 2e-9
+#: Multiplications a second of a thread, and of another device.
+SPEED, SPEED_ELSEWHERE = 2e10, 1e13
 
 
 class Origin:
@@ -55,6 +59,11 @@ class Origin:
         return self._linearized[1]
 
     @property
+    def is_linearized(self) -> bool:
+        """Whether that was made."""
+        return "_linearized" in vars(self)
+
+    @property
     def seconds(self) -> float:
         """How long the linearization took."""
         return self._linearized[2]
@@ -77,16 +86,20 @@ class Origin:
     @cached_property
     def least_seconds(self) -> float:
         """About what a linearization takes at least, guessed from a few rows where it was not made."""
-        if "_linearized" in vars(self):
+        if self.is_linearized:
             return self.seconds
         if not is_timed():
             return LINEARIZATION
         self.network.put(self._position)
         route, rows = self.network.examine()[0].route, self.network.task.n
-        times = []
+        times, multiplications = [], 0.0
         for _ in range(2):
             started = time.perf_counter()
-            float(self.network.few_features(TIMED_ROWS, route).outputs.detach().sum())  # which waits for the device
+            few = self.network.few_features(TIMED_ROWS, route)
+            float(few.outputs.detach().sum())  # which waits for the device
             times.append(time.perf_counter() - started)
-        pair = PAIR if self.network.device.type == "cpu" else PAIR_ELSEWHERE
-        return AT_ONCE * min(times) * max(rows / TIMED_ROWS, 1.0) + (rows * self.network.task.outputs) ** 2 * pair
+            multiplications = few.multiplications(rows)
+        on_cpu = self.network.device.type == "cpu"
+        pair, speed = (PAIR, SPEED * torch.get_num_threads()) if on_cpu else (PAIR_ELSEWHERE, SPEED_ELSEWHERE)
+        gradients = AT_ONCE * min(times) * max(rows / TIMED_ROWS, 1.0)
+        return gradients + multiplications / speed + (rows * self.network.task.outputs) ** 2 * pair

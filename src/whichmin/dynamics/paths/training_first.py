@@ -13,7 +13,7 @@ from whichmin.dynamics.paths.outcome import Outcome
 from whichmin.dynamics.paths.predictor import Predictor, Relinearize
 from whichmin.dynamics.paths.problem import Problem
 from whichmin.dynamics.paths.real import Patience
-from whichmin.dynamics.paths.unstable import UnstablePredictor
+from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
 
@@ -21,6 +21,10 @@ from whichmin.errors import DivergenceError
 LINEARIZATIONS, MORE = 3.0, 2.0
 #: A loss that rises to so many times the lowest before it tells of a rate that may be beyond the limit of stability.
 RISES = 1.1
+BEYOND = (
+    "at θ₀ the learning rate is beyond the limit of stability, {:.3g}: the linearized network would diverge. Real "
+    "training has not by then."
+)
 
 
 class TrainingFirst(Predictor):
@@ -54,17 +58,25 @@ class TrainingFirst(Predictor):
                 with suppress(DivergenceError):
                     outcome = patience.real.run(patience, or_part=True)
                     if outcome.curve[-1][1] <= outcome.curve[0][1]:
-                        return self._judged(outcome)
+                        return self._judged(outcome, patience)
         return self.other._predict(relinearize, tol, patience)
 
-    def _judged(self, outcome: Outcome) -> Outcome:
-        """With a note where the rate is beyond the limit of stability at θ₀: losses in full batches rise on the way."""
+    def _judged(self, outcome: Outcome, patience: Patience) -> Outcome:
+        """With a note where the rate is beyond the limit of stability at θ₀: losses in full batches rise on the way.
+
+        The limit is looked at where its kernel is there, or takes no more of training's time than other ways may.
+        """
+        problem, rule = self.problem, self.problem.rule
         losses = [loss for _, loss in outcome.curve]
         rises = any(loss > RISES * lowest for loss, lowest in zip(losses, accumulate(losses, min), strict=True))
-        is_suspected = rises and self.problem.goal.eval_every == 1
-        if is_suspected and isinstance(self.other, UnstablePredictor):
-            return self.other.accepted(outcome)
-        return outcome
+        if not rises or problem.goal.eval_every > 1 or not problem.objective.loss.is_quadratic:
+            return outcome
+        origin = problem.at_origin
+        if not origin.is_linearized and patience.is_training_first(origin.least_seconds):
+            return outcome
+        assert isinstance(rule, LinearRule)
+        limit = rule.limit(origin.spectrum.largest, problem.objective.gamma)
+        return outcome.with_notes(BEYOND.format(limit)) if rule.lr >= limit else outcome
 
     def linearized(self, patience: Patience | None = None) -> Outcome:
         """That of the other one."""
