@@ -15,6 +15,7 @@ from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import features_of
 from whichmin.tangent.layers.matrix_products import FEW
 from whichmin.tangent.model import trainable
+from whichmin.tangent.route import Route
 
 EVERY = pytest.mark.parametrize("name", list(ZOO))
 OUTPUTS = pytest.mark.parametrize("outputs", [1, 3])
@@ -208,3 +209,24 @@ def test_what_does_not_fit_is_not_formed(monkeypatch):
     products = dict(left._products)
     assert left.formed() is left
     assert left._products == products
+
+
+def test_multiplications_are_those_of_gradients_that_are_formed():
+    """Of a window's weights: n·C·positions·entries to form them, and half of (n·C)²·entries to multiply them."""
+    model = nn.Sequential(nn.Conv1d(1, 3, 2, bias=False), nn.Flatten(), nn.Linear(9, 2, bias=False))
+    features = features_of(model, dict(model.named_parameters()), torch.randn(4, 1, 4), route=Route())
+    assert features.multiplications(10) == 6 * (10 * 2 * 3 + 20**2 / 2)
+
+
+def test_scalars_count_once_for_each_position():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale, self.o = nn.Parameter(torch.tensor(0.5)), nn.Linear(5, 2, bias=False)
+
+        def forward(self, x):
+            return self.o(torch.tanh(x * self.scale))
+
+    model = Scaled()
+    features = features_of(model, dict(model.named_parameters()), torch.randn(4, 5), route=Route())
+    assert features.multiplications(10) == 10 * 2 * 5 + 20**2 / 2

@@ -73,7 +73,7 @@ def multiplications(factors: Factors, parameters: Mapping[str, Tensor], n: int) 
             uses = _together(factors.by_parameter[name], shape)
             if all(u.use.layer.has_gram(u, v) for u in uses for v in uses):
                 continue
-            positions = sum(u.gradient.numel() for u in uses) / (C * rows * shape[0] if shape else 1)
+            positions = sum(u.gradient.numel() for u in uses) / (C * rows * (shape[0] if shape else 1))
         total += math.prod(shape) * (n * C * positions + (n * C) ** 2 / 2)
     return total
 

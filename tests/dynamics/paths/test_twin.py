@@ -165,6 +165,18 @@ def spiky(at: int, height: float) -> Callable[[int], float]:
     return lambda step: 0.99**step * (1.0 + (height - 1.0) * math.exp(-abs(step - at) / 4.0))
 
 
+def test_a_spike_within_the_first_steps_is_made_again_with_the_very_first():
+    """Rules that divide gradients by their size make of roundings there what no later step does."""
+    stands = stands_of(1000, lambda step: 40.0 if step == 3 else 0.99**step)
+    spike = stands._around
+    assert spike is not None
+    assert 0 < spike.start.step < spike.end < 20
+    early, _ = stands.stretches(1000, 4.0, 0.0)
+    assert early.start.step == 0
+    assert early.end >= spike.end
+    assert stands.is_seen([early])
+
+
 def test_the_largest_spike_is_made_again_with_the_last_steps():
     stands = stands_of(1000, spiky(200, 40.0))
     early, late = stands.stretches(1000, 4.0, 0.0)

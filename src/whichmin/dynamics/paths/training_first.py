@@ -76,7 +76,7 @@ class TrainingFirst(Predictor):
             return outcome
         assert isinstance(rule, LinearRule)
         limit = rule.limit(origin.spectrum.largest, problem.objective.gamma)
-        return outcome.with_notes(BEYOND.format(limit)) if rule.lr >= limit else outcome
+        return outcome.with_notes(BEYOND.format(limit)) if rule.rate(problem.first) >= limit else outcome
 
     def linearized(self, patience: Patience | None = None) -> Outcome:
         """That of the other one."""

@@ -200,6 +200,9 @@ class Stands:
     def stretches(self, done: int, seconds: float, spent: float, part: float = 1.0) -> list[Stretch]:
         """What a second training has time for: all of it, or its largest spike or first steps, and its last steps.
 
+        The first steps come before a spike within them: what rules that divide gradients by their size make of the very
+        first one is seen from there alone.
+
         Args:
             done: steps made in the end.
             seconds: what training took.
@@ -217,9 +220,11 @@ class Stands:
         passed = [(step, outputs) for step, outputs in self._passed if step - first.step <= max(EARLY * steps, 1)]
         kept = [stand for stand in self._last if stand.step < done] or [first]
         last = next((stand for stand in kept if done - stand.step <= (1 - EARLY) * steps), kept[-1])
-        if around is not None and around.end - around.start.step <= steps and around.end < done:
+        early = [Stretch(first, *at) for at in passed[-1:]]
+        is_within = around is not None and any(around.end <= stretch.end for stretch in early)
+        if around is not None and not is_within and around.end - around.start.step <= steps and around.end < done:
             return [around, Stretch(last, done)]
-        return [*(Stretch(first, *at) for at in passed[-1:]), Stretch(last, done)]
+        return [*early, Stretch(last, done)]
 
 
 @dataclass(frozen=True)

@@ -58,16 +58,10 @@ class UnstablePredictor(StepwisePredictor):
             outcome = patience.real.run(patience, or_part=True, is_lost=_is_lost)
         except DivergenceError as error:
             raise self._error from error
-        return self.accepted(outcome)
-
-    def accepted(self, outcome: Outcome) -> Outcome:
-        """Real training, with a note of the rate.
-
-        Raises:
-            DivergenceError: it does not lower the loss, or ends at a network that has died.
-        """
+        if not outcome.curve[-1][1] <= outcome.curve[0][1]:
+            raise self._error
         became = self._change_of_the_largest_eigenvalue(outcome)
-        if not outcome.curve[-1][1] <= outcome.curve[0][1] or became < DEAD:
+        if became < DEAD:
             raise self._error
         note = (
             "at θ₀ the learning rate is beyond the limit of stability: the linearized network would diverge, and "
