@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import Tensor
@@ -27,10 +27,11 @@ class Direction:
             {n: t - other.steps[n] for n, t in self.steps.items()},
         )
 
-    def square(self) -> float:
-        """‖·‖² of a direction without steps."""
+    def square(self, metric: Mapping[str, Tensor | float] | None = None) -> float:
+        """⟨·, D ·⟩ of a direction without steps; D is the identity by default."""
         assert not self.steps
-        return sum(float(t.double().square().sum()) for t in self.tensors.values())
+        D = dict.fromkeys(self.tensors, 1.0) if metric is None else metric
+        return sum(float((t.double().square() * D[n]).sum()) for n, t in self.tensors.items())
 
     @staticmethod
     def combined(parts: Sequence[tuple[float, Direction]]) -> Direction:

@@ -12,10 +12,10 @@ from whichmin.dynamics.paths.controller import AIM, AimedError, Attempt, GrowthF
 from whichmin.dynamics.paths.outcome import Outcome
 
 
-def attempt(resolution, error, *, loss_error=0.0, intervals=1, steps=100.0) -> Attempt:
+def attempt(resolution, error, *, intervals=1, steps=100.0, before=None, **settings) -> Attempt:
     outputs = [torch.zeros(1)]
-    outcome = Outcome("relinearized", outputs, outputs, steps, intervals, error, [], {}, loss_error=loss_error)
-    return Attempt(resolution, outcome)
+    outcome = Outcome("relinearized", outputs, outputs, steps, intervals, error, [], {}, **settings)
+    return Attempt(resolution, outcome, before)
 
 
 #: Errors of the outputs up to 1 and of losses up to 1/8 are accepted, at most 40 intervals are planned.
@@ -49,6 +49,22 @@ COUNT = IntervalCount(1.0, 0.125, 40)
 def test_the_number_of_intervals(count, error, loss_error, expected):
     assert AIM == 0.75
     assert COUNT.next(attempt(count, error, loss_error=loss_error)) == expected
+
+
+def test_where_outputs_swing_one_finer_path_tells_whether_it_is_so():
+    swung = attempt(4, 12.0, swing=10.0)
+    assert COUNT.next(swung) == 8
+    assert COUNT.next(attempt(8, 11.0, swing=10.0, before=swung)) is None
+    assert COUNT.next(attempt(8, 11.0, before=swung)) == 32, "it does not swing there: finer, as ever"
+    assert COUNT.next(attempt(8, 13.0, swing=10.0, before=swung)) == 32, "finer paths have something to gain"
+    assert COUNT.next(attempt(30, 11.0, swing=10.0)) == 40
+
+
+def test_a_path_that_tells_nothing_is_not_made_finer():
+    controller = IntervalCount(1.0, 0.125, 40, hopeless=5.0)
+    assert controller.next(attempt(4, 6.0, unknowable=5.0)) is None
+    assert controller.next(attempt(4, 6.0, unknowable=4.9)) == 16
+    assert controller.next(attempt(4, math.inf, unknowable=math.inf)) == 16, "a finer one may know"
 
 
 @pytest.mark.parametrize("loss_error", [1.0, math.inf])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 
 import whichmin as wm
-from oracles.linear_rules import mlp_problem
+from oracles.linear_rules import BEST, mlp_problem
 from whichmin.dynamics.paths.edge import BELOW_EDGE, SLACK, back_to_the_edge, largest_eigenvalue
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
@@ -36,8 +38,10 @@ def outgrown(part: float, metric: bool = False, rates=lambda k: 1.0):
 def test_it_is_brought_back_to_the_limit_of_the_step(metric, rates):
     network, rule, objective, features, D, largest = outgrown(0.95, metric, rates)
     before = network.values()
-    after, spectrum, beyond = back_to_the_edge(network, rule, objective, 7.0, features, metric=D)
-    assert beyond
+    found = back_to_the_edge(network, rule, objective, 7.0, features, metric=D)
+    after, spectrum = found.features, found.spectrum
+    assert found.is_beyond
+    assert found.taken_back > 0
     assert 0.97 * BELOW_EDGE * 0.95 * largest < float(spectrum.eigenvalues[0]) <= SLACK * 0.95 * largest
     now = network.spectrum(network.features(), D)
     torch.testing.assert_close(now.eigenvalues, spectrum.eigenvalues)
@@ -54,7 +58,7 @@ def test_far_beyond_the_limit_one_gradient_is_enough(monkeypatch, part):
     monkeypatch.setattr(network, "eigenvalue_gradient", lambda *args: taken.append(args) or gradient(*args))
     spectrum_of = network.spectrum
     monkeypatch.setattr(network, "spectrum", lambda *args: looked.append(args) or spectrum_of(*args))
-    _, spectrum, _ = back_to_the_edge(network, rule, objective, 7.0, features)
+    spectrum = back_to_the_edge(network, rule, objective, 7.0, features).spectrum
     assert len(taken) == 1
     assert len(looked) > 2, "Newton's step alone does not get there"
     assert 0.97 * BELOW_EDGE * part * largest < spectrum.largest <= SLACK * part * largest
@@ -64,19 +68,50 @@ def test_far_beyond_the_limit_one_gradient_is_enough(monkeypatch, part):
 def test_within_the_limit_nothing_is_moved(part):
     network, rule, objective, features, _, _ = outgrown(part)
     before = network.values()
-    after, _, beyond = back_to_the_edge(network, rule, objective, 7.0, features)
-    assert not beyond
-    assert after is features
+    found = back_to_the_edge(network, rule, objective, 7.0, features)
+    assert not found.is_beyond
+    assert found.taken_back == 0
+    assert found.features is features
     assert all(torch.equal(v, before[n]) for n, v in network.values().items())
 
 
 def test_without_projection_it_is_only_said():
     network, rule, objective, features, _, largest = outgrown(0.9)
     before = network.values()
-    _, spectrum, beyond = back_to_the_edge(network, rule, objective, 7.0, features, project=False)
-    assert beyond
-    assert float(spectrum.eigenvalues[0]) == pytest.approx(largest, rel=1e-12)
+    found = back_to_the_edge(network, rule, objective, 7.0, features, project=False)
+    assert found.is_beyond
+    assert found.taken_back == 0
+    assert float(found.spectrum.eigenvalues[0]) == pytest.approx(largest, rel=1e-12)
     assert all(torch.equal(v, before[n]) for n, v in network.values().items())
+
+
+def test_what_is_taken_back_is_a_length_along_the_gradient_in_the_metric():
+    """λ_max falls by ∇λ·D ∇λ a unit of it, to first order."""
+    network, rule, objective, features, D, largest = outgrown(0.995, metric=True)
+    gradient = network.eigenvalue_gradient(network.spectrum(features, D).top_vector, D)
+    found = back_to_the_edge(network, rule, objective, 7.0, features, metric=D)
+    assert found.taken_back * gradient.square(D) == pytest.approx(largest * (1 - BELOW_EDGE * 0.995), rel=0.05)
+
+
+def apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a - b).square().mean().sqrt())
+
+
+@pytest.mark.parametrize("steps", [40, 80, 160])
+def test_how_far_outputs_swing_at_the_edge_is_known_and_in_the_error(steps):
+    """Half of the difference of two steps of real training, whose average is what the path follows."""
+    model, task = mlp_problem((8, 60), 40, seed=1, bias_std=0.1, n_test=20)
+    lr = 0.95 * wm.predict(model, task, BEST, steps=2, relinearize="never").max_lr
+    optimizer = partial(torch.optim.SGD, lr=lr)
+    one, next_one = (wm.train(model, task, optimizer, steps=k, until=None).test for k in (steps, steps + 1))
+    found = wm.predict(model, task, optimizer, steps=steps, relinearize=24)
+    note = next(note for note in found.notes if "outputs swing about it by" in note)
+    swing, half = float(note.split("swing about it by ")[1].split(",")[0]), apart(one, next_one) / 2
+    assert half > 0.05
+    assert 0.7 * half < swing < 1.8 * half
+    assert found.error >= swing
+    assert apart(found.test, one) < 1.5 * found.error
+    assert apart(found.test, (one + next_one) / 2) < 0.5 * found.error, "of the average it is much surer"
 
 
 @pytest.mark.parametrize("metric", [False, True])

@@ -13,7 +13,16 @@ import whichmin as wm
 from whichmin.dynamics.paths import real as real_module
 from whichmin.dynamics.paths.clock import untimed
 from whichmin.dynamics.paths.predictor import OUT_OF_BUDGET
-from whichmin.dynamics.paths.real import FREE, SHARE, TIMED_STEPS, BudgetError, Patience, PatienceError, RealTraining
+from whichmin.dynamics.paths.real import (
+    FREE,
+    SHARE,
+    SHARE_TO_END,
+    TIMED_STEPS,
+    BudgetError,
+    Patience,
+    PatienceError,
+    RealTraining,
+)
 from whichmin.dynamics.prepare import prepare
 from whichmin.errors import DivergenceError, InputError
 
@@ -214,6 +223,23 @@ def test_patience_is_a_share_of_what_training_takes(clock):
         patience.check(10, 0.5, 1.0)
     assert patience.is_training_cheaper(10.0)
     assert not patience.is_training_cheaper(9.9)
+
+
+@pytest.mark.parametrize(("step", "goes_on"), [(720, True), (300, False)])
+def test_a_path_that_will_soon_be_there_may_take_longer(clock, step, goes_on):
+    """Of 1,000 steps of .01 s others may take 2 s, and one that is there by 3.3 s may go on to that."""
+    patience = patience_of(0.01, 1000)
+    clock.now = FREE + SHARE * 0.01 * 1000 - 0.1
+    patience.check(step - 100, 0.5, 1.0)
+    clock.now += 0.2  # a hundred steps in that: .56 s are left, or 1.4
+    if goes_on:
+        patience.check(step, 0.4, 1.0)
+        clock.now = FREE + SHARE_TO_END * 0.01 * 1000 + 0.1
+        with pytest.raises(PatienceError):
+            patience.check(step + 100, 0.4, 1.0)
+    else:
+        with pytest.raises(PatienceError):
+            patience.check(step, 0.4, 1.0)
 
 
 def test_the_steps_to_a_loss_are_those_at_the_pace_of_the_path(clock):

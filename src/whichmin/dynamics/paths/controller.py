@@ -15,6 +15,9 @@ AIM = 0.75
 
 #: A path of so many intervals whose error is one that no finer path would take away is not made finer.
 ENOUGH = 16
+#: Nor is one whose error is no more than this many times what outputs swing by at the edge of stability, where the path
+#: before told the same.
+SWUNG = 1.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,11 +84,13 @@ class IntervalCount(Controller):
         accepted_loss: the relative error of training losses, and of the number of steps to one, that is accepted;
             infinity where any is.
         most: no more intervals than this are planned.
+        hopeless: a path of which so much is not known is not made finer.
     """
 
     accepted: float
     accepted_loss: float
     most: int
+    hopeless: float = math.inf
 
     #: Where one linearization misses what is accepted by more than this factor, a first path of few intervals is tried.
     DIRECT = 16
@@ -105,6 +110,10 @@ class IntervalCount(Controller):
         outcome, count = attempt.outcome, attempt.resolution
         if self.is_met(outcome) or count >= self.most or _is_no_use(outcome, count):
             return None
+        if self.hopeless <= outcome.unknowable < math.inf:
+            return None
+        if outcome.error <= SWUNG * outcome.swing:
+            return None if attempt.before is not None and attempt.before.outcome.swing else min(self.most, 2 * count)
         if count == 1:
             missing = max(outcome.error / self.accepted, self._of_accepted_loss(outcome.steps_error))
             return max(2, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,24 @@ def is_close(limit: float, before: float, after: Callable[[], float]) -> bool:
     return after() > CLOSE * limit or CLOSE * limit < before < math.inf
 
 
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """What was found where a kernel may have outgrown the learning rate.
+
+    Attributes:
+        features: of the training set where the network stands then.
+        spectrum: of their kernel.
+        is_beyond: whether the kernel had outgrown the rate.
+        taken_back: how far along −D ∇λ_max, in units of it, training must have moved to keep to the edge: what λ_max
+            was brought back by over ∇λ_max·D ∇λ_max; 0 where nothing was moved.
+    """
+
+    features: Features
+    spectrum: Spectrum
+    is_beyond: bool
+    taken_back: float = 0.0
+
+
 def back_to_the_edge(
     network: MovingNetwork,
     rule: LinearRule,
@@ -130,7 +149,7 @@ def back_to_the_edge(
     metric: Metric | None = None,
     project: bool = True,
     near: Tensor | None = None,
-) -> tuple[Features, Spectrum, bool]:
+) -> Looked:
     """The kernel where the network stands; where it has outgrown the learning rate, the network is moved back first.
 
     Gradient descent whose kernel outgrows the learning rate neither diverges nor follows the flow: it oscillates at the
@@ -148,15 +167,12 @@ def back_to_the_edge(
         project: whether to move the network; else only to see whether it is beyond the edge. Where the loss is not
             quadratic it is not moved.
         near: the eigenvector of the largest eigenvalue of the kernel before, where one is known.
-
-    Returns:
-        The features and the spectrum where the network stands then, and whether its kernel had outgrown the rate.
     """
     limit = rule.largest_stable(steps, objective.gamma)
-    spectrum, beyond = network.spectrum(features, metric, near), False
+    spectrum, beyond, taken_back = network.spectrum(features, metric, near), False, 0.0
     if not objective.loss.is_quadratic:
-        return features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK
-    gradient, slope, before, by = None, 0.0, 0.0, 0.0
+        return Looked(features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK)
+    gradient, slope, share, before, by = None, 0.0, 1.0, 0.0, 0.0
     for _ in range(EDGE_STEPS):
         largest = spectrum.largest
         if largest <= limit * SLACK:
@@ -170,10 +186,12 @@ def back_to_the_edge(
         else:
             gradient = network.eigenvalue_gradient(spectrum.top_vector, metric)
             slope = gradient.square()
+            share = 1.0 if metric is None or not slope else gradient.square(metric) / slope
         if slope == 0:
             break
         before, by = largest, (largest - BELOW_EDGE * limit) / slope
+        taken_back += by / share
         network.shift(gradient, -by)
         features = network.features()
         spectrum = network.spectrum(features, metric, near)
-    return features, spectrum, beyond
+    return Looked(features, spectrum, beyond, taken_back)

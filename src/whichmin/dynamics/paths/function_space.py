@@ -8,7 +8,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import FAR
-from whichmin.dynamics.paths.controller import Attempt, IntervalCount, refine
+from whichmin.dynamics.paths.controller import SWUNG, Attempt, IntervalCount, refine
 from whichmin.dynamics.paths.last_epoch import EPOCH_UNKNOWN, OTHER_EPOCH, LastEpoch
 from whichmin.dynamics.paths.linearized import Linearization, flat
 from whichmin.dynamics.paths.one_shot import LINEAR, OneShot
@@ -22,6 +22,9 @@ from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.dynamics.rules.rule import Convergence
 from whichmin.errors import DivergenceError
 
+#: An answer of which nobody knows better than this part of the targets' scale tells so little that no other path is
+#: followed for it.
+LITTLE = 0.35
 #: Training losses at several times are to be right to this part of themselves.
 LOSS_TOLERANCE = 0.02
 #: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
@@ -75,7 +78,7 @@ class FunctionSpacePredictor(Predictor):
         """One linearization; a path if that is not enough; real training where that is cheaper, or at an edge."""
         outcome = self.linearized()
         accepted_loss = math.inf if self.problem.goal.outputs_only else LOSS_TOLERANCE
-        controller = IntervalCount(tol * self.scale, accepted_loss, MOST_INTERVALS)
+        controller = IntervalCount(tol * self.scale, accepted_loss, MOST_INTERVALS, LITTLE * self.scale)
         if relinearize == "never" or self.end <= self._first:
             return self.one_shot.with_real_steps(outcome)
         if controller.is_met(outcome):
@@ -200,6 +203,8 @@ class FunctionSpacePredictor(Predictor):
     def _missed(self, outcome: Outcome, controller: IntervalCount, tol: float) -> tuple[str, ...]:
         """What to say of tolerances that the finest path does not meet."""
         notes, far = [], f"with {controller.most} planned intervals: this network is far from its linearizations."
+        if outcome.error <= SWUNG * outcome.unknowable:
+            far = "of a path, and a finer one would know no more."
         if outcome.error > controller.accepted:
             notes.append(f"{self.problem.missed_tolerance(outcome.error, tol, self.scale)} {far}")
         if outcome.loss_error > controller.accepted_loss:
@@ -231,10 +236,11 @@ class FunctionSpacePredictor(Predictor):
                 raise PatienceError
             return outcome
         if coarse.unknowable and coarse.edge is not None and outcome.edge is not None:  # finer paths know no more of it
-            unknowable = max(outcome.unknowable, coarse.unknowable)
-            return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
+            unknowable = max(coarse.unknowable, outcome.swing)
+            error = max(math.hypot(outcome.error, outcome.swing), unknowable)
+            return replace(outcome, error=error, unknowable=unknowable)
         outcome = self._at_the_edge(outcome, count, stride, patience)
-        if outcome.unknowable >= self.scale:  # another path would tell nothing of an answer that tells nothing
+        if outcome.unknowable >= LITTLE * self.scale:  # another path would tell nothing of an answer that tells little
             return outcome
         return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
 
@@ -297,16 +303,18 @@ class FunctionSpacePredictor(Predictor):
         )
 
     def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:
-        """With an error no smaller than what keeping to the edge of stability made of the path.
+        """With an error no smaller than what keeping to the edge of stability made of the path, and with the swing.
 
         There only the average of an oscillation is known: how much the projection moves the prediction tells how much
-        is at stake; nothing is known where it does not, in a network without second derivatives.
+        is at stake; nothing is known where it does not, in a network without second derivatives. A single step lies off
+        the average by as much as outputs swing.
         """
         if outcome.edge is None or not math.isfinite(outcome.error):
             return outcome
         free = self._path(count, patience, stride, project=False)
         at_stake = error_told_by(outcome.test[-1] - free.test[-1]) or math.inf
-        return replace(outcome, error=max(outcome.error, at_stake), unknowable=at_stake)
+        error = max(math.hypot(outcome.error, outcome.swing), at_stake)
+        return replace(outcome, error=error, unknowable=max(at_stake, outcome.swing))
 
     def _path(
         self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True,
@@ -323,7 +331,7 @@ class FunctionSpacePredictor(Predictor):
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
             notes=self._path_notes(path), edge=path.edge, is_close=path.is_close, epochs=path.epochs,
-            leaps=path.leaps,
+            leaps=path.leaps, swing=path.swing_of_outputs,
         )  # fmt: skip
 
     def _misses(self, loss: float, until: float) -> bool:
@@ -341,10 +349,12 @@ class FunctionSpacePredictor(Predictor):
                 f"{goal.until:g}."
             )
         if path.edge is not None:
+            swing = path.swing_of_outputs
+            swings = f" At the end outputs swing about it by {swing:.2g}, which is in the error." if swing else ""
             notes.append(
                 f"from step {path.edge:.0f} on the kernel has grown to the limit of stability of "
                 f"lr = {self.rule.lr:.4g}: real training oscillates at the edge of stability there, and the prediction "
-                "follows its average."
+                f"follows its average.{swings}"
             )
         elif path.is_close:
             notes.append(

@@ -51,6 +51,8 @@ LONGEST = 100_000
 FREE = 0.35
 #: The part of training's time that other ways may take besides.
 SHARE = 0.2
+#: The part that a path may take which will be there by then, if its intervals go on as the last one did.
+SHARE_TO_END = 0.33
 #: What is said of a prediction by real training.
 BY_TRAINING = "by real training of a copy: a path of linearizations would take longer, or be less sure."
 #: What is said where it ended too early.
@@ -485,6 +487,7 @@ class Patience:
     expected: float = math.inf
     started: float = field(default_factory=time.perf_counter)
     _at_last_check: float = field(default=0.0, init=False)
+    _steps_at_last_check: float = field(default=0.0, init=False)
     _checked: bool = field(default=False, init=False)
 
     def check(self, steps: float, loss: float, first: float) -> None:
@@ -502,12 +505,17 @@ class Patience:
         self.progress.advance(steps)
         self.check_deadline()
         before, now = self._at_last_check, self.spent if is_timed() else self._at_last_check + LINEARIZATION
-        after_next = now + (now - before if self._checked else 0.0)
-        self._at_last_check, self._checked = now, True
-        if self.real is None or after_next < FREE:
+        last, lasted = now - before if self._checked else 0.0, steps - self._steps_at_last_check
+        self._at_last_check, self._steps_at_last_check, self._checked = now, steps, True
+        if self.real is None or now + last < FREE:
             return
         made = steps - self.real.problem.first
-        if after_next > FREE + SHARE * self.real.seconds_per_step * self._steps(made, loss, first):
+        whole = self._steps(made, loss, first)
+        training = self.real.seconds_per_step * whole
+        if now + last <= FREE + SHARE * training:
+            return
+        to_end = last * max((whole - made) / lasted, 1.0) if last and lasted > 0 else math.inf
+        if now + to_end > FREE + SHARE_TO_END * training:
             raise PatienceError
 
     @property

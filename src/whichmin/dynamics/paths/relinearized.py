@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from whichmin.dynamics.motion.motion import FAR, Motion
-from whichmin.dynamics.paths.edge import FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
+from whichmin.dynamics.paths.edge import CLOSE, FAR_FROM_EDGE, back_to_the_edge, is_close, largest_eigenvalue, steepness
 from whichmin.dynamics.paths.leaps import Leaps
 from whichmin.dynamics.paths.linearized import Linearization, drawn_times, flat
 from whichmin.dynamics.paths.outcome import Goal
@@ -27,7 +27,7 @@ from whichmin.dynamics.paths.start import start_at
 from whichmin.dynamics.rules.linear_rule import LinearRule
 from whichmin.kernels.large import LargeSpectrum
 from whichmin.kernels.modes import AT_ONCE, Spectrum
-from whichmin.losses import Array, Objective
+from whichmin.losses import Array, Objective, root_mean_square
 from whichmin.tangent.direction import Direction
 from whichmin.tangent.features import Features
 
@@ -70,6 +70,9 @@ class Path:
         epochs: of batches, training losses that are compared with ``until``, by the step: the last of each interval.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         at_loss: whether the last interval went to the training loss that training is to reach.
+        lasted: the steps of the last interval.
+        swing: how far θ swings along D Jᵀv/√λ, v the unit eigenvector of the largest eigenvalue λ; 0 off the edge.
+        swing_of_outputs: the root mean square by which outputs swing at the end where errors are looked at.
         lingers: whether the last interval took as many steps as one is looked for in.
         is_close: whether the kernel at the end is close to that limit.
         arrived: whether it ended where it was meant to.
@@ -88,6 +91,9 @@ class Path:
     curve: list[tuple[float, float]] = field(default_factory=list)
     epochs: dict[float, float] = field(default_factory=dict)
     edge: float | None = None
+    lasted: float = 0.0
+    swing: float = 0.0
+    swing_of_outputs: float = 0.0
     is_close: bool = False
     at_loss: bool = False
     lingers: bool = False
@@ -151,6 +157,7 @@ def follow(
             return path
         if follower.has_arrived(path, first, before):
             path.arrived, path.is_close = True, follower.is_close(path)
+            path.swing_of_outputs = follower.swing_of_outputs(path) if path.is_close else 0.0
             return path
         before = now
     path.arrived = stride is None
@@ -176,12 +183,44 @@ class _Follower:
 
     def linearize(self, path: Path, project: bool) -> None:
         """The kernel where the path stands, and back to the edge of stability where it has outgrown the rate."""
-        path.features, path.spectrum, beyond = back_to_the_edge(
+        found = back_to_the_edge(
             self.network, self.rule, self.objective, path.steps, self._features(path), metric=self.metric,
             project=project, near=self._near(path),
         )  # fmt: skip
-        if beyond and path.edge is None:
+        path.features, path.spectrum = found.features, found.spectrum
+        if found.taken_back:
+            path.swing = self._swing(path, found.taken_back)
+        elif path.swing and found.spectrum.largest <= CLOSE * self.rule.largest_stable(
+            path.steps, self.objective.gamma
+        ):
+            path.swing = 0.0
+        if found.is_beyond and path.edge is None:
             path.edge = path.steps
+
+    def _swing(self, path: Path, taken_back: float) -> float:
+        """How far θ swings at the edge to either side along D Jᵀv/√λ, v the unit eigenvector of λ_max.
+
+        Where it swings by x, the loss ½γλx² there pushes θ along −½γx² D ∇λ_max. That is what keeps λ_max at the limit,
+        so that it tells x (Damian et al. 2023).
+
+        Args:
+            path: stands at the end of an interval.
+            taken_back: how far that interval would have had to move along −D ∇λ_max.
+        """
+        if math.isinf(path.lasted):  # by then it has died out
+            return 0.0
+        pushed = 0.5 * self.objective.gamma * self.rule.drift(int(path.steps)) * path.lasted
+        return math.sqrt(taken_back / pushed) if pushed > 0 else math.inf
+
+    def swing_of_outputs(self, path: Path) -> float:
+        """The root mean square by which outputs swing where errors are looked at, and the path stands."""
+        if not path.swing:
+            return 0.0
+        features = self._features(path)
+        v = path.spectrum.top_vector
+        along = features.pull(v, metric=self.metric)
+        size = float(flat(features.push(along)) @ v.double())
+        return path.swing * root_mean_square(flat(self.network.features(self.network.X).push(along))) / math.sqrt(size)
 
     def is_close(self, path: Path) -> bool:
         """Whether the kernel where the path stands is close to the limit of stability; far from it is not looked."""
@@ -257,7 +296,7 @@ class _Follower:
         began, before = path.steps, self._residual(self._features(path).outputs)
         direction, path.remembered = self._move(path, motion, t)
         path.intervals += 1
-        path.steps += t
+        path.steps, path.lasted = path.steps + t, t
         path.ends.append(path.steps)
         path.lingers = t >= FAR
         is_training = t == 1 and not self.rule.flow

@@ -145,6 +145,12 @@ class LinearRule(Rule, ABC):
         """The largest product of steps with each momentum that a schedule came to."""
         return {}
 
+    def drift(self, k: int) -> float:
+        """How far a step like number k takes θ against a gradient that stays 1: its learning rate, over 1 − μ."""
+        A, B = self.matrices(k, self.rate(k))
+        remembered = np.linalg.solve(np.eye(len(B) - 1) - A[1:, 1:], B[1:])
+        return -float(B[0] + A[0, 1:] @ remembered)
+
     def best_rate(self, spectrum: Spectrum, gamma: float) -> float:
         """The best rate of gradient descent, 2/(γ(λ_max + λ_min)), or half of the rule's own limit if that is near."""
         rate, limit = spectrum.best_lr, self.limit(spectrum.largest, gamma)
