@@ -109,7 +109,7 @@ def test_how_far_outputs_swing_at_the_edge_is_known_and_in_the_error(steps):
     swing, half = float(note.split("swing about it by ")[1].split(",")[0]), apart(one, next_one) / 2
     assert half > 0.05
     assert 0.7 * half < swing < 1.8 * half
-    assert found.error >= swing
+    assert found.error >= 0.95 * swing, "which the note rounds"
     assert apart(found.test, one) < 1.5 * found.error
     assert apart(found.test, (one + next_one) / 2) < 0.5 * found.error, "of the average it is much surer"
 

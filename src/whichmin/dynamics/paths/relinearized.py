@@ -190,12 +190,14 @@ class _Follower:
         path.features, path.spectrum = found.features, found.spectrum
         if found.taken_back:
             path.swing = self._swing(path, found.taken_back)
-        elif path.swing and found.spectrum.largest <= CLOSE * self.rule.largest_stable(
-            path.steps, self.objective.gamma
-        ):
+        elif path.swing and found.spectrum.largest <= CLOSE * self._limit(path):
             path.swing = 0.0
         if found.is_beyond and path.edge is None:
             path.edge = path.steps
+
+    def _limit(self, path: Path) -> float:
+        """The eigenvalue at the limit of stability of the step that comes next."""
+        return self.rule.largest_stable(path.steps, self.objective.gamma)
 
     def _swing(self, path: Path, taken_back: float) -> float:
         """How far θ swings at the edge to either side along D Jᵀv/√λ, v the unit eigenvector of λ_max.
@@ -226,7 +228,7 @@ class _Follower:
         """Whether the kernel where the path stands is close to the limit of stability; far from it is not looked."""
         if not math.isfinite(path.steps):
             return False
-        limit = self.rule.largest_stable(path.steps, self.objective.gamma)
+        limit = self._limit(path)
         if not self.objective.loss.is_quadratic:
             features = self._features(path)
             at_end = self.network.spectrum(features, self.metric)
