@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from whichmin.dynamics.monotone import resolve_rate
 from whichmin.dynamics.paths.adaptive_predictor import AdaptivePredictor
+from whichmin.dynamics.paths.cost import products_of
 from whichmin.dynamics.paths.function_space import FunctionSpacePredictor
 from whichmin.dynamics.paths.linearized import Linearization
 from whichmin.dynamics.paths.origin import Origin
@@ -116,6 +117,8 @@ def prepare(
     follows = isinstance(rule, AdaptiveRule) and batches is None and scheduler is None and len(times) == 1
     choose = _Choice(batches, remembered, follows, only_linearized, require_stable, train_first)
     goal = Goal(times, until, eval_every, flow, outputs_only)
+    if memory is not None and memory.products and until is None and _takes_products_alone(rule, task):
+        network.products = products_of(times[-1])
     return choose(Problem(network, at_origin, task.objective, goal, recipe, name, lr, rule, choose))
 
 
@@ -159,6 +162,13 @@ class _Choice:
             if self.only_linearized or not problem.goal.is_reached_by_training:
                 raise
             return UnstablePredictor(problem, self.batches, error)
+
+
+def _takes_products_alone(rule: Rule | None, task: Task) -> bool:
+    """Whether outputs of a linearization take nothing of the kernel but products with it."""
+    if not isinstance(rule, LinearRule) or isinstance(rule, PreconditionedDescent):
+        return False
+    return rule.is_closed and rule.schedule.batches is None and task.objective.loss.is_quadratic
 
 
 def _check_unheld(spectrum: Spectrum, rule: Rule | None, name: str) -> None:

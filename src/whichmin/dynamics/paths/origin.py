@@ -5,19 +5,10 @@ from __future__ import annotations
 import time
 from functools import cached_property
 
-import torch
-
 from whichmin.dynamics.paths.clock import LINEARIZATION, is_timed, seconds_of_linearization
 from whichmin.dynamics.paths.position import MovingNetwork, Position
 from whichmin.kernels.modes import Spectrum
 from whichmin.tangent.features import Features
-
-#: Of so many rows features are timed, to know what those of all rows take, and the part of that which many rows take.
-TIMED_ROWS, AT_ONCE = 4, 0.5
-#: Seconds that a pair of outputs adds to a linearization, with all that is asked of its kernel, on a CPU and elsewhere.
-PAIR, PAIR_ELSEWHERE = 1e-7, 2e-9
-#: Multiplications a second of a thread, and of another device.
-SPEED, SPEED_ELSEWHERE = 2e10, 1e13
 
 
 class Origin:
@@ -91,15 +82,4 @@ class Origin:
         if not is_timed():
             return LINEARIZATION
         self.network.put(self._position)
-        route, rows = self.network.examine()[0].route, self.network.task.n
-        times, multiplications = [], 0.0
-        for _ in range(2):
-            started = time.perf_counter()
-            few = self.network.few_features(TIMED_ROWS, route)
-            float(few.outputs.detach().sum())  # which waits for the device
-            times.append(time.perf_counter() - started)
-            multiplications = few.multiplications(rows)
-        on_cpu = self.network.device.type == "cpu"
-        pair, speed = (PAIR, SPEED * torch.get_num_threads()) if on_cpu else (PAIR_ELSEWHERE, SPEED_ELSEWHERE)
-        gradients = AT_ONCE * min(times) * max(rows / TIMED_ROWS, 1.0)
-        return gradients + multiplications / speed + (rows * self.network.task.outputs) ** 2 * pair
+        return self.network.seconds_of_kernel(self.network.examine()[0].route)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from whichmin.dynamics.paths.clock import is_timed
+from whichmin.dynamics.paths.cost import are_products_cheaper, seconds_of_kernel
 from whichmin.errors import MemoryPlanError, ModelError, ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
 from whichmin.kernels.kernel import PASS_BYTES
@@ -64,6 +67,11 @@ NO_ROOM = (
     'Pass tiles=FOLDER and relinearize="never" to keep it on disk, relinearize="never" alone to multiply by J(Jᵀv) '
     "without forming it, predict from fewer training points, or in a smaller floating-point type."
 )
+#: Why a kernel that fits is not formed.
+CHEAPER = (
+    "the kernel of {}·{} training outputs, {}, is not formed: about {:.0f} products J(Jᵀv), a backward and a forward "
+    "pass each, take less time. terms, eigenvalues and rates form it when they are asked for."
+)
 #: What to write where not even the features fit.
 FEWER = "Allow more memory, predict from fewer training points, or in a smaller floating-point type."
 
@@ -94,6 +102,8 @@ class MovingNetwork:
         size: the number of trainable parameters P.
         merged: parameters that share their memory with another, and are one with it in the copy.
         plan: why the kernel is multiplied and not held; empty where it is held.
+        products: how many products with the kernel the prediction takes, where no more is asked of it; else infinity.
+        is_held_later: whether the kernel is not held only because these take less time than making it.
         kernel_rounding: by what part of √(K_ii K_jj) entries of the kernel at the start are rounded.
 
     Raises:
@@ -117,6 +127,7 @@ class MovingNetwork:
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
         self.kernel_rounding, self.plan = 0.0, ""
+        self.products, self.is_held_later = math.inf, False
         self._found: Route | None = None
         self._formed_at_test: frozenset[str] = frozenset()
         self._is_test_checked, self._test_eps = False, self.eps
@@ -236,8 +247,7 @@ class MovingNetwork:
         few = self._block(X[examination.rows]).gram()
         if not self._agrees(features, few, examination, at_test):
             return None
-        at_once = max(1, PASS_BYTES // examination.bytes_per_row(self._route.form))
-        operator = KernelOperator(Tangent(self.model), X, X, None, C, at_once)
+        operator = self._operator(examination)
         c = examination.pulled(0)[0].detach().reshape(-1)
         sampled = torch.tensor(matrix_rows(examination.rows, C))
         v = torch.zeros(self.task.n * C, dtype=c.dtype, device=c.device).index_put((sampled.to(c.device),), c)
@@ -251,6 +261,23 @@ class MovingNetwork:
         diagonal = torch.cat(blocks).double().cpu().numpy()
         gamma = self.task.objective.gamma
         return features, MultipliedSpectrum.by(operator, diagonal, gamma, examination.eps, self._memory.progress)
+
+    def _operator(self, examination: Examination) -> KernelOperator:
+        """K(X, X) as an operator."""
+        at_once = max(1, PASS_BYTES // examination.bytes_per_row(self._route.form))
+        return KernelOperator(Tangent(self.model), self.task.X, self.task.X, None, self.task.outputs, at_once)
+
+    def _are_products_cheaper(self, examination: Examination) -> bool:
+        """Whether the products that the prediction takes are had in less time than a kernel that fits."""
+        if math.isinf(self.products) or not is_timed() or self.size < self.task.n * self.task.outputs:
+            return False
+        v = torch.ones(self.task.n * self.task.outputs, dtype=examination.sample.outputs.dtype, device=self.device)
+        kernel = self.seconds_of_kernel(self._route)
+        return are_products_cheaper(self.products, kernel, lambda: self._operator(examination).matvec(v))
+
+    def seconds_of_kernel(self, route: Route) -> float:
+        """About what a linearization by a route takes at least, guessed from a few rows."""
+        return seconds_of_kernel(lambda rows: self.few_features(rows, route), self.task.n, self.device)
 
     def _rounded_inputs(self) -> list[int]:
         """Some rows of the data, spread over all."""
@@ -326,7 +353,7 @@ class MovingNetwork:
         kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
         parameters = 6 * self.size * outputs.element_size()
         rest = n * examination.bytes_per_row(self._route.form) + parameters
-        self._on_disk, self.plan = None, ""
+        self._on_disk, self.plan, self.is_held_later = None, "", False
         what = f"the kernel of {n}·{C} training outputs and what it is solved with"
         free = self._memory.free(outputs.device)
         if self._memory.tiles is None and self._memory.products and rest + kernels > free:
@@ -335,6 +362,10 @@ class MovingNetwork:
                 f"{what} needs {readable(rest + kernels)}, and there are {readable(free)}: it is not formed, each "
                 f"product J(Jᵀv) is a backward and a forward pass. It takes {readable(rest)}."
             )
+            logger.info("%s", self.plan)
+        elif self._memory.tiles is None and self._are_products_cheaper(examination):
+            require(rest, outputs.device, f"holding the features of {n} training points", FEWER, self._memory.limit)
+            self.plan, self.is_held_later = CHEAPER.format(n, C, readable(kernels), self.products), True
             logger.info("%s", self.plan)
         elif self._memory.tiles is None:
             require(rest + kernels, outputs.device, what, NO_ROOM, self._memory.limit)

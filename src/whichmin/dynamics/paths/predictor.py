@@ -198,7 +198,7 @@ class Predictor(ABC):
             seconds: what it took.
             several: whether outputs are wanted at several times.
             needs_terms: whether it is of no use without terms; else they are left out, with a note, where a kernel that
-                is not decomposed cannot be inverted.
+                is not decomposed cannot be inverted, and made when asked for, where they take long.
 
         Raises:
             SingularKernelError: it cannot, and they are needed.
@@ -211,7 +211,7 @@ class Predictor(ABC):
             return stacked if several else stacked[-1]
 
         facts: dict[str, Any]
-        if outcome.method == "trained":
+        if not needs_terms and self._are_facts_made_later(outcome):
             facts, notes = dict.fromkeys(OF_KERNEL, Later(partial(_facts_of, problem.anew(outcome.steps), outcome))), ()
         else:
             facts, notes = self._facts(outcome, needs_terms)
@@ -235,6 +235,12 @@ class Predictor(ABC):
             _state=outcome.state,
             _network=self.network.model,
         )
+
+    def _are_facts_made_later(self, outcome: Outcome) -> bool:
+        """Whether what the kernel at θ₀ tells takes much of what the prediction took, and is made when asked for."""
+        if outcome.method == "trained" or self.network.is_held_later:
+            return True
+        return outcome.method == "relinearized" and not self.problem.spectrum.is_affordable
 
     def _facts(self, outcome: Outcome, needs_terms: bool = False) -> tuple[dict[str, Any], tuple[str, ...]]:
         """What the kernel at θ₀ tells beside a prediction, by its name there, and what is to be said of it.
@@ -290,8 +296,8 @@ def _noted(outcome: Outcome) -> Outcome:
 
 @own_context()
 def _facts_of(problem: Problem, outcome: Outcome) -> dict[str, Any]:
-    """What the kernel at θ₀ tells beside a prediction by real training, for which nothing was made."""
-    task = problem.network.task
+    """What the kernel at θ₀ tells beside a prediction for which none was made."""
+    task, problem.network.products = problem.network.task, math.inf
     problem.network.put(problem.origin)
     with few_blas_threads(task.n * task.outputs, scipy=not task.objective.loss.is_quadratic):
         facts, notes = problem.predictor_of(problem)._facts(outcome)

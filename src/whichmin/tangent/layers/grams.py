@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
 from whichmin.tangent.products import product, product_into
 
 #: Products of rows with themselves that take more multiplications than this are made by half.
 LARGE_GRAM = 2**27
+#: Such products are made in so many blocks of rows at most, of so many rows at least.
+BLOCKS, LEAST_ROWS = 8, 256
 
 
 class Grams:
@@ -31,13 +35,13 @@ class Grams:
 
 
 def _symmetric(a: Tensor) -> Tensor:
-    """A·Aᵀ, (m, m); a large one by its lower half."""
+    """A·Aᵀ, (m, m); a large one by blocks of rows up to the diagonal, of which the rest is the mirror image."""
     m, width = a.shape
-    half = m // 2
     if m * m * width < LARGE_GRAM:
         return product(a, a)
-    K = a.new_empty((m, m))
-    product_into(K[:half, :half], a[:half], a[:half])
-    product_into(K[half:], a[half:], a)
-    K[:half, half:] = K[half:, :half].T
+    K, rows = a.new_empty((m, m)), max(math.ceil(m / BLOCKS), LEAST_ROWS)
+    for i in range(0, m, rows):
+        end = min(i + rows, m)
+        product_into(K[i:end, :end], a[i:end], a[:end])
+        K[:i, i:end] = K[i:end, :i].T
     return K
