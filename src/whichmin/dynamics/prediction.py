@@ -49,9 +49,10 @@ class Prediction(Result):
     """Where training goes, without having trained.
 
     What the tangent kernel at θ₀ tells beside it, ``terms``, ``eigenvalues``, ``max_lr``, ``best_lr``, ``limit`` and
-    ``rates``, is made when one of them is first asked for where the prediction is by real training, which needs no
-    kernel: that takes a linearization, a Cholesky factor for the terms, and may raise what making a kernel raises. What
-    there is to say of the kernel is logged as a warning then, and not among ``notes``.
+    ``rates``, is made when one of them is first asked for where the prediction is by real training or by products
+    J(Jᵀv), which need no kernel, or by a path of more than 4,096 outputs, where terms take long: that takes a
+    linearization, a Cholesky factor for the terms, and may raise what making a kernel raises. What there is to say of
+    the kernel is logged as a warning then, and not among ``notes``.
 
     ``to_frame`` has one row per test point and output: ``point``, ``output``, ``predicted`` and a column per term.
 

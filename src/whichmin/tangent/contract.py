@@ -25,8 +25,8 @@ from whichmin.tangent.layers.grams import Grams
 SLICE_BYTES = 2**25
 #: Slices are of multiples of these, of the first that they are a quarter of at least.
 WIDTHS = (16, 8, 4)
-#: Rows of a symmetric product that are made at once.
-STRIPE = 128
+#: Rows of a symmetric product that are made at once, and in how many stripes those of large ones are made.
+STRIPE, STRIPES = 128, 16
 
 
 def contract(
@@ -126,13 +126,14 @@ def _by_entry(factors: Sequence[Factor]) -> dict[int, list[Factor]]:
 
 
 def _add_product(K: Tensor, P: Tensor, Q: Tensor, weight: Tensor | float) -> None:
-    """K ← K + P D Qᵀ; where Q is P by rows of blocks, of which the upper half is the lower one's mirror image."""
+    """K ← K + P D Qᵀ; where Q is P by stripes of rows, of which the upper half is the lower one's mirror image."""
     W, alpha = (P * weight.reshape(1, -1), 1.0) if isinstance(weight, Tensor) else (P, weight)
     if Q is not P or len(P) < 2 * STRIPE:
         K.addmm_(W, Q.T, alpha=alpha)
         return
-    for i in range(0, len(P), STRIPE):
-        end = min(i + STRIPE, len(P))
+    rows = max(STRIPE, len(P) // STRIPES)
+    for i in range(0, len(P), rows):
+        end = min(i + rows, len(P))
         block = K.new_zeros((end - i, end)).addmm_(W[i:end], P[:end].T, beta=0, alpha=alpha)
         K[i:end, :end] += block
         K[:i, i:end] += block[:, :i].T

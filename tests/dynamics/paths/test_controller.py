@@ -29,8 +29,8 @@ COUNT = IntervalCount(1.0, 0.125, 40)
         (1, 1.0, 0.13, 2),  # outputs are met, losses are not
         (1, 1.1, 0.0, 2),
         (1, 5.2, 0.0, 6),  # as the error falls with the inverse of the number
-        (1, 24.0, 0.0, 24),
-        (1, 24.1, 0.0, 4),  # far off: first a cheap path, to see how the error falls
+        (1, 16.0, 0.0, 16),
+        (1, 16.1, 0.0, 4),  # far off: first a cheap path, to see how the error falls
         (1, math.inf, 0.0, 4),
         (8, 1.0, 0.125, None),
         (8, 1.5, 0.0, 16),  # 8·1.5/AIM

@@ -93,7 +93,7 @@ class IntervalCount(Controller):
     hopeless: float = math.inf
 
     #: Where one linearization misses what is accepted by more than this factor, a first path of few intervals is tried.
-    DIRECT = 24
+    DIRECT = 16
     #: The number of intervals of that first path.
     FIRST = 4
     #: The number of intervals grows by at least this factor from one path to the next.

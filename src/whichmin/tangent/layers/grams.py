@@ -11,7 +11,7 @@ from whichmin.tangent.products import product, product_into
 #: Products of rows with themselves that take more multiplications than this are made by half.
 LARGE_GRAM = 2**27
 #: Such products are made in so many blocks of rows at most, of so many rows at least.
-BLOCKS, LEAST_ROWS = 8, 256
+BLOCKS, LEAST_ROWS = 16, 256
 
 
 class Grams:
