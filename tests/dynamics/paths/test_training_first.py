@@ -10,7 +10,8 @@ from torch import nn
 
 import whichmin as wm
 from whichmin.dynamics.paths.clock import LINEARIZATION, STEP, untimed
-from whichmin.dynamics.paths.origin import PAIR, Origin
+from whichmin.dynamics.paths.cost import PAIR
+from whichmin.dynamics.paths.origin import Origin
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.paths.real import RealTraining
 from whichmin.late import is_late
