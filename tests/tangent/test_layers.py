@@ -11,9 +11,10 @@ from torch.autograd.graph import get_gradient_edge
 from oracles.features import gram
 from oracles.zoo import ZOO, build, plain_jacobian
 from whichmin.kernels.kernel import compute_kernel
+from whichmin.tangent import contract
 from whichmin.tangent.captured import capture
 from whichmin.tangent.factors import factorize
-from whichmin.tangent.layers import convolution, dense, registry
+from whichmin.tangent.layers import convolution, dense, grams, registry
 from whichmin.tangent.layers.base import Factor, Layer, Part, Use
 from whichmin.tangent.layers.bias import Bias
 from whichmin.tangent.layers.convolution import Convolution
@@ -163,3 +164,16 @@ def test_calls_that_are_not_recognized_fall_back(kind):
     assert captured.opaque or captured.woven
     J = plain_jacobian(model, X)
     torch.testing.assert_close(compute_kernel(model, X, method="layerwise").values, gram(J, J), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rows", [16, 37, 100])
+def test_large_products_of_rows_with_themselves_are_made_in_blocks(monkeypatch, rows):
+    """Whether the last block is whole or not, and where one block is all."""
+    monkeypatch.setattr(grams, "LARGE_GRAM", 1)
+    monkeypatch.setattr(grams, "LEAST_ROWS", 4)
+    a = torch.randn(rows, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(Grams()(a, a), a @ a.T, rtol=1e-13, atol=1e-13)
+    monkeypatch.setattr(contract, "STRIPE", 4)
+    K = torch.ones(rows, rows, dtype=torch.float64)
+    contract._add_product(K, a, a, 0.5)
+    torch.testing.assert_close(K, 1 + 0.5 * a @ a.T, rtol=1e-13, atol=1e-13)

@@ -109,9 +109,8 @@ def predict(
     eigendecomposition), and about three training steps; terms take a Cholesky factor, (N·C)³/3, once. Where making a
     kernel takes more than twice as long as the products J(Jᵀv) that one linearization (``relinearize="never"``) of
     gradient descent in full batches on the mean square error takes, momentum included, none is made, which ``notes``
-    say. Of an adaptive
-    rule about eight training steps per linearization, of any other optimizer its steps. Real training is made one and
-    a half times at most, and without a kernel.
+    say. Of an adaptive rule about eight training steps per linearization, of any other optimizer its steps. Real
+    training is made one and a half times at most, and without a kernel.
 
     Raises:
         DivergenceError: a learning rate at or beyond the limit of stability, which it names; with ``"auto"`` and an end

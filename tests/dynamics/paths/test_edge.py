@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -13,6 +14,7 @@ from oracles.linear_rules import BEST, mlp_problem
 from whichmin.dynamics.paths.edge import BELOW_EDGE, SLACK, back_to_the_edge, largest_eigenvalue
 from whichmin.dynamics.paths.position import MovingNetwork
 from whichmin.dynamics.rules.gradient_descent import GradientDescent
+from whichmin.dynamics.rules.momentum import Momentum
 from whichmin.kernels.spectrum import undecomposed
 from whichmin.recipe.schedule import Schedule
 
@@ -161,3 +163,14 @@ def test_a_search_beside_an_eigenvector_finds_the_largest(which):
     found = undecomposed(A @ A.T, 1.0, 1e-16, 8, near=Q[:, which].numpy())
     assert found.largest == pytest.approx(float(values[-1]), rel=1e-12)
     assert abs(float(found.top_vector @ Q[:, -1])) == pytest.approx(1.0, abs=1e-8)
+
+
+def test_momentum_drifts_by_its_rate_over_what_it_forgets():
+    """Against a gradient that stays 1, run step by step."""
+    for rule in (GradientDescent(0.1), Momentum(0.1, momentum=0.8), Momentum(0.1, momentum=0.8, nesterov=True)):
+        A, B = rule.step(0)
+        state = np.zeros(len(B))
+        for _ in range(200):
+            before, state = state, A @ state + B
+        assert rule.drift(0) == pytest.approx(before[0] - state[0], rel=1e-10)
+    assert Momentum(0.1, momentum=0.8).drift(0) == pytest.approx(0.5)

@@ -204,7 +204,7 @@ class FunctionSpacePredictor(Predictor):
         """What to say of tolerances that the finest path does not meet."""
         notes, far = [], f"with {controller.most} planned intervals: this network is far from its linearizations."
         if outcome.error <= SWUNG * outcome.unknowable:
-            far = "of a path, and a finer one would know no more."
+            far = "and a finer path would know no more."
         if outcome.error > controller.accepted:
             notes.append(f"{self.problem.missed_tolerance(outcome.error, tol, self.scale)} {far}")
         if outcome.loss_error > controller.accepted_loss:

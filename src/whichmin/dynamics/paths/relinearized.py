@@ -222,6 +222,8 @@ class _Follower:
         v = path.spectrum.top_vector
         along = features.pull(v, metric=self.metric)
         size = float(flat(features.push(along)) @ v.double())
+        if not size > 0:  # the network died in the last interval
+            return math.inf
         return path.swing * root_mean_square(flat(self.network.features(self.network.X).push(along))) / math.sqrt(size)
 
     def is_close(self, path: Path) -> bool:
