@@ -1,6 +1,6 @@
 """Many training points: time and memory of predictions beside training. Needs WHICHMIN_DATA.
 
-    python benchmarks/many_points.py [--only path lazy ten cnn disk dask peer] [--sizes N …] [--share 1.0] [--threads 2]
+    python benchmarks/many_points.py [--only path lazy ten cnn disk dask peer] [--sizes N …] [--share .5] [--threads 2]
 
 path   MNIST, even digits against odd ones, 784-1024-1, gradient descent: a path at N = 500, 1,000, 2,000 and 9,000, and
        the power of N that its time grows by
@@ -13,11 +13,11 @@ dask   ten outputs, N = 2,000: the tiles alone, by one and by two local Dask wor
 peer   neural-tangents' batched kernel and its prediction, by --peer-jax or WHICHMIN_PEER_JAX (benchmarks/README.md says
        how to make it), at N = 500, 1,000, 2,000, 5,000 and 9,000, beside whichmin's: gradient flow, 784-1024-1
 
-``share`` is the learning rate over the best one, 2/(γ(λ_max + λ_min)); beyond .8 or so paths come to the edge of
-stability. Each row runs in processes of its own and tells the largest memory of the one that predicts. ``training`` is
-the time of the steps, of which ``--timed`` are made; ``part`` is the prediction's time over it. A row is stored as soon
-as it is there and takes the place of one of the same name and N in the file; a process that fails or is killed leaves a
-row that says so.
+``share`` is the learning rate over the limit of stability 2/(γλ_max), 1 the best rate 2/(γ(λ_max + λ_min)); beyond .8
+or so paths come to the edge of stability. Each row runs in processes of its own and tells the largest memory of the one
+that predicts. ``training`` is the time of the steps, of which ``--timed`` are made; ``part`` is the prediction's time
+over it; what torch imports at the first step of all is in neither. A row is stored as soon as it is there and takes the
+place of one of the same name and N in the file; a process that fails or is killed leaves a row that says so.
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ SIZES = {
     "path": (500, 1000, 2000, 9000), "lazy": (9000,), "ten": (2000,), "cnn": (1000,), "disk": (5000,), "dask": (2000,),
     "peer": (500, 1000, 2000, 5000, 9000),
 }  # fmt: skip
+#: Products with the kernel that its largest eigenvalue is taken from, which stands far above the next on these images.
+POWERS = 8
 #: The parts of the tiles after which the process is killed.
 KILLED_AT = (0.25, 0.5, 0.75)
 #: neural-tangents computes blocks of so many rows at a time, which must divide the numbers of rows.
@@ -83,9 +85,18 @@ def begun(case: str, n: int, options: argparse.Namespace) -> tuple[nn.Module, wm
         model: nn.Module = wm.networks.CNN((1, 64, 64, 64), outputs=task.outputs, seed=0)
     else:
         model = wm.networks.MLP((784, 1024, task.outputs), seed=0)
-    some = min(n, 300)
-    largest = float(wm.spectrum(wm.tangent_kernel(model, task.X[:some])).eigenvalues[0]) * n / some
-    return model, task, partial(torch.optim.SGD, lr=options.share * 2.0 / (task.objective.gamma * largest))
+    lr = "best" if options.share == 1 else options.share * 2.0 / (task.objective.gamma * largest(model, task.X))
+    return model, task, partial(torch.optim.SGD, lr=lr)
+
+
+def largest(model: nn.Module, X: torch.Tensor) -> float:
+    """λ_max of the kernel on all rows, by power iteration."""
+    tangent = wm.Tangent(model)
+    v, value = tangent.f0(X).fill_(1.0), 0.0
+    for _ in range(POWERS):
+        v = tangent.jvp(X, tangent.vjp(X, v / v.norm()))
+        value = float(v.norm())
+    return value
 
 
 def training(case: str, n: int, options: argparse.Namespace) -> float:
@@ -97,6 +108,7 @@ def training(case: str, n: int, options: argparse.Namespace) -> float:
 
 def predicted(case: str, n: int, options: argparse.Namespace) -> Row:
     """Seconds of a prediction, and what it says."""
+    wm.train(*begun(case, 20, options), until=None, steps=1)
     model, task, optimizer = begun(case, n, options)
     way: dict[str, Any] = {"relinearize": "path" if case in ("path", "cnn") else "never"}
     if case == "disk":

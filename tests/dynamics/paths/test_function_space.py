@@ -305,19 +305,43 @@ def test_the_edge_is_that_of_the_rate_of_the_step():
     assert edge_of(0.6, lambda k: 1.0 if k < 3 else 0.5) is None, "lowered before it has"
 
 
-@pytest.mark.parametrize(
-    ("lr", "steps", "count", "at_stake"), [(0.55, 121.0, 20, False), (0.6, 40.0, 10, True), (0.6, 40.0, 20, False)]
-)
-def test_at_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(lr, steps, count, at_stake):
+@pytest.mark.parametrize(("lr", "steps", "count"), [(0.55, 121.0, 20), (0.6, 40.0, 10), (0.6, 40.0, 20)])
+def test_at_the_edge_outputs_swing_by_what_the_error_holds(lr, steps, count):
     predictor = predictor_of(*growing(), sgd(lr), (steps,))
     outcome = predictor.predict(count, 1e-2)
     assert outcome.edge is not None
-    moved = error_told_by(outcome.test[-1] - predictor._path(count, PATIENT, project=False).test[-1])
     compared = error_told_by(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
     assert outcome.swing > 0
-    swinging = math.hypot(compared, outcome.swing)
-    assert (moved > swinging) is at_stake, "that, or the division into intervals and the swing"
-    assert outcome.error == pytest.approx(moved if at_stake else swinging)
+    assert outcome.error == pytest.approx(math.hypot(compared, outcome.swing))
+    assert outcome.unknowable == outcome.swing
+
+
+@pytest.mark.parametrize("count", [10, 20])
+def test_after_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(count):
+    lowered = partial(LambdaLR, lr_lambda=lambda k: 1.0 if k < 20 else 0.5)
+    predictor = predictor_of(*growing(), sgd(0.6), (40.0,), scheduler=lowered)
+    outcome = predictor.predict(count, 1e-2)
+    assert outcome.edge is not None
+    assert outcome.swing == 0
+    moved = error_told_by(outcome.test[-1] - predictor._path(count, PATIENT, project=False).test[-1])
+    compared = error_told_by(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
+    assert moved > compared
+    assert outcome.error == pytest.approx(moved)
+
+
+def test_a_first_path_at_the_edge_is_compared_with_one_of_half_as_many_intervals(monkeypatch):
+    predictor = predictor_of(*mlp_problem((8, 60), 40, bias_std=0.1), steps=(80.0,))
+    lr = 0.95 * wm.spectrum(wm.tangent_kernel(predictor.network.model, predictor.network.task.X)).max_lr
+    predictor = predictor_of(*mlp_problem((8, 60), 40, bias_std=0.1), sgd(lr), (80.0,))
+    followed, path = [], predictor._path
+    monkeypatch.setattr(predictor, "_path", lambda *args, **more: followed.append((args, more)) or path(*args, **more))
+    outcome = predictor.predict("path", 1e-2)
+    assert outcome.swing > 0
+    (first, _), (half, begun) = followed[:2]
+    assert half[0] == first[0] // 2
+    assert half[2] == pytest.approx(2 * first[2])
+    assert begun["origin"] is not predictor.problem.origin, "some rounding units away"
+    assert len(followed) == 2, "no finer path knows more"
 
 
 # -- notes

@@ -15,8 +15,7 @@ AIM = 0.75
 
 #: A path of so many intervals whose error is one that no finer path would take away is not made finer.
 ENOUGH = 16
-#: Nor is one whose error is no more than this many times what outputs swing by at the edge of stability, where the path
-#: before told the same.
+#: Nor is one whose error is no more than this many times what outputs swing by at the edge of stability.
 SWUNG = 1.25
 
 
@@ -96,6 +95,8 @@ class IntervalCount(Controller):
     DIRECT = 16
     #: The number of intervals of that first path.
     FIRST = 4
+    #: No path is planned of fewer intervals.
+    LEAST = 2
     #: The number of intervals grows by at least this factor from one path to the next.
     LEAST_GROWTH = 1.5
     #: The number of intervals grows by at most this factor from one path to the next.
@@ -113,10 +114,10 @@ class IntervalCount(Controller):
         if self.hopeless <= outcome.unknowable < math.inf:
             return None
         if outcome.error <= SWUNG * outcome.swing:
-            return None if attempt.before is not None and attempt.before.outcome.swing else min(self.most, 2 * count)
+            return None
         if count == 1:
             missing = max(outcome.error / self.accepted, self._of_accepted_loss(outcome.steps_error))
-            return max(2, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST
+            return max(self.LEAST, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST
         missing = max(outcome.error / self.accepted, self._of_accepted_loss(self._loss_error(outcome))) / AIM
         wanted = math.ceil(count * min(missing, self.MOST_GROWTH))
         return min(self.most, max(math.ceil(self.LEAST_GROWTH * count), wanted))

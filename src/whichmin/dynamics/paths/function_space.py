@@ -227,20 +227,27 @@ class FunctionSpacePredictor(Predictor):
     def _judged(self, coarse: Outcome, ratio: float, count: int, stride: float | None, patience: Patience) -> Outcome:
         """A path, its error by comparison with a coarser one and by what cannot be known of it.
 
+        One at the edge of stability is compared with another that comes there, of half as many intervals, which begins
+        some rounding units away. Any two paths of different intervals soon are further apart than that: what rounding
+        would grow to shows in the comparison, but where both are of single steps.
+
         Raises:
             PatienceError: it comes to the edge of stability, and training tells what happens there.
         """
-        outcome = self._compared(self._path(count, patience, stride), coarse, ratio).no_surer_than_leaps()
+        path = self._path(count, patience, stride)
+        outcome = self._compared(path, coarse, ratio).no_surer_than_leaps()
         if patience.real is not None:
             if outcome.edge is not None:  # finer paths come there too
                 raise PatienceError
             return outcome
-        if coarse.unknowable and coarse.edge is not None and outcome.edge is not None:  # finer paths know no more of it
-            unknowable = max(coarse.unknowable, outcome.swing)
-            error = max(math.hypot(outcome.error, outcome.swing), unknowable)
-            return replace(outcome, error=error, unknowable=unknowable)
-        outcome = self._at_the_edge(outcome, count, stride, patience)
-        if outcome.unknowable >= LITTLE * self.scale:  # another path would tell nothing of an answer that tells little
+        if outcome.edge is None:
+            return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
+        if coarse.method == "linearized" and count >= 2 * IntervalCount.LEAST:  # which never comes to an edge
+            nudged, longer = self.network.nudged(self.problem.origin), None if stride is None else 2 * stride
+            half = self._path(count // 2, patience, longer, origin=nudged)
+            outcome = self._compared(path, half, 2.0).no_surer_than_leaps()
+        outcome = self._at_the_edge(outcome, coarse, count, stride, patience)
+        if not self.is_fine(outcome) or outcome.unknowable >= LITTLE * self.scale:
             return outcome
         return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
 
@@ -302,19 +309,26 @@ class FunctionSpacePredictor(Predictor):
             curve=[(first + (k - first) * part, loss) for k, loss in outcome.curve],
         )
 
-    def _at_the_edge(self, outcome: Outcome, count: int, stride: float | None, patience: Patience) -> Outcome:
-        """With an error no smaller than what keeping to the edge of stability made of the path, and with the swing.
+    def _at_the_edge(
+        self, outcome: Outcome, coarse: Outcome, count: int, stride: float | None, patience: Patience
+    ) -> Outcome:
+        """With an error no smaller than what no path knows of a training at the edge of stability.
 
-        There only the average of an oscillation is known: how much the projection moves the prediction tells how much
-        is at stake; nothing is known where it does not, in a network without second derivatives. A single step lies off
-        the average by as much as outputs swing.
+        There only the average of an oscillation is known, and a single step lies off it by as much as outputs swing.
+        Where they swing no more at the end, how much keeping to the edge moved the prediction tells how much was at
+        stake; nothing is known where it did not, in a network without second derivatives, or of another loss.
         """
-        if outcome.edge is None or not math.isfinite(outcome.error):
+        if not math.isfinite(outcome.error):
             return outcome
-        free = self._path(count, patience, stride, project=False)
-        at_stake = error_told_by(outcome.test[-1] - free.test[-1]) or math.inf
-        error = max(math.hypot(outcome.error, outcome.swing), at_stake)
-        return replace(outcome, error=error, unknowable=max(at_stake, outcome.swing))
+        if outcome.swing:
+            return replace(outcome, error=math.hypot(outcome.error, outcome.swing), unknowable=outcome.swing)
+        at_stake = coarse.unknowable
+        if not self.network.task.loss.is_quadratic:  # which is not kept to the edge
+            at_stake = math.inf
+        elif coarse.edge is None or not at_stake:
+            free = self._path(count, patience, stride, project=False)
+            at_stake = error_told_by(outcome.test[-1] - free.test[-1]) or math.inf
+        return replace(outcome, error=max(outcome.error, at_stake), unknowable=at_stake)
 
     def _path(
         self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True,

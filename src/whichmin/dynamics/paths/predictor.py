@@ -145,6 +145,10 @@ class Predictor(ABC):
         notes = (*outcome.notes, note) if lost > NOTICEABLE else outcome.notes
         return replace(outcome, error=math.hypot(outcome.error, rounding, min(lost, 1.0) * moved), notes=notes)
 
+    def is_fine(self, outcome: Outcome) -> bool:
+        """Whether a path is of intervals of few steps."""
+        return outcome.steps - self.problem.first <= FEW_STEPS * outcome.intervals
+
     def _with_unknowable(self, outcome: Outcome, again: Callable[[Position], Outcome]) -> Outcome:
         """With an error no smaller than how far two paths end from each other that begin some rounding units apart.
 
@@ -155,8 +159,7 @@ class Predictor(ABC):
             outcome: of a path from θ₀.
             again: the same path from another position.
         """
-        is_fine = outcome.steps - self.problem.first <= FEW_STEPS * outcome.intervals
-        if not (is_fine or outcome.edge is not None) or not math.isfinite(outcome.error):
+        if not (self.is_fine(outcome) or outcome.edge is not None) or not math.isfinite(outcome.error):
             return outcome
         other = again(self.network.nudged(self.problem.origin))
         self.network.put(self.problem.origin)
