@@ -51,11 +51,13 @@ def test_the_number_of_intervals(count, error, loss_error, expected):
     assert COUNT.next(attempt(count, error, loss_error=loss_error)) == expected
 
 
-def test_a_path_is_not_made_finer_for_what_outputs_swing_by():
-    swung = attempt(4, 12.0, swing=10.0)
-    assert COUNT.next(swung) is None
-    assert COUNT.next(attempt(8, 11.0, before=swung)) == 32, "it does not swing there: finer, as ever"
-    assert COUNT.next(attempt(8, 13.0, swing=10.0, before=swung)) == 32, "finer paths have something to gain"
+def test_where_outputs_swing_a_path_is_made_finer_once():
+    swung = attempt(4, 13.0, swing=10.0)
+    assert COUNT.next(attempt(4, 12.0, swing=10.0)) is None, "for what they swing by it is not"
+    assert COUNT.next(swung) == 8
+    assert COUNT.next(attempt(30, 13.0, swing=10.0)) == 40
+    assert COUNT.next(attempt(8, 13.0, swing=10.0, before=swung)) is None
+    assert COUNT.next(attempt(8, 13.0, before=swung)) == 32, "it does not swing there: finer, as ever"
 
 
 def test_a_path_that_tells_nothing_is_not_made_finer():

@@ -66,6 +66,31 @@ def test_far_beyond_the_limit_one_gradient_is_enough(monkeypatch, part):
     assert 0.97 * BELOW_EDGE * part * largest < spectrum.largest <= SLACK * part * largest
 
 
+@pytest.mark.parametrize("metric", [False, True])
+def test_beyond_the_limit_a_large_kernel_is_formed_only_where_it_is_back(monkeypatch, metric):
+    monkeypatch.setattr("whichmin.dynamics.paths.edge.FORMED_FIRST", 0)
+    network, rule, objective, features, D, largest = outgrown(0.95, metric)
+    top = network.spectrum(features, D).top_vector
+    near = top + 0.3 * torch.randn(len(top), generator=torch.Generator().manual_seed(0)).to(top)
+    moved, shift, spectrum_of = [], network.shift, network.spectrum
+    monkeypatch.setattr(network, "shift", lambda *args: moved.append(args) or shift(*args))
+    monkeypatch.setattr(network, "spectrum", lambda *args: spectrum_of(*args) if moved else pytest.fail("too early"))
+    found = back_to_the_edge(network, rule, objective, 7.0, features, metric=D, near=near)
+    assert found.is_beyond
+    assert 0.97 * BELOW_EDGE * 0.95 * largest < found.spectrum.largest <= SLACK * 0.95 * largest
+
+
+@pytest.mark.parametrize("part", [0.9999, 1.05])
+def test_what_two_products_do_not_tell_the_kernel_does(monkeypatch, part):
+    """From a vector that is far from the eigenvector they tell less than the largest eigenvalue."""
+    monkeypatch.setattr("whichmin.dynamics.paths.edge.FORMED_FIRST", 0)
+    network, rule, objective, features, _, largest = outgrown(part)
+    far = network.spectrum(features).vectors[:, -1]
+    found = back_to_the_edge(network, rule, objective, 7.0, features, near=far)
+    assert found.is_beyond is (part < 1)
+    assert found.spectrum.largest <= SLACK * part * largest
+
+
 @pytest.mark.parametrize("part", [1.0, 1.05])
 def test_within_the_limit_nothing_is_moved(part):
     network, rule, objective, features, _, _ = outgrown(part)

@@ -313,7 +313,7 @@ def test_at_the_edge_outputs_swing_by_what_the_error_holds(lr, steps, count):
     compared = error_told_by(outcome.test[-1] - predictor._path(count // 2, PATIENT).test[-1]) / 5**0.25
     assert outcome.swing > 0
     assert outcome.error == pytest.approx(math.hypot(compared, outcome.swing))
-    assert outcome.unknowable == outcome.swing
+    assert outcome.unknowable >= outcome.swing
 
 
 @pytest.mark.parametrize("count", [10, 20])

@@ -15,7 +15,8 @@ AIM = 0.75
 
 #: A path of so many intervals whose error is one that no finer path would take away is not made finer.
 ENOUGH = 16
-#: Nor is one whose error is no more than this many times what outputs swing by at the edge of stability.
+#: At the edge of stability a path is made finer once at most, and not where its error is no more than this many times
+#: what outputs swing by.
 SWUNG = 1.25
 
 
@@ -113,8 +114,9 @@ class IntervalCount(Controller):
             return None
         if self.hopeless <= outcome.unknowable < math.inf:
             return None
-        if outcome.error <= SWUNG * outcome.swing:
-            return None
+        if outcome.swing:  # at the edge of stability kernels outgrow finer intervals all the same
+            is_second = attempt.before is not None and attempt.before.outcome.swing > 0
+            return None if is_second or outcome.error <= SWUNG * outcome.swing else min(self.most, 2 * count)
         if count == 1:
             missing = max(outcome.error / self.accepted, self._of_accepted_loss(outcome.steps_error))
             return max(self.LEAST, math.ceil(missing)) if missing <= self.DIRECT else self.FIRST

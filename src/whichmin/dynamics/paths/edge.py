@@ -36,6 +36,8 @@ PRECISION = 1e-3
 #: Kernels of more outputs are not formed for their largest eigenvalue alone; nor those of more than the other number
 #: where its vector is nearly known, so that few products with J will do.
 FORMED, FORMED_BESIDE = 12_288, 2048
+#: Nor those of more outputs where two products with J tell that it is beyond the limit.
+FORMED_FIRST = 4096
 #: So many steps along ∇λ_max are made at most after an interval.
 EDGE_STEPS = 3
 #: The secant of two eigenvalues takes the place of a new gradient where it is no less than this part of the slope.
@@ -56,9 +58,7 @@ def largest_eigenvalue(features: Features, metric: Metric | None = None, near: A
         return undecomposed(K.double(), 0.0, rounding_unit(K.dtype)).largest if bool(K.any()) else 0.0
 
     def product(v: Array) -> Array:
-        return np.stack(
-            [flat(features.push(features.pull(torch.from_numpy(c), metric=metric))).numpy() for c in v.T], 1
-        )
+        return np.stack([_product(features, metric, c) for c in v.T], 1)
 
     begin, size = (probe(n), SMALL) if near is None else (beside(near), SMALL // 4)
     space, before = LanczosSpace.of(product, begin[None], size), 0.0
@@ -67,6 +67,19 @@ def largest_eigenvalue(features: Features, metric: Metric | None = None, near: A
         if now - before <= PRECISION * now or space.is_invariant:
             return now
         space, before = space.grown(product, 2 * space.size), now
+
+
+def _product(features: Features, metric: Metric | None, c: Array) -> Array:
+    """J D Jᵀc, (N·C,)."""
+    return flat(features.push(features.pull(torch.from_numpy(c), metric=metric))).numpy()
+
+
+def _nearly_largest(features: Features, metric: Metric | None, near: Tensor) -> tuple[float, Tensor]:
+    """No more than λ_max of J D Jᵀ, and nearly its eigenvector, (N·C,), by two products from a vector near that."""
+    once = _product(features, metric, near.numpy())
+    once /= max(float(np.linalg.norm(once)), 1e-300)
+    twice = _product(features, metric, once)
+    return float(once @ twice), torch.from_numpy(twice / max(float(np.linalg.norm(twice)), 1e-300))
 
 
 def steepness(spectrum: Spectrum, objective: Objective, features: Features, enough: float = 0.0) -> float:
@@ -128,15 +141,21 @@ class Looked:
     Attributes:
         features: of the training set where the network stands then.
         spectrum: of their kernel.
-        is_beyond: whether the kernel had outgrown the rate.
+        outgrown: the largest eigenvalue over the limit of stability, before anything was moved; of a loss that is not
+            quadratic its steepness.
         taken_back: how far along −D ∇λ_max, in units of it, training must have moved to keep to the edge: what λ_max
             was brought back by over ∇λ_max·D ∇λ_max; 0 where nothing was moved.
     """
 
     features: Features
     spectrum: Spectrum
-    is_beyond: bool
+    outgrown: float
     taken_back: float = 0.0
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the kernel had outgrown the rate."""
+        return self.outgrown > SLACK
 
 
 def back_to_the_edge(
@@ -169,22 +188,25 @@ def back_to_the_edge(
         near: the eigenvector of the largest eigenvalue of the kernel before, where one is known.
     """
     limit = rule.largest_stable(steps, objective.gamma)
-    spectrum, beyond, taken_back = network.spectrum(features, metric, near), False, 0.0
     if not objective.loss.is_quadratic:
-        return Looked(features, spectrum, steepness(spectrum, objective, features, limit) > limit * SLACK)
+        spectrum = network.spectrum(features, metric, near)
+        return Looked(features, spectrum, steepness(spectrum, objective, features, limit) / limit)
+    spectrum, largest, top = None, 0.0, None
+    if project and near is not None and features.outputs.numel() > FORMED_FIRST:
+        largest, top = _nearly_largest(features, metric, near)
+    if top is None or largest <= limit * SLACK:  # it may be a little more than that
+        spectrum = network.spectrum(features, metric, near)
+        largest, top = spectrum.largest, spectrum.top_vector
+    outgrown, taken_back = largest / limit, 0.0
     gradient, slope, share, before, by = None, 0.0, 1.0, 0.0, 0.0
-    for _ in range(EDGE_STEPS):
-        largest = spectrum.largest
+    for _ in range(EDGE_STEPS if project else 0):
         if largest <= limit * SLACK:
-            break
-        beyond = True
-        if not project:
             break
         secant = (before - largest) / by if by else 0.0
         if gradient is not None and secant > BENT * slope:
             slope = secant
         else:
-            gradient = network.eigenvalue_gradient(spectrum.top_vector, metric)
+            gradient = network.eigenvalue_gradient(top, metric)
             slope = gradient.square()
             share = 1.0 if metric is None or not slope else gradient.square(metric) / slope
         if slope == 0:
@@ -194,4 +216,5 @@ def back_to_the_edge(
         network.shift(gradient, -by)
         features = network.features()
         spectrum = network.spectrum(features, metric, near)
-    return Looked(features, spectrum, beyond, taken_back)
+        largest, top = spectrum.largest, spectrum.top_vector
+    return Looked(features, spectrum or network.spectrum(features, metric, near), outgrown, taken_back)

@@ -25,6 +25,9 @@ from whichmin.errors import DivergenceError
 #: An answer of which nobody knows better than this part of the targets' scale tells so little that no other path is
 #: followed for it.
 LITTLE = 0.35
+#: At the edge of stability paths are compared where no interval ended with an eigenvalue of more than this many times
+#: the limit: beyond it they have in common what they are wrong about.
+OUTGROWN = 1.5
 #: Training losses at several times are to be right to this part of themselves.
 LOSS_TOLERANCE = 0.02
 #: ``relinearize="auto"`` plans no more intervals than this; a path that is longer than planned takes more.
@@ -242,7 +245,8 @@ class FunctionSpacePredictor(Predictor):
             return outcome
         if outcome.edge is None:
             return self._with_unknowable(outcome, lambda origin: self._path(count, patience, stride, origin=origin))
-        if coarse.method == "linearized" and count >= 2 * IntervalCount.LEAST:  # which never comes to an edge
+        is_near = outcome.outgrown <= OUTGROWN
+        if is_near and coarse.method == "linearized" and count >= 2 * IntervalCount.LEAST:  # which comes to no edge
             nudged, longer = self.network.nudged(self.problem.origin), None if stride is None else 2 * stride
             half = self._path(count // 2, patience, longer, origin=nudged)
             outcome = self._compared(path, half, 2.0).no_surer_than_leaps()
@@ -315,20 +319,23 @@ class FunctionSpacePredictor(Predictor):
         """With an error no smaller than what no path knows of a training at the edge of stability.
 
         There only the average of an oscillation is known, and a single step lies off it by as much as outputs swing.
-        Where they swing no more at the end, how much keeping to the edge moved the prediction tells how much was at
-        stake; nothing is known where it did not, in a network without second derivatives, or of another loss.
+        Where they swing no more at the end, or intervals left the edge far behind, how much keeping to it moved the
+        prediction tells how much was at stake; nothing is known where it did not, in a network without second
+        derivatives, or of another loss.
         """
         if not math.isfinite(outcome.error):
             return outcome
-        if outcome.swing:
-            return replace(outcome, error=math.hypot(outcome.error, outcome.swing), unknowable=outcome.swing)
+        outcome = replace(outcome, error=math.hypot(outcome.error, outcome.swing), unknowable=outcome.swing)
+        if outcome.swing and outcome.outgrown <= OUTGROWN:
+            return outcome
         at_stake = coarse.unknowable
         if not self.network.task.loss.is_quadratic:  # which is not kept to the edge
             at_stake = math.inf
         elif coarse.edge is None or not at_stake:
             free = self._path(count, patience, stride, project=False)
             at_stake = error_told_by(outcome.test[-1] - free.test[-1]) or math.inf
-        return replace(outcome, error=max(outcome.error, at_stake), unknowable=at_stake)
+        unknowable = max(at_stake, outcome.swing)
+        return replace(outcome, error=max(outcome.error, unknowable), unknowable=unknowable)
 
     def _path(
         self, count: int, patience: Patience, stride: float | None = None, *, project: bool = True,
@@ -345,7 +352,7 @@ class FunctionSpacePredictor(Predictor):
         return Outcome(
             "relinearized", train, test, path.steps, path.intervals, error, path.curve, network.state(),
             notes=self._path_notes(path), edge=path.edge, is_close=path.is_close, epochs=path.epochs,
-            leaps=path.leaps, swing=path.swing_of_outputs,
+            leaps=path.leaps, swing=path.swing_of_outputs, outgrown=path.outgrown,
         )  # fmt: skip
 
     def _misses(self, loss: float, until: float) -> bool:

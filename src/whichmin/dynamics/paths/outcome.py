@@ -129,6 +129,7 @@ class Outcome:
         notes: what the caller should know.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         swing: the root mean square by which outputs of real training swing about the path's at the edge of stability.
+        outgrown: the largest eigenvalue over the limit of stability that any interval of a path ended with.
         swollen: what rounding of the outputs has grown to beyond that limit, if nothing stopped it.
         certificate: the network evaluated at the end of one linearization; None where none was made.
         training_seconds: what real training took, without the second one that tells its error; nan otherwise.
@@ -154,6 +155,7 @@ class Outcome:
     notes: tuple[str, ...] = field(default_factory=tuple)
     edge: float | None = None
     swing: float = 0.0
+    outgrown: float = 0.0
     swollen: float = 0.0
     certificate: Certificate | None = None
     rounding: float = 0.0

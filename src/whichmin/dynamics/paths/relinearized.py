@@ -70,6 +70,7 @@ class Path:
         epochs: of batches, training losses that are compared with ``until``, by the step: the last of each interval.
         edge: the step at which the kernel had outgrown the learning rate's limit of stability; None if it never did.
         at_loss: whether the last interval went to the training loss that training is to reach.
+        outgrown: the largest eigenvalue over the limit of stability that any interval ended with.
         lasted: the steps of the last interval.
         swing: how far θ swings along D Jᵀv/√λ, v the unit eigenvector of the largest eigenvalue λ; 0 off the edge.
         swing_of_outputs: the root mean square by which outputs swing at the end where errors are looked at.
@@ -91,6 +92,7 @@ class Path:
     curve: list[tuple[float, float]] = field(default_factory=list)
     epochs: dict[float, float] = field(default_factory=dict)
     edge: float | None = None
+    outgrown: float = 0.0
     lasted: float = 0.0
     swing: float = 0.0
     swing_of_outputs: float = 0.0
@@ -192,6 +194,7 @@ class _Follower:
             path.swing = self._swing(path, found.taken_back)
         elif path.swing and found.spectrum.largest <= CLOSE * self._limit(path):
             path.swing = 0.0
+        path.outgrown = max(path.outgrown, found.outgrown)
         if found.is_beyond and path.edge is None:
             path.edge = path.steps
 
