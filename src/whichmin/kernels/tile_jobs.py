@@ -23,7 +23,7 @@ from whichmin.tangent.model import finite, trainable
 from whichmin.tangent.route import Route
 
 #: Tiles that one job of an executor makes, all of the same rows, whose features are made once.
-A_JOB = 4
+A_JOB = 2
 #: Tiles that one job of an executor multiplies with.
 A_PRODUCT = 12
 
