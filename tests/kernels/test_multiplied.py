@@ -31,7 +31,7 @@ def setting(monkeypatch):
 @pytest.fixture
 def large(monkeypatch):
     """Kernels take 10⁸ times what they do, so that they do not fit."""
-    monkeypatch.setattr("whichmin.dynamics.paths.position.bytes_per_entry", lambda n, item: 10**8)
+    monkeypatch.setattr("whichmin.dynamics.paths.holding.bytes_per_entry", lambda n, item: 10**8)
     monkeypatch.setattr("whichmin.dynamics.paths.position.PASS_BYTES", 40000)  # some rows at once
 
 

@@ -7,6 +7,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from whichmin.dynamics.paths.clock import is_timed
 from whichmin.dynamics.paths.cost import are_products_cheaper, seconds_of_kernel
+from whichmin.dynamics.paths.holding import NO_ROOM, Holding, plan_holding
 from whichmin.errors import MemoryPlanError, ModelError, ResultError
 from whichmin.inputs import AnyInputs, moved, tensors_of
 from whichmin.kernels.kernel import PASS_BYTES
-from whichmin.kernels.large import HELD, bytes_per_entry
+from whichmin.kernels.large import HELD
 from whichmin.kernels.layout import matrix_rows
 from whichmin.kernels.linearize import Tangent
 from whichmin.kernels.modes import Spectrum
@@ -41,8 +43,7 @@ from whichmin.tangent.examination import Examination
 from whichmin.tangent.examine import examine
 from whichmin.tangent.fallback import by_first_right_route
 from whichmin.tangent.features import Features, features_of
-from whichmin.tangent.memory import Memory, require
-from whichmin.tangent.memory import size as readable
+from whichmin.tangent.memory import Memory
 from whichmin.tangent.metric import Metric
 from whichmin.tangent.model import evaluate, finite, trainable
 from whichmin.tangent.route import Route
@@ -61,19 +62,6 @@ LEAST_ROUNDING = 0.1
 
 #: About so many entries of a parameter's gradient are compared with what plain autograd says.
 COMPARED = 2**16
-
-#: What to do where a kernel does not fit.
-NO_ROOM = (
-    'Pass tiles=FOLDER and relinearize="never" to keep it on disk, relinearize="never" alone to multiply by J(Jᵀv) '
-    "without forming it, predict from fewer training points, or in a smaller floating-point type."
-)
-#: Why a kernel that fits is not formed.
-CHEAPER = (
-    "the kernel of {}·{} training outputs, {}, is not formed: about {:.0f} products J(Jᵀv), a backward and a forward "
-    "pass each, take less time. terms, eigenvalues and rates form it when they are asked for."
-)
-#: What to write where not even the features fit.
-FEWER = "Allow more memory, predict from fewer training points, or in a smaller floating-point type."
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +89,7 @@ class MovingNetwork:
         parameters: the copy's trainable parameters.
         size: the number of trainable parameters P.
         merged: parameters that share their memory with another, and are one with it in the copy.
-        plan: why the kernel is multiplied and not held; empty where it is held.
         products: how many products with the kernel the prediction takes, where no more is asked of it; else infinity.
-        is_held_later: whether the kernel is not held only because these take less time than making it.
         kernel_rounding: by what part of √(K_ii K_jj) entries of the kernel at the start are rounded.
 
     Raises:
@@ -126,8 +112,7 @@ class MovingNetwork:
         self.X = task.X if task.X_test is None else task.X_test
         self.parameters = trainable(self.model)
         self.size = sum(p.numel() for p in self.parameters.values())
-        self.kernel_rounding, self.plan = 0.0, ""
-        self.products, self.is_held_later = math.inf, False
+        self.kernel_rounding, self.products, self._holding = 0.0, math.inf, Holding()
         self._found: Route | None = None
         self._formed_at_test: frozenset[str] = frozenset()
         self._is_test_checked, self._test_eps = False, self.eps
@@ -138,6 +123,16 @@ class MovingNetwork:
         """How J is made, which :meth:`start` finds out."""
         assert self._found is not None, "features are asked for before the start"
         return self._found
+
+    @property
+    def plan(self) -> str:
+        """Why the kernel is multiplied and not held; empty where it is held."""
+        return self._holding.multiplied
+
+    @property
+    def is_held_later(self) -> bool:
+        """Whether the kernel is not held only because products with it take less time than making it."""
+        return self._holding.is_later
 
     def only(self, rows: Tensor) -> MovingNetwork:
         """The same copy of the model on some of the training rows; it stands where this one does, and they move as one.
@@ -188,13 +183,13 @@ class MovingNetwork:
         def attempt(route: Route) -> tuple[Features, Spectrum] | None:
             self.release()
             self._found = replace(route, by_rows=route.by_rows & at_test.route.by_rows)
-            self._plan(examination)
+            self._holding = self._plan(examination)
             self._cached = CachedLayers(self.parameters, X, self.X, [] if route.form else cacheable)
             features = self.features()
             examination.check_rows(features.outputs)
             if not self._pulls_right(features, examination):
                 return None
-            if self._on_disk is not None:
+            if self._holding.tiles is not None:
                 return self._stored(features, examination, at_test)
             if self.plan:
                 return self._multiplied(features, examination, at_test)
@@ -213,7 +208,7 @@ class MovingNetwork:
         self, features: Features, examination: Examination, at_test: Examination
     ) -> tuple[Features, Spectrum] | None:
         """The kernel in tiles on disk; None where it is not what plain autograd says."""
-        assert self._on_disk is not None
+        assert self._holding.tiles is not None
         X, C = self.task.X, self.task.outputs
         sampled = np.array(matrix_rows(examination.rows, C))
         few = self._block(X[examination.rows])
@@ -222,7 +217,7 @@ class MovingNetwork:
         dtype = examination.sample.outputs.dtype
         inputs = [p.detach() for p in self.parameters.values()] + list(tensors_of(X))
         fingerprint = digest(inputs, *self.parameters, repr(self.model), repr(self._route.form))
-        tiles = KernelTiles.open(self._on_disk, self.task.n * C, C, dtype, fingerprint)
+        tiles = KernelTiles.open(self._holding.tiles, self.task.n * C, C, dtype, fingerprint)
         fill(tiles, TileMaker(self.model, self._route), X, C, self._memory.executor, self._memory.progress)
         K = torch.from_numpy(tiles[sampled][:, sampled])
         if not examination.agrees(K.to(dtype)):
@@ -342,36 +337,17 @@ class MovingNetwork:
                 return False
         return True
 
-    def _plan(self, examination: Examination) -> None:
-        """Where the kernel is held: in memory, or on disk where it does not fit and a folder is given.
+    def _plan(self, examination: Examination) -> Holding:
+        """Where the kernel is held.
 
         Raises:
             MemoryPlanError: it fits nowhere.
         """
-        n, C = self.task.n, self.task.outputs
-        outputs = examination.sample.outputs
-        kernels = (n * C) ** 2 * bytes_per_entry(n * C, outputs.element_size())
+        n, outputs = self.task.n, examination.sample.outputs
         parameters = 6 * self.size * outputs.element_size()
         rest = n * examination.bytes_per_row(self._route.form) + parameters
-        self._on_disk, self.plan, self.is_held_later = None, "", False
-        what = f"the kernel of {n}·{C} training outputs and what it is solved with"
-        free = self._memory.free(outputs.device)
-        if self._memory.tiles is None and self._memory.products and rest + kernels > free:
-            require(rest, outputs.device, f"holding the features of {n} training points", FEWER, self._memory.limit)
-            self.plan = (
-                f"{what} needs {readable(rest + kernels)}, and there are {readable(free)}: it is not formed, each "
-                f"product J(Jᵀv) is a backward and a forward pass. It takes {readable(rest)}."
-            )
-            logger.info("%s", self.plan)
-        elif self._memory.tiles is None and self._are_products_cheaper(examination):
-            require(rest, outputs.device, f"holding the features of {n} training points", FEWER, self._memory.limit)
-            self.plan, self.is_held_later = CHEAPER.format(n, C, readable(kernels), self.products), True
-            logger.info("%s", self.plan)
-        elif self._memory.tiles is None:
-            require(rest + kernels, outputs.device, what, NO_ROOM, self._memory.limit)
-        elif rest + kernels > free:
-            self._on_disk = self._memory.tiles
-            logger.info("%s takes %s: in tiles in %s", what, readable(kernels), self._on_disk)
+        cheaper = partial(self._are_products_cheaper, examination)
+        return plan_holding(self._memory, n, outputs, rest, self.products, cheaper)
 
     def features(self, X: AnyInputs | None = None) -> Features:
         """J of X, the training inputs by default, where the network stands.
