@@ -146,8 +146,12 @@ def test_what_cannot_be_inverted_is_refused(monkeypatch):
     monkeypatch.setattr("whichmin.kernels.large.SHOWN", 8)
     monkeypatch.setattr("whichmin.kernels.large.LARGEST_SPACE", 30)
     K, _, _ = kernel(200, smallest=1e-17)
-    with pytest.raises(SingularKernelError, match="cannot be inverted"):
+    with pytest.raises(SingularKernelError, match="cannot be inverted") as refused:
         large(K).solve(np.ones(200))
+    assert "model.double()" not in str(refused.value), "it is double already"
+    single = LargeSpectrum(torch.from_numpy(K).float(), 1.0, 2.0**-23)
+    with pytest.raises(SingularKernelError, match=r"beyond 1e\+07.*model\.double\(\), conditions up to 6e\+15"):
+        single.solve(np.ones(200))
 
 
 def test_the_largest_eigenvalues_of_a_kernel_without_all(monkeypatch):

@@ -252,7 +252,9 @@ class LargeSpectrum(Spectrum):
             space = self.more(space)
 
     def _stagnates(self, missed: float) -> SingularKernelError:
-        precision = "" if self.eps < 1e-10 else " Compute the network in double precision: model.double()."
+        double = self.resolution * torch.finfo(torch.float64).eps / self.eps
+        reaches = f" In double precision, model.double(), conditions up to {1 / (CUTOFF * double):.0e} can be inverted."
+        precision = "" if self.eps < 1e-10 else reaches
         return SingularKernelError(
             f"the kernel of {self.size} training outputs cannot be inverted: {missed:.1g} of the right-hand side is "
             f"left over. Its condition is beyond {1 / (CUTOFF * self.resolution):.0e}: the limit of infinitely many "
