@@ -53,7 +53,7 @@ LEAST = 0.06
 
 
 def _copied(value: Any) -> Any:
-    """A copy of an optimizer's state: of many small tensors ``copy.deepcopy`` takes ten times as long."""
+    """A copy of an optimizer's state: of many small tensors ``copy.deepcopy`` takes much longer."""
     if isinstance(value, Tensor):
         return value.clone()
     if isinstance(value, dict):
