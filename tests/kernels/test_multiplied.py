@@ -127,3 +127,24 @@ def test_functions_of_the_operator_are_those_of_the_kernel(setting, at_once):
     assert np.abs(K @ spectrum.solve(v) - v).max() < 1e-9
     assert spectrum.largest == pytest.approx(np.linalg.eigvalsh(K)[-1])
     assert (spectrum.size, spectrum.rank) == (24, 24)
+
+
+def test_the_inverse_takes_no_products_that_their_rounding_makes_useless(monkeypatch):
+    Q, _ = np.linalg.qr(np.random.default_rng(0).standard_normal((600, 600)))
+    K = torch.from_numpy((Q * np.arange(1.0, 601) ** -1.5) @ Q.T).float()
+    b, made, left = np.random.default_rng(1).standard_normal(600), [], []
+
+    class Operator:
+        def matvec(self, v):
+            made[-1] += 1
+            return K @ v.float()
+
+    for rounded in (0.0, None):
+        if rounded is not None:
+            monkeypatch.setattr("whichmin.kernels.multiplied.ROUNDED", rounded)
+        made.append(0)
+        x = MultipliedSpectrum.by(Operator(), K.diagonal().double().numpy(), 1.0, 2.0**-23).solve(b)
+        left.append(np.linalg.norm(K.double().numpy() @ x - b) / np.linalg.norm(b))
+        monkeypatch.undo()
+    assert made[1] < 0.7 * made[0]
+    assert left[1] < max(3 * left[0], 1e-4)

@@ -207,6 +207,11 @@ class LargeSpectrum(Spectrum):
         """What a Lanczos space may miss, relative to what it is made of."""
         return max(MISSED * self.eps, LEAST_MISSED)
 
+    @property
+    def unsolved(self) -> float:
+        """What K⁻¹ may leave over of a right-hand side, relative to it."""
+        return 1e3 * self.missed
+
     @cached_property
     def _cholesky(self) -> Cholesky | None:
         """The factor of K; None where some eigenvalue counts as zero."""
@@ -228,7 +233,7 @@ class LargeSpectrum(Spectrum):
         x = self._cholesky.solve(v)
         x = x + self._cholesky.solve(v - self.apply(x))
         missed = np.linalg.norm(v - self.apply(x), axis=0) / np.maximum(np.linalg.norm(v, axis=0), 1e-300)
-        if not np.max(missed) <= 1e3 * self.missed:
+        if not np.max(missed) <= self.unsolved:
             raise self._stagnates(float(np.max(missed)))
         return x
 
@@ -245,7 +250,7 @@ class LargeSpectrum(Spectrum):
             inverse = np.where(values > rank_cutoff(float(values[-1]), self.resolution), 1.0 / values, 0.0)
             y = parts @ (inverse[:, None] * (parts.T @ (space.basis.T @ columns)))
             missed = float((np.linalg.norm(space.missed(y), axis=0) / scale).max())
-            if space.is_invariant or missed <= 1e3 * self.missed:
+            if space.is_invariant or missed <= self.unsolved:
                 return (space.basis @ y).reshape(v.shape)
             if space.size >= LARGEST_SPACE:
                 raise self._stagnates(missed)

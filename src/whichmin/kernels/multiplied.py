@@ -16,6 +16,9 @@ from whichmin.jobs.progress import progress_bar
 from whichmin.kernels.operator import KernelOperator
 from whichmin.kernels.unheld import UnheldSpectrum
 
+#: K⁻¹ leaves over no less than about so many rounding units of a right-hand side: products are rounded.
+ROUNDED = 100.0
+
 
 @dataclass(frozen=True, eq=False)
 class MultipliedSpectrum(UnheldSpectrum):
@@ -60,6 +63,11 @@ class MultipliedSpectrum(UnheldSpectrum):
             f"mini-batches read columns of the kernel of {self.size} outputs, which is multiplied and not held: pass "
             "tiles=FOLDER to keep it on disk, or raise memory=."
         )
+
+    @property
+    def unsolved(self) -> float:
+        """As of :class:`LargeSpectrum`; no less than what the rounding of products leaves over anyhow."""
+        return max(super().unsolved, ROUNDED * self.eps)
 
     def apply(self, v: NDArray[np.float64]) -> NDArray[np.float64]:
         """K v for v (N·C,) or (N·C, k), a column at a time, in the type of the network."""
