@@ -10,6 +10,7 @@ from oracles.finite_networks import normal
 from whichmin import networks
 from whichmin.errors import DataError, DivergenceError, InputError, ModelError, OptimizerError
 from whichmin.infinite import FullyConnected, describe, predict
+from whichmin.kernels.large import LargeSpectrum
 from whichmin.minimizers import minimum_complexity
 from whichmin.task import Task
 
@@ -54,6 +55,30 @@ def test_agrees_with_neural_tangents(reference, name, time):
     got = predict(network, t, None if math.isinf(time) else 0.01, steps=50 * time, flow=True)
     torch.testing.assert_close(got.mean, reference[f"ensemble/{name}/mean"], rtol=1e-7, atol=1e-8)
     torch.testing.assert_close(got.covariance, reference[f"ensemble/{name}/covariance"], rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_at_many_points_the_limit_takes_no_modes(monkeypatch, again):
+    """Unless the kernel is singular, as of inputs that are there twice."""
+    t = task(60)
+    X, y = (torch.cat([v, v[:20]]) if again else v for v in (t.X, t.y))
+    t = Task(X, y, X_TEST)
+    expected = predict(NETWORK, t)
+    monkeypatch.setattr("whichmin.kernels.spectrum.COMPLETE", 8)
+    for name, value in {"COMPLETE": 8, "SHOWN": 8, "LARGEST_SPACE": 40}.items():
+        monkeypatch.setattr(f"whichmin.kernels.large.{name}", value)
+    decomposed = []
+    whole = LargeSpectrum.decomposed
+    monkeypatch.setattr(LargeSpectrum, "decomposed", lambda self: decomposed.append(1) or whole(self))
+    got = predict(NETWORK, t)
+    assert bool(decomposed) is again
+    for name in ("mean", "covariance", "train_mean"):
+        torch.testing.assert_close(getattr(got, name), getattr(expected, name), rtol=1e-6, atol=1e-6)
+    assert (got.rank, got.steps, got.time) == (expected.rank, math.inf, math.inf)
+    assert got.unreached == pytest.approx(expected.unreached, abs=1e-9)
+    steps = predict(NETWORK, t, 0.5 * largest(t), steps=9)
+    assert steps.steps == 9
+    assert decomposed
 
 
 def test_at_the_start():
