@@ -88,8 +88,8 @@ def predict(
         mean = A Y,   covariance = Σ(x', x') + A Σ(X, X) Aᵀ − A Σ(X, x') − Σ(x', X) Aᵀ
 
     (Lee et al. 2019, eqs. 13–15; all networks' weights trained). In the loss and units of ``torch.nn.MSELoss()`` and
-    ``torch.optim.SGD``. Costs five kernels and one eigendecomposition of Θ, about 10·N³ multiplications; for the limit of
-    infinitely many steps of more than 4,096 training points Cholesky's factorization, N³/3. Eigenvalues up to
+    ``torch.optim.SGD``. Costs five kernels and one eigendecomposition of Θ, about 10·N³ multiplications; for the limit
+    of infinitely many steps of more than 4,096 training points Cholesky's factorization, N³/3. Eigenvalues up to
     :func:`whichmin.kernels.modes.rank_cutoff` count as zero; what of the targets they carry is ``unreached``.
 
     Args:
