@@ -329,6 +329,19 @@ def test_after_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(
     assert outcome.error == pytest.approx(moved)
 
 
+def test_where_intervals_leave_the_edge_far_behind_what_keeping_to_it_changed_counts(monkeypatch):
+    """Paths of different intervals may agree there, and be wrong together."""
+    predictor = predictor_of(*growing(), sgd(0.6), (40.0,))
+    near = predictor.predict(10, 1e-2)
+    assert near.outgrown > 1
+    moved = error_told_by(near.test[-1] - predictor._path(10, PATIENT, project=False).test[-1])
+    assert moved > near.error
+    monkeypatch.setattr("whichmin.dynamics.paths.function_space.OUTGROWN", 1.0)
+    far = predictor_of(*growing(), sgd(0.6), (40.0,)).predict(10, 1e-2)
+    assert far.swing == near.swing > 0
+    assert far.error == pytest.approx(moved)
+
+
 def test_a_first_path_at_the_edge_is_compared_with_one_of_half_as_many_intervals(monkeypatch):
     predictor = predictor_of(*mlp_problem((8, 60), 40, bias_std=0.1), steps=(80.0,))
     lr = 0.95 * wm.spectrum(wm.tangent_kernel(predictor.network.model, predictor.network.task.X)).max_lr
