@@ -328,7 +328,7 @@ class FunctionSpacePredictor(Predictor):
         outcome = replace(outcome, error=math.hypot(outcome.error, outcome.swing), unknowable=outcome.swing)
         if outcome.swing and outcome.outgrown <= OUTGROWN:
             return outcome
-        at_stake = coarse.unknowable
+        at_stake = 0.0 if coarse.swing else coarse.unknowable  # what outputs swing by there tells nothing here
         if not self.network.task.loss.is_quadratic:  # which is not kept to the edge
             at_stake = math.inf
         elif coarse.edge is None or not at_stake:
