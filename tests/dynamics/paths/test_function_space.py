@@ -329,6 +329,18 @@ def test_after_the_edge_the_error_is_no_smaller_than_what_keeping_to_it_changed(
     assert outcome.error == pytest.approx(moved)
 
 
+def test_after_the_edge_what_a_coarser_path_swung_by_is_not_what_was_at_stake():
+    lowered = partial(LambdaLR, lr_lambda=lambda k: 1.0 if k < 20 else 0.5)
+    predictor = predictor_of(*growing(), sgd(0.6), (40.0,), scheduler=lowered)
+    path = predictor._path(10, PATIENT)
+    swung = replace(path, swing=1e-3, unknowable=1e-3)
+    moved = error_told_by(path.test[-1] - predictor._path(10, PATIENT, project=False).test[-1])
+    found = predictor._at_the_edge(path, swung, 10, None, PATIENT)
+    assert found.error == pytest.approx(moved)
+    known = predictor._at_the_edge(path, replace(path, unknowable=0.5), 10, None, PATIENT)
+    assert known.unknowable == 0.5, "as the coarser one was told"
+
+
 def test_where_intervals_leave_the_edge_far_behind_what_keeping_to_it_changed_counts(monkeypatch):
     """Paths of different intervals may agree there, and be wrong together."""
     predictor = predictor_of(*growing(), sgd(0.6), (40.0,))
